@@ -1,0 +1,187 @@
+package scheduler
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Plan is what one tick will do. It is a value: print it, compare it, apply it.
+type Plan struct {
+	// Leases are unleased hosts of frontend tasks that become leased.
+	Leases []Lease
+	// Assignments give hosts to entries, in the order of the queue.
+	Assignments []Assignment
+	// Changes are status changes of entries that got their host in an earlier
+	// tick, or never: entries of a synchronous job that starts or stops now.
+	Changes []Change
+	// Releases give unused hosts back.
+	Releases []Release
+	// Waiting are the entries that got no host, each with its reason. Entries of
+	// one request share a reason.
+	Waiting []Waiting
+	// Problems are malformed rows that were reported and passed over.
+	Problems []Problem
+}
+
+// Lease is a host leased for a frontend task.
+type Lease struct {
+	Host     HostID
+	Hostname string
+}
+
+// Release is a host given back.
+type Release struct {
+	Host     HostID
+	Hostname string
+}
+
+// Round tells in which round of a tick an entry got its host.
+type Round int8
+
+// The rounds of a tick.
+const (
+	RoundNamed   Round = 0 // the entry names the host
+	RoundMinimum Round = 1 // the suite's guaranteed minimum
+	RoundRest    Round = 2 // everybody else
+)
+
+// Tasks is the set of special tasks queued for an assignment.
+type Tasks uint8
+
+// The pre-job tasks, in the order in which they are queued.
+const (
+	Provision Tasks = 1 << iota
+	Reset
+	Cleanup
+	Verify
+)
+
+// Names returns the values of afe_special_tasks.task, in queueing order.
+func (t Tasks) Names() []string {
+	var names []string
+	for _, n := range [...]struct {
+		task Tasks
+		name string
+	}{{Provision, "Provision"}, {Reset, "Reset"}, {Cleanup, "Cleanup"}, {Verify, "Verify"}} {
+		if t&n.task != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+// Assignment gives a host to an entry.
+type Assignment struct {
+	Entry    EntryID
+	Job      JobID
+	Suite    JobID // 0 if the job has no parent
+	Host     HostID
+	Hostname string
+	Round    Round
+	// Named is true when the entry already carried the host's id.
+	Named bool
+	// Tasks are the pre-job tasks; RequestedBy is the job's owner.
+	Tasks       Tasks
+	RequestedBy UserID
+	// Status is the status the entry ends in: Queued while tasks run, else
+	// Pending, Starting or Stopped.
+	Status EntryStatus
+	// Subdir is the execution_subdir of an entry that starts, else empty.
+	Subdir string
+	// Synch is true for jobs whose entries start together: their assignments
+	// and changes belong into one transaction.
+	Synch         bool
+	Priority      int64
+	QueuedSeconds int64
+}
+
+// Change moves an entry that is not assigned in this plan to another status.
+type Change struct {
+	Entry  EntryID
+	Job    JobID
+	Host   HostID // 0 if it has none
+	From   EntryStatus
+	Status EntryStatus
+	Subdir string
+}
+
+// Waiting is an entry that got no host.
+type Waiting struct {
+	Entry  EntryID
+	Job    JobID
+	Reason *Reason
+}
+
+// Problem is a malformed row. Entry is 0 if the row is no queue entry.
+type Problem struct {
+	Entry EntryID
+	Text  string
+}
+
+// Empty tells whether applying the plan would change nothing.
+func (p Plan) Empty() bool {
+	return len(p.Leases) == 0 && len(p.Assignments) == 0 && len(p.Changes) == 0 && len(p.Releases) == 0
+}
+
+// Without returns the plan less everything that concerns the given jobs,
+// together with the releases of hosts that only these jobs would have freed.
+// The store uses it for assignments that another client of the database
+// overtook.
+func (p Plan) Without(jobs map[JobID]bool) Plan {
+	if len(jobs) == 0 {
+		return p
+	}
+	kept := p
+	kept.Assignments = nil
+	kept.Changes = nil
+	dropped := map[HostID]bool{}
+	for _, a := range p.Assignments {
+		if jobs[a.Job] {
+			dropped[a.Host] = true
+			continue
+		}
+		kept.Assignments = append(kept.Assignments, a)
+	}
+	for _, c := range p.Changes {
+		if jobs[c.Job] {
+			dropped[c.Host] = true
+			continue
+		}
+		kept.Changes = append(kept.Changes, c)
+	}
+	kept.Releases = nil
+	for _, r := range p.Releases {
+		if !dropped[r.Host] {
+			kept.Releases = append(kept.Releases, r)
+		}
+	}
+	return kept
+}
+
+// String prints the plan, one line per change.
+func (p Plan) String() string {
+	var b strings.Builder
+	for _, l := range p.Leases {
+		fmt.Fprintf(&b, "lease    host %s (%d) for a frontend task\n", l.Hostname, l.Host)
+	}
+	for _, a := range p.Assignments {
+		fmt.Fprintf(&b, "assign   entry %d of job %d (suite %d) -> host %s (%d), round %d, %s", a.Entry, a.Job, a.Suite, a.Hostname, a.Host, a.Round, a.Status)
+		if a.Tasks != 0 {
+			fmt.Fprintf(&b, " after %s", strings.Join(a.Tasks.Names(), ", "))
+		}
+		b.WriteByte('\n')
+	}
+	for _, c := range p.Changes {
+		fmt.Fprintf(&b, "change   entry %d of job %d: %s -> %s\n", c.Entry, c.Job, c.From, c.Status)
+	}
+	for _, r := range p.Releases {
+		fmt.Fprintf(&b, "release  host %s (%d)\n", r.Hostname, r.Host)
+	}
+	for _, w := range p.Waiting {
+		fmt.Fprintf(&b, "wait     entry %d of job %d: %s\n", w.Entry, w.Job, w.Reason)
+	}
+	for _, pr := range p.Problems {
+		fmt.Fprintf(&b, "problem  %s\n", pr.Text)
+	}
+	return b.String()
+}

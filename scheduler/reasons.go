@@ -1,0 +1,194 @@
+package scheduler
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/bits-and-blooms/bitset"
+)
+
+// Code names a reason in a form that programs can compare.
+type Code string
+
+// The reasons why an entry got no host. Those listed as lasting do not go away
+// by waiting: somebody has to change the job, a host or an ACL group.
+const (
+	// Lasting.
+	UnknownOwner    Code = "unknown_owner"
+	NoACLGroup      Code = "no_acl_group"
+	NoMatchingHost  Code = "no_matching_host"
+	NoSharedACL     Code = "no_shared_acl"
+	NoSuchHost      Code = "no_such_host"
+	HostOnShard     Code = "host_on_shard"
+	HostLacksLabels Code = "host_lacks_labels"
+	HostACL         Code = "host_acl"
+	BadMinimum      Code = "bad_minimum"
+	Malformed       Code = "malformed"
+	JobStopped      Code = "job_stopped"
+	JobHasHosts     Code = "job_has_hosts"
+
+	// Passing.
+	HostsBusy  Code = "hosts_busy"
+	Outranked  Code = "outranked"
+	HostLocked Code = "host_locked"
+	HostLeased Code = "host_leased"
+	HostTaken  Code = "host_taken"
+)
+
+// Lasting tells whether the entry can never run as things stand, apart from
+// having to wait for its turn.
+func (c Code) Lasting() bool {
+	switch c {
+	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken:
+		return false
+	}
+	return true
+}
+
+// Reason explains why an entry waits. The counts are hosts.
+type Reason struct {
+	Code Code
+	// Text is a sentence for a person.
+	Text string
+	// Matching hosts carry all required labels and are valid; of these
+	// Eligible share an ACL group with the owner; of these some are leased, some
+	// locked (and not leased), and some were given to others in this tick.
+	Matching, Eligible, Leased, Locked, GivenAway int
+	// Minimum is the suite's guaranteed minimum, Held what it holds.
+	Minimum, Held int
+	// Ahead is how many entries of other requests are served before this one.
+	Ahead int
+}
+
+// String returns the text.
+func (r *Reason) String() string { return r.Text }
+
+// explain gives every entry that got no host its reason.
+func (p *planner) explain() {
+	shared := make(map[*group]*Reason)
+	for i := range p.entries {
+		e := &p.entries[i]
+		if e.host >= 0 {
+			continue
+		}
+		if e.reason == nil {
+			if shared[e.group] == nil {
+				shared[e.group] = p.groupReason(e)
+			}
+			e.reason = shared[e.group]
+		}
+		p.plan.Waiting = append(p.plan.Waiting, Waiting{Entry: e.entry.ID, Job: e.job.ID, Reason: e.reason})
+	}
+}
+
+// groupReason counts what became of the hosts that match a request.
+func (p *planner) groupReason(e *pending) *Reason {
+	g := e.group
+	r := &Reason{
+		Matching: int(g.match.labelled.Count()),
+		Eligible: int(g.match.eligible.Count()),
+		Minimum:  p.minimums[g.key.suite],
+		Held:     p.s.Recorder.Held(g.key.suite),
+		Ahead:    g.ahead,
+	}
+	wants := p.wants(g)
+	switch {
+	case g.key.acls == 0:
+		r.Code = NoACLGroup
+		r.Text = fmt.Sprintf("owner %q is in no ACL group", e.job.Owner)
+		return r
+	case r.Matching == 0:
+		r.Code = NoMatchingHost
+		r.Text = wants + ": no valid host carries all of them"
+		if g.match.impossible != "" {
+			r.Text = fmt.Sprintf("%s: no host carries %s", wants, g.match.impossible)
+		}
+		return r
+	case r.Eligible == 0:
+		r.Code = NoSharedACL
+		r.Text = fmt.Sprintf("%s: %d hosts match, none shares an ACL group with owner %q", wants, r.Matching, e.job.Owner)
+		return r
+	}
+	p.countBusy(g.match.eligible, r)
+	r.Code, r.Text = HostsBusy, wants+": "+r.busyText()
+	switch {
+	case r.Eligible > r.Leased+r.Locked+r.GivenAway:
+		r.Code = JobHasHosts
+		r.Text += "; every free one already belongs to another entry of the job"
+	case r.GivenAway > 0:
+		r.Code = Outranked
+	}
+	return r
+}
+
+func (p *planner) countBusy(eligible *bitset.BitSet, r *Reason) {
+	for bit, ok := eligible.NextSet(0); ok; bit, ok = eligible.NextSet(bit + 1) {
+		h := p.hosts[bit]
+		switch {
+		case h.Leased || h.ActiveEntry:
+			r.Leased++
+		case h.Locked:
+			r.Locked++
+		case !p.free.Test(bit):
+			r.GivenAway++
+		}
+	}
+}
+
+func (r *Reason) busyText() string {
+	parts := []string{fmt.Sprintf("%d hosts match", r.Matching)}
+	if other := r.Matching - r.Eligible; other > 0 {
+		parts = append(parts, fmt.Sprintf("%d only in other ACL groups", other))
+	}
+	for _, part := range []struct {
+		n    int
+		text string
+	}{{r.Leased, "leased"}, {r.Locked, "locked"}, {r.GivenAway, "given to others in this tick"}} {
+		if part.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.text))
+		}
+	}
+	text := strings.Join(parts, ", ")
+	if r.Minimum > 0 {
+		text += fmt.Sprintf("; suite minimum %d, holds %d", r.Minimum, r.Held)
+	}
+	return text + fmt.Sprintf("; %d entries ahead", r.Ahead)
+}
+
+// wants names the labels a request needs.
+func (p *planner) wants(g *group) string {
+	deps := p.sets.get(g.key.deps)
+	if len(deps) == 0 {
+		return "needs any host"
+	}
+	return "needs " + p.labelNames(deps)
+}
+
+func (p *planner) labelNames(ids []int64) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = p.labelName[LabelID(id)]
+	}
+	return strings.Join(names, ", ")
+}
+
+func (p *planner) noSuchHost(e *pending) *Reason {
+	p.problem(e.entry, fmt.Sprintf("entry %d names host %d, which does not exist", e.entry.ID, e.entry.Host))
+	return &Reason{Code: NoSuchHost, Text: fmt.Sprintf("names host %d, which does not exist", e.entry.Host)}
+}
+
+func (p *planner) namedReason(e *pending, num int, code Code) *Reason {
+	h := p.hosts[num]
+	text := map[Code]string{
+		HostOnShard:     fmt.Sprintf("belongs to shard %d", h.Shard),
+		HostLacksLabels: "lacks some of " + p.labelNames(p.sets.get(e.key.deps)),
+		HostACL:         fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner),
+		HostLocked:      "is locked",
+		HostLeased:      "is leased",
+		HostTaken:       "was given to another entry in this tick",
+	}[code]
+	if code == HostLocked && h.LockReason != "" {
+		text += ": " + h.LockReason
+	}
+	return &Reason{Code: code, Text: fmt.Sprintf("names host %s, which %s", h.Hostname, text)}
+}

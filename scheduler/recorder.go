@@ -1,0 +1,117 @@
+package scheduler
+
+import (
+	"maps"
+)
+
+// Recorder is the suite recorder: how many hosts each suite holds, and which
+// suite holds a host (Autotest host_scheduler.SuiteRecorder). A suite holds a
+// host from its assignment until its release, also while the host rests between
+// the end of its entry and the release.
+//
+// A Recorder is owned by one term. The next term rebuilds its own from the
+// database with NewRecorder.
+type Recorder struct {
+	held  map[JobID]int
+	suite map[HostID]JobID
+}
+
+// Holding is one host held by a suite.
+type Holding struct {
+	Host  HostID
+	Suite JobID
+}
+
+// NewRecorder builds a recorder from the hosts that active, incomplete entries
+// of suites hold.
+func NewRecorder(holdings []Holding) *Recorder {
+	r := &Recorder{held: map[JobID]int{}, suite: map[HostID]JobID{}}
+	for _, h := range holdings {
+		r.hold(h.Host, h.Suite)
+	}
+	return r
+}
+
+// Held returns how many hosts the suite holds.
+func (r *Recorder) Held(suite JobID) int {
+	if r == nil {
+		return 0
+	}
+	return r.held[suite]
+}
+
+// SuiteOf returns the suite that holds the host, 0 if none does.
+func (r *Recorder) SuiteOf(host HostID) JobID {
+	if r == nil {
+		return 0
+	}
+	return r.suite[host]
+}
+
+// Suites returns a copy of the counts. Suites that hold nothing are absent.
+func (r *Recorder) Suites() map[JobID]int {
+	if r == nil {
+		return map[JobID]int{}
+	}
+	return maps.Clone(r.held)
+}
+
+// Hosts returns a copy of the host → suite map.
+func (r *Recorder) Hosts() map[HostID]JobID {
+	if r == nil {
+		return map[HostID]JobID{}
+	}
+	return maps.Clone(r.suite)
+}
+
+// Notice forgets hosts that are no longer leased although no plan released
+// them: somebody cleared the lease by hand. (The original kept counting them
+// until it was restarted.)
+func (r *Recorder) Notice(hosts []Host) {
+	if len(r.suite) == 0 {
+		return
+	}
+	leased := make(map[HostID]bool, len(r.suite))
+	for i := range hosts {
+		if hosts[i].Leased {
+			leased[hosts[i].ID] = true
+		}
+	}
+	for host := range r.suite {
+		if !leased[host] {
+			r.forget(host)
+		}
+	}
+}
+
+// Record updates the recorder with what a plan did.
+func (r *Recorder) Record(p Plan) {
+	for i := range p.Assignments {
+		if a := &p.Assignments[i]; a.Suite != 0 {
+			r.hold(a.Host, a.Suite)
+		}
+	}
+	for _, rel := range p.Releases {
+		r.forget(rel.Host)
+	}
+}
+
+func (r *Recorder) hold(host HostID, suite JobID) {
+	if suite == 0 {
+		return
+	}
+	r.forget(host)
+	r.suite[host] = suite
+	r.held[suite]++
+}
+
+func (r *Recorder) forget(host HostID) {
+	suite, ok := r.suite[host]
+	if !ok {
+		return
+	}
+	delete(r.suite, host)
+	if r.held[suite]--; r.held[suite] == 0 {
+		delete(r.held, suite)
+	}
+}

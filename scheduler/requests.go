@@ -1,0 +1,313 @@
+package scheduler
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/bits-and-blooms/bitset"
+)
+
+// setID refers to an interned, sorted set of label or ACL ids; 0 is the empty
+// set.
+type setID int
+
+// setTable interns id sets, so that requests compare by a few integers.
+type setTable struct {
+	ids  map[string]setID
+	sets [][]int64
+	buf  []byte
+}
+
+// intern sorts ids in place and returns the set's id.
+func (t *setTable) intern(ids []int64) setID {
+	if len(ids) == 0 {
+		return 0
+	}
+	if t.ids == nil {
+		t.ids = make(map[string]setID)
+		t.sets = [][]int64{nil}
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	t.buf = t.buf[:0]
+	for _, id := range ids {
+		t.buf = binary.BigEndian.AppendUint64(t.buf, uint64(id))
+	}
+	if id, ok := t.ids[string(t.buf)]; ok {
+		return id
+	}
+	id := setID(len(t.sets))
+	t.sets = append(t.sets, slices.Clone(ids))
+	t.ids[string(t.buf)] = id
+	return id
+}
+
+func (t *setTable) get(id setID) []int64 {
+	if id == 0 {
+		return nil
+	}
+	return t.sets[id]
+}
+
+// request is what an entry asks for. Entries with equal requests are served as
+// one group (Autotest rdb_requests.AcquireHostRequest).
+type request struct {
+	deps      setID // labels the host must carry
+	preferred setID // labels it should carry
+	acls      setID // ACL groups of the owner
+	host      HostID
+	suite     JobID
+	priority  int64
+}
+
+// group is a request for any host with its entries in queue order.
+type group struct {
+	key     request
+	entries []int // indexes into planner.entries
+	// asked is how many hosts the group has asked for, in vain or not.
+	asked int
+	// next is the index of the first entry that may still lack a host.
+	next int
+	// ahead is how many entries of other requests come before this one.
+	ahead int
+	match *match
+}
+
+type matchKey struct{ deps, acls setID }
+
+// match is the set of hosts that carry the deps and share an ACL group,
+// computed once per (deps, ACLs).
+type match struct {
+	// labelled carry all deps and are valid.
+	labelled *bitset.BitSet
+	// eligible are those of labelled that share an ACL group.
+	eligible *bitset.BitSet
+	// impossible names a dep that no host can ever satisfy, if there is one.
+	impossible string
+}
+
+// readRequests sorts the pending entries into queue order and groups those that
+// ask for any host by equal request.
+func (p *planner) readRequests() {
+	p.entries = make([]pending, 0, len(p.s.Entries))
+	for i := range p.s.Entries {
+		e := &p.s.Entries[i]
+		job := p.jobs[e.Job]
+		if job == nil {
+			p.problem(e, fmt.Sprintf("entry %d belongs to job %d, which does not exist", e.ID, e.Job))
+			continue
+		}
+		p.entries = append(p.entries, pending{entry: e, job: job, host: -1})
+	}
+	slices.SortFunc(p.entries, compareQueue)
+	jobKeys := make(map[JobID]request, len(p.jobs))
+	groups := make(map[request]*group)
+	for i := range p.entries {
+		e := &p.entries[i]
+		if e.job.SynchCount > 1 {
+			p.synchEntries[e.job.ID] = append(p.synchEntries[e.job.ID], e.entry)
+		}
+		if e.entry.Host != 0 {
+			p.heldByJob[e.job.ID] = append(p.heldByJob[e.job.ID], e.entry.Host)
+		}
+		p.readRequest(i, jobKeys, groups)
+	}
+	slices.SortStableFunc(p.groups, func(a, b *group) int {
+		return cmp.Or(cmp.Compare(b.key.priority, a.key.priority), cmp.Compare(a.key.suite, b.key.suite))
+	})
+	ahead := 0
+	for _, g := range p.groups {
+		g.ahead = ahead
+		ahead += len(g.entries)
+	}
+}
+
+// compareQueue is the order of the queue: priority, entries that name a host,
+// entries with a meta_host, suite (none first), job, entry (Autotest
+// JobQueryManager.get_pending_queue_entries).
+func compareQueue(a, b pending) int {
+	return cmp.Or(
+		cmp.Compare(b.job.Priority, a.job.Priority),
+		zeroLast(int64(a.entry.Host), int64(b.entry.Host)),
+		zeroLast(int64(a.entry.MetaHost), int64(b.entry.MetaHost)),
+		cmp.Compare(a.job.Parent, b.job.Parent),
+		cmp.Compare(a.job.ID, b.job.ID),
+		cmp.Compare(a.entry.ID, b.entry.ID),
+	)
+}
+
+func zeroLast(a, b int64) int {
+	switch {
+	case a == 0 && b != 0:
+		return 1
+	case a != 0 && b == 0:
+		return -1
+	}
+	return 0
+}
+
+func (p *planner) readRequest(i int, jobKeys map[JobID]request, groups map[request]*group) {
+	e := &p.entries[i]
+	e.user = p.users[strings.ToLower(e.job.Owner)]
+	if e.user == nil {
+		// The original acquires a one-time host for such an entry and then
+		// crashes; any other request of an unknown owner is never served.
+		e.reason = &Reason{Code: UnknownOwner, Text: fmt.Sprintf("owner %q has no row in afe_users", e.job.Owner)}
+		return
+	}
+	if value, bad := p.badMinimums[e.job.Parent]; bad {
+		e.reason = &Reason{Code: BadMinimum, Text: fmt.Sprintf("keyval suite_min_duts of suite %d is %q, which is no integer", e.job.Parent, value)}
+		return
+	}
+	key, ok := jobKeys[e.job.ID]
+	if !ok {
+		key = p.jobRequest(e.job, e.user)
+		jobKeys[e.job.ID] = key
+	}
+	if key.deps < 0 {
+		e.reason = &Reason{Code: Malformed, Text: fmt.Sprintf("job %d depends on a label that does not exist", e.job.ID)}
+		p.problem(e.entry, fmt.Sprintf("entry %d: job %d depends on a label that does not exist", e.entry.ID, e.job.ID))
+		return
+	}
+	key.host = e.entry.Host
+	e.key = key
+	if e.entry.Host != 0 {
+		return
+	}
+	g := groups[key]
+	if g == nil {
+		g = &group{key: key, match: p.match(matchKey{key.deps, key.acls})}
+		groups[key] = g
+		p.groups = append(p.groups, g)
+	}
+	e.group = g
+	g.entries = append(g.entries, i)
+}
+
+// jobRequest sorts a job's labels into required and preferred ones. A negative
+// deps marks a dangling label id.
+func (p *planner) jobRequest(job *Job, user *User) request {
+	key := request{suite: job.Parent, priority: job.Priority}
+	var required, preferred []int64
+	for _, l := range job.Deps {
+		name, ok := p.labelName[l]
+		if !ok {
+			key.deps = -1
+			return key
+		}
+		switch p.actions.kind(name) {
+		case labelRequired:
+			required = append(required, int64(l))
+		case labelProvision:
+			preferred = append(preferred, int64(l))
+		}
+	}
+	acls := make([]int64, len(user.ACLs))
+	for i, a := range user.ACLs {
+		acls[i] = int64(a)
+	}
+	key.deps = p.sets.intern(required)
+	key.preferred = p.sets.intern(preferred)
+	key.acls = p.sets.intern(acls)
+	return key
+}
+
+// match finds the hosts that carry the deps and share an ACL group (Autotest
+// rdb.AvailableHostQueryManager.find_hosts), without looking at leases.
+func (p *planner) match(key matchKey) *match {
+	if m := p.matches[key]; m != nil {
+		return m
+	}
+	m := &match{labelled: p.valid.Clone()}
+	for _, l := range p.sets.get(key.deps) {
+		set := p.hostsWith(LabelID(l))
+		if set == nil || set.None() {
+			m.impossible = p.labelName[LabelID(l)]
+			m.labelled.ClearAll()
+			break
+		}
+		m.labelled.InPlaceIntersection(set)
+	}
+	m.eligible = p.sharing(key.acls)
+	m.eligible.InPlaceIntersection(m.labelled)
+	p.matches[key] = m
+	return m
+}
+
+// hostsWith returns the hosts that satisfy a dep. A replaced label counts only
+// as a static label of the same name.
+func (p *planner) hostsWith(l LabelID) *bitset.BitSet {
+	if p.s.Rules.RespectStaticLabels && p.replaced[l] {
+		return p.staticHosts[strings.ToLower(p.labelName[l])]
+	}
+	return p.labelHosts[l]
+}
+
+// sharing returns a fresh set of the hosts in any of the ACL groups.
+func (p *planner) sharing(acls setID) *bitset.BitSet {
+	union := bitset.New(uint(len(p.hosts)))
+	for _, a := range p.sets.get(acls) {
+		if set := p.aclHosts[ACLID(a)]; set != nil {
+			union.InPlaceUnion(set)
+		}
+	}
+	return union
+}
+
+// readMinimums parses the suite_min_duts keyvals of suites as Python's int()
+// does: surrounding white space and a sign are allowed, negative means none.
+func (p *planner) readMinimums() {
+	for _, m := range p.s.Minimums {
+		n, ok := parseMinimum(m.Value)
+		if !ok {
+			p.badMinimums[m.Suite] = m.Value
+			continue
+		}
+		p.minimums[m.Suite] = n
+	}
+	// A map is enough for lookups; problems must come in a fixed order.
+	for _, suite := range sortedKeys(p.badMinimums) {
+		p.plan.Problems = append(p.plan.Problems, Problem{Text: fmt.Sprintf(
+			"suite %d: keyval suite_min_duts is %q, which is no integer; its entries wait until it is corrected", suite, p.badMinimums[suite])})
+	}
+}
+
+func parseMinimum(value string) (int, bool) {
+	digits := strings.TrimSpace(value)
+	negative := strings.HasPrefix(digits, "-")
+	if negative || strings.HasPrefix(digits, "+") {
+		digits = digits[1:]
+	}
+	if digits == "" {
+		return 0, false
+	}
+	n := 0
+	for _, c := range []byte(digits) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		// Larger values than any lab has hosts all mean the same.
+		n = min(n*10+int(c-'0'), math.MaxInt32)
+	}
+	if negative {
+		return 0, true
+	}
+	return n, true
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (p *planner) problem(e *Entry, text string) {
+	p.plan.Problems = append(p.plan.Problems, Problem{Entry: e.ID, Text: text})
+}

@@ -1,0 +1,200 @@
+package scheduler
+
+// Identifiers are the primary keys of the AFE tables. Zero means "none".
+type (
+	HostID  int64
+	LabelID int64
+	ACLID   int64
+	UserID  int64
+	JobID   int64
+	EntryID int64
+	ShardID int64
+)
+
+// NoPriority stands for a NULL afe_jobs.priority: below every real one.
+const NoPriority = -1 << 40
+
+// Snapshot is everything one tick needs to know, read at one point in time.
+// The order of its slices carries no meaning.
+type Snapshot struct {
+	Rules Rules
+
+	Labels []Label
+	// StaticLabels are the rows of afe_static_labels. Host.StaticLabels refers
+	// to their ids, which are independent of the ids of Labels.
+	StaticLabels []Label
+	// ReplacedLabels are the labels listed in afe_replaced_labels.
+	ReplacedLabels []LabelID
+
+	Hosts []Host
+	Users []User
+	// Jobs holds at least the job of every entry in Entries.
+	Jobs []Job
+	// Entries are the pending queue entries: status Queued, not active, not
+	// complete, not aborted, with a host or a meta_host, and of this shard
+	// (Autotest JobQueryManager.get_pending_queue_entries).
+	Entries []Entry
+	// Siblings are the entries of jobs in Jobs that are not in Entries, as far
+	// as they matter: entries of jobs with SynchCount > 1, and entries that
+	// hold a host which the job cannot be given a second time.
+	Siblings []Sibling
+	// Minimums are the suite_min_duts keyvals of the jobs that are parents.
+	Minimums []Minimum
+	// TaskHosts are the hosts of frontend tasks: special tasks without queue
+	// entry, not active and not complete.
+	TaskHosts []HostID
+
+	// Recorder says how many hosts each suite holds. MakePlan only reads it.
+	// Nil counts as empty.
+	Recorder *Recorder
+}
+
+// Rules are the switches that change decisions.
+type Rules struct {
+	// RespectStaticLabels looks replaced labels up among static labels
+	// (Autotest global_config [SKYLAB] respect_static_labels).
+	RespectStaticLabels bool
+	// OnShard is true when this scheduler serves a shard and not the master.
+	// The master refuses to give a shard's host to an entry that names it.
+	OnShard bool
+	// Actions are the labels that special tasks act on. The zero value means
+	// DefaultActions.
+	Actions Actions
+}
+
+// Label is a row of afe_labels or afe_static_labels.
+type Label struct {
+	ID   LabelID
+	Name string
+}
+
+// Protection is afe_hosts.protection.
+type Protection int8
+
+// DoNotVerify is the protection level that rules Verify and Reset out
+// (Autotest host_protections.Protection.DO_NOT_VERIFY).
+const DoNotVerify Protection = 4
+
+// Status of a host that the scheduler reads or writes.
+const (
+	HostReady   = "Ready"
+	HostPending = "Pending"
+)
+
+// Host is a device under test.
+type Host struct {
+	ID       HostID
+	Hostname string
+	// Ready is true when the status is Ready or NULL, the two statuses in which
+	// an unused host is released.
+	Ready      bool
+	Status     string
+	Locked     bool
+	LockReason string
+	Invalid    bool
+	Leased     bool
+	Dirty      bool
+	Protection Protection
+	Shard      ShardID
+
+	Labels       []LabelID
+	StaticLabels []LabelID
+	ACLs         []ACLID
+
+	// ActiveEntry is true while an active queue entry has this host.
+	ActiveEntry bool
+	// OpenTask is true while any special task of this host is incomplete.
+	OpenTask bool
+}
+
+// User owns jobs. Logins compare without regard to case.
+type User struct {
+	ID    UserID
+	Login string
+	ACLs  []ACLID
+}
+
+// RebootBefore is afe_jobs.reboot_before.
+type RebootBefore int8
+
+// The values of afe_jobs.reboot_before.
+const (
+	RebootNever RebootBefore = iota
+	RebootIfDirty
+	RebootAlways
+)
+
+// Job is what the scheduler needs of a row of afe_jobs.
+type Job struct {
+	ID    JobID
+	Name  string
+	Owner string
+	// Priority is higher for more urgent jobs; NoPriority if NULL.
+	Priority int64
+	// Parent is the suite job, 0 if none.
+	Parent       JobID
+	SynchCount   int
+	RunVerify    bool
+	RunReset     bool
+	RebootBefore RebootBefore
+	// QueuedSeconds is the age of the job by the database's clock, in seconds;
+	// negative if unknown.
+	QueuedSeconds int64
+	// Deps are the labels of afe_jobs_dependency_labels.
+	Deps []LabelID
+}
+
+// EntryStatus is afe_host_queue_entries.status.
+type EntryStatus string
+
+// The statuses the scheduler reads or writes (Autotest
+// host_queue_entry_states).
+const (
+	StatusQueued       EntryStatus = "Queued"
+	StatusPending      EntryStatus = "Pending"
+	StatusStarting     EntryStatus = "Starting"
+	StatusStopped      EntryStatus = "Stopped"
+	StatusVerifying    EntryStatus = "Verifying"
+	StatusCleaning     EntryStatus = "Cleaning"
+	StatusResetting    EntryStatus = "Resetting"
+	StatusProvisioning EntryStatus = "Provisioning"
+)
+
+// notYetRun tells whether an entry in this status may still come to run
+// (Autotest PRE_JOB_STATUSES).
+func (s EntryStatus) notYetRun() bool {
+	switch s {
+	case StatusQueued, StatusPending, StatusVerifying, StatusCleaning, StatusResetting, StatusProvisioning:
+		return true
+	}
+	return false
+}
+
+// Entry is a pending queue entry.
+type Entry struct {
+	ID  EntryID
+	Job JobID
+	// Host is the host the entry names, 0 if any will do.
+	Host HostID
+	// MetaHost is the meta_host label. It is no constraint on the host; it only
+	// counts as a job label when provisioning is decided.
+	MetaHost LabelID
+}
+
+// Sibling is an entry of a job that also has pending entries.
+type Sibling struct {
+	ID     EntryID
+	Job    JobID
+	Host   HostID
+	Status EntryStatus
+	Active bool
+	// Subdir is execution_subdir, which names the groups already started.
+	Subdir string
+}
+
+// Minimum is a suite's guaranteed minimum of hosts as it stands in
+// afe_job_keyvals (key suite_min_duts).
+type Minimum struct {
+	Suite JobID
+	Value string
+}
