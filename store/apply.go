@@ -1,0 +1,488 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hostsched/hostsched/scheduler"
+)
+
+// chunkSize bounds the assignments, leases or releases of one transaction. At
+// 500 a transaction stays well below 100 ms, so other clients of the database
+// are not held up, and the fence's own statement costs next to nothing.
+const chunkSize = 500
+
+// Result tells what became of a plan.
+type Result struct {
+	// Applied is the part of the plan that is in the database now, also when
+	// Apply returned an error.
+	Applied scheduler.Plan
+	// Overtaken are entries whose row, or whose host's row, another client
+	// changed after the snapshot. They are planned anew in the next tick.
+	Overtaken []scheduler.EntryID
+	// Transactions and LongestTx describe the writing.
+	Transactions int
+	LongestTx    time.Duration
+}
+
+// errChanged means that fewer rows than planned were as the snapshot had them.
+var errChanged = errors.New("rows changed since the snapshot")
+
+// Apply writes a plan, in chunks, each a fenced transaction: leases for frontend
+// tasks, then assignments in queue order, then releases. ErrFenced means that
+// the term is over. After any other error the plan may be applied in part;
+// Result says how far.
+func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
+	a := &applier{l: l}
+	a.res.Applied.Waiting = plan.Waiting
+	a.res.Applied.Problems = plan.Problems
+	err := a.leases(ctx, plan.Leases)
+	if err == nil {
+		err = a.assignments(ctx, plan)
+	}
+	if err == nil {
+		err = a.releases(ctx, plan.Releases)
+	}
+	return a.res, err
+}
+
+type applier struct {
+	l   *Leader
+	res Result
+}
+
+func (a *applier) write(ctx context.Context, what string, work func(context.Context, *sql.Tx) error) error {
+	began := time.Now()
+	err := a.l.write(ctx, what, work)
+	a.res.Transactions++
+	a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
+	return err
+}
+
+func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
+	for chunk := range chunks(leases) {
+		ids := make([]int64, len(chunk))
+		for i, lease := range chunk {
+			ids[i] = int64(lease.Host)
+		}
+		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx *sql.Tx) error {
+			// A host locked or leased meanwhile is left alone: the next tick
+			// looks at its task again.
+			_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(ids))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		a.res.Applied.Leases = append(a.res.Applied.Leases, chunk...)
+	}
+	return nil
+}
+
+// unit is what must happen together: one assignment, or all assignments and
+// changes of a synchronous job.
+type unit struct {
+	assignments []scheduler.Assignment
+	changes     []scheduler.Change
+}
+
+func (a *applier) assignments(ctx context.Context, plan scheduler.Plan) error {
+	for _, chunk := range chunkUnits(units(plan)) {
+		if err := a.applyUnits(ctx, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// units groups a plan, in queue order of the first assignment of each unit.
+// Synchronous jobs whose entries all wait for tasks need no grouping.
+func units(plan scheduler.Plan) []unit {
+	changed := make(map[scheduler.JobID][]scheduler.Change)
+	for _, c := range plan.Changes {
+		changed[c.Job] = append(changed[c.Job], c)
+	}
+	together := make(map[scheduler.JobID]int)
+	var out []unit
+	for _, as := range plan.Assignments {
+		if !as.Synch {
+			out = append(out, unit{assignments: []scheduler.Assignment{as}})
+			continue
+		}
+		i, ok := together[as.Job]
+		if !ok {
+			i = len(out)
+			together[as.Job] = i
+			out = append(out, unit{changes: changed[as.Job]})
+		}
+		out[i].assignments = append(out[i].assignments, as)
+	}
+	return out
+}
+
+// chunkUnits splits without tearing a unit apart.
+func chunkUnits(all []unit) [][]unit {
+	var out [][]unit
+	size := 0
+	for _, u := range all {
+		n := len(u.assignments) + len(u.changes)
+		if len(out) == 0 || size+n > chunkSize {
+			out = append(out, nil)
+			size = 0
+		}
+		out[len(out)-1] = append(out[len(out)-1], u)
+		size += n
+	}
+	return out
+}
+
+// applyUnits writes a chunk. If rows have changed, the units concerned are left
+// out and the rest is written; if what changed cannot be seen, the chunk is
+// halved until the culprit stands alone.
+func (a *applier) applyUnits(ctx context.Context, us []unit) error {
+	if len(us) == 0 {
+		return nil
+	}
+	err := a.write(ctx, "write assignments", func(ctx context.Context, tx *sql.Tx) error {
+		return a.l.db.writeUnits(ctx, tx, us)
+	})
+	if err == nil {
+		for _, u := range us {
+			a.res.Applied.Assignments = append(a.res.Applied.Assignments, u.assignments...)
+			a.res.Applied.Changes = append(a.res.Applied.Changes, u.changes...)
+		}
+		return nil
+	}
+	if !errors.Is(err, errChanged) && !isDuplicate(err) {
+		return err
+	}
+	kept, err := a.l.db.unchanged(ctx, us)
+	if err != nil {
+		return err
+	}
+	if len(kept) < len(us) {
+		a.overtaken(us, kept)
+		return a.applyUnits(ctx, kept)
+	}
+	if len(us) == 1 {
+		a.overtaken(us, nil)
+		return nil
+	}
+	half := len(us) / 2
+	if err := a.applyUnits(ctx, us[:half]); err != nil {
+		return err
+	}
+	return a.applyUnits(ctx, us[half:])
+}
+
+func (a *applier) overtaken(all, kept []unit) {
+	stays := make(map[scheduler.EntryID]bool)
+	for _, u := range kept {
+		stays[u.assignments[0].Entry] = true
+	}
+	for _, u := range all {
+		if stays[u.assignments[0].Entry] {
+			continue
+		}
+		for _, as := range u.assignments {
+			a.res.Overtaken = append(a.res.Overtaken, as.Entry)
+		}
+	}
+}
+
+// writeUnits writes a chunk of assignments with a handful of statements, and
+// fails with errChanged if a row is not as the snapshot had it.
+func (db *DB) writeUnits(ctx context.Context, tx *sql.Tx, us []unit) error {
+	w := &chunkWriter{ctx: ctx, tx: tx, dialect: db.dialect}
+	w.collect(us)
+	w.exec(len(w.hosts), "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(w.hosts))
+	const queued = " AND status = 'Queued' AND active = 0 AND complete = 0 AND aborted = 0"
+	if len(w.anyHost) > 0 {
+		w.exec(len(w.anyHost), "UPDATE afe_host_queue_entries SET active = 1, host_id = "+caseOf(w.anyHost)+" WHERE host_id IS NULL"+queued+" AND id IN "+listKeys(w.anyHost))
+		w.exec(-1, w.dialect.insertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+w.ineligible.String())
+	}
+	if len(w.named) > 0 {
+		w.exec(len(w.named), "UPDATE afe_host_queue_entries SET active = 1 WHERE host_id = "+caseOf(w.named)+queued+" AND id IN "+listKeys(w.named))
+	}
+	w.writeStatuses()
+	if db.fail.chunk != nil && w.err == nil {
+		w.err = db.fail.chunk()
+	}
+	if w.tasks.Len() > 0 {
+		w.exec(-1, "INSERT INTO afe_special_tasks (host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES "+w.tasks.String())
+	}
+	return w.err
+}
+
+// chunkWriter collects the rows of a chunk and runs its statements until the
+// first error.
+type chunkWriter struct {
+	ctx     context.Context
+	tx      *sql.Tx
+	dialect dialect
+	err     error
+
+	hosts             []int64
+	anyHost, named    []pair // entry -> host
+	ineligible, tasks strings.Builder
+	pending, stopped  []int64                // assigned entries that end so
+	starting          map[string][]int64     // subdir -> assigned entries
+	hostPending       []int64                // hosts that become Pending
+	hostReady         []int64                // hosts that become Ready
+	changes           map[changeKind][]int64 // entries changed besides
+	changeOrder       []changeKind           // in plan order
+	startOrder        []string               // in plan order
+}
+
+type pair struct{ key, value int64 }
+
+type changeKind struct {
+	from, to scheduler.EntryStatus
+	subdir   string
+}
+
+func (w *chunkWriter) collect(us []unit) {
+	w.starting = make(map[string][]int64)
+	w.changes = make(map[changeKind][]int64)
+	for _, u := range us {
+		for i := range u.assignments {
+			w.assignment(&u.assignments[i])
+		}
+		for _, c := range u.changes {
+			kind := changeKind{c.From, c.Status, c.Subdir}
+			if w.changes[kind] == nil {
+				w.changeOrder = append(w.changeOrder, kind)
+			}
+			w.changes[kind] = append(w.changes[kind], int64(c.Entry))
+			if c.Status == scheduler.StatusStopped && c.From == scheduler.StatusPending && c.Host != 0 {
+				w.hostReady = append(w.hostReady, int64(c.Host))
+			}
+		}
+	}
+}
+
+func (w *chunkWriter) assignment(a *scheduler.Assignment) {
+	entry, host := int64(a.Entry), int64(a.Host)
+	w.hosts = append(w.hosts, host)
+	if a.Named {
+		w.named = append(w.named, pair{entry, host})
+	} else {
+		w.anyHost = append(w.anyHost, pair{entry, host})
+		tuple(&w.ineligible, int64(a.Job), host)
+		w.ineligible.WriteByte(')')
+	}
+	switch a.Status {
+	case scheduler.StatusPending:
+		w.pending = append(w.pending, entry)
+		w.hostPending = append(w.hostPending, host)
+	case scheduler.StatusStarting:
+		if w.starting[a.Subdir] == nil {
+			w.startOrder = append(w.startOrder, a.Subdir)
+		}
+		w.starting[a.Subdir] = append(w.starting[a.Subdir], entry)
+		w.hostPending = append(w.hostPending, host)
+	case scheduler.StatusStopped:
+		w.stopped = append(w.stopped, entry)
+		w.hostReady = append(w.hostReady, host)
+	}
+	for _, task := range a.Tasks.Names() {
+		tuple(&w.tasks, host)
+		fmt.Fprintf(&w.tasks, ", '%s', %d, %d, 0, 0, 0, 0, %s)", task, entry, a.RequestedBy, w.dialect.now)
+	}
+}
+
+// tuple begins another row of a VALUES list with integers; the caller closes it.
+func tuple(b *strings.Builder, values ...int64) {
+	if b.Len() > 0 {
+		b.WriteString(", ")
+	}
+	b.WriteByte('(')
+	for i, v := range values {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(strconv.FormatInt(v, 10))
+	}
+}
+
+func (w *chunkWriter) writeStatuses() {
+	const entries = "UPDATE afe_host_queue_entries SET "
+	if len(w.pending) > 0 {
+		w.exec(len(w.pending), entries+"status = 'Pending' WHERE id IN "+list(w.pending))
+	}
+	w.writeStarts()
+	if len(w.stopped) > 0 {
+		w.exec(len(w.stopped), entries+"status = 'Stopped', active = 0, complete = 1 WHERE id IN "+list(w.stopped))
+	}
+	for _, kind := range w.changeOrder {
+		ids := w.changes[kind]
+		set := "status = 'Starting', active = 1, execution_subdir = ?"
+		args := []any{kind.subdir}
+		if kind.to == scheduler.StatusStopped {
+			set, args = "status = 'Stopped', active = 0, complete = 1", nil
+		}
+		w.exec(len(ids), entries+set+" WHERE complete = 0 AND status = '"+string(kind.from)+"' AND id IN "+list(ids), args...)
+	}
+	if len(w.hostPending) > 0 {
+		w.exec(-1, "UPDATE afe_hosts SET status = 'Pending' WHERE id IN "+list(w.hostPending))
+	}
+	if len(w.hostReady) > 0 {
+		w.exec(-1, "UPDATE afe_hosts SET status = 'Ready' WHERE id IN "+list(w.hostReady))
+	}
+}
+
+// writeStarts sets the results directory of all entries that start, with one
+// statement: every host's entry has its own.
+func (w *chunkWriter) writeStarts() {
+	if len(w.startOrder) == 0 {
+		return
+	}
+	var ids []int64
+	var args []any
+	var b strings.Builder
+	for _, subdir := range w.startOrder {
+		for _, id := range w.starting[subdir] {
+			fmt.Fprintf(&b, " WHEN %d THEN ?", id)
+			args = append(args, subdir)
+			ids = append(ids, id)
+		}
+	}
+	w.exec(len(ids), "UPDATE afe_host_queue_entries SET status = 'Starting', execution_subdir = CASE id"+b.String()+" END WHERE id IN "+list(ids), args...)
+}
+
+// exec runs a statement; want is the number of rows it must hit, -1 if any.
+func (w *chunkWriter) exec(want int, text string, args ...any) {
+	if w.err != nil {
+		return
+	}
+	res, err := w.tx.ExecContext(w.ctx, text, args...)
+	if err != nil {
+		w.err = err
+		return
+	}
+	n, err := res.RowsAffected()
+	if err == nil && want >= 0 && n != int64(want) {
+		err = fmt.Errorf("%w: %d of %d rows", errChanged, n, want)
+	}
+	w.err = err
+}
+
+// unchanged returns the units whose hosts are still free and whose entries are
+// still as the plan expects.
+func (db *DB) unchanged(ctx context.Context, us []unit) ([]unit, error) {
+	var hosts, entries []int64
+	expect := make(map[int64]entryRow)
+	for _, u := range us {
+		for _, a := range u.assignments {
+			row := entryRow{status: scheduler.StatusQueued}
+			if a.Named {
+				row.host = int64(a.Host)
+			}
+			expect[int64(a.Entry)] = row
+			hosts, entries = append(hosts, int64(a.Host)), append(entries, int64(a.Entry))
+		}
+		for _, c := range u.changes {
+			expect[int64(c.Entry)] = entryRow{status: c.From, host: int64(c.Host)}
+			entries = append(entries, int64(c.Entry))
+		}
+	}
+	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
+	err := db.read(ctx, func(r *reader) {
+		r.each("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+list(hosts)+" AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)", func(scan scanner) error {
+			var id int64
+			err := scan(&id)
+			free[id] = true
+			return err
+		})
+		r.each("SELECT id, host_id, status FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+list(entries), func(scan scanner) error {
+			var id int64
+			var host sql.NullInt64
+			var status string
+			err := scan(&id, &host, &status)
+			asPlanned[id] = expect[id] == entryRow{host: host.Int64, status: scheduler.EntryStatus(status)}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, explain(err, "re-read rows that changed", db.target.name)
+	}
+	var kept []unit
+	for _, u := range us {
+		if u.holds(free, asPlanned) {
+			kept = append(kept, u)
+		}
+	}
+	return kept, nil
+}
+
+type entryRow struct {
+	host   int64
+	status scheduler.EntryStatus
+}
+
+func (u unit) holds(free, asPlanned map[int64]bool) bool {
+	for _, a := range u.assignments {
+		if !free[int64(a.Host)] || !asPlanned[int64(a.Entry)] {
+			return false
+		}
+	}
+	for _, c := range u.changes {
+		if !asPlanned[int64(c.Entry)] {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
+	for chunk := range chunks(releases) {
+		ids := make([]int64, len(chunk))
+		for i, r := range chunk {
+			ids[i] = int64(r.Host)
+		}
+		kept := chunk
+		err := a.write(ctx, "release hosts", func(ctx context.Context, tx *sql.Tx) error {
+			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+list(ids)+
+				" AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)"+
+				" AND NOT EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = afe_hosts.id AND t.is_complete = 0)")
+			if err != nil {
+				return err
+			}
+			if n, err := res.RowsAffected(); err != nil || n == int64(len(ids)) {
+				return err
+			}
+			kept, err = stillLeased(ctx, tx, chunk, ids)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		a.res.Applied.Releases = append(a.res.Applied.Releases, kept...)
+	}
+	return nil
+}
+
+// stillLeased returns the releases less those that did not happen because the
+// host came into use after the snapshot.
+func stillLeased(ctx context.Context, tx *sql.Tx, chunk []scheduler.Release, ids []int64) ([]scheduler.Release, error) {
+	leased := make(map[scheduler.HostID]bool)
+	r := &reader{ctx: ctx, tx: tx}
+	r.each("SELECT id FROM afe_hosts WHERE leased = 1 AND id IN "+list(ids), func(scan scanner) error {
+		var id scheduler.HostID
+		err := scan(&id)
+		leased[id] = true
+		return err
+	})
+	var kept []scheduler.Release
+	for _, rel := range chunk {
+		if !leased[rel.Host] {
+			kept = append(kept, rel)
+		}
+	}
+	return kept, r.err
+}

@@ -1,0 +1,100 @@
+package store
+
+import (
+	"database/sql"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Servers told apart.
+const (
+	serverMySQL   = "MySQL"
+	serverMariaDB = "MariaDB"
+	serverSQLite  = "SQLite"
+)
+
+// dialect is all that differs between servers.
+type dialect struct {
+	server  string
+	version string
+
+	insertIgnore string // INSERT that passes over existing unique keys
+	now          string // current time, of the same clock as the columns
+	// age is an SQL expression for the seconds since a datetime column.
+	age func(column string) string
+
+	// Tokens of schema/*.sql.
+	primaryKey, caseless, engine string
+}
+
+func sqliteDialect(version string) dialect {
+	return dialect{
+		server: serverSQLite, version: version,
+		insertIgnore: "INSERT OR IGNORE INTO",
+		now:          "CURRENT_TIMESTAMP",
+		age: func(c string) string {
+			return "CAST(strftime('%s', 'now') - strftime('%s', " + c + ") AS INTEGER)"
+		},
+		primaryKey: "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT",
+		caseless:   "COLLATE NOCASE",
+	}
+}
+
+func mysqlDialect(version string) dialect {
+	d := dialect{
+		server: serverMySQL, version: version,
+		insertIgnore: "INSERT IGNORE INTO",
+		now:          "CURRENT_TIMESTAMP",
+		age:          func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
+		primaryKey:   "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY",
+		engine:       "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
+	}
+	if strings.Contains(strings.ToLower(version), "mariadb") {
+		d.server = serverMariaDB
+	}
+	return d
+}
+
+// expand replaces the tokens of a schema text.
+func (d dialect) expand(text string) string {
+	return strings.NewReplacer("@PK@", d.primaryKey, " @CI@", spaced(d.caseless), "@ENGINE@", d.engine).Replace(text)
+}
+
+func spaced(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " " + s
+}
+
+var versionNumber = regexp.MustCompile(`(\d+)\.(\d+)(?:\.(\d+))?`)
+
+// atLeast compares the server's version. MariaDB may prefix its version with
+// "5.5.5-" for old clients.
+func (d dialect) atLeast(major, minor, patch int) bool {
+	m := versionNumber.FindStringSubmatch(strings.TrimPrefix(d.version, "5.5.5-"))
+	if m == nil {
+		return false
+	}
+	want := [3]int{major, minor, patch}
+	for i, w := range want {
+		have, err := strconv.Atoi("0" + m[i+1])
+		if err != nil {
+			return false
+		}
+		if have != w {
+			return have > w
+		}
+	}
+	return true
+}
+
+// snapshotIsolation is the level at which all reads of a transaction see the
+// state of the first. SQLite knows no other.
+func (d dialect) snapshotIsolation() sql.IsolationLevel {
+	if d.server == serverSQLite {
+		return sql.LevelDefault
+	}
+	return sql.LevelRepeatableRead
+}

@@ -1,0 +1,30 @@
+// Package store reads the lab from a database and writes plans to it.
+//
+// Three things happen here:
+//
+//   - [DB.Snapshot] reads everything one tick needs at one point in time;
+//   - [DB.TakeOver] makes a replica the only writer of a shard, and
+//     [Leader.Apply] writes a plan under that right;
+//   - [Migrate] creates the tables, for labs that have no Autotest, and our own
+//     few tables beside Autotest's for those that do.
+//
+// # The fence
+//
+// The table hostsched_fence has one row per shard. Whoever wins a campaign
+// takes over the row: the epoch rises by one and the holder changes, but only
+// if the new fencing token is higher than the stored one. Every transaction
+// that writes begins by updating that row where epoch and holder are still its
+// own. If that hits no row the transaction is refused with [ErrFenced], and the
+// replica steps down. It is a write, not a read, so two writers also collide
+// where a cluster certifies transactions.
+//
+// A transaction re-checks every row it changes (still unleased, still queued),
+// because other clients write the same tables. What somebody else overtook is
+// left out and planned anew in the next tick.
+//
+// # Servers
+//
+// MySQL 8, MariaDB 10.6+ and SQLite run the same statements, written by hand;
+// what differs is collected in dialect. One conformance suite tests both
+// drivers on real servers.
+package store

@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hostsched/hostsched/shard"
+)
+
+// Claim is what a replica brings to a takeover.
+type Claim struct {
+	Shard shard.Name
+	// Token is the fencing token of the term: the create revision of the
+	// leader's key in etcd.
+	Token int64
+	// Cluster is the etcd cluster's id. Tokens of different clusters do not
+	// compare.
+	Cluster string
+	// Holder names the replica, unique per process.
+	Holder string
+}
+
+// Fence is a row of hostsched_fence.
+type Fence struct {
+	Shard   shard.Name `json:"shard"`
+	Epoch   int64      `json:"epoch"`
+	Token   int64      `json:"token"`
+	Cluster string     `json:"etcd_cluster"`
+	Holder  string     `json:"holder"`
+	TakenAt string     `json:"taken_at"`
+	// Writes counts the fenced transactions of all terms.
+	Writes int64 `json:"writes"`
+
+	lastWrite   string
+	sessionID   int64
+	sessionPeer string
+}
+
+// takeOverRetry is the pause between attempts while a predecessor's transaction
+// is being removed.
+const takeOverRetry = 20 * time.Millisecond
+
+// ReadFence reads the fence row of a shard without waiting for any lock. ok is
+// false if the shard never had a leader.
+func (db *DB) ReadFence(ctx context.Context, name shard.Name) (f Fence, ok bool, err error) {
+	f, err = readFence(ctx, db.sql, name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return f, false, nil
+	}
+	return f, err == nil, explain(err, "read the fence of shard "+name.String(), db.target.name)
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func readFence(ctx context.Context, q queryer, name shard.Name) (Fence, error) {
+	f := Fence{Shard: name}
+	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer FROM hostsched_fence WHERE shard = ?", name.String()).
+		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.lastWrite, &f.sessionID, &f.sessionPeer)
+	return f, err
+}
+
+// TakeOver makes the claimant the only writer of its shard, before it reads any
+// lab state. It fails with ErrOvertaken if a successor was faster, and with
+// ErrForeignCluster if the stored token came from another etcd cluster. A
+// predecessor that sleeps inside a transaction is disconnected.
+//
+// The caller closes the returned Leader.
+func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.TakeOverTimeout)
+	defer cancel()
+	l := &Leader{db: db, claim: c}
+	for {
+		err := l.takeOverOnce(ctx)
+		if err == nil {
+			return l, nil
+		}
+		if !isLockTimeout(err) || ctx.Err() != nil {
+			return nil, errors.Join(explain(err, fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token), db.target.name), l.Close())
+		}
+		if err := db.evict(ctx, c.Shard); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(takeOverRetry):
+		}
+	}
+}
+
+func (l *Leader) takeOverOnce(ctx context.Context) error {
+	conn, err := l.connection(ctx)
+	if err != nil {
+		return err
+	}
+	c := l.claim
+	_, err = conn.ExecContext(ctx, l.db.dialect.insertIgnore+" hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer) VALUES (?, 0, 0, ?, '', "+l.db.dialect.now+", 0, '', 0, '')",
+		c.Shard.String(), c.Cluster)
+	if err != nil {
+		return err
+	}
+	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.dialect.now+", session_id = ?, session_peer = ? WHERE shard = ? AND token < ? AND etcd_cluster = ?",
+		c.Token, c.Holder, l.sessionID, l.sessionPeer, c.Shard.String(), c.Token, c.Cluster)
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return err
+	}
+	f, err := readFence(ctx, conn, c.Shard)
+	if err != nil {
+		return err
+	}
+	if n == 1 {
+		l.fence = f
+		return nil
+	}
+	if f.Cluster != c.Cluster {
+		return fmt.Errorf("%w: shard %s was led under etcd cluster %s, this is %s; if that cluster is gone for good, run 'hostsched fence adopt %s'", ErrForeignCluster, c.Shard, f.Cluster, c.Cluster, c.Shard)
+	}
+	return fmt.Errorf("%w: shard %s is held by %s with token %d, ours is %d; if etcd was restored from a backup, run 'hostsched fence adopt %s'", ErrOvertaken, c.Shard, f.Holder, f.Token, c.Token, c.Shard)
+}
+
+// evict disconnects the registered writer of a shard, which holds the fence row
+// locked and does not go on.
+func (db *DB) evict(ctx context.Context, name shard.Name) error {
+	f, ok, err := db.ReadFence(ctx, name)
+	if err != nil || !ok || f.sessionID == 0 {
+		return err
+	}
+	if db.dialect.server == serverSQLite {
+		return evictProcess(f.sessionID, f.sessionPeer)
+	}
+	// The id alone could have been reused: the peer address, which includes the
+	// port, must match too.
+	var id int64
+	err = db.sql.QueryRowContext(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID = ? AND HOST = ?", f.sessionID, f.sessionPeer).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return explain(err, "look for the predecessor's connection", db.target.name)
+	}
+	_, err = db.sql.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
+	if mysqlCode(err) == myNoSuchThread {
+		return nil
+	}
+	return explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", f.Holder, id), db.target.name)
+}
+
+// AdoptFence lets the given etcd cluster lead a shard whose fence belongs to
+// another one, or whose token is higher than the cluster's revisions. The epoch
+// goes on rising, so whoever led before stays fenced. It is audited.
+func (db *DB) AdoptFence(ctx context.Context, name shard.Name, cluster, who, reason string) (err error) {
+	tx, err := db.sql.BeginTx(ctx, nil)
+	if err != nil {
+		return explain(err, "adopt the fence", db.target.name)
+	}
+	defer func() { err = rollbackUnless(tx, err) }()
+	res, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", cluster, name.String())
+	if err != nil {
+		return explain(err, "adopt the fence", db.target.name)
+	}
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return errors.Join(fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name), err)
+	}
+	if err := db.audit(ctx, tx, who, "fence adopt", name.String(), "etcd cluster "+cluster+": "+reason); err != nil {
+		return err
+	}
+	return explain(tx.Commit(), "adopt the fence", db.target.name)
+}
+
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+func (db *DB) audit(ctx context.Context, tx execer, who, action, subject, detail string) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES ("+db.dialect.now+", ?, ?, ?, ?)", who, action, subject, detail)
+	return explain(err, "write the audit record of "+action, db.target.name)
+}
+
+// rollbackUnless rolls a transaction back if err is set. A transaction that is
+// already over is no error.
+func rollbackUnless(tx *sql.Tx, err error) error {
+	if err == nil {
+		return nil
+	}
+	if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !isConnection(rerr) {
+		return errors.Join(err, fmt.Errorf("roll back: %w", rerr))
+	}
+	return err
+}

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// The guard is the database's own refusal: a unique index over the host of
+// active, incomplete entries. Autotest's SELECT * does not see it.
+const (
+	guardIndex  = "hostsched_one_active_entry_per_host"
+	guardColumn = "hostsched_active_host"
+)
+
+// guardStatements chooses the form of the guard by server version.
+func (d dialect) guardStatements() (install, remove string, err error) {
+	const expr = "CASE WHEN active = 1 AND complete = 0 THEN host_id END"
+	const table = "afe_host_queue_entries"
+	switch {
+	case d.server == serverSQLite:
+		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + table + " (host_id) WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL",
+			"DROP INDEX " + guardIndex, nil
+	case d.server == serverMariaDB && d.atLeast(10, 3, 3):
+		// MariaDB has no functional index: an invisible virtual column stands in.
+		return "ALTER TABLE " + table + " ADD COLUMN " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ADD UNIQUE KEY " + guardIndex + " (" + guardColumn + ")",
+			"ALTER TABLE " + table + " DROP KEY " + guardIndex + ", DROP COLUMN " + guardColumn, nil
+	case d.server == serverMySQL && d.atLeast(8, 0, 13):
+		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + table + " ((" + expr + "))",
+			"DROP INDEX " + guardIndex + " ON " + table, nil
+	}
+	return "", "", fmt.Errorf("%w: the guard needs MySQL 8.0.13, MariaDB 10.3.3 or SQLite; this is %s %s", ErrServer, d.server, d.version)
+}
+
+func (db *DB) hasGuard(ctx context.Context) (bool, error) {
+	query := "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND INDEX_NAME = ?"
+	if db.dialect.server == serverSQLite {
+		query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = ?"
+	}
+	var n int
+	err := db.sql.QueryRowContext(ctx, query, guardIndex).Scan(&n)
+	return n > 0, explain(err, "look for the guard index", db.target.name)
+}
+
+func (db *DB) installGuard(ctx context.Context) error {
+	install, _, err := db.dialect.guardStatements()
+	if err != nil {
+		return err
+	}
+	var host sql.NullInt64
+	var n int
+	err = db.sql.QueryRowContext(ctx, "SELECT host_id, COUNT(*) FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1 LIMIT 1").Scan(&host, &n)
+	if err == nil {
+		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", ErrServer, host.Int64, db.target.name, n)
+	}
+	if err != sql.ErrNoRows {
+		return explain(err, "look for hosts with several active entries", db.target.name)
+	}
+	_, err = db.sql.ExecContext(ctx, install)
+	return explain(err, "install the guard index", db.target.name)
+}
+
+func (db *DB) removeGuard(ctx context.Context) error {
+	_, remove, err := db.dialect.guardStatements()
+	if err != nil {
+		return err
+	}
+	_, err = db.sql.ExecContext(ctx, remove)
+	return explain(err, "remove the guard index", db.target.name)
+}

@@ -1,0 +1,329 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed schema/lab.sql
+var labSchema string
+
+//go:embed schema/own.sql
+var ownSchema string
+
+// Two sets of migrations, each with a goose table of its own: the lab's tables,
+// which only a lab without Autotest gets from us, and our own, which every
+// database gets.
+const (
+	labVersions = "hostsched_lab_schema"
+	ownVersions = "hostsched_schema"
+	// SchemaVersion is the version of our own tables this binary works with.
+	SchemaVersion = 1
+	// migrateLockName and migrateLockWait: how two migrators keep apart.
+	migrateLockName = "hostsched_migrate"
+	migrateLockWait = 10 * time.Second
+)
+
+// MigrateOptions choose what a migration does beyond the default.
+type MigrateOptions struct {
+	// Guard installs the unique index that allows one active, incomplete entry
+	// per host. On a database we create it is always installed.
+	Guard bool
+	// Lab makes Down also drop the lab's tables, if we created them.
+	Lab bool
+}
+
+// MigrateStatus tells what is there.
+type MigrateStatus struct {
+	Server string `json:"server"`
+	// Schema is the version of our own tables, 0 if there are none.
+	Schema int64 `json:"schema"`
+	// Wanted is the version this binary needs.
+	Wanted int64 `json:"wanted"`
+	// Lab says who created the lab's tables: "ours", "autotest" or "none".
+	Lab   string `json:"lab"`
+	Guard bool   `json:"guard"`
+}
+
+// Migrate brings the schema up to SchemaVersion. In a database that already has
+// Autotest's tables it only adds our own.
+func (db *DB) Migrate(ctx context.Context, opts MigrateOptions) (MigrateStatus, error) {
+	err := db.withMigrationLock(ctx, func() error { return db.migrateUp(ctx, opts) })
+	if err != nil {
+		return MigrateStatus{}, err
+	}
+	return db.MigrationStatus(ctx)
+}
+
+func (db *DB) migrateUp(ctx context.Context, opts MigrateOptions) error {
+	st, err := db.MigrationStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Schema > SchemaVersion {
+		return fmt.Errorf("%w: %s has schema version %d, this binary knows up to %d; use a newer hostsched", ErrSchema, db.target.name, st.Schema, SchemaVersion)
+	}
+	if st.Lab != "autotest" {
+		if err := db.runUp(ctx, labVersions, labSchema); err != nil {
+			return err
+		}
+	}
+	if err := db.runUp(ctx, ownVersions, ownSchema); err != nil {
+		return err
+	}
+	if st.Guard || (st.Lab == "autotest" && !opts.Guard) {
+		return nil
+	}
+	return db.installGuard(ctx)
+}
+
+// MigrateDown removes the guard and our own tables and, if asked to, the lab's
+// tables that we created. It never touches Autotest's own.
+func (db *DB) MigrateDown(ctx context.Context, opts MigrateOptions) (MigrateStatus, error) {
+	err := db.withMigrationLock(ctx, func() error { return db.migrateDown(ctx, opts) })
+	if err != nil {
+		return MigrateStatus{}, err
+	}
+	return db.MigrationStatus(ctx)
+}
+
+func (db *DB) migrateDown(ctx context.Context, opts MigrateOptions) error {
+	st, err := db.MigrationStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if opts.Lab && st.Lab != "ours" {
+		return fmt.Errorf("%w: the lab tables of %s are not ours (%s); nothing was dropped", ErrServer, db.target.name, st.Lab)
+	}
+	if st.Guard {
+		if err := db.removeGuard(ctx); err != nil {
+			return err
+		}
+	}
+	if st.Schema > 0 {
+		if err := db.runDown(ctx, ownVersions, ownSchema); err != nil {
+			return err
+		}
+	}
+	if !opts.Lab {
+		return nil
+	}
+	return db.runDown(ctx, labVersions, labSchema)
+}
+
+// MigrationStatus reads what is there. It writes nothing.
+func (db *DB) MigrationStatus(ctx context.Context) (MigrateStatus, error) {
+	st := MigrateStatus{Server: db.Server(), Wanted: SchemaVersion, Lab: "none"}
+	var err error
+	if st.Schema, err = db.schemaVersion(ctx, ownVersions); err != nil {
+		return st, err
+	}
+	lab, err := db.hasTable(ctx, "afe_hosts")
+	if err != nil {
+		return st, err
+	}
+	if lab {
+		st.Lab = "autotest"
+		ours, err := db.schemaVersion(ctx, labVersions)
+		if err != nil {
+			return st, err
+		}
+		if ours > 0 {
+			st.Lab = "ours"
+		}
+		if st.Guard, err = db.hasGuard(ctx); err != nil {
+			return st, err
+		}
+	}
+	return st, nil
+}
+
+// checkVersion refuses to work with any other version of our tables.
+func (db *DB) checkVersion(ctx context.Context) error {
+	have, err := db.schemaVersion(ctx, ownVersions)
+	switch {
+	case err != nil:
+		return err
+	case have == 0:
+		return fmt.Errorf("%w: %s has no hostsched tables; run 'hostsched migrate up'", ErrSchema, db.target.name)
+	case have < SchemaVersion:
+		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; run 'hostsched migrate up'", ErrSchema, db.target.name, have, SchemaVersion)
+	case have > SchemaVersion:
+		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; use a newer hostsched", ErrSchema, db.target.name, have, SchemaVersion)
+	}
+	return nil
+}
+
+// schemaVersion reads a goose table, 0 if there is none.
+func (db *DB) schemaVersion(ctx context.Context, table string) (int64, error) {
+	exists, err := db.hasTable(ctx, table)
+	if err != nil || !exists {
+		return 0, err
+	}
+	var version sql.NullInt64
+	err = db.sql.QueryRowContext(ctx, "SELECT MAX(version_id) FROM "+table).Scan(&version)
+	return version.Int64, explain(err, "read the schema version", db.target.name)
+}
+
+func (db *DB) hasTable(ctx context.Context, table string) (bool, error) {
+	query := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+	if db.dialect.server == serverSQLite {
+		query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+	}
+	var n int
+	err := db.sql.QueryRowContext(ctx, query, table).Scan(&n)
+	return n > 0, explain(err, "look for table "+table, db.target.name)
+}
+
+func (db *DB) runUp(ctx context.Context, table, schema string) error {
+	p, err := db.provider(table, schema)
+	if err != nil {
+		return err
+	}
+	_, err = p.Up(ctx)
+	return explain(err, "create tables", db.target.name)
+}
+
+func (db *DB) runDown(ctx context.Context, table, schema string) error {
+	p, err := db.provider(table, schema)
+	if err != nil {
+		return err
+	}
+	if _, err := p.DownTo(ctx, 0); err != nil {
+		return explain(err, "drop tables", db.target.name)
+	}
+	_, err = db.sql.ExecContext(ctx, "DROP TABLE "+table)
+	return explain(err, "drop table "+table, db.target.name)
+}
+
+// provider wraps one schema text as a goose migration.
+func (db *DB) provider(table, schema string) (*goose.Provider, error) {
+	up := statements(db.dialect.expand(schema))
+	down := drops(up)
+	migration := goose.NewGoMigration(1, &goose.GoFunc{RunDB: runAll(up)}, &goose.GoFunc{RunDB: runAll(down)})
+	dialect := goose.DialectMySQL
+	if db.dialect.server == serverSQLite {
+		dialect = goose.DialectSQLite3
+	}
+	p, err := goose.NewProvider(dialect, db.sql, nil, goose.WithTableName(table),
+		goose.WithGoMigrations(migration), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return nil, fmt.Errorf("prepare migration of %s: %w", db.target.name, err)
+	}
+	return p, nil
+}
+
+func runAll(texts []string) func(context.Context, *sql.DB) error {
+	return func(ctx context.Context, pool *sql.DB) error {
+		for _, text := range texts {
+			if _, err := pool.ExecContext(ctx, text); err != nil {
+				return fmt.Errorf("%w, in: %s", err, firstLine(text))
+			}
+		}
+		return nil
+	}
+}
+
+// statements splits a schema text, which has no semicolons but those that end
+// statements, and drops its comments.
+func statements(text string) []string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if !strings.HasPrefix(line, "--") {
+			lines = append(lines, line)
+		}
+	}
+	var out []string
+	for s := range strings.SplitSeq(strings.Join(lines, "\n"), ";") {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// drops undoes CREATE TABLE statements in reverse order.
+func drops(up []string) []string {
+	var out []string
+	for i := len(up) - 1; i >= 0; i-- {
+		if rest, ok := strings.CutPrefix(up[i], "CREATE TABLE "); ok {
+			name, _, _ := strings.Cut(rest, " ")
+			out = append(out, "DROP TABLE "+name)
+		}
+	}
+	return out
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// withMigrationLock keeps two migrators apart: by a named lock on the server,
+// or by a locked file beside an SQLite database.
+func (db *DB) withMigrationLock(ctx context.Context, migrate func() error) error {
+	if db.dialect.server == serverSQLite {
+		return db.withFileLock(ctx, migrate)
+	}
+	conn, err := db.sql.Conn(ctx)
+	if err != nil {
+		return explain(err, "connect", db.target.name)
+	}
+	// The lock is per server, not per database: add the database's name.
+	name := migrateLockName + "." + db.target.mysql.DBName
+	var got sql.NullInt64
+	err = conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, int(migrateLockWait.Seconds())).Scan(&got)
+	if err != nil {
+		return errors.Join(explain(err, "lock for migration", db.target.name), conn.Close())
+	}
+	if got.Int64 != 1 {
+		return errors.Join(fmt.Errorf("%w on %s; wait for it to finish and try again", ErrLocked, db.target.name), conn.Close())
+	}
+	err = migrate()
+	_, unlockErr := conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", name)
+	return errors.Join(err, unlockErr, conn.Close())
+}
+
+func (db *DB) withFileLock(ctx context.Context, migrate func() error) (err error) {
+	path := db.target.path + ".migrate.lock"
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return fmt.Errorf("%w: lock for migration: %w", ErrPrivilege, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := waitForFileLock(ctx, f); err != nil {
+		return err
+	}
+	return migrate()
+}
+
+// fileLockPoll is how often a waiting migrator looks again.
+const fileLockPoll = 50 * time.Millisecond
+
+func waitForFileLock(ctx context.Context, f *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, migrateLockWait)
+	defer cancel()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %s; wait for it to finish and try again", ErrLocked, f.Name())
+		case <-time.After(fileLockPoll):
+		}
+	}
+}

@@ -1,0 +1,292 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+)
+
+// Scope says for which shard, and under which switches, a snapshot is read.
+type Scope struct {
+	Shard shard.Name
+	Rules scheduler.Rules
+}
+
+// pendingCondition selects pending entries (Autotest
+// JobQueryManager.get_pending_queue_entries). On the master, entries whose
+// meta_host label belongs to a shard are the shard's.
+func (s Scope) pendingCondition() string {
+	cond := "q.status = 'Queued' AND q.active = 0 AND q.complete = 0 AND q.aborted = 0 AND (q.host_id IS NOT NULL OR q.meta_host IS NOT NULL)"
+	if s.Shard.IsMaster() {
+		cond += " AND NOT EXISTS (SELECT 1 FROM afe_shards_labels s WHERE s.label_id = q.meta_host)"
+	}
+	return cond
+}
+
+// Snapshot reads what one tick needs, in one read-only transaction, so that all
+// queries see the same state. The recorder is not part of it: the caller sets
+// Snapshot.Recorder.
+func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, error) {
+	scope.Rules.OnShard = !scope.Shard.IsMaster()
+	s := &scheduler.Snapshot{Rules: scope.Rules}
+	err := db.read(ctx, func(r *reader) {
+		r.labels(s)
+		r.hosts(s)
+		r.users(s)
+		r.entries(s, scope)
+	})
+	if err != nil {
+		return nil, explain(err, "read a snapshot", db.target.name)
+	}
+	return s, nil
+}
+
+// Recorder rebuilds the suite recorder from the active, incomplete entries that
+// have a host and a suite (Autotest SuiteRecorder at start).
+func (db *DB) Recorder(ctx context.Context) (*scheduler.Recorder, error) {
+	var holdings []scheduler.Holding
+	err := db.read(ctx, func(r *reader) {
+		r.each("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL ORDER BY q.id",
+			func(scan scanner) error {
+				var h scheduler.Holding
+				err := scan(&h.Host, &h.Suite)
+				holdings = append(holdings, h)
+				return err
+			})
+	})
+	if err != nil {
+		return nil, explain(err, "rebuild the suite recorder", db.target.name)
+	}
+	return scheduler.NewRecorder(holdings), nil
+}
+
+type scanner func(dest ...any) error
+
+// reader runs queries of one transaction until the first error.
+type reader struct {
+	ctx     context.Context
+	tx      *sql.Tx
+	dialect dialect
+	err     error
+}
+
+func (db *DB) read(ctx context.Context, queries func(*reader)) error {
+	tx, err := db.sql.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.snapshotIsolation()})
+	if err != nil {
+		return err
+	}
+	r := &reader{ctx: ctx, tx: tx, dialect: db.dialect}
+	queries(r)
+	if err := tx.Rollback(); err != nil && r.err == nil && !errors.Is(err, sql.ErrTxDone) {
+		return err
+	}
+	return r.err
+}
+
+func (r *reader) each(query string, row func(scanner) error) {
+	if r.err != nil {
+		return
+	}
+	rows, err := r.tx.QueryContext(r.ctx, query)
+	if err != nil {
+		r.err = err
+		return
+	}
+	for rows.Next() {
+		if err := row(rows.Scan); err != nil {
+			r.err = errors.Join(err, rows.Close())
+			return
+		}
+	}
+	r.err = errors.Join(rows.Err(), rows.Close())
+}
+
+func (r *reader) labels(s *scheduler.Snapshot) {
+	label := func(out *[]scheduler.Label) func(scanner) error {
+		return func(scan scanner) error {
+			var l scheduler.Label
+			var name sql.NullString
+			err := scan(&l.ID, &name)
+			l.Name = name.String
+			*out = append(*out, l)
+			return err
+		}
+	}
+	r.each("SELECT id, name FROM afe_labels", label(&s.Labels))
+	if !s.Rules.RespectStaticLabels {
+		return
+	}
+	r.each("SELECT id, name FROM afe_static_labels", label(&s.StaticLabels))
+	r.each("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(scan scanner) error {
+		var id scheduler.LabelID
+		err := scan(&id)
+		s.ReplacedLabels = append(s.ReplacedLabels, id)
+		return err
+	})
+}
+
+func (r *reader) hosts(s *scheduler.Snapshot) {
+	num := make(map[scheduler.HostID]int)
+	r.each("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, CASE WHEN locked = 1 THEN lock_reason END FROM afe_hosts", func(scan scanner) error {
+		var h scheduler.Host
+		var hostname, status, reason sql.NullString
+		var locked, invalid, leased, dirty, protection, shardID sql.NullInt64
+		err := scan(&h.ID, &hostname, &status, &locked, &invalid, &leased, &dirty, &protection, &shardID, &reason)
+		h.Hostname, h.Status, h.LockReason = hostname.String, status.String, reason.String
+		h.Ready = !status.Valid || strings.EqualFold(status.String, scheduler.HostReady)
+		// A NULL flag is neither set nor clear: such a host is not free (Autotest
+		// compares locked=0, leased=0, invalid=0).
+		h.Locked, h.Leased, h.Invalid = flagOrNull(locked), flagOrNull(leased), flagOrNull(invalid)
+		h.Dirty = dirty.Int64 != 0
+		h.Protection = scheduler.Protection(protection.Int64)
+		h.Shard = scheduler.ShardID(shardID.Int64)
+		num[h.ID] = len(s.Hosts)
+		s.Hosts = append(s.Hosts, h)
+		return err
+	})
+	r.pairs("SELECT host_id, label_id FROM afe_hosts_labels", num, func(i int, id int64) {
+		s.Hosts[i].Labels = append(s.Hosts[i].Labels, scheduler.LabelID(id))
+	})
+	r.pairs("SELECT host_id, aclgroup_id FROM afe_acl_groups_hosts", num, func(i int, id int64) {
+		s.Hosts[i].ACLs = append(s.Hosts[i].ACLs, scheduler.ACLID(id))
+	})
+	if s.Rules.RespectStaticLabels {
+		r.pairs("SELECT host_id, staticlabel_id FROM afe_static_hosts_labels", num, func(i int, id int64) {
+			s.Hosts[i].StaticLabels = append(s.Hosts[i].StaticLabels, scheduler.LabelID(id))
+		})
+	}
+	r.pairs("SELECT host_id, id FROM afe_host_queue_entries WHERE active = 1", num, func(i int, _ int64) {
+		s.Hosts[i].ActiveEntry = true
+	})
+	r.each("SELECT host_id, queue_entry_id, is_active FROM afe_special_tasks WHERE is_complete = 0", func(scan scanner) error {
+		var host scheduler.HostID
+		var entry, active sql.NullInt64
+		err := scan(&host, &entry, &active)
+		i, ok := num[host]
+		if !ok {
+			return err
+		}
+		s.Hosts[i].OpenTask = true
+		if !entry.Valid && active.Int64 == 0 {
+			s.TaskHosts = append(s.TaskHosts, host)
+		}
+		return err
+	})
+}
+
+func flagOrNull(n sql.NullInt64) bool { return !n.Valid || n.Int64 != 0 }
+
+// pairs reads a link table and passes on the rows whose host exists.
+func (r *reader) pairs(query string, num map[scheduler.HostID]int, link func(i int, id int64)) {
+	r.each(query, func(scan scanner) error {
+		var host, id sql.NullInt64
+		err := scan(&host, &id)
+		if i, ok := num[scheduler.HostID(host.Int64)]; ok && id.Valid {
+			link(i, id.Int64)
+		}
+		return err
+	})
+}
+
+func (r *reader) users(s *scheduler.Snapshot) {
+	num := make(map[scheduler.UserID]int)
+	r.each("SELECT id, login FROM afe_users WHERE login IS NOT NULL", func(scan scanner) error {
+		var u scheduler.User
+		err := scan(&u.ID, &u.Login)
+		num[u.ID] = len(s.Users)
+		s.Users = append(s.Users, u)
+		return err
+	})
+	r.each("SELECT user_id, aclgroup_id FROM afe_acl_groups_users WHERE user_id IS NOT NULL AND aclgroup_id IS NOT NULL", func(scan scanner) error {
+		var user scheduler.UserID
+		var acl scheduler.ACLID
+		err := scan(&user, &acl)
+		if i, ok := num[user]; ok {
+			s.Users[i].ACLs = append(s.Users[i].ACLs, acl)
+		}
+		return err
+	})
+}
+
+func (r *reader) entries(s *scheduler.Snapshot, scope Scope) {
+	cond := scope.pendingCondition()
+	pending := make(map[scheduler.EntryID]bool)
+	jobs := make(map[scheduler.JobID]int)
+	r.each("SELECT q.id, q.job_id, q.host_id, q.meta_host, j.id, j.name, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.dialect.age("j.created_on")+
+		" FROM afe_host_queue_entries q LEFT JOIN afe_jobs j ON j.id = q.job_id WHERE "+cond, func(scan scanner) error {
+		e, job, err := scanEntry(scan)
+		if err != nil {
+			return err
+		}
+		pending[e.ID] = true
+		s.Entries = append(s.Entries, e)
+		if _, seen := jobs[e.Job]; job.ID != 0 && !seen {
+			jobs[job.ID] = len(s.Jobs)
+			s.Jobs = append(s.Jobs, job)
+		}
+		return nil
+	})
+	if len(s.Entries) == 0 {
+		return
+	}
+	pendingJobs := "(SELECT q.job_id FROM afe_host_queue_entries q WHERE " + cond + ")"
+	r.each("SELECT d.job_id, d.label_id FROM afe_jobs_dependency_labels d WHERE d.job_id IN "+pendingJobs, func(scan scanner) error {
+		var job scheduler.JobID
+		var label scheduler.LabelID
+		err := scan(&job, &label)
+		if i, ok := jobs[job]; ok {
+			s.Jobs[i].Deps = append(s.Jobs[i].Deps, label)
+		}
+		return err
+	})
+	r.each("SELECT k.job_id, k.value FROM afe_job_keyvals k WHERE k.`key` = 'suite_min_duts' AND k.job_id IN (SELECT j.parent_job_id FROM afe_jobs j WHERE j.id IN "+pendingJobs+") ORDER BY k.id", func(scan scanner) error {
+		var m scheduler.Minimum
+		err := scan(&m.Suite, &m.Value)
+		s.Minimums = append(s.Minimums, m)
+		return err
+	})
+	r.each("SELECT o.id, o.job_id, o.host_id, o.status, o.active, o.execution_subdir FROM afe_host_queue_entries o JOIN afe_jobs j ON j.id = o.job_id WHERE (o.host_id IS NOT NULL OR j.synch_count > 1) AND o.job_id IN "+pendingJobs, func(scan scanner) error {
+		var sib scheduler.Sibling
+		var host, active sql.NullInt64
+		var status, subdir sql.NullString
+		err := scan(&sib.ID, &sib.Job, &host, &status, &active, &subdir)
+		sib.Host, sib.Status = scheduler.HostID(host.Int64), scheduler.EntryStatus(status.String)
+		sib.Active, sib.Subdir = active.Int64 != 0, subdir.String
+		if !pending[sib.ID] {
+			s.Siblings = append(s.Siblings, sib)
+		}
+		return err
+	})
+}
+
+func scanEntry(scan scanner) (scheduler.Entry, scheduler.Job, error) {
+	var e scheduler.Entry
+	var job scheduler.Job
+	var entryJob, host, meta, id, priority, parent, synch, verify, reset, reboot, age sql.NullInt64
+	var name, owner sql.NullString
+	err := scan(&e.ID, &entryJob, &host, &meta, &id, &name, &owner, &priority, &parent, &synch, &verify, &reset, &reboot, &age)
+	if err != nil {
+		return e, job, fmt.Errorf("queue entry %d: %w", e.ID, err)
+	}
+	e.Job = scheduler.JobID(entryJob.Int64)
+	e.Host = scheduler.HostID(host.Int64)
+	e.MetaHost = scheduler.LabelID(meta.Int64)
+	job = scheduler.Job{
+		ID: scheduler.JobID(id.Int64), Name: name.String, Owner: owner.String,
+		Priority: priority.Int64, Parent: scheduler.JobID(parent.Int64), SynchCount: int(synch.Int64),
+		RunVerify: verify.Int64 != 0, RunReset: reset.Int64 != 0,
+		RebootBefore: scheduler.RebootBefore(reboot.Int64), QueuedSeconds: age.Int64,
+	}
+	if !priority.Valid {
+		job.Priority = scheduler.NoPriority
+	}
+	if !age.Valid {
+		job.QueuedSeconds = -1
+	}
+	return e, job, nil
+}

@@ -1,0 +1,165 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+)
+
+// Config says which database to open and how long to wait for it.
+type Config struct {
+	// DSN is "sqlite:PATH" or "user@tcp(host:port)/database".
+	DSN string
+	// Password replaces the one in the DSN, if not empty.
+	Password string
+	// Production allows a database on another machine.
+	Production bool
+	// TxTimeout bounds a writing transaction and, on the server, how long a
+	// paused leader's connection survives. About the TTL of the etcd lease;
+	// 5 s if zero.
+	TxTimeout time.Duration
+	// TakeOverTimeout bounds a takeover, including the removal of a paused
+	// predecessor; 10 s if zero.
+	TakeOverTimeout time.Duration
+	// MaxConns bounds the connections to the server; 8 if zero.
+	MaxConns int
+}
+
+// The bounds used where Config leaves them open.
+const (
+	defaultTxTimeout       = 5 * time.Second
+	defaultTakeOverTimeout = 10 * time.Second
+	defaultMaxConns        = 8
+	// connectTimeout bounds the first contact with a server.
+	connectTimeout = 5 * time.Second
+	// lockWait is how long one statement waits for a row lock before the
+	// takeover looks for the reason, in whole seconds (MySQL knows no less).
+	lockWait = time.Second
+)
+
+// DB is an open database.
+type DB struct {
+	cfg     Config
+	target  target
+	sql     *sql.DB
+	dialect dialect
+	fail    failpoints
+}
+
+// failpoints let tests of this package stop a transaction at a chosen place.
+type failpoints struct {
+	// inTx runs inside every writing transaction, after the fence.
+	inTx func(context.Context) error
+	// afterCommit runs after a successful COMMIT; its error replaces the answer.
+	afterCommit func() error
+	// chunk runs before the last statement of a chunk of assignments.
+	chunk func() error
+}
+
+// Open parses the DSN, refuses what is not local unless production is set, and
+// checks that the server answers. It does not look at the schema: see Check.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	t, err := parseDSN(cfg.DSN, cfg.Password)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.requireLocal(cfg.Production); err != nil {
+		return nil, err
+	}
+	cfg.TxTimeout = orDefault(cfg.TxTimeout, defaultTxTimeout)
+	cfg.TakeOverTimeout = orDefault(cfg.TakeOverTimeout, defaultTakeOverTimeout)
+	cfg.MaxConns = orDefault(cfg.MaxConns, defaultMaxConns)
+	db := &DB{cfg: cfg, target: t}
+	if t.mysql == nil {
+		err = db.openSQLite()
+	} else {
+		err = db.openMySQL()
+	}
+	if err != nil {
+		return nil, err
+	}
+	db.sql.SetMaxOpenConns(cfg.MaxConns)
+	db.sql.SetMaxIdleConns(cfg.MaxConns)
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if db.dialect, err = db.detect(ctx); err != nil {
+		return nil, closeAfter(db.sql, explain(err, "connect", t.name))
+	}
+	return db, nil
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+func closeAfter(db *sql.DB, err error) error {
+	if cerr := db.Close(); cerr != nil {
+		return fmt.Errorf("%w (closing: %w)", err, cerr)
+	}
+	return err
+}
+
+func (db *DB) openMySQL() error {
+	cfg := db.target.mysql.Clone()
+	// Affected rows must count rows found, or a re-check that changes nothing
+	// would look like a conflict.
+	cfg.ClientFoundRows = true
+	// One round trip per statement.
+	cfg.InterpolateParams = true
+	cfg.ParseTime = false
+	cfg.MultiStatements = false
+	cfg.Timeout = orDefault(cfg.Timeout, connectTimeout)
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return fmt.Errorf("%w: %s: the options do not fit together", ErrDSN, db.target.name)
+	}
+	db.sql = sql.OpenDB(connector)
+	return nil
+}
+
+func (db *DB) openSQLite() error {
+	// Writers queue up (immediate) instead of failing half-way; readers see one
+	// state throughout (WAL).
+	dsn := fmt.Sprintf("file:%s?_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
+		db.target.path, lockWait.Milliseconds())
+	var err error
+	if db.sql, err = sql.Open("sqlite", dsn); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
+	}
+	return nil
+}
+
+// detect finds out which server this is.
+func (db *DB) detect(ctx context.Context) (dialect, error) {
+	if db.target.mysql == nil {
+		var version string
+		err := db.sql.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
+		return sqliteDialect(version), err
+	}
+	var version string
+	if err := db.sql.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+		return dialect{}, err
+	}
+	return mysqlDialect(version), nil
+}
+
+// Close closes all connections.
+func (db *DB) Close() error { return db.sql.Close() }
+
+// SQL gives access to the connection pool, for simulators and tests that are
+// other clients of the same database.
+func (db *DB) SQL() *sql.DB { return db.sql }
+
+// Target names the database without its password.
+func (db *DB) Target() string { return db.target.name }
+
+// Server names the server and its version, like "MariaDB 10.11.4".
+func (db *DB) Server() string { return db.dialect.server + " " + db.dialect.version }
