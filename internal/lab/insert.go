@@ -1,0 +1,54 @@
+package lab
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+)
+
+// Execer is a pool, a connection or a transaction.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// insertParams bounds the parameters of one INSERT; SQLite allows 32,766.
+const insertParams = 8000
+
+// Insert writes rows into a table, many per statement.
+func Insert(ctx context.Context, db Execer, table, columns string, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	width := len(rows[0])
+	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", width), ", ") + ")"
+	for begin := 0; begin < len(rows); begin += insertParams / width {
+		part := rows[begin:min(len(rows), begin+insertParams/width)]
+		args := make([]any, 0, len(part)*width)
+		for _, r := range part {
+			args = append(args, r...)
+		}
+		text := "INSERT INTO " + table + " (" + columns + ") VALUES " + strings.TrimSuffix(strings.Repeat(row+", ", len(part)), ", ")
+		if _, err := db.ExecContext(ctx, text, args...); err != nil {
+			return fmt.Errorf("insert %d rows into %s: %w", len(part), table, err)
+		}
+	}
+	return nil
+}
+
+// Column lists for rows of the AFE tables, with every column that has no
+// default.
+const (
+	UserColumns  = "id, login, reboot_before, reboot_after"
+	LabelColumns = "id, name, invalid, only_if_needed, platform"
+	HostColumns  = "id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"
+	JobColumns   = "id, owner, name, priority, parent_job_id, synch_count, run_verify, run_reset, reboot_before, shard_id, created_on, timeout, email_list, reboot_after, max_runtime_hrs, max_runtime_mins, timeout_mins"
+	EntryColumns = "id, job_id, host_id, meta_host, status, active, complete, aborted, deleted, execution_subdir"
+	TaskColumns  = "host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, time_requested"
+)
+
+// TimeFormat is how times are written into datetime columns.
+const TimeFormat = "2006-01-02 15:04:05"
+
+// JobTail are the values of the JobColumns after created_on.
+func JobTail(createdOn string) []any { return []any{createdOn, 24, "", 0, 24, 1440, 1440} }

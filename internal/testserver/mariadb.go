@@ -1,0 +1,197 @@
+package testserver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql" // registers the driver "mysql"
+)
+
+// MariaDB is a private server with an empty root password.
+type MariaDB struct {
+	Dir    string
+	Socket string
+	Port   int
+
+	cmd    *exec.Cmd
+	exited chan error
+	admin  *sql.DB
+}
+
+// startTimeout bounds the start of a server on a slow machine.
+const startTimeout = time.Minute
+
+var shared struct {
+	server *MariaDB
+	number atomic.Int64
+}
+
+// Main runs a package's tests with one MariaDB server for all of them. Call it
+// from TestMain.
+func Main(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	dir, err := os.MkdirTemp("", "hostsched-mariadb-")
+	if err == nil {
+		shared.server, err = StartMariaDB(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start MariaDB for the tests:", err)
+		return 1
+	}
+	defer func() {
+		if err := errors.Join(shared.server.Stop(), os.RemoveAll(dir)); err != nil {
+			fmt.Fprintln(os.Stderr, "stop MariaDB:", err)
+			code = 1
+		}
+	}()
+	return m.Run()
+}
+
+// Database creates an empty database on the shared server and returns its DSN.
+// The database is dropped when the test ends.
+func Database(t testing.TB) string {
+	t.Helper()
+	if shared.server == nil {
+		t.Fatal("testserver.Database needs a TestMain that calls testserver.Main")
+	}
+	name := fmt.Sprintf("lab%d", shared.number.Add(1))
+	dsn, err := shared.server.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := shared.server.admin.Exec("DROP DATABASE " + name); err != nil {
+			t.Error(err)
+		}
+	})
+	return dsn
+}
+
+// Shared returns the server that Main started.
+func Shared() *MariaDB { return shared.server }
+
+// StartMariaDB initialises a data folder and starts a server on it.
+func StartMariaDB(dir string) (*MariaDB, error) {
+	daemon, err := exec.LookPath("mariadbd")
+	if err != nil {
+		return nil, fmt.Errorf("%w; install it with 'apt-get install -y mariadb-server', or run 'make test', which does", err)
+	}
+	me, err := user.Current()
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(dir, "data")
+	install := exec.Command("mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
+		"--user="+me.Username, "--datadir="+data, "--innodb-log-file-size=16M")
+	if out, err := install.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("mariadb-install-db: %w\n%s", err, out)
+	}
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	m := &MariaDB{Dir: dir, Socket: filepath.Join(dir, "s"), Port: port, exited: make(chan error, 1)}
+	m.cmd = exec.Command(daemon, "--no-defaults", "--user="+me.Username, "--datadir="+data, "--socket="+m.Socket,
+		fmt.Sprintf("--port=%d", port), "--bind-address=127.0.0.1", "--skip-log-bin", "--skip-name-resolve",
+		"--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M", "--innodb-log-file-size=256M",
+		"--max-connections=300", "--pid-file="+filepath.Join(dir, "pid"), "--log-error="+filepath.Join(dir, "log"))
+	if err := m.start(); err != nil {
+		return nil, err
+	}
+	return m, m.waitReady()
+}
+
+// start runs the server as a child that dies with this process. The kernel ties
+// that to the thread that started it, so the thread must live as long.
+func (m *MariaDB) start() error {
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := m.cmd.Start()
+		started <- err
+		if err == nil {
+			m.exited <- m.cmd.Wait()
+		}
+	}()
+	return <-started
+}
+
+func (m *MariaDB) waitReady() error {
+	admin, err := sql.Open("mysql", m.DSN("", "root", ""))
+	if err != nil {
+		return err
+	}
+	m.admin = admin
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		if err = admin.PingContext(ctx); err == nil {
+			return nil
+		}
+		select {
+		case exit := <-m.exited:
+			log, _ := os.ReadFile(filepath.Join(m.Dir, "log"))
+			return fmt.Errorf("mariadbd ended at start: %w\n%s", exit, log)
+		case <-ctx.Done():
+			return fmt.Errorf("mariadbd does not answer: %w", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Create makes an empty utf8mb4 database and returns root's DSN for it.
+func (m *MariaDB) Create(name string) (string, error) {
+	if _, err := m.admin.Exec("CREATE DATABASE " + name + " DEFAULT CHARACTER SET utf8mb4"); err != nil {
+		return "", err
+	}
+	return m.DSN(name, "root", ""), nil
+}
+
+// DSN returns the DSN of a database for a user, over TCP.
+func (m *MariaDB) DSN(database, user, password string) string {
+	return fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/%s", user, password, m.Port, database)
+}
+
+// Admin is root's connection pool.
+func (m *MariaDB) Admin() *sql.DB { return m.admin }
+
+// Stop ends the server and waits for it.
+func (m *MariaDB) Stop() error {
+	err := m.admin.Close()
+	if serr := m.cmd.Process.Signal(syscall.SIGTERM); serr != nil {
+		return errors.Join(err, serr)
+	}
+	select {
+	case exit := <-m.exited:
+		return errors.Join(err, exit)
+	case <-time.After(startTimeout):
+		return errors.Join(err, errors.New("mariadbd does not end"), m.cmd.Process.Kill())
+	}
+}
+
+// FreePort returns a port that nobody listens on.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return l.Addr().(*net.TCPAddr).Port, err
+}

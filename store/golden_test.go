@@ -1,0 +1,149 @@
+package store_test
+
+import (
+	"context"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/golden"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// goldenDir is the folder of scenarios: the project's own copy, or any other
+// folder of files in the same format.
+func goldenDir() string {
+	if dir := os.Getenv("HOSTSCHED_GOLDEN_DIR"); dir != "" {
+		return dir
+	}
+	return "../testdata/golden"
+}
+
+// TestGolden plays every scenario recorded from the original scheduler on every
+// database and compares what FORMAT.md says must be equal.
+func TestGolden(t *testing.T) {
+	scenarios, err := golden.ReadFolder(goldenDir())
+	require.NoError(t, err)
+	for _, server := range servers {
+		t.Run(server.name, func(t *testing.T) {
+			for _, sc := range scenarios {
+				t.Run(sc.Name, func(t *testing.T) {
+					t.Parallel()
+					playScenario(t, server, sc)
+				})
+			}
+		})
+	}
+}
+
+func playScenario(t *testing.T, server testServer, sc golden.Scenario) {
+	ctx := t.Context()
+	db := server.lab(t)
+	// Scenarios may begin with two active entries on one host, which the guard
+	// would refuse.
+	removeGuard(t, db)
+	world, err := golden.NewWorld(ctx, db.SQL(), sc.Input)
+	require.NoError(t, err)
+	p := &player{t: t, db: db, scope: scopeOf(sc), world: world}
+	p.restart(ctx)
+	departure, departs := golden.Departures[sc.Name]
+	ticks := 0
+	for i, step := range sc.Steps {
+		switch step.Op {
+		case "restart":
+			p.restart(ctx)
+		case "tick":
+			got := p.tick(ctx)
+			if departs {
+				requireDeparture(t, departure, ticks, got)
+			} else {
+				p.compare(ctx, i, sc, got)
+			}
+			ticks++
+		default:
+			require.NoErrorf(t, world.Do(ctx, step), "step %d", i)
+		}
+	}
+	if departs {
+		require.Len(t, departure.Acquired, ticks)
+		t.Logf("departs on purpose: %s", departure.Reason)
+	}
+}
+
+func scopeOf(sc golden.Scenario) store.Scope {
+	scope := store.Scope{Shard: shard.Master, Rules: scheduler.Rules{RespectStaticLabels: sc.Config.RespectStaticLabels}}
+	if sc.Config.ShardHostname != "" {
+		scope.Shard = shard.Name(sc.Config.ShardHostname)
+	}
+	return scope
+}
+
+// player plays the part of a replica that leads all the time.
+type player struct {
+	t        *testing.T
+	db       *store.DB
+	scope    store.Scope
+	world    *golden.World
+	leader   *store.Leader
+	recorder *scheduler.Recorder
+	token    int64
+}
+
+// restart begins a new term, as a new scheduler process does.
+func (p *player) restart(ctx context.Context) {
+	p.t.Helper()
+	if p.leader != nil {
+		require.NoError(p.t, p.leader.Close())
+	}
+	p.token++
+	p.leader = takeOver(p.t, p.db, p.scope.Shard, p.token)
+	var err error
+	p.recorder, err = p.db.Recorder(ctx)
+	require.NoError(p.t, err)
+}
+
+func (p *player) tick(ctx context.Context) golden.Tick {
+	p.t.Helper()
+	snapshot, err := p.db.Snapshot(ctx, p.scope)
+	require.NoError(p.t, err)
+	p.recorder.Notice(snapshot.Hosts)
+	snapshot.Recorder = p.recorder
+	plan := scheduler.MakePlan(snapshot)
+	res, err := p.leader.Apply(ctx, plan)
+	require.NoError(p.t, err)
+	require.Empty(p.t, res.Overtaken)
+	p.recorder.Record(res.Applied)
+	return golden.Tick{Plan: plan, Suites: p.recorder.Suites()}
+}
+
+func (p *player) compare(ctx context.Context, step int, sc golden.Scenario, got golden.Tick) {
+	p.t.Helper()
+	i := slices.IndexFunc(sc.Expected, func(e golden.Expected) bool { return e.Step == step })
+	require.GreaterOrEqual(p.t, i, 0, "the file expects nothing for the tick at step %d", step)
+	want := sc.Expected[i]
+	if want.Exception != nil {
+		// A crash is never copied: the tick above ended without an error.
+		p.t.Logf("departs on purpose: the original crashed here (%s)", *want.Exception)
+		return
+	}
+	diffs, err := p.world.Compare(ctx, got, want)
+	require.NoError(p.t, err)
+	for _, d := range diffs {
+		p.t.Errorf("step %d: %s", step, d)
+	}
+}
+
+func requireDeparture(t *testing.T, d golden.Departure, tick int, got golden.Tick) {
+	t.Helper()
+	acquired := []int64{}
+	for _, a := range got.Plan.Assignments {
+		acquired = append(acquired, int64(a.Entry))
+	}
+	slices.Sort(acquired)
+	require.Less(t, tick, len(d.Acquired))
+	require.Equal(t, d.Acquired[tick], acquired, "entries that got a host in tick %d", tick)
+}

@@ -1,0 +1,65 @@
+package store_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// testServer is one of the databases that every conformance test runs on.
+type testServer struct {
+	name string
+	dsn  func(t testing.TB) string
+}
+
+var servers = []testServer{
+	{"sqlite", func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "lab.db") }},
+	{"mariadb", testserver.Database},
+}
+
+// onEveryServer runs a test on each database, in an empty lab of its own.
+func onEveryServer(t *testing.T, test func(t *testing.T, db *store.DB)) {
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) { test(t, s.lab(t)) })
+	}
+}
+
+// lab opens an empty, migrated database.
+func (s testServer) lab(t testing.TB) *store.DB {
+	t.Helper()
+	db := open(t, s.dsn(t))
+	_, err := db.Migrate(context.Background(), store.MigrateOptions{})
+	require.NoError(t, err)
+	return db
+}
+
+// txTimeout is short so that tests of its expiry are.
+const txTimeout = 2 * time.Second
+
+func open(t testing.TB, dsn string) *store.DB {
+	t.Helper()
+	db, err := store.Open(context.Background(), store.Config{DSN: dsn, TxTimeout: txTimeout})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+func takeOver(t testing.TB, db *store.DB, name shard.Name, token int64) *store.Leader {
+	t.Helper()
+	l, err := db.TakeOver(context.Background(), store.Claim{Shard: name, Token: token, Cluster: "test", Holder: "replica"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l
+}
+
+func removeGuard(t testing.TB, db *store.DB) {
+	t.Helper()
+	require.NoError(t, db.RemoveGuard(context.Background()))
+}
