@@ -1,0 +1,87 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hostsched/hostsched/shard"
+)
+
+// Reasons for the end of a term (Term.Cause) or of a campaign.
+var (
+	// ErrResigned: the holder gave the term up.
+	ErrResigned = errors.New("resigned")
+	// ErrLeaseLost: the lease is gone.
+	ErrLeaseLost = errors.New("lease lost")
+	// ErrTrustExpired: no keepalive was answered in time.
+	ErrTrustExpired = errors.New("no keepalive was answered in time")
+	// ErrDeposed: the leader's key was deleted.
+	ErrDeposed = errors.New("the leader's key was deleted")
+	// ErrPhantom: a campaign reported a victory that etcd does not confirm.
+	ErrPhantom = errors.New("victory not confirmed by etcd")
+)
+
+// Campaigner lets a replica run for the leadership of shards.
+type Campaigner interface {
+	// Campaign blocks until this replica leads the shard, ctx ends, or the
+	// attempt fails and may be repeated.
+	Campaign(ctx context.Context, name shard.Name) (*Term, error)
+}
+
+// Term is one replica's leadership of one shard.
+type Term struct {
+	Shard  shard.Name
+	Server string
+	// Token rises with every term of the shard.
+	Token int64
+	// Cluster identifies the etcd cluster that issued the token.
+	Cluster string
+	Since   time.Time
+
+	mu     sync.Mutex
+	done   chan struct{}
+	cause  error
+	resign func(context.Context) error
+}
+
+func newTerm(name shard.Name, server string, resign func(context.Context) error) *Term {
+	return &Term{Shard: name, Server: server, Since: time.Now(), done: make(chan struct{}), resign: resign}
+}
+
+// Done is closed when the term is over.
+func (t *Term) Done() <-chan struct{} { return t.done }
+
+// Cause says why the term is over, nil while it lasts.
+func (t *Term) Cause() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cause
+}
+
+// Resign ends the term if it still lasts, lets the next candidate follow at
+// once, and frees everything the term holds. It returns within a bound even if
+// etcd does not answer. Calling it again is allowed and does nothing.
+func (t *Term) Resign(ctx context.Context) error {
+	t.end(ErrResigned)
+	t.mu.Lock()
+	resign := t.resign
+	t.resign = nil
+	t.mu.Unlock()
+	if resign == nil {
+		return nil
+	}
+	return resign(ctx)
+}
+
+// end closes Done. The first cause stays.
+func (t *Term) end(cause error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cause != nil {
+		return
+	}
+	t.cause = cause
+	close(t.done)
+}

@@ -1,0 +1,94 @@
+// Package embedetcd runs an etcd server inside this process, for `hostsched dev`
+// and for tests. It is the same server as in production, with one member and
+// timings for one machine.
+package embedetcd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// Server is a running etcd.
+type Server struct {
+	// Endpoint is the client URL.
+	Endpoint string
+
+	dir          string
+	client, peer url.URL
+	etcd         *embed.Etcd
+}
+
+// The timings of a server without network to its peers. The shortest lease etcd
+// grants is one and a half election timeouts, rounded up to whole seconds.
+const (
+	heartbeatMs    = 50
+	electionMs     = 500
+	readyTimeout   = 30 * time.Second
+	portAttempts   = 5
+	backendBatchMs = 10
+)
+
+// Start starts etcd on free ports with its data in dir.
+func Start(dir string) (*Server, error) {
+	var err error
+	// Between choosing a port and listening on it somebody else may take it.
+	for range portAttempts {
+		s := &Server{dir: dir}
+		if s.client, err = freeURL(); err != nil {
+			return nil, err
+		}
+		if s.peer, err = freeURL(); err != nil {
+			return nil, err
+		}
+		s.Endpoint = s.client.String()
+		if err = s.Run(); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+// Run starts the server, also again after Stop, on the same ports and data.
+func (s *Server) Run() error {
+	cfg := embed.NewConfig()
+	cfg.Dir = s.dir
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{s.client}, []url.URL{s.client}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{s.peer}, []url.URL{s.peer}
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.TickMs, cfg.ElectionMs = heartbeatMs, electionMs
+	cfg.BackendBatchInterval = backendBatchMs * time.Millisecond
+	cfg.LogLevel = "panic"
+	etcd, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return fmt.Errorf("start embedded etcd in %s: %w", s.dir, err)
+	}
+	select {
+	case <-etcd.Server.ReadyNotify():
+		s.etcd = etcd
+		return nil
+	case err = <-etcd.Err():
+	case <-time.After(readyTimeout):
+		err = errors.New("it does not become ready")
+	}
+	etcd.Close()
+	return fmt.Errorf("start embedded etcd in %s: %w", s.dir, err)
+}
+
+// Stop stops the server and waits until its ports are free.
+func (s *Server) Stop() {
+	s.etcd.Close()
+	<-s.etcd.Server.StopNotify()
+}
+
+func freeURL() (url.URL, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return url.URL{}, err
+	}
+	return url.URL{Scheme: "http", Host: l.Addr().String()}, l.Close()
+}
