@@ -96,6 +96,15 @@ func (r *Recorder) Record(p Plan) {
 	}
 }
 
+// Reconcile takes over what a recorder rebuilt from the database knows, after a
+// plan was applied in part. Hosts that only this recorder knows stay: they rest
+// between the end of their entry and their release.
+func (r *Recorder) Reconcile(rebuilt *Recorder) {
+	for host, suite := range rebuilt.suite {
+		r.hold(host, suite)
+	}
+}
+
 func (r *Recorder) hold(host HostID, suite JobID) {
 	if suite == 0 {
 		return

@@ -28,6 +28,8 @@ type Result struct {
 	// Transactions and LongestTx describe the writing.
 	Transactions int
 	LongestTx    time.Duration
+	// Lease, Schedule and Release are how long each step took.
+	Lease, Schedule, Release time.Duration
 }
 
 // errChanged means that fewer rows than planned were as the snapshot had them.
@@ -41,14 +43,22 @@ func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error)
 	a := &applier{l: l}
 	a.res.Applied.Waiting = plan.Waiting
 	a.res.Applied.Problems = plan.Problems
-	err := a.leases(ctx, plan.Leases)
-	if err == nil {
-		err = a.assignments(ctx, plan)
+	for _, step := range []struct {
+		took *time.Duration
+		run  func() error
+	}{
+		{&a.res.Lease, func() error { return a.leases(ctx, plan.Leases) }},
+		{&a.res.Schedule, func() error { return a.assignments(ctx, plan) }},
+		{&a.res.Release, func() error { return a.releases(ctx, plan.Releases) }},
+	} {
+		began := time.Now()
+		err := step.run()
+		*step.took = time.Since(began)
+		if err != nil {
+			return a.res, err
+		}
 	}
-	if err == nil {
-		err = a.releases(ctx, plan.Releases)
-	}
-	return a.res, err
+	return a.res, nil
 }
 
 type applier struct {

@@ -1,0 +1,9 @@
+// Command hostsched is a highly available host scheduler for hardware test labs.
+package main
+
+import (
+	"context"
+	"os"
+)
+
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/store"
+)
+
+func migrateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Create, inspect or remove hostsched's tables",
+		Args:  noArgs,
+	}
+	cmd.AddCommand(migrateUpCommand(), migrateStatusCommand(), migrateDownCommand())
+	return cmd
+}
+
+// onDatabase makes a command that opens the database, does its work and prints
+// the state of the schema.
+func onDatabase(use, short, long, example string, work func(context.Context, *store.DB) (store.MigrateStatus, error)) *cobra.Command {
+	cfg := &app.Config{}
+	var output string
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Example: example, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Load(); err != nil {
+				return err
+			}
+			db, err := store.Open(cmd.Context(), cfg.Store())
+			if err != nil {
+				return err
+			}
+			st, err := work(cmd.Context(), db)
+			if err := errors.Join(err, db.Close()); err != nil {
+				return err
+			}
+			return write(cmd, output, st, func(w io.Writer) error { return schemaTable(w, st) })
+		},
+	}
+	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func schemaTable(w io.Writer, st store.MigrateStatus) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	guard := "not installed"
+	if st.Guard {
+		guard = "installed"
+	}
+	fmt.Fprintf(tw, "server\t%s\nschema\t%d (this binary needs %d)\nlab tables\t%s\nguard\t%s\n", st.Server, st.Schema, st.Wanted, st.Lab, guard)
+	return tw.Flush()
+}
+
+func migrateUpCommand() *cobra.Command {
+	var opts store.MigrateOptions
+	cmd := onDatabase("up", "Create the tables that are missing",
+		`Create the tables that are missing. A database with Autotest's tables only gets
+hostsched's own, and the guard (a unique index that allows one active entry per
+host) only with --guard. An empty database gets everything.`,
+		`  hostsched migrate up --database-dsn sqlite:lab.db
+  hostsched migrate up --config /etc/hostsched.yaml --guard`,
+		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) { return db.Migrate(ctx, opts) })
+	cmd.Flags().BoolVar(&opts.Guard, "guard", false, "install the guard index in an existing Autotest database")
+	return cmd
+}
+
+func migrateStatusCommand() *cobra.Command {
+	return onDatabase("status", "Show what is there", "", "  hostsched migrate status --database-dsn sqlite:lab.db -o json",
+		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) { return db.MigrationStatus(ctx) })
+}
+
+func migrateDownCommand() *cobra.Command {
+	var opts store.MigrateOptions
+	var yes bool
+	cmd := onDatabase("down", "Remove hostsched's tables",
+		`Remove the guard and hostsched's own tables. Autotest's tables are never touched;
+tables of a lab that hostsched created go with --lab, and all their rows with
+them.`,
+		`  hostsched migrate down --database-dsn sqlite:lab.db --yes`,
+		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) {
+			if !yes {
+				return store.MigrateStatus{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())
+			}
+			return db.MigrateDown(ctx, opts)
+		})
+	cmd.Flags().BoolVar(&opts.Lab, "lab", false, "also drop the lab's tables, if hostsched created them")
+	cmd.Flags().BoolVar(&yes, "yes", false, "drop without asking")
+	return cmd
+}

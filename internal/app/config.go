@@ -1,0 +1,326 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store"
+)
+
+// ErrConfig is bad input: nothing was started, nothing was written.
+var ErrConfig = errors.New("configuration")
+
+// Config is everything a process can be told. The zero value is not usable:
+// bind it to flags with Bind, then call Load.
+type Config struct {
+	Server    string
+	Cluster   string
+	Shard     string
+	Listen    string
+	Advertise string
+
+	EtcdEndpoints    []string
+	EtcdTTL          time.Duration
+	EtcdUser         string
+	EtcdPassword     string
+	EtcdPasswordFile string
+	EtcdCertFile     string
+	EtcdKeyFile      string
+	EtcdCAFile       string
+
+	DSN              string
+	DatabasePassword string
+	PasswordFile     string
+	Production       bool
+
+	MinTick             time.Duration
+	RespectStaticLabels bool
+	ProvisionKeys       []string
+	DroppedKeys         []string
+	SkipProvision       string
+
+	LogLevel  string
+	LogFormat string
+
+	file  string
+	flags *pflag.FlagSet
+	// keyOf maps a flag to its key in the file.
+	keyOf map[string]string
+}
+
+// Groups of settings that a command may need.
+type Groups int
+
+// The groups.
+const (
+	DatabaseGroup Groups = 1 << iota
+	EtcdGroup
+	ReplicaGroup
+	AllGroups = DatabaseGroup | EtcdGroup | ReplicaGroup
+)
+
+const envPrefix = "HOSTSCHED_"
+
+// Defaults that are worth a name.
+const (
+	defaultTTL     = 5 * time.Second
+	defaultMinTick = 500 * time.Millisecond
+	defaultListen  = "127.0.0.1:8470"
+)
+
+// Secrets come from the environment or from a file, never from a flag.
+var secrets = map[string]string{
+	"etcd.password":     "etcd.password_file",
+	"database.password": "database.password_file",
+}
+
+// Bind declares the flags of the groups a command needs. Settings of other
+// groups are still accepted in the file, so that one file serves all commands.
+func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
+	c.flags = flags
+	c.keyOf = map[string]string{}
+	actions := scheduler.DefaultActions()
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	flags.StringVarP(&c.file, "config", "c", "", "YAML file with the settings below (env HOSTSCHED_CONFIG)")
+	c.bind(groups, DatabaseGroup, "database.dsn", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.DSN, n, "", "database: user@tcp(host:port)/database or sqlite:PATH; no password on the command line")
+	})
+	c.bind(groups, DatabaseGroup, "database.password_file", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.PasswordFile, n, "", "file with the database password (or env HOSTSCHED_DATABASE_PASSWORD)")
+	})
+	c.bind(groups, DatabaseGroup, "production", func(f *pflag.FlagSet, n string) {
+		f.BoolVar(&c.Production, n, false, "allow a database on another machine")
+	})
+	c.bind(groups, DatabaseGroup, "log.level", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.LogLevel, n, "info", "trace, debug, info, warn or error")
+	})
+	c.bind(groups, DatabaseGroup, "log.format", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.LogFormat, n, "text", "text or json")
+	})
+	c.bind(groups, EtcdGroup, "etcd.endpoints", func(f *pflag.FlagSet, n string) {
+		f.StringSliceVar(&c.EtcdEndpoints, n, []string{"http://127.0.0.1:2379"}, "etcd client URLs")
+	})
+	c.bind(groups, EtcdGroup, "etcd.user", func(f *pflag.FlagSet, n string) { f.StringVar(&c.EtcdUser, n, "", "etcd user") })
+	c.bind(groups, EtcdGroup, "etcd.password_file", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.EtcdPasswordFile, n, "", "file with the etcd password (or env HOSTSCHED_ETCD_PASSWORD)")
+	})
+	c.bind(groups, EtcdGroup, "etcd.cert_file", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.EtcdCertFile, n, "", "client certificate for etcd")
+	})
+	c.bind(groups, EtcdGroup, "etcd.key_file", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.EtcdKeyFile, n, "", "key of the client certificate")
+	})
+	c.bind(groups, EtcdGroup, "etcd.ca_file", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.EtcdCAFile, n, "", "certificate authority of the etcd servers")
+	})
+	c.bind(groups, EtcdGroup, "cluster", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.Cluster, n, "default", "name of this hostsched installation within etcd")
+	})
+	c.bind(groups, ReplicaGroup, "server", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.Server, n, host, "name of this server")
+	})
+	c.bind(groups, ReplicaGroup, "shard", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.Shard, n, "master", "shard to serve: master, or the hostname of the shard whose database this is")
+	})
+	c.bind(groups, ReplicaGroup, "listen", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.Listen, n, defaultListen, "address for metrics, health and status")
+	})
+	c.bind(groups, ReplicaGroup, "advertise", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.Advertise, n, "", "address shown in etcd; the listen address if empty")
+	})
+	c.bind(groups, ReplicaGroup, "etcd.ttl", func(f *pflag.FlagSet, n string) {
+		f.DurationVar(&c.EtcdTTL, n, defaultTTL, "how long a silent leader keeps its lease; whole seconds")
+	})
+	c.bind(groups, ReplicaGroup, "tick.min", func(f *pflag.FlagSet, n string) {
+		f.DurationVar(&c.MinTick, n, defaultMinTick, "shortest time from one tick to the next")
+	})
+	c.bind(groups, ReplicaGroup, "labels.respect_static", func(f *pflag.FlagSet, n string) {
+		f.BoolVar(&c.RespectStaticLabels, n, false, "look replaced labels up among static labels")
+	})
+	c.bind(groups, ReplicaGroup, "labels.provision_keys", func(f *pflag.FlagSet, n string) {
+		f.StringSliceVar(&c.ProvisionKeys, n, actions.Provision, "label keys that a Provision task handles")
+	})
+	c.bind(groups, ReplicaGroup, "labels.dropped_keys", func(f *pflag.FlagSet, n string) {
+		f.StringSliceVar(&c.DroppedKeys, n, actions.Other, "label keys that other special tasks handle")
+	})
+	c.bind(groups, ReplicaGroup, "labels.skip_provision", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.SkipProvision, n, actions.SkipProvision, "label that rules a Provision task out")
+	})
+}
+
+// bind declares one setting. A command that does not need its group gets it
+// hidden, so that the file and the environment may still hold it.
+func (c *Config) bind(groups, group Groups, key string, declare func(*pflag.FlagSet, string)) {
+	name := strings.NewReplacer(".", "-", "_", "-").Replace(key)
+	declare(c.flags, name)
+	c.keyOf[name] = key
+	c.flags.Lookup(name).Hidden = groups&group == 0
+}
+
+// Load fills in what was not given as a flag: from the environment, then the
+// file. It refuses unknown keys and reads the secrets.
+func (c *Config) Load() error {
+	if c.file == "" {
+		c.file = os.Getenv(envPrefix + "CONFIG")
+	}
+	if c.flags.Changed("database-dsn") && store.HasPassword(c.DSN) {
+		return fmt.Errorf("%w: --database-dsn has a password in it, which every user of this machine can read; use --database-password-file or HOSTSCHED_DATABASE_PASSWORD", ErrConfig)
+	}
+	file, err := readFile(c.file)
+	if err != nil {
+		return err
+	}
+	if err := c.checkKeys(file); err != nil {
+		return err
+	}
+	for name, key := range c.keyOf {
+		if err := c.setting(name, key, file); err != nil {
+			return err
+		}
+	}
+	if err := c.readSecrets(); err != nil {
+		return err
+	}
+	return c.check()
+}
+
+func (c *Config) setting(name, key string, file map[string]string) error {
+	if c.flags.Changed(name) {
+		return nil
+	}
+	value, source := os.Getenv(envName(key)), "environment variable "+envName(key)
+	if value == "" {
+		var ok bool
+		if value, ok = file[key]; !ok {
+			return nil
+		}
+		source = c.file + ": " + key
+	}
+	if err := c.flags.Lookup(name).Value.Set(value); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrConfig, source, err)
+	}
+	return nil
+}
+
+func envName(key string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// readFile flattens a YAML file: nested keys are joined by dots, lists by commas.
+func readFile(path string) (map[string]string, error) {
+	flat := map[string]string{}
+	if path == "" {
+		return flat, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read the file given with --config: %w", ErrConfig, err)
+	}
+	var tree map[string]any
+	if err := yaml.Unmarshal(data, &tree); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
+	}
+	flatten("", tree, flat)
+	return flat, nil
+}
+
+func flatten(prefix string, tree map[string]any, flat map[string]string) {
+	for key, value := range tree {
+		switch v := value.(type) {
+		case map[string]any:
+			flatten(prefix+key+".", v, flat)
+		case []any:
+			parts := make([]string, len(v))
+			for i := range v {
+				parts[i] = fmt.Sprint(v[i])
+			}
+			flat[prefix+key] = strings.Join(parts, ",")
+		case nil:
+			flat[prefix+key] = ""
+		default:
+			flat[prefix+key] = fmt.Sprint(v)
+		}
+	}
+}
+
+func (c *Config) checkKeys(file map[string]string) error {
+	known := map[string]bool{}
+	for _, key := range c.keyOf {
+		known[key] = true
+	}
+	var unknown []string
+	for key := range file {
+		if instead, secret := secrets[key]; secret {
+			return fmt.Errorf("%w: %s: %s does not belong into the file; use %s or the environment variable %s", ErrConfig, c.file, key, instead, envName(key))
+		}
+		if !known[key] {
+			unknown = append(unknown, key)
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		return fmt.Errorf("%w: %s: unknown key %s; see 'hostsched server --help' for those there are", ErrConfig, c.file, strings.Join(unknown, ", "))
+	}
+	return nil
+}
+
+func (c *Config) readSecrets() error {
+	for _, s := range []struct {
+		key, file string
+		value     *string
+	}{
+		{"etcd.password", c.EtcdPasswordFile, &c.EtcdPassword},
+		{"database.password", c.PasswordFile, &c.DatabasePassword},
+	} {
+		*s.value = os.Getenv(envName(s.key))
+		if *s.value != "" || s.file == "" {
+			continue
+		}
+		data, err := os.ReadFile(s.file)
+		if err != nil {
+			return fmt.Errorf("%w: read %s_file: %w", ErrConfig, s.key, err)
+		}
+		*s.value = strings.TrimRight(string(data), "\r\n")
+	}
+	return nil
+}
+
+func (c *Config) check() error {
+	if c.DSN == "" {
+		return fmt.Errorf("%w: no database; give --database-dsn, HOSTSCHED_DATABASE_DSN, or database.dsn in the file", ErrConfig)
+	}
+	if c.MinTick < 0 {
+		return fmt.Errorf("%w: tick.min is %v; it cannot be negative", ErrConfig, c.MinTick)
+	}
+	if !slices.Contains([]string{"trace", "debug", "info", "warn", "error"}, c.LogLevel) {
+		return fmt.Errorf("%w: log.level is %q; it must be trace, debug, info, warn or error", ErrConfig, c.LogLevel)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return fmt.Errorf("%w: log.format is %q; it must be text or json", ErrConfig, c.LogFormat)
+	}
+	if (c.EtcdCertFile == "") != (c.EtcdKeyFile == "") {
+		return fmt.Errorf("%w: etcd.cert_file and etcd.key_file go together", ErrConfig)
+	}
+	return nil
+}
+
+// Store is the part of the configuration that opens the database.
+func (c *Config) Store() store.Config {
+	return store.Config{DSN: c.DSN, Password: c.DatabasePassword, Production: c.Production, TxTimeout: c.EtcdTTL}
+}
+
+// Actions are the labels that special tasks act on.
+func (c *Config) Actions() scheduler.Actions {
+	return scheduler.Actions{Provision: c.ProvisionKeys, Other: c.DroppedKeys, SkipProvision: c.SkipProvision}
+}

@@ -1,0 +1,154 @@
+package dev
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/web"
+)
+
+// process is one replica as a process of its own.
+type process struct {
+	name   string
+	listen string
+	args   []string
+	logTo  string
+
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	stopped bool // by SIGSTOP
+}
+
+// stopTimeout bounds how long a replica may take to hand over and end.
+const stopTimeout = 10 * time.Second
+
+// start begins the process. The kernel ends it with the thread that started it,
+// should this process be killed, so that thread is kept.
+func (p *process) start() error {
+	log, err := os.OpenFile(p.logTo, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return errors.Join(err, log.Close())
+	}
+	cmd := exec.Command(exe, p.args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	// A process group of its own: Ctrl-C is for the supervisor, which then stops
+	// the replicas in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	exited := make(chan struct{})
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- errors.Join(err, log.Close())
+		if err == nil {
+			// The exit code of a killed process is of no interest.
+			_ = cmd.Wait()
+		}
+		close(exited)
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd, p.exited, p.stopped = cmd, exited, false
+	return nil
+}
+
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+func (p *process) running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return false
+	}
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// signal sends a signal. SIGKILL is waited for.
+func (p *process) signal(s syscall.Signal) error {
+	p.mu.Lock()
+	cmd, exited := p.cmd, p.exited
+	p.stopped = s == syscall.SIGSTOP
+	p.mu.Unlock()
+	if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("send %v to %s: %w", s, p.name, err)
+	}
+	if s == syscall.SIGKILL {
+		<-exited
+	}
+	return nil
+}
+
+// stop ends the process in an orderly way, or else by force.
+func (p *process) stop() error {
+	if !p.running() {
+		return nil
+	}
+	err := errors.Join(p.signal(syscall.SIGCONT), p.signal(syscall.SIGTERM))
+	select {
+	case <-p.exited:
+		return err
+	case <-time.After(stopTimeout):
+		return errors.Join(err, fmt.Errorf("%s did not stop within %v; see %s", p.name, stopTimeout, p.logTo), p.signal(syscall.SIGKILL))
+	}
+}
+
+// status asks the replica about itself.
+func (p *process) status(ctx context.Context) (web.ServerStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.listen+"/v1/status", nil)
+	if err != nil {
+		return web.ServerStatus{}, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return web.ServerStatus{}, err
+	}
+	var st web.ServerStatus
+	err = json.NewDecoder(res.Body).Decode(&st)
+	return st, errors.Join(err, res.Body.Close())
+}
+
+// newProcess prepares a replica; it is not started yet.
+func (d *dev) newProcess(i int, listen string) *process {
+	name := fmt.Sprintf("replica-%d", i)
+	return &process{
+		name: name, listen: listen, logTo: filepath.Join(d.opts.DataDir, name+".log"),
+		args: []string{
+			"server", "--server", name, "--listen", listen, "--cluster", clusterName,
+			"--etcd-endpoints", d.etcd.Endpoint, "--etcd-ttl", d.opts.TTL.String(),
+			"--database-dsn", d.dsn(), "--tick-min", d.opts.MinTick.String(), "--log-level", "debug",
+		},
+	}
+}

@@ -1,0 +1,235 @@
+package lab
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Simulator plays the services around the scheduler: special tasks run and
+// complete, jobs run and end, new suites arrive, somebody asks for a Verify of
+// an idle host.
+type Simulator struct {
+	db  *sql.DB
+	lab *Lab
+	cfg Simulation
+	rng *rand.Rand
+
+	// due is when the current stage of an active entry ends, and running tells
+	// whether that stage is the job itself.
+	due     map[int64]time.Time
+	running map[int64]bool
+	taskDue map[int64]time.Time // frontend tasks
+}
+
+// Simulation sets the pace.
+type Simulation struct {
+	// Step is the time from one look at the lab to the next.
+	Step time.Duration
+	// A pre-job task and a job each last between the two bounds.
+	TaskMin, TaskMax, JobMin, JobMax time.Duration
+	// Queue is how many entries should wait; suites of SuiteSize entries arrive
+	// when there are fewer. 0 adds none.
+	Queue, SuiteSize int
+	// FrontendTasks is how many tasks without entry are begun per step, on
+	// average.
+	FrontendTasks float64
+}
+
+// NewSimulator returns a simulator for a lab.
+func NewSimulator(db *sql.DB, l *Lab, cfg Simulation) *Simulator {
+	return &Simulator{db: db, lab: l, cfg: cfg, rng: rand.New(rand.NewPCG(l.spec.Seed, 2)),
+		due: map[int64]time.Time{}, running: map[int64]bool{}, taskDue: map[int64]time.Time{}}
+}
+
+// Run steps until ctx ends. Steps that collide with the scheduler are repeated.
+func (s *Simulator) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.cfg.Step)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := s.Step(ctx); err != nil && ctx.Err() == nil && !collision(err) {
+			return fmt.Errorf("simulate the lab: %w", err)
+		}
+	}
+}
+
+// collision tells errors that go away by trying again: the other side had the
+// lock.
+func collision(err error) bool {
+	var my *mysql.MySQLError
+	if errors.As(err, &my) {
+		return my.Number == 1205 || my.Number == 1213
+	}
+	return strings.Contains(err.Error(), "database is locked")
+}
+
+// Step moves everything on that is due.
+func (s *Simulator) Step(ctx context.Context) error {
+	now := time.Now()
+	if err := s.entries(ctx, now); err != nil {
+		return err
+	}
+	if err := s.tasks(ctx, now); err != nil {
+		return err
+	}
+	return s.arrivals(ctx)
+}
+
+// entries lets pre-job tasks complete and jobs begin and end.
+func (s *Simulator) entries(ctx context.Context, now time.Time) error {
+	active, err := s.ids(ctx, "SELECT id, host_id FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL")
+	if err != nil {
+		return err
+	}
+	var begin, end, beginHosts, endHosts []int64
+	for _, e := range active {
+		switch due, known := s.due[e.id]; {
+		case !known:
+			s.due[e.id] = now.Add(s.between(s.cfg.TaskMin, s.cfg.TaskMax))
+		case now.Before(due):
+		case s.running[e.id]:
+			end, endHosts = append(end, e.id), append(endHosts, e.host)
+		default:
+			begin, beginHosts = append(begin, e.id), append(beginHosts, e.host)
+		}
+	}
+	if err := s.inTx(ctx, len(begin),
+		"UPDATE afe_special_tasks SET is_active = 0, is_complete = 1, success = 1, time_finished = CURRENT_TIMESTAMP WHERE is_complete = 0 AND queue_entry_id IN "+in(begin),
+		"UPDATE afe_host_queue_entries SET status = 'Running', started_on = CURRENT_TIMESTAMP WHERE id IN "+in(begin),
+		"UPDATE afe_hosts SET status = 'Running' WHERE id IN "+in(beginHosts)); err != nil {
+		return err
+	}
+	for _, id := range begin {
+		s.due[id] = now.Add(s.between(s.cfg.JobMin, s.cfg.JobMax))
+		s.running[id] = true
+	}
+	if err := s.inTx(ctx, len(end),
+		"UPDATE afe_host_queue_entries SET status = 'Completed', active = 0, complete = 1, finished_on = CURRENT_TIMESTAMP WHERE id IN "+in(end),
+		"UPDATE afe_hosts SET status = 'Ready', dirty = 1 - dirty WHERE id IN "+in(endHosts)); err != nil {
+		return err
+	}
+	for _, id := range end {
+		delete(s.due, id)
+		delete(s.running, id)
+	}
+	return nil
+}
+
+// tasks completes frontend tasks and begins new ones.
+func (s *Simulator) tasks(ctx context.Context, now time.Time) error {
+	open, err := s.ids(ctx, "SELECT id, host_id FROM afe_special_tasks WHERE is_complete = 0 AND queue_entry_id IS NULL")
+	if err != nil {
+		return err
+	}
+	var done []int64
+	for _, t := range open {
+		due, known := s.taskDue[t.id]
+		switch {
+		case !known:
+			s.taskDue[t.id] = now.Add(s.between(s.cfg.TaskMin, s.cfg.TaskMax))
+		case !now.Before(due):
+			done = append(done, t.id)
+		}
+	}
+	if err := s.inTx(ctx, len(done), "UPDATE afe_special_tasks SET is_complete = 1, success = 1 WHERE id IN "+in(done)); err != nil {
+		return err
+	}
+	for _, id := range done {
+		delete(s.taskDue, id)
+	}
+	if s.rng.Float64() >= s.cfg.FrontendTasks {
+		return nil
+	}
+	_, err = s.db.ExecContext(ctx, "INSERT INTO afe_special_tasks ("+TaskColumns+") VALUES (?, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)", 1+s.rng.IntN(s.lab.spec.Hosts))
+	return err
+}
+
+// arrivals keeps the queue filled.
+func (s *Simulator) arrivals(ctx context.Context) error {
+	if s.cfg.Queue == 0 {
+		return nil
+	}
+	var waiting int
+	if err := s.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE status = 'Queued' AND active = 0 AND complete = 0").Scan(&waiting); err != nil {
+		return err
+	}
+	for ; waiting < s.cfg.Queue; waiting += s.cfg.SuiteSize {
+		tx, err := s.db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		// The ids of a suite that collides are not used again.
+		if err := s.lab.AddSuite(ctx, tx, s.cfg.SuiteSize); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Simulator) between(low, high time.Duration) time.Duration {
+	if high <= low {
+		return low
+	}
+	return low + time.Duration(s.rng.Int64N(int64(high-low)))
+}
+
+type row struct{ id, host int64 }
+
+func (s *Simulator) ids(ctx context.Context, query string) ([]row, error) {
+	rows, err := s.db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	var out []row
+	for rows.Next() {
+		var r row
+		if err := rows.Scan(&r.id, &r.host); err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		out = append(out, r)
+	}
+	return out, errors.Join(rows.Err(), rows.Close())
+}
+
+// inTx runs statements that concern n rows in one transaction.
+func (s *Simulator) inTx(ctx context.Context, n int, texts ...string) error {
+	if n == 0 {
+		return nil
+	}
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, text := range texts {
+		if _, err := tx.ExecContext(ctx, text); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+	}
+	return tx.Commit()
+}
+
+func in(ids []int64) string {
+	var b strings.Builder
+	for i, id := range ids {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatInt(id, 10))
+	}
+	return "(" + b.String() + ")"
+}

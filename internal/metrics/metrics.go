@@ -1,0 +1,160 @@
+// Package metrics turns what replicas report into Prometheus metrics. They
+// carry the original scheduler's measurements under Prometheus names, and those
+// of leadership besides.
+package metrics
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// Metrics implements replica.Observer on a registry of its own.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	tick, snapshot, plan, lease, schedule, release *prometheus.HistogramVec
+	takeOver, transaction                          *prometheus.HistogramVec
+	queued                                         *prometheus.HistogramVec
+
+	ticks, assignments, releases, overtaken *prometheus.CounterVec
+	uncaught, fenced, terms                 *prometheus.CounterVec
+	waiting, malformed, leader, token       *prometheus.GaugeVec
+}
+
+// Buckets, in seconds. Queued times go from a second to a day.
+var (
+	fastBuckets   = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	queuedBuckets = []float64{1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400}
+)
+
+// New registers all metrics.
+func New() *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.tick = m.histogram("tick_duration_seconds", "Duration of a whole tick.", fastBuckets)
+	m.snapshot = m.histogram("snapshot_duration_seconds", "Duration of reading the snapshot of a tick.", fastBuckets)
+	m.plan = m.histogram("plan_duration_seconds", "Duration of planning a tick.", fastBuckets)
+	m.lease = m.histogram("lease_duration_seconds", "Duration of leasing hosts of frontend tasks.", fastBuckets)
+	m.schedule = m.histogram("schedule_duration_seconds", "Duration of writing assignments.", fastBuckets)
+	m.release = m.histogram("release_duration_seconds", "Duration of releasing hosts.", fastBuckets)
+	m.takeOver = m.histogram("takeover_duration_seconds", "Time from a won campaign to the first tick.", fastBuckets)
+	m.transaction = m.histogram("longest_transaction_seconds", "Longest writing transaction of a tick.", fastBuckets)
+	m.queued = m.histogram("queued_seconds", "Age of a job when its entry got a host, by priority.", queuedBuckets, "priority")
+	m.ticks = m.counter("ticks_total", "Finished ticks.")
+	m.assignments = m.counter("assignments_total", "Entries that got a host.")
+	m.releases = m.counter("releases_total", "Hosts released.")
+	m.overtaken = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
+	m.uncaught = m.counter("uncaught_errors_total", "Ticks that ended with an error other than a fenced write.")
+	m.fenced = m.counter("fenced_writes_total", "Writes that the database refused because another replica had taken over.")
+	m.terms = m.counter("terms_total", "Terms led.")
+	m.waiting = m.gauge("entries_without_host", "Entries that got no host in the latest tick.")
+	m.malformed = m.gauge("malformed_rows", "Malformed rows passed over in the latest tick.")
+	m.leader = m.gauge("leader", "1 while this replica leads the shard, else 0.")
+	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
+	return m
+}
+
+func (m *Metrics) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hostsched_" + name, Help: help, Buckets: buckets}, append([]string{"shard"}, labels...))
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *Metrics) counter(name, help string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_" + name, Help: help}, []string{"shard"})
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *Metrics) gauge(name, help string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "hostsched_" + name, Help: help}, []string{"shard"})
+	m.registry.MustRegister(v)
+	return v
+}
+
+// Serves makes the metrics of a shard appear before anything has happened, so
+// that a counter's first increase can be seen.
+func (m *Metrics) Serves(name shard.Name) {
+	s := name.String()
+	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.overtaken, m.uncaught, m.fenced, m.terms} {
+		c.WithLabelValues(s)
+	}
+	for _, g := range []*prometheus.GaugeVec{m.waiting, m.malformed, m.leader, m.token} {
+		g.WithLabelValues(s)
+	}
+	for _, h := range []*prometheus.HistogramVec{m.tick, m.snapshot, m.plan, m.lease, m.schedule, m.release, m.takeOver, m.transaction} {
+		h.WithLabelValues(s)
+	}
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Leading implements replica.Observer.
+func (m *Metrics) Leading(name shard.Name, token int64, takeOver time.Duration) {
+	s := name.String()
+	m.leader.WithLabelValues(s).Set(1)
+	m.token.WithLabelValues(s).Set(float64(token))
+	m.terms.WithLabelValues(s).Inc()
+	m.takeOver.WithLabelValues(s).Observe(takeOver.Seconds())
+}
+
+// Ended implements replica.Observer.
+func (m *Metrics) Ended(name shard.Name, _ error) {
+	s := name.String()
+	m.leader.WithLabelValues(s).Set(0)
+	m.token.WithLabelValues(s).Set(0)
+	m.waiting.WithLabelValues(s).Set(0)
+}
+
+// Ticked implements replica.Observer.
+func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
+	s := name.String()
+	applied := r.Result.Applied
+	m.ticks.WithLabelValues(s).Inc()
+	m.assignments.WithLabelValues(s).Add(float64(len(applied.Assignments)))
+	m.releases.WithLabelValues(s).Add(float64(len(applied.Releases)))
+	m.overtaken.WithLabelValues(s).Add(float64(len(r.Result.Overtaken)))
+	m.waiting.WithLabelValues(s).Set(float64(len(applied.Waiting)))
+	m.malformed.WithLabelValues(s).Set(float64(len(applied.Problems)))
+	for _, d := range []struct {
+		h *prometheus.HistogramVec
+		d time.Duration
+	}{
+		{m.tick, r.Total},
+		{m.snapshot, r.Snapshot},
+		{m.plan, r.Plan},
+		{m.lease, r.Result.Lease},
+		{m.schedule, r.Result.Schedule},
+		{m.release, r.Result.Release},
+		{m.transaction, r.Result.LongestTx},
+	} {
+		d.h.WithLabelValues(s).Observe(d.d.Seconds())
+	}
+	for i := range applied.Assignments {
+		if a := &applied.Assignments[i]; a.QueuedSeconds >= 0 {
+			m.queued.WithLabelValues(s, strconv.FormatInt(a.Priority, 10)).Observe(float64(a.QueuedSeconds))
+		}
+	}
+}
+
+// Failed implements replica.Observer.
+func (m *Metrics) Failed(name shard.Name, err error) {
+	if errors.Is(err, store.ErrFenced) {
+		m.fenced.WithLabelValues(name.String()).Inc()
+		return
+	}
+	m.uncaught.WithLabelValues(name.String()).Inc()
+}

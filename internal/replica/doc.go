@@ -1,0 +1,14 @@
+// Package replica is the loop of one replica for one shard:
+//
+//	campaign → take over the fence → rebuild the recorder → tick … → resign
+//
+// and a tick is: snapshot → plan → apply.
+//
+// The loop ends a term when etcd does (Term.Done), when the database refuses a
+// write (store.ErrFenced), or when ticks keep failing; then it campaigns again.
+// When its context ends it finishes the running apply and resigns, so that the
+// next candidate follows at once.
+//
+// A running apply is not interrupted when the term ends: the fence refuses what
+// comes too late, chunk by chunk, and that is counted.
+package replica

@@ -1,0 +1,276 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// Config says what a replica serves, and how often.
+type Config struct {
+	Scope store.Scope
+	// Holder names this process in the fence; unique per process.
+	Holder string
+	// MinTick is the shortest time from the beginning of one tick to the
+	// beginning of the next.
+	MinTick time.Duration
+}
+
+// Bounds of the loop.
+const (
+	// snapshotTimeout bounds reading; a larger lab than we know takes a second.
+	snapshotTimeout = 30 * time.Second
+	// resignTimeout bounds the end of a term.
+	resignTimeout = time.Second
+	// maxFailures in a row end a term: another replica may be better placed.
+	maxFailures = 3
+	// settledAfter is how long a campaign must wait without failing until the
+	// replica counts as a sound follower again.
+	settledAfter = 5 * time.Second
+	// After a failed campaign or term the replica waits between these bounds, so
+	// that replicas do not run in step.
+	minPause = 100 * time.Millisecond
+	maxPause = 500 * time.Millisecond
+)
+
+// Observer is told what happens. Its methods must not block.
+type Observer interface {
+	// Leading reports a new term, and how long the takeover took.
+	Leading(name shard.Name, token int64, takeOver time.Duration)
+	// Ended reports the end of a term.
+	Ended(name shard.Name, cause error)
+	// Ticked reports a finished tick.
+	Ticked(name shard.Name, r Report)
+	// Failed reports a tick that ended with an error. Fenced writes are errors
+	// that wrap store.ErrFenced.
+	Failed(name shard.Name, err error)
+}
+
+// Report describes one tick.
+type Report struct {
+	Began time.Time
+	// Total is the whole tick; the others are its parts.
+	Total, Snapshot, Plan, Apply time.Duration
+	Result                       store.Result
+}
+
+// Replica serves one shard.
+type Replica struct {
+	cfg        Config
+	campaigner election.Campaigner
+	db         *store.DB
+	observer   Observer
+	log        hclog.Logger
+	status     status
+}
+
+// New returns a replica that does nothing until Run.
+func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Observer, log hclog.Logger) *Replica {
+	r := &Replica{cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log.With("shard", cfg.Scope.Shard.String())}
+	r.status.set(func(s *Status) { s.Shard, s.State, s.Phase = cfg.Scope.Shard, StateStarting, PhaseIdle })
+	return r
+}
+
+// Run campaigns and leads until ctx ends. It returns when the shard is handed
+// over.
+func (r *Replica) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := r.serveTerm(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			r.log.Warn("campaigning again", "reason", err)
+			r.status.set(func(s *Status) { s.LastError = err.Error() })
+		}
+		sleep(ctx, minPause+rand.N(maxPause-minPause))
+	}
+	r.status.set(func(s *Status) { s.State = StateStopped })
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// serveTerm wins one term and serves it to its end.
+func (r *Replica) serveTerm(ctx context.Context) (err error) {
+	r.status.set(func(s *Status) { s.State, s.Token, s.Epoch = StateCandidate, 0, 0 })
+	name := r.cfg.Scope.Shard
+	// A campaign that waits quietly has recovered from whatever failed before.
+	settled := time.AfterFunc(settledAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
+	term, err := r.campaigner.Campaign(ctx, name)
+	settled.Stop()
+	if err != nil {
+		return err
+	}
+	won := time.Now()
+	defer func() { err = r.endTerm(term, err) }()
+	leader, recorder, err := r.takeOver(ctx, term)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, leader.Close()) }()
+	took := time.Since(won)
+	fence := leader.Fence()
+	r.log.Info("leading", "token", term.Token, "epoch", fence.Epoch, "takeover", took)
+	r.observer.Leading(name, term.Token, took)
+	r.status.set(func(s *Status) {
+		s.State, s.Token, s.Epoch, s.Since, s.TakeOver = StateLeader, term.Token, fence.Epoch, term.Since, took
+		s.Terms++
+		s.LastError = ""
+	})
+	return r.lead(ctx, term, leader, recorder)
+}
+
+func (r *Replica) takeOver(ctx context.Context, term *election.Term) (*store.Leader, *scheduler.Recorder, error) {
+	leader, err := r.db.TakeOver(ctx, store.Claim{Shard: term.Shard, Token: term.Token, Cluster: term.Cluster, Holder: r.cfg.Holder})
+	if err != nil {
+		return nil, nil, err
+	}
+	recorder, err := r.db.Recorder(ctx)
+	if err != nil {
+		return nil, nil, errors.Join(err, leader.Close())
+	}
+	return leader, recorder, nil
+}
+
+// endTerm hands the shard over, whatever happened.
+func (r *Replica) endTerm(term *election.Term, err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
+	defer cancel()
+	if rerr := term.Resign(ctx); rerr != nil {
+		// The lease expires by itself.
+		r.log.Debug("resigning", "error", rerr)
+	}
+	cause := term.Cause()
+	r.observer.Ended(term.Shard, cause)
+	r.log.Info("term over", "token", term.Token, "cause", cause, "error", err)
+	r.status.set(func(s *Status) { s.State, s.Phase = StateCandidate, PhaseIdle })
+	if err == nil && !errors.Is(cause, election.ErrResigned) {
+		err = cause
+	}
+	return err
+}
+
+// lead ticks until the term ends or ctx does.
+func (r *Replica) lead(ctx context.Context, term *election.Term, leader *store.Leader, recorder *scheduler.Recorder) error {
+	failures := 0
+	for {
+		began := time.Now()
+		err := r.tick(ctx, leader, recorder)
+		switch {
+		case errors.Is(err, store.ErrFenced):
+			r.observer.Failed(term.Shard, err)
+			r.status.set(func(s *Status) { s.FencedWrites++ })
+			return err
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			failures = 0
+		default:
+			failures++
+			if err := r.recover(ctx, term, recorder, err, failures); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-term.Done():
+			return term.Cause()
+		case <-time.After(r.cfg.MinTick - time.Since(began)):
+		}
+	}
+}
+
+// recover deals with a failed tick. Part of its plan may be in the database, so
+// the recorder is reconciled with it.
+func (r *Replica) recover(ctx context.Context, term *election.Term, recorder *scheduler.Recorder, err error, failures int) error {
+	r.observer.Failed(term.Shard, err)
+	r.log.Error("tick failed", "error", err, "in a row", failures)
+	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
+	if failures >= maxFailures {
+		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
+	}
+	rebuilt, rerr := r.db.Recorder(ctx)
+	if rerr != nil {
+		return fmt.Errorf("stepping down: %w", errors.Join(err, rerr))
+	}
+	recorder.Reconcile(rebuilt)
+	return nil
+}
+
+// tick is the heart of the matter: snapshot, plan, apply.
+func (r *Replica) tick(ctx context.Context, leader *store.Leader, recorder *scheduler.Recorder) (err error) {
+	defer func() {
+		r.status.set(func(s *Status) { s.Phase = PhaseIdle })
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a tick: %v\n%s", p, debug.Stack())
+		}
+	}()
+	rep := Report{Began: time.Now()}
+	snapshot, err := r.snapshot(ctx, recorder)
+	if err != nil {
+		return err
+	}
+	rep.Snapshot = time.Since(rep.Began)
+
+	r.phase(PhasePlan)
+	plan := scheduler.MakePlan(snapshot)
+	rep.Plan = time.Since(rep.Began) - rep.Snapshot
+
+	r.phase(PhaseApply)
+	// A signal to stop does not interrupt an apply: it is finished first.
+	rep.Result, err = leader.Apply(context.WithoutCancel(ctx), plan)
+	recorder.Record(rep.Result.Applied)
+	rep.Total = time.Since(rep.Began)
+	rep.Apply = rep.Total - rep.Snapshot - rep.Plan
+	if err != nil {
+		return err
+	}
+	r.report(rep)
+	return nil
+}
+
+func (r *Replica) snapshot(ctx context.Context, recorder *scheduler.Recorder) (*scheduler.Snapshot, error) {
+	r.phase(PhaseSnapshot)
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	s, err := r.db.Snapshot(ctx, r.cfg.Scope)
+	if err != nil {
+		return nil, err
+	}
+	recorder.Notice(s.Hosts)
+	s.Recorder = recorder
+	return s, nil
+}
+
+func (r *Replica) report(rep Report) {
+	r.observer.Ticked(r.cfg.Scope.Shard, rep)
+	r.status.ticked(rep)
+	applied := rep.Result.Applied
+	for _, p := range applied.Problems {
+		r.log.Debug("malformed row", "problem", p.Text)
+	}
+	if !applied.Empty() || len(rep.Result.Overtaken) > 0 {
+		r.log.Debug("tick", "assigned", len(applied.Assignments), "released", len(applied.Releases), "leased", len(applied.Leases),
+			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Overtaken), "took", rep.Total)
+	}
+}
+
+func (r *Replica) phase(p Phase) { r.status.set(func(s *Status) { s.Phase = p }) }

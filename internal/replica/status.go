@@ -1,0 +1,91 @@
+package replica
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hostsched/hostsched/shard"
+)
+
+// State of a replica towards its shard.
+type State string
+
+// The states of a replica.
+const (
+	StateStarting  State = "starting"
+	StateCandidate State = "follower"
+	StateLeader    State = "leader"
+	StateStopped   State = "stopped"
+)
+
+// Phase of a tick.
+type Phase string
+
+// The phases of a tick.
+const (
+	PhaseIdle     Phase = "idle"
+	PhaseSnapshot Phase = "snapshot"
+	PhasePlan     Phase = "plan"
+	PhaseApply    Phase = "apply"
+)
+
+// recentTicks is how many tick durations a Status remembers.
+const recentTicks = 256
+
+// Status is what a replica knows of itself. Durations are nanoseconds in JSON.
+type Status struct {
+	Shard     shard.Name    `json:"shard"`
+	State     State         `json:"state"`
+	Phase     Phase         `json:"phase"`
+	Token     int64         `json:"token"`
+	Epoch     int64         `json:"epoch"`
+	Since     time.Time     `json:"since"`
+	TakeOver  time.Duration `json:"takeover"`
+	Terms     int64         `json:"terms"`
+	LastError string        `json:"last_error,omitempty"`
+
+	Ticks        int64 `json:"ticks"`
+	Assignments  int64 `json:"assignments"`
+	Releases     int64 `json:"releases"`
+	FencedWrites int64 `json:"fenced_writes"`
+	Errors       int64 `json:"errors"`
+	Waiting      int   `json:"waiting"`
+
+	LastTick time.Time `json:"last_tick"`
+	// Recent are the durations of the latest ticks, oldest first; the last one
+	// is tick number Ticks.
+	Recent []time.Duration `json:"recent"`
+}
+
+type status struct {
+	mu sync.Mutex
+	s  Status
+}
+
+func (st *status) set(change func(*Status)) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	change(&st.s)
+}
+
+func (st *status) ticked(rep Report) {
+	st.set(func(s *Status) {
+		s.Ticks++
+		s.Assignments += int64(len(rep.Result.Applied.Assignments))
+		s.Releases += int64(len(rep.Result.Applied.Releases))
+		s.Waiting = len(rep.Result.Applied.Waiting)
+		s.LastTick = rep.Began.Add(rep.Total)
+		if s.Recent = append(s.Recent, rep.Total); len(s.Recent) > recentTicks {
+			s.Recent = s.Recent[1:]
+		}
+	})
+}
+
+// Status returns a copy.
+func (r *Replica) Status() Status {
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
+	s := r.status.s
+	s.Recent = append([]time.Duration(nil), s.Recent...)
+	return s
+}

@@ -1,0 +1,3 @@
+// Package web answers HTTP: metrics for Prometheus, health and readiness for
+// load balancers, and the replica's status as JSON.
+package web

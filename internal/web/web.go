@@ -1,0 +1,99 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/replica"
+)
+
+// Config says what to serve.
+type Config struct {
+	Server  string
+	Version string
+	// Status returns the status of every shard this process serves.
+	Status func() []replica.Status
+	// Metrics answers /metrics.
+	Metrics http.Handler
+}
+
+// stuckAfter is how long a leader may go without finishing a tick before it
+// counts as unhealthy. A tick of the largest lab takes seconds.
+const stuckAfter = time.Minute
+
+// ServerStatus is the answer of /v1/status.
+type ServerStatus struct {
+	Server  string           `json:"server"`
+	Version string           `json:"version"`
+	Shards  []replica.Status `json:"shards"`
+}
+
+// Handler returns the handler of all paths.
+func Handler(cfg Config) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", cfg.Metrics)
+	mux.HandleFunc("GET /healthz", cfg.health)
+	mux.HandleFunc("GET /readyz", cfg.ready)
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Shards: cfg.Status()})
+	})
+	return mux
+}
+
+type state struct {
+	State  replica.State `json:"state"`
+	Reason string        `json:"reason,omitempty"`
+}
+
+// health answers 200 unless a leader is stuck.
+func (c Config) health(w http.ResponseWriter, _ *http.Request) {
+	for _, s := range c.Status() {
+		last := s.LastTick
+		if last.Before(s.Since) {
+			last = s.Since
+		}
+		if s.State == replica.StateLeader && time.Since(last) > stuckAfter {
+			answer(w, http.StatusInternalServerError, state{s.State, "no tick finished since " + last.UTC().Format(time.RFC3339)})
+			return
+		}
+	}
+	answer(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// ready answers 200 with the state "leader" or "follower" once the replica takes
+// part in the campaign. With ?state=leader or ?state=follower it answers 200 only
+// in that state, for load balancers that look for one.
+func (c Config) ready(w http.ResponseWriter, r *http.Request) {
+	s := c.overall()
+	code := http.StatusOK
+	want := replica.State(r.URL.Query().Get("state"))
+	switch {
+	case want != "" && want != replica.StateLeader && want != replica.StateCandidate:
+		answer(w, http.StatusBadRequest, state{s.State, "state must be leader or follower"})
+		return
+	case s.State != replica.StateLeader && s.State != replica.StateCandidate, s.Reason != "", want != "" && want != s.State:
+		code = http.StatusServiceUnavailable
+	}
+	answer(w, code, s)
+}
+
+// overall is leader if any shard is led here. A follower whose last campaign
+// failed is not ready, and says why.
+func (c Config) overall() state {
+	out := state{State: replica.StateStarting}
+	for _, s := range c.Status() {
+		if s.State == replica.StateLeader {
+			return state{State: s.State}
+		}
+		out = state{s.State, s.LastError}
+	}
+	return out
+}
+
+func answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	// The client is gone if this fails; there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(body)
+}
