@@ -112,7 +112,7 @@ func TestEtcdRestarted(t *testing.T) {
 	first, err := candidate(t, server, "a").Campaign(t.Context(), shard.Master)
 	require.NoError(t, err)
 	server.Stop()
-	over(t, first)
+	require.Error(t, over(t, first))
 	_ = first.Resign(t.Context()) // etcd is away
 	require.NoError(t, server.Run())
 	next := eventuallyLead(t, candidate(t, server, "b"))

@@ -54,7 +54,7 @@ func (m *Memory) try(name shard.Name, server string) (*Term, <-chan struct{}) {
 	}
 	m.revision++
 	term := newTerm(name, server, func(context.Context) error {
-		m.vacate(name, ErrResigned)
+		m.vacate(name, nil)
 		return nil
 	})
 	term.Token, term.Cluster = m.revision, "memory"
@@ -65,15 +65,22 @@ func (m *Memory) try(name shard.Name, server string) (*Term, <-chan struct{}) {
 // Revoke ends the current term of a shard as a lost lease does.
 func (m *Memory) Revoke(name shard.Name) { m.vacate(name, ErrLeaseLost) }
 
+// vacate ends the current term for a cause; with none, it clears away a term
+// that has ended by itself. (A term that was revoked may be resigned when
+// another leads already: that one stays.)
 func (m *Memory) vacate(name shard.Name, cause error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	term := m.leaders[name]
-	// A term that was revoked may be resigned later, when another leads.
-	if term == nil || (cause == ErrResigned && term.Cause() == nil) {
+	if term == nil {
 		return
 	}
-	term.end(cause)
+	if cause != nil {
+		term.end(cause)
+	}
+	if term.Cause() == nil {
+		return
+	}
 	delete(m.leaders, name)
 	close(m.changed)
 	m.changed = make(chan struct{})

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 )
 
@@ -53,7 +54,7 @@ func (db *DB) installGuard(ctx context.Context) error {
 	if err == nil {
 		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", ErrServer, host.Int64, db.target.name, n)
 	}
-	if err != sql.ErrNoRows {
+	if !errors.Is(err, sql.ErrNoRows) {
 		return explain(err, "look for hosts with several active entries", db.target.name)
 	}
 	_, err = db.sql.ExecContext(ctx, install)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/scheduler"
 )
 
@@ -309,7 +310,7 @@ type taskState struct {
 func (w *World) state(ctx context.Context) (state, error) {
 	st := state{entries: map[string]entryState{}, hosts: map[string]hostState{}}
 	err := errors.Join(
-		w.rows(ctx, "SELECT id, host_id, active, complete, aborted, status FROM afe_host_queue_entries", func(rows *sql.Rows) error {
+		lab.Each(ctx, w.db, "SELECT id, host_id, active, complete, aborted, status FROM afe_host_queue_entries", func(rows *sql.Rows) error {
 			var id string
 			var host sql.NullInt64
 			var e entryState
@@ -318,7 +319,7 @@ func (w *World) state(ctx context.Context) (state, error) {
 			st.entries[id] = e
 			return err
 		}),
-		w.rows(ctx, "SELECT hostname, leased, status FROM afe_hosts", func(rows *sql.Rows) error {
+		lab.Each(ctx, w.db, "SELECT hostname, leased, status FROM afe_hosts", func(rows *sql.Rows) error {
 			var name string
 			var status sql.NullString
 			var h hostState
@@ -327,7 +328,7 @@ func (w *World) state(ctx context.Context) (state, error) {
 			st.hosts[name] = h
 			return err
 		}),
-		w.rows(ctx, "SELECT host_id, task, queue_entry_id, requested_by_id, is_active, is_complete FROM afe_special_tasks ORDER BY id", func(rows *sql.Rows) error {
+		lab.Each(ctx, w.db, "SELECT host_id, task, queue_entry_id, requested_by_id, is_active, is_complete FROM afe_special_tasks ORDER BY id", func(rows *sql.Rows) error {
 			var host, by int64
 			var entry sql.NullString
 			var t taskState
@@ -337,17 +338,4 @@ func (w *World) state(ctx context.Context) (state, error) {
 			return err
 		}))
 	return st, err
-}
-
-func (w *World) rows(ctx context.Context, query string, row func(*sql.Rows) error) error {
-	rows, err := w.db.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-	}
-	return errors.Join(rows.Err(), rows.Close())
 }

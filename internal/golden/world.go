@@ -262,14 +262,14 @@ func (w *World) set(table, key string, id any, set map[string]any) script {
 	var s script
 	for column, value := range set {
 		name, isName := value.(string)
-		switch {
-		case column == "host":
+		switch column {
+		case "host":
 			column, value = "host_id", nullable(w.hosts, name, isName)
-		case column == "meta_host":
+		case "meta_host":
 			value = nullable(w.labels, name, isName)
-		case column == "shard":
+		case "shard":
 			column, value = "shard_id", nullable(w.shards, name, isName)
-		case column == "protection":
+		case "protection":
 			value = slices.Index(protections, name)
 		}
 		s = append(s, statement{"UPDATE " + table + " SET " + column + " = ? WHERE " + key + " = ?", []any{value, id}})

@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -144,7 +143,8 @@ type Suite struct {
 
 // Suites returns the suites with waiting entries, most entries first.
 func (h *History) Suites(ctx context.Context) ([]Suite, error) {
-	rows, err := h.db.QueryContext(ctx, strings.ReplaceAll(`
+	var out []Suite
+	err := Each(ctx, h.db, strings.ReplaceAll(`
 SELECT w.suite, s.name, s.priority, w.n,
   COALESCE((SELECT MAX(k.value) FROM afe_job_keyvals k WHERE k.job_id = w.suite AND k.@key@ = 'suite_min_duts'), '0'),
   COALESCE(held.n, 0)
@@ -155,17 +155,14 @@ LEFT JOIN (SELECT j.parent_job_id AS suite, COUNT(*) AS n
       FROM (SELECT MAX(e.id) AS id FROM lab_history e JOIN afe_hosts h ON h.id = e.host_id WHERE h.leased = 1 AND e.event = 'take' GROUP BY e.host_id) latest
       JOIN lab_history e ON e.id = latest.id
       JOIN afe_host_queue_entries q ON q.id = e.entry_id JOIN afe_jobs j ON j.id = q.job_id GROUP BY j.parent_job_id) held ON held.suite = w.suite
-ORDER BY w.n DESC, w.suite`, "@key@", "`key`"))
+ORDER BY w.n DESC, w.suite`, "@key@", "`key`"), func(rows *sql.Rows) error {
+		var s Suite
+		err := rows.Scan(&s.Job, &s.Name, &s.Priority, &s.Waiting, &s.Minimum, &s.Held)
+		out = append(out, s)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list suites: %w", err)
 	}
-	var out []Suite
-	for rows.Next() {
-		var s Suite
-		if err := rows.Scan(&s.Job, &s.Name, &s.Priority, &s.Waiting, &s.Minimum, &s.Held); err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
-		out = append(out, s)
-	}
-	return out, errors.Join(rows.Err(), rows.Close())
+	return out, nil
 }

@@ -191,19 +191,14 @@ func (s *Simulator) between(low, high time.Duration) time.Duration {
 type row struct{ id, host int64 }
 
 func (s *Simulator) ids(ctx context.Context, query string) ([]row, error) {
-	rows, err := s.db.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
 	var out []row
-	for rows.Next() {
+	err := Each(ctx, s.db, query, func(rows *sql.Rows) error {
 		var r row
-		if err := rows.Scan(&r.id, &r.host); err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
+		err := rows.Scan(&r.id, &r.host)
 		out = append(out, r)
-	}
-	return out, errors.Join(rows.Err(), rows.Close())
+		return err
+	})
+	return out, err
 }
 
 // inTx runs statements that concern n rows in one transaction.

@@ -1,0 +1,137 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+
+	"pgregory.net/rapid"
+)
+
+// Names of generated labs. Few of each, so that requests compete.
+var (
+	genLabels = []string{"board:a", "board:b", "pool:x", "wifi", "cros-version:1", "cros-version:2", "fwrw-version:1", "rpm", "skip_provision"}
+	genOwners = []string{"alice", "Bob", "carol", "nobody"}
+)
+
+// labs generates small labs with every feature of the rules.
+func labs() *rapid.Generator[*Snapshot] {
+	return rapid.Custom(func(t *rapid.T) *Snapshot {
+		s := &Snapshot{Rules: Rules{RespectStaticLabels: chance(t, 20), OnShard: chance(t, 15)}}
+		for i, name := range genLabels {
+			s.Labels = append(s.Labels, Label{LabelID(i + 1), name})
+			s.StaticLabels = append(s.StaticLabels, Label{LabelID(i + 101), name})
+			if chance(t, 20) {
+				s.ReplacedLabels = append(s.ReplacedLabels, LabelID(i+1))
+			}
+		}
+		s.Users = []User{{1, "alice", []ACLID{1}}, {2, "bob", []ACLID{1, 2}}, {3, "carol", nil}}
+		for i := range rapid.IntRange(0, 9).Draw(t, "hosts") {
+			s.Hosts = append(s.Hosts, genHost(t, HostID(i+1)))
+		}
+		genJobs(t, s)
+		for _, h := range s.Hosts {
+			if chance(t, 5) {
+				s.TaskHosts = append(s.TaskHosts, h.ID)
+			}
+		}
+		for _, id := range s.TaskHosts {
+			s.Hosts[id-1].OpenTask = true
+		}
+		return s
+	})
+}
+
+// chance is true in percent of the cases, and shrinks to false.
+func chance(t *rapid.T, percent int) bool {
+	return rapid.IntRange(0, 99).Draw(t, "chance") >= 100-percent
+}
+
+func some[T any](t *rapid.T, all []T, percent int) []T {
+	var out []T
+	for _, v := range all {
+		if chance(t, percent) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func genHost(t *rapid.T, id HostID) Host {
+	ids := []LabelID{1, 2, 3, 4, 5, 6, 7}
+	statics := []LabelID{101, 102, 103, 104}
+	h := Host{
+		ID: id, Hostname: fmt.Sprintf("h%d", rapid.IntRange(0, 20).Draw(t, "name")), Status: HostReady, Ready: true,
+		Locked: chance(t, 10), Invalid: chance(t, 10), Leased: chance(t, 30), Dirty: chance(t, 50),
+		Labels: some(t, ids, 50), StaticLabels: some(t, statics, 30), ACLs: some(t, []ACLID{1, 2}, 70),
+	}
+	if chance(t, 20) {
+		h.Protection = DoNotVerify
+	}
+	if chance(t, 15) {
+		h.Shard = 1
+	}
+	if chance(t, 15) {
+		h.Ready, h.Status = false, "Repair Failed"
+	}
+	h.ActiveEntry = chance(t, 10)
+	return h
+}
+
+// genJobs adds two suites, their jobs with one or more entries, and entries that
+// are no longer pending.
+func genJobs(t *rapid.T, s *Snapshot) {
+	for suite := JobID(1); suite <= 3; suite++ {
+		if chance(t, 60) {
+			s.Minimums = append(s.Minimums, Minimum{suite, rapid.SampledFrom([]string{"1", "2", " 3 ", "-1", "9", "x"}).Draw(t, "minimum")})
+		}
+	}
+	entry := EntryID(1)
+	for i := range rapid.IntRange(0, 8).Draw(t, "jobs") {
+		job := Job{
+			ID: JobID(10 + i), Owner: rapid.SampledFrom(genOwners).Draw(t, "owner"), Priority: int64(rapid.IntRange(0, 3).Draw(t, "priority")),
+			Parent: JobID(rapid.IntRange(0, 3).Draw(t, "parent")), SynchCount: 1, RunVerify: chance(t, 30), RunReset: chance(t, 60),
+			RebootBefore: RebootBefore(rapid.IntRange(0, 2).Draw(t, "reboot")),
+		}
+		for l := range genLabels {
+			if chance(t, 15) {
+				job.Deps = append(job.Deps, LabelID(l+1))
+			}
+		}
+		if chance(t, 20) {
+			job.SynchCount = rapid.IntRange(2, 3).Draw(t, "synch")
+		}
+		s.Jobs = append(s.Jobs, job)
+		genEntries(t, s, &job, &entry)
+	}
+	var holdings []Holding
+	for _, h := range s.Hosts {
+		if h.Leased && chance(t, 40) {
+			holdings = append(holdings, Holding{h.ID, JobID(rapid.IntRange(1, 3).Draw(t, "suite"))})
+		}
+	}
+	s.Recorder = NewRecorder(holdings)
+}
+
+func genEntries(t *rapid.T, s *Snapshot, job *Job, next *EntryID) {
+	var taken []HostID // (job, host) is unique
+	for range rapid.IntRange(1, 4).Draw(t, "entries") {
+		e := Entry{ID: *next, Job: job.ID, MetaHost: 1}
+		*next++
+		host := HostID(rapid.IntRange(1, max(1, len(s.Hosts))).Draw(t, "host"))
+		if slices.Contains(taken, host) || !chance(t, 30) {
+			s.Entries = append(s.Entries, e)
+			continue
+		}
+		taken = append(taken, host)
+		if chance(t, 40) {
+			status := rapid.SampledFrom([]EntryStatus{"Completed", StatusStarting, StatusResetting}).Draw(t, "status")
+			s.Siblings = append(s.Siblings, Sibling{ID: e.ID, Job: job.ID, Host: host, Status: status, Subdir: "group0"})
+			continue
+		}
+		e.Host = host
+		if chance(t, 50) {
+			e.MetaHost = 0
+		}
+		s.Entries = append(s.Entries, e)
+	}
+}
