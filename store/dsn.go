@@ -28,7 +28,7 @@ func parseDSN(dsn, password string) (target, error) {
 		return parseSQLite(path)
 	}
 	cfg, err := mysql.ParseDSN(strings.TrimPrefix(dsn, "mysql:"))
-	if err != nil {
+	if err != nil || dsn == "" {
 		// The driver's message may quote the DSN, and with it the password.
 		return target{}, fmt.Errorf("%w: not of the form user@tcp(host:port)/database or sqlite:PATH (%s)", ErrDSN, dsnProblem(dsn))
 	}

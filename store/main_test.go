@@ -1,9 +1,15 @@
 package store_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/hostsched/hostsched/internal/testserver"
 )
 
-func TestMain(m *testing.M) { testserver.Main(m) }
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(sleeperEnv); dsn != "" {
+		os.Exit(sleepInTransaction(dsn))
+	}
+	testserver.Main(m)
+}

@@ -116,6 +116,8 @@ func (db *DB) openMySQL() error {
 	cfg.InterpolateParams = true
 	cfg.ParseTime = false
 	cfg.MultiStatements = false
+	// Lost connections come back as errors; the driver need not log them, too.
+	cfg.Logger = &mysql.NopLogger{}
 	cfg.Timeout = orDefault(cfg.Timeout, connectTimeout)
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {

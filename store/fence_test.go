@@ -1,0 +1,290 @@
+package store_test
+
+import (
+	"bufio"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// bound is what a takeover may take although the predecessor sleeps inside a
+// transaction: one lock wait, the eviction, and some slack for a busy machine.
+const bound = 5 * time.Second
+
+func TestStaleEpochIsRefusedInEveryWritePath(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		fillLab(t, db)
+		full := fullPlan(t, db)
+		old := takeOver(t, db, shard.Master, 10)
+		next := takeOver(t, db, shard.Master, 11)
+		require.Greater(t, next.Fence().Epoch, old.Fence().Epoch)
+		before := dump(t, db)
+		for name, plan := range map[string]scheduler.Plan{
+			"lease":   {Leases: full.Leases},
+			"assign":  {Assignments: full.Assignments, Changes: full.Changes},
+			"release": {Releases: full.Releases},
+		} {
+			require.False(t, plan.Empty(), name)
+			res, err := old.Apply(t.Context(), plan)
+			require.ErrorIsf(t, err, store.ErrFenced, name)
+			require.True(t, res.Applied.Empty(), name)
+		}
+		require.Equal(t, before, dump(t, db), "nothing was written")
+		_, err := next.Apply(t.Context(), full)
+		require.NoError(t, err)
+	})
+}
+
+// TestStaleEpochCannotRegisterAgain: an old leader whose connection was lost is
+// refused already when it registers a new one.
+func TestStaleEpochCannotRegisterAgain(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		fillLab(t, db)
+		old := takeOver(t, db, shard.Master, 10)
+		takeOver(t, db, shard.Master, 11)
+		require.NoError(t, old.Close())
+		_, err := old.Apply(t.Context(), fullPlan(t, db))
+		require.ErrorIs(t, err, store.ErrFenced)
+	})
+}
+
+func TestTakeOverNeedsAHigherToken(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		takeOver(t, db, shard.Master, 10)
+		for _, token := range []int64{10, 9, 1} {
+			_, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: token, Cluster: "test", Holder: "late"})
+			require.ErrorIs(t, err, store.ErrOvertaken)
+			require.ErrorContains(t, err, "fence adopt")
+		}
+		f, ok, err := db.ReadFence(t.Context(), shard.Master)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.EqualValues(t, 10, f.Token)
+		require.Equal(t, "replica", f.Holder)
+		// Shards do not touch each other.
+		takeOver(t, db, "other", 1)
+	})
+}
+
+func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		old := takeOver(t, db, shard.Master, 10)
+		claim := store.Claim{Shard: shard.Master, Token: 3, Cluster: "rebuilt", Holder: "new"}
+		_, err := db.TakeOver(t.Context(), claim)
+		require.ErrorIs(t, err, store.ErrForeignCluster)
+		require.ErrorContains(t, err, "fence adopt")
+
+		require.NoError(t, db.AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
+		l, err := db.TakeOver(t.Context(), claim)
+		require.NoError(t, err)
+		require.Greater(t, l.Fence().Epoch, old.Fence().Epoch, "epochs go on rising")
+		require.NoError(t, l.Close())
+		var who, detail string
+		require.NoError(t, db.SQL().QueryRow("SELECT who, detail FROM hostsched_audit").Scan(&who, &detail))
+		require.Equal(t, "alice", who)
+		require.Contains(t, detail, "disk failure")
+		require.Error(t, db.AdoptFence(t.Context(), "never-led", "rebuilt", "alice", "x"))
+	})
+}
+
+// TestPausedLeaderDoesNotBlockItsSuccessor stops a real process (SIGSTOP) in the
+// middle of a transaction that holds the fence.
+func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			dsn := s.dsn(t)
+			db := open(t, dsn)
+			_, err := db.Migrate(t.Context(), store.MigrateOptions{})
+			require.NoError(t, err)
+			fillLab(t, db)
+			sleeper := startSleeper(t, dsn)
+
+			began := time.Now()
+			next := takeOver(t, db, shard.Master, 11)
+			took := time.Since(began)
+			t.Logf("takeover from a paused leader took %v", took)
+			require.Less(t, took, bound)
+			res, err := next.Apply(t.Context(), fullPlan(t, db))
+			require.NoError(t, err)
+			require.NotEmpty(t, res.Applied.Assignments)
+
+			// The sleeper wakes up and must not get anything written.
+			before := dump(t, db)
+			require.NotEqual(t, 0, sleeper.wake(t))
+			require.Equal(t, before, dump(t, db))
+		})
+	}
+}
+
+const sleeperEnv = "HOSTSCHED_TEST_SLEEPER_DSN"
+
+// sleepInTransaction is the process that TestPausedLeader… stops: it leads with
+// token 10, opens a transaction and stops itself inside.
+func sleepInTransaction(dsn string) int {
+	ctx := context.Background()
+	// The transaction must not end by its own timeout while others look on.
+	db, err := store.Open(ctx, store.Config{DSN: dsn, TxTimeout: time.Minute})
+	if err != nil {
+		fmt.Println(err)
+		return 3
+	}
+	l, err := db.TakeOver(ctx, store.Claim{Shard: shard.Master, Token: 10, Cluster: "test", Holder: "sleeper"})
+	if err != nil {
+		fmt.Println(err)
+		return 3
+	}
+	db.FailInTx(func(context.Context) error {
+		fmt.Println("sleeping")
+		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	})
+	_, err = l.Apply(ctx, scheduler.Plan{Releases: []scheduler.Release{{Host: 1}}})
+	fmt.Println("woke up:", err)
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+type sleeper struct{ cmd *exec.Cmd }
+
+func startSleeper(t *testing.T, dsn string) sleeper {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), sleeperEnv+"="+dsn)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended if the test went well
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "sleeping\n", line)
+	require.Eventually(t, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	}, bound, time.Millisecond, "the process stops")
+	return sleeper{cmd}
+}
+
+// wake lets the process go on and returns its exit code; -1 if it was killed.
+func (s sleeper) wake(t *testing.T) int {
+	if err := s.cmd.Process.Signal(syscall.SIGCONT); !errors.Is(err, os.ErrProcessDone) {
+		require.NoError(t, err)
+	}
+	var exit *exec.ExitError
+	if err := s.cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// TestStuckTransactionEnds: a leader that hangs inside a transaction, without
+// its process being stopped, lets go after TxTimeout.
+func TestStuckTransactionEnds(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		fillLab(t, db)
+		plan := fullPlan(t, db)
+		old := takeOver(t, db, shard.Master, 10)
+		inside := make(chan struct{})
+		db.FailInTx(func(ctx context.Context) error {
+			close(inside)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		failed := make(chan error, 1)
+		go func() {
+			_, err := old.Apply(context.Background(), plan)
+			failed <- err
+		}()
+		<-inside
+		db.FailInTx(nil)
+		began := time.Now()
+		next := takeOver(t, db, shard.Master, 11)
+		require.Less(t, time.Since(began), bound)
+		require.Error(t, <-failed)
+		_, err := next.Apply(t.Context(), plan)
+		require.NoError(t, err)
+	})
+}
+
+// TestLostCommitAnswer: the COMMIT happened, but its answer never came.
+func TestLostCommitAnswer(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		fillLab(t, db)
+		l := takeOver(t, db, shard.Master, 10)
+		plan := fullPlan(t, db)
+		lost := 0
+		db.FailAfterCommit(func() error {
+			lost++
+			return driver.ErrBadConn
+		})
+		res, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		require.Positive(t, lost)
+		require.Len(t, res.Applied.Assignments, len(plan.Assignments))
+		db.FailAfterCommit(nil)
+		requireApplied(t, db, plan)
+		// Nothing is done twice: what comes next are other entries and hosts.
+		done := map[scheduler.EntryID]bool{}
+		for _, a := range plan.Assignments {
+			done[a.Entry] = true
+		}
+		for _, a := range fullPlan(t, db).Assignments {
+			require.False(t, done[a.Entry])
+		}
+	})
+}
+
+// TestLostCommitAnswerAfterTakeOver: when the answer is looked up, somebody else
+// leads already.
+func TestLostCommitAnswerAfterTakeOver(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		fillLab(t, db)
+		l := takeOver(t, db, shard.Master, 10)
+		db.FailAfterCommit(func() error {
+			db.FailAfterCommit(nil)
+			takeOver(t, db, shard.Master, 11)
+			return driver.ErrBadConn
+		})
+		_, err := l.Apply(t.Context(), fullPlan(t, db))
+		require.ErrorIs(t, err, store.ErrFenced)
+	})
+}
+
+// TestKilledConnection: the server ends the leader's connection in the middle of
+// a transaction. Nothing of it stays, and the leader goes on with a new one.
+func TestKilledConnection(t *testing.T) {
+	db := servers[1].lab(t)
+	fillLab(t, db)
+	l := takeOver(t, db, shard.Master, 10)
+	plan := fullPlan(t, db)
+	before := dump(t, db)
+	db.FailInTx(func(ctx context.Context) error {
+		db.FailInTx(nil)
+		var id int64
+		if err := db.SQL().QueryRowContext(ctx, "SELECT session_id FROM hostsched_fence").Scan(&id); err != nil {
+			return err
+		}
+		_, err := db.SQL().ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
+		return err
+	})
+	_, err := l.Apply(t.Context(), plan)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, store.ErrFenced)
+	require.Equal(t, before, dump(t, db))
+	_, err = l.Apply(t.Context(), plan)
+	require.NoError(t, err)
+	requireApplied(t, db, plan)
+}
