@@ -114,7 +114,7 @@ func explain(err error, tried, target string) error {
 		return fmt.Errorf("%w: %s on %s: %w; run 'hostsched migrate up'", ErrSchema, tried, target, err)
 	}
 	if sqliteCode(err)&sqlitePrimary == sqlite3.SQLITE_CANTOPEN {
-		return fmt.Errorf("%w: %s on %s: %w; check that the folder exists and is writable", ErrUnreachable, tried, target, err)
+		return fmt.Errorf("%w: %s on %s: %w; check the path; 'hostsched migrate up' creates the file, but not its folder", ErrUnreachable, tried, target, err)
 	}
 	if sqliteCode(err)&sqlitePrimary == sqlite3.SQLITE_READONLY {
 		return fmt.Errorf("%w: %s on %s: %w; make the file and its folder writable for this user", ErrPrivilege, tried, target, err)

@@ -112,6 +112,17 @@ func (l *Leader) register(ctx context.Context) error {
 	return l.oneFence(res)
 }
 
+// Verify asks the database whether this term is still the latest, on a fresh
+// connection if the old one was lost. ErrFenced says that it is not.
+func (l *Leader) Verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.db.cfg.TxTimeout)
+	defer cancel()
+	if _, err := l.connection(ctx); err != nil {
+		return l.explain(err, "verify the fence")
+	}
+	return l.explain(l.register(ctx), "verify the fence")
+}
+
 func (l *Leader) oneFence(res sql.Result) error {
 	n, err := res.RowsAffected()
 	if err != nil {

@@ -207,7 +207,8 @@ func TestOpenRefusesBadInput(t *testing.T) {
 		"nobody listens": {store.Config{DSN: "root:sesame@tcp(" + closed + ")/afe"}, store.ErrUnreachable, "address"},
 		"no such user":   {store.Config{DSN: server.DSN("mysql", "nobody", "sesame")}, store.ErrUnreachable, "password"},
 		"no such schema": {store.Config{DSN: server.DSN("nowhere", "root", "")}, store.ErrUnreachable, "database name"},
-		"no such folder": {store.Config{DSN: "sqlite:" + filepath.Join(dir, "missing", "lab.db")}, store.ErrUnreachable, "folder"},
+		"no such folder": {store.Config{DSN: "sqlite:" + filepath.Join(dir, "missing", "lab.db"), Create: true}, store.ErrUnreachable, "folder"},
+		"no such file":   {store.Config{DSN: "sqlite:" + filepath.Join(dir, "lab.db")}, store.ErrUnreachable, "migrate up"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()

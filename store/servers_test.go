@@ -45,7 +45,7 @@ const txTimeout = 2 * time.Second
 
 func open(t testing.TB, dsn string) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), store.Config{DSN: dsn, TxTimeout: txTimeout})
+	db, err := store.Open(context.Background(), store.Config{DSN: dsn, TxTimeout: txTimeout, Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db

@@ -16,6 +16,9 @@ type Config struct {
 	DSN string
 	// Password replaces the one in the DSN, if not empty.
 	Password string
+	// Create makes an SQLite file that does not exist yet. Without it a missing
+	// file is an error, and nothing is written.
+	Create bool
 	// Production allows a database on another machine.
 	Production bool
 	// TxTimeout bounds a writing transaction and, on the server, how long a
@@ -130,8 +133,12 @@ func (db *DB) openMySQL() error {
 func (db *DB) openSQLite() error {
 	// Writers queue up (immediate) instead of failing half-way; readers see one
 	// state throughout (WAL).
-	dsn := fmt.Sprintf("file:%s?_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
-		db.target.path, lockWait.Milliseconds())
+	mode := "rw"
+	if db.cfg.Create {
+		mode = "rwc"
+	}
+	dsn := fmt.Sprintf("file:%s?mode=%s&_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
+		db.target.path, mode, lockWait.Milliseconds())
 	var err error
 	if db.sql, err = sql.Open("sqlite", dsn); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)

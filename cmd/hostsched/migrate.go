@@ -24,8 +24,8 @@ func migrateCommand() *cobra.Command {
 }
 
 // onDatabase makes a command that opens the database, does its work and prints
-// the state of the schema.
-func onDatabase(use, short, long, example string, work func(context.Context, *store.DB) (store.MigrateStatus, error)) *cobra.Command {
+// the state of the schema. create makes an SQLite file that is missing.
+func onDatabase(use, short, long, example string, create bool, work func(context.Context, *store.DB) (store.MigrateStatus, error)) *cobra.Command {
 	cfg := &app.Config{}
 	var output string
 	cmd := &cobra.Command{
@@ -34,7 +34,9 @@ func onDatabase(use, short, long, example string, work func(context.Context, *st
 			if err := cfg.Load(); err != nil {
 				return err
 			}
-			db, err := store.Open(cmd.Context(), cfg.Store())
+			open := cfg.Store()
+			open.Create = create
+			db, err := store.Open(cmd.Context(), open)
 			if err != nil {
 				return err
 			}
@@ -67,14 +69,14 @@ func migrateUpCommand() *cobra.Command {
 hostsched's own, and the guard (a unique index that allows one active entry per
 host) only with --guard. An empty database gets everything.`,
 		`  hostsched migrate up --database-dsn sqlite:lab.db
-  hostsched migrate up --config /etc/hostsched.yaml --guard`,
+  hostsched migrate up --config /etc/hostsched.yaml --guard`, true,
 		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) { return db.Migrate(ctx, opts) })
 	cmd.Flags().BoolVar(&opts.Guard, "guard", false, "install the guard index in an existing Autotest database")
 	return cmd
 }
 
 func migrateStatusCommand() *cobra.Command {
-	return onDatabase("status", "Show what is there", "", "  hostsched migrate status --database-dsn sqlite:lab.db -o json",
+	return onDatabase("status", "Show what is there", "", "  hostsched migrate status --database-dsn sqlite:lab.db -o json", false,
 		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) { return db.MigrationStatus(ctx) })
 }
 
@@ -85,7 +87,7 @@ func migrateDownCommand() *cobra.Command {
 		`Remove the guard and hostsched's own tables. Autotest's tables are never touched;
 tables of a lab that hostsched created go with --lab, and all their rows with
 them.`,
-		`  hostsched migrate down --database-dsn sqlite:lab.db --yes`,
+		`  hostsched migrate down --database-dsn sqlite:lab.db --yes`, false,
 		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) {
 			if !yes {
 				return store.MigrateStatus{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())

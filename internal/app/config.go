@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -299,6 +300,12 @@ func (c *Config) readSecrets() error {
 func (c *Config) check() error {
 	if c.DSN == "" {
 		return fmt.Errorf("%w: no database; give --database-dsn, HOSTSCHED_DATABASE_DSN, or database.dsn in the file", ErrConfig)
+	}
+	if c.EtcdTTL < time.Second || c.EtcdTTL%time.Second != 0 {
+		return fmt.Errorf("%w: etcd.ttl is %v; it must be whole seconds, at least 1s", ErrConfig, c.EtcdTTL)
+	}
+	if _, err := shard.Parse(c.Shard); err != nil {
+		return fmt.Errorf("%w: shard: %w", ErrConfig, err)
 	}
 	if c.MinTick < 0 {
 		return fmt.Errorf("%w: tick.min is %v; it cannot be negative", ErrConfig, c.MinTick)

@@ -36,16 +36,11 @@ const (
 
 // RunServer runs one replica until ctx ends or a signal comes.
 func RunServer(ctx context.Context, c *Config, version string, logTo io.Writer) error {
-	name, err := shard.Parse(c.Shard)
-	if err != nil {
-		return fmt.Errorf("%w: shard: %w", ErrConfig, err)
-	}
-	log := c.Logger(logTo)
 	db, err := OpenChecked(ctx, c)
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, c, name, version, db, log)
+	err = serve(ctx, c, shard.Name(c.Shard), version, db, c.Logger(logTo))
 	return errors.Join(err, db.Close())
 }
 
@@ -84,6 +79,7 @@ func serve(ctx context.Context, c *Config, name shard.Name, version string, db *
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),
 		Status: func() []replica.Status { return []replica.Status{rep.Status()} },
+		Suites: rep.Suites,
 	})
 	log.Info("starting", "server", c.Server, "database", db.Target(), "database server", db.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
 	return runGroup(ctx, listener, handler, rep, log)

@@ -169,7 +169,7 @@ func (d *dev) clearDataDir() error {
 
 func (d *dev) createLab(ctx context.Context) error {
 	var err error
-	if d.db, err = store.Open(ctx, store.Config{DSN: d.dsn()}); err != nil {
+	if d.db, err = store.Open(ctx, store.Config{DSN: d.dsn(), Create: true}); err != nil {
 		return err
 	}
 	if _, err := d.db.Migrate(ctx, store.MigrateOptions{}); err != nil {

@@ -62,6 +62,8 @@ func (s *Server) Run() error {
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.TickMs, cfg.ElectionMs = heartbeatMs, electionMs
 	cfg.BackendBatchInterval = backendBatchMs * time.Millisecond
+	// The data is thrown away afterwards; a slow disk must not delay elections.
+	cfg.UnsafeNoFsync = true
 	cfg.LogLevel = "panic"
 	etcd, err := embed.StartEtcd(cfg)
 	if err != nil {

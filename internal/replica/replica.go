@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -72,6 +73,11 @@ type Replica struct {
 	observer   Observer
 	log        hclog.Logger
 	status     status
+
+	// recorderMu guards the recorder of the current term against readers of
+	// Suites; the loop itself is its only writer.
+	recorderMu sync.Mutex
+	recorder   *scheduler.Recorder
 }
 
 // New returns a replica that does nothing until Run.
@@ -134,6 +140,8 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 		s.Terms++
 		s.LastError = ""
 	})
+	r.keep(recorder)
+	defer r.keep(nil)
 	return r.lead(ctx, term, leader, recorder)
 }
 
@@ -175,16 +183,14 @@ func (r *Replica) lead(ctx context.Context, term *election.Term, leader *store.L
 		err := r.tick(ctx, leader, recorder)
 		switch {
 		case errors.Is(err, store.ErrFenced):
-			r.observer.Failed(term.Shard, err)
-			r.status.set(func(s *Status) { s.FencedWrites++ })
-			return err
+			return r.fenced(err)
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
 			failures = 0
 		default:
 			failures++
-			if err := r.recover(ctx, term, recorder, err, failures); err != nil {
+			if err := r.recover(ctx, leader, recorder, err, failures); err != nil {
 				return err
 			}
 		}
@@ -198,21 +204,51 @@ func (r *Replica) lead(ctx context.Context, term *election.Term, leader *store.L
 	}
 }
 
-// recover deals with a failed tick. Part of its plan may be in the database, so
-// the recorder is reconciled with it.
-func (r *Replica) recover(ctx context.Context, term *election.Term, recorder *scheduler.Recorder, err error, failures int) error {
-	r.observer.Failed(term.Shard, err)
+// fenced notes that the database refused a write of this term.
+func (r *Replica) fenced(err error) error {
+	r.observer.Failed(r.cfg.Scope.Shard, err)
+	r.status.set(func(s *Status) { s.FencedWrites++ })
+	return err
+}
+
+// recover deals with a failed tick: asks whether the term is over (a successor
+// may have ended the connection), and reconciles the recorder with the part of
+// the plan that is in the database.
+func (r *Replica) recover(ctx context.Context, leader *store.Leader, recorder *scheduler.Recorder, err error, failures int) error {
+	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.log.Error("tick failed", "error", err, "in a row", failures)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
 	if failures >= maxFailures {
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
+	if verr := leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
+		return r.fenced(verr)
+	}
 	rebuilt, rerr := r.db.Recorder(ctx)
 	if rerr != nil {
 		return fmt.Errorf("stepping down: %w", errors.Join(err, rerr))
 	}
+	r.recorderMu.Lock()
+	defer r.recorderMu.Unlock()
 	recorder.Reconcile(rebuilt)
 	return nil
+}
+
+// Suites returns how many hosts each suite holds, as the recorder of the current
+// term has it; nil if this replica does not lead.
+func (r *Replica) Suites() map[scheduler.JobID]int {
+	r.recorderMu.Lock()
+	defer r.recorderMu.Unlock()
+	if r.recorder == nil {
+		return nil
+	}
+	return r.recorder.Suites()
+}
+
+func (r *Replica) keep(recorder *scheduler.Recorder) {
+	r.recorderMu.Lock()
+	defer r.recorderMu.Unlock()
+	r.recorder = recorder
 }
 
 // tick is the heart of the matter: snapshot, plan, apply.
@@ -237,7 +273,7 @@ func (r *Replica) tick(ctx context.Context, leader *store.Leader, recorder *sche
 	r.phase(PhaseApply)
 	// A signal to stop does not interrupt an apply: it is finished first.
 	rep.Result, err = leader.Apply(context.WithoutCancel(ctx), plan)
-	recorder.Record(rep.Result.Applied)
+	r.record(recorder, rep.Result.Applied)
 	rep.Total = time.Since(rep.Began)
 	rep.Apply = rep.Total - rep.Snapshot - rep.Plan
 	if err != nil {
@@ -255,9 +291,17 @@ func (r *Replica) snapshot(ctx context.Context, recorder *scheduler.Recorder) (*
 	if err != nil {
 		return nil, err
 	}
+	r.recorderMu.Lock()
+	defer r.recorderMu.Unlock()
 	recorder.Notice(s.Hosts)
 	s.Recorder = recorder
 	return s, nil
+}
+
+func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {
+	r.recorderMu.Lock()
+	defer r.recorderMu.Unlock()
+	recorder.Record(applied)
 }
 
 func (r *Replica) report(rep Report) {

@@ -40,11 +40,10 @@ var shared struct {
 
 // Main runs a package's tests with one MariaDB server for all of them. Call it
 // from TestMain.
-func Main(m *testing.M) {
-	os.Exit(run(m))
-}
+func Main(m *testing.M) { os.Exit(Run(m)) }
 
-func run(m *testing.M) (code int) {
+// Run is Main for a TestMain that has more to do; it returns the exit code.
+func Run(m interface{ Run() int }) (code int) {
 	dir, err := os.MkdirTemp("", "hostsched-mariadb-")
 	if err == nil {
 		shared.server, err = StartMariaDB(dir)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/scheduler"
 )
 
 // Config says what to serve.
@@ -14,6 +15,8 @@ type Config struct {
 	Version string
 	// Status returns the status of every shard this process serves.
 	Status func() []replica.Status
+	// Suites returns how many hosts each suite holds, nil if nobody leads here.
+	Suites func() map[scheduler.JobID]int
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }
@@ -38,7 +41,25 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Shards: cfg.Status()})
 	})
+	mux.HandleFunc("GET /v1/recorder", cfg.recorder)
 	return mux
+}
+
+// Recorder is the answer of /v1/recorder.
+type Recorder struct {
+	// Suites holds, per suite job, how many hosts it holds.
+	Suites map[scheduler.JobID]int `json:"suites"`
+}
+
+// recorder answers with the suite recorder of the current term, 503 from a
+// follower: only the leader has one.
+func (c Config) recorder(w http.ResponseWriter, _ *http.Request) {
+	suites := c.Suites()
+	if suites == nil {
+		answer(w, http.StatusServiceUnavailable, c.overall())
+		return
+	}
+	answer(w, http.StatusOK, Recorder{suites})
 }
 
 type state struct {

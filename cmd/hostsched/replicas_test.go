@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/internal/web"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// testTTL is the lease TTL of the replicas under test.
+const testTTL = 2 * time.Second
+
+// maxFailover is what a takeover after a crash may take.
+const maxFailover = testTTL + 1500*time.Millisecond
+
+const patience = 30 * time.Second
+
+// installation is a lab on MariaDB, an etcd, and replicas as processes.
+type installation struct {
+	dsn      string
+	endpoint string
+	db       *store.DB
+	history  *lab.History
+	lab      *lab.Lab
+	replicas []*server
+	logDir   string
+}
+
+// newInstallation starts everything but the simulator. There is no guard index:
+// what keeps the leaders apart is the fence alone.
+func newInstallation(t *testing.T, spec lab.Spec, replicas int) *installation {
+	t.Helper()
+	ctx := t.Context()
+	in := &installation{dsn: testserver.Database(t), endpoint: testserver.Etcd(t).Endpoint, logDir: t.TempDir()}
+	db, err := store.Open(ctx, store.Config{DSN: in.dsn})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	in.db = db
+	_, err = db.Migrate(ctx, store.MigrateOptions{})
+	require.NoError(t, err)
+	_, err = db.SQL().Exec("ALTER TABLE afe_host_queue_entries DROP KEY hostsched_one_active_entry_per_host")
+	require.NoError(t, err)
+	in.lab, err = lab.Create(ctx, db.SQL(), spec)
+	require.NoError(t, err)
+	in.history, err = lab.InstallHistory(ctx, db.SQL(), false)
+	require.NoError(t, err)
+	for i := range replicas {
+		port, err := testserver.FreePort()
+		require.NoError(t, err)
+		s := &server{in: in, name: fmt.Sprintf("replica-%d", i+1), listen: "127.0.0.1:" + strconv.Itoa(port)}
+		in.replicas = append(in.replicas, s)
+		s.start(t)
+	}
+	t.Cleanup(func() {
+		for _, s := range in.replicas {
+			s.stop(t)
+		}
+		if t.Failed() {
+			in.printLogs(t)
+		}
+	})
+	return in
+}
+
+func (in *installation) printLogs(t *testing.T) {
+	for _, s := range in.replicas {
+		log, err := os.ReadFile(filepath.Join(in.logDir, s.name))
+		if err == nil {
+			t.Logf("last lines of %s:\n%s", s.name, log[max(0, len(log)-4000):])
+		}
+	}
+}
+
+// simulate runs the simulator until the returned function is called.
+func (in *installation) simulate(t *testing.T, cfg lab.Simulation) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- lab.NewSimulator(in.db.SQL(), in.lab, cfg).Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			require.NoError(t, <-ended)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// server is one replica process.
+type server struct {
+	in           *installation
+	name, listen string
+	cmd          *exec.Cmd
+}
+
+func (s *server) start(t *testing.T) {
+	t.Helper()
+	log, err := os.OpenFile(filepath.Join(s.in.logDir, s.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	require.NoError(t, err)
+	// The DSN has a password field, so it goes by the environment.
+	s.cmd = exec.Command(os.Args[0], "server", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
+		"--etcd-endpoints", s.in.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms", "--log-level", "debug")
+	s.cmd.Env = append(os.Environ(), asProgram+"=1", "HOSTSCHED_DATABASE_DSN="+s.in.dsn)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	require.NoError(t, s.cmd.Start())
+	require.NoError(t, log.Close())
+}
+
+func (s *server) signal(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	require.NoError(t, s.cmd.Process.Signal(sig))
+}
+
+// kill sends SIGKILL and waits for the end.
+func (s *server) kill(t *testing.T) {
+	t.Helper()
+	s.signal(t, syscall.SIGKILL)
+	s.wait(t)
+}
+
+func (s *server) wait(t *testing.T) {
+	t.Helper()
+	var exit *exec.ExitError
+	if err := s.cmd.Wait(); !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+}
+
+// stop ends the process in an orderly way, whatever state it is in.
+func (s *server) stop(t *testing.T) {
+	if s.cmd == nil || s.cmd.ProcessState != nil {
+		return
+	}
+	s.signal(t, syscall.SIGCONT)
+	s.signal(t, syscall.SIGTERM)
+	s.wait(t)
+	// A process that has only just been started may not listen to signals yet.
+	early := s.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM
+	require.True(t, early || s.cmd.ProcessState.Success(), "%s ends with %v", s.name, s.cmd.ProcessState)
+}
+
+var httpClient = &http.Client{Timeout: time.Second}
+
+// get asks a replica; ok is false if it does not answer.
+func (s *server) get(path string) (code int, body string, ok bool) {
+	res, err := httpClient.Get("http://" + s.listen + path)
+	if err != nil {
+		return 0, "", false
+	}
+	var b bytes.Buffer
+	_, err = b.ReadFrom(res.Body)
+	return res.StatusCode, b.String(), err == nil && res.Body.Close() == nil
+}
+
+func (s *server) status() (replica.Status, bool) {
+	code, body, ok := s.get("/v1/status")
+	var st web.ServerStatus
+	if !ok || code != http.StatusOK || json.Unmarshal([]byte(body), &st) != nil || len(st.Shards) != 1 {
+		return replica.Status{}, false
+	}
+	return st.Shards[0], true
+}
+
+// metric reads a metric of the master shard.
+func (s *server) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	_, body, ok := s.get("/metrics")
+	require.True(t, ok)
+	for line := range strings.Lines(body) {
+		if value, found := strings.CutPrefix(line, name+`{shard="master"} `); found {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			require.NoError(t, err)
+			return v
+		}
+	}
+	t.Fatalf("%s has no metric %s", s.name, name)
+	return 0
+}
+
+// leaderIn finds the leader at a moment when it is in one of the phases.
+func (in *installation) leaderIn(t *testing.T, phases ...replica.Phase) (*server, replica.Status) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		for _, s := range in.replicas {
+			st, ok := s.status()
+			if !ok || st.State != replica.StateLeader {
+				continue
+			}
+			for _, p := range phases {
+				if st.Phase == p {
+					return s, st
+				}
+			}
+		}
+	}
+	t.Fatalf("nobody leads in phase %v", phases)
+	return nil, replica.Status{}
+}
+
+func anyPhase() []replica.Phase {
+	return []replica.Phase{replica.PhaseIdle, replica.PhaseSnapshot, replica.PhasePlan, replica.PhaseApply}
+}
+
+// takenOver waits until a later epoch has written an assignment and returns how
+// long that took.
+func (in *installation) takenOver(t *testing.T, epoch int64, from time.Time) time.Duration {
+	t.Helper()
+	var writes int64 = -1
+	var fenced time.Duration
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		f, _, err := in.db.ReadFence(t.Context(), shard.Master)
+		require.NoError(t, err)
+		switch {
+		case f.Epoch <= epoch:
+		case writes < 0:
+			writes, fenced = f.Writes, time.Since(from)
+		case f.Writes > writes:
+			t.Logf("%s: fence taken after %v, first write after %v", f.Holder, fenced.Round(time.Millisecond), time.Since(from).Round(time.Millisecond))
+			return time.Since(from)
+		}
+	}
+	t.Fatal("nobody took over")
+	return 0
+}
+
+// followersReady waits until all replicas but the leader take part again.
+func (in *installation) followersReady(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		ready := 0
+		for _, s := range in.replicas {
+			if code, _, ok := s.get("/readyz"); ok && code == http.StatusOK {
+				ready++
+			}
+		}
+		return ready == len(in.replicas)
+	}, patience, 5*time.Millisecond, "all replicas ready")
+}
+
+func (in *installation) requireNothingTwice(t *testing.T) {
+	t.Helper()
+	twice, err := in.history.AssignedTwice(t.Context(), 0)
+	require.NoError(t, err)
+	require.Zero(t, twice, "double assignments")
+	counts, err := in.history.Count(t.Context(), lab.Counts{})
+	require.NoError(t, err)
+	require.Positive(t, counts.Assignments)
+	t.Logf("%d assignments, %d releases, none twice", counts.Assignments, counts.Releases)
+}

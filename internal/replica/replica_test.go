@@ -1,0 +1,169 @@
+package replica_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const soon = 10 * time.Second
+
+// witness notes what replicas report.
+type witness struct {
+	mu                                 sync.Mutex
+	leading, ended, ticks, assignments int
+	fenced, failed                     int
+}
+
+func (w *witness) note(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
+func (w *witness) Leading(shard.Name, int64, time.Duration) { w.note(func() { w.leading++ }) }
+func (w *witness) Ended(shard.Name, error)                  { w.note(func() { w.ended++ }) }
+func (w *witness) Ticked(_ shard.Name, r replica.Report) {
+	w.note(func() { w.ticks++; w.assignments += len(r.Result.Applied.Assignments) })
+}
+func (w *witness) Failed(_ shard.Name, err error) {
+	w.note(func() {
+		if errors.Is(err, store.ErrFenced) {
+			w.fenced++
+			return
+		}
+		w.failed++
+	})
+}
+
+func (w *witness) until(t *testing.T, what string, holds func(*witness) bool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return holds(w)
+	}, soon, time.Millisecond, what)
+}
+
+type runningReplica struct {
+	*replica.Replica
+	stop func()
+}
+
+func openLab(t *testing.T) *store.DB {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), TxTimeout: 2 * time.Second, Create: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	require.NoError(t, err)
+	_, err = lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: 1, Hosts: 50, Boards: 2, Suites: 4, Entries: 40, MinimumShare: 0.1})
+	require.NoError(t, err)
+	return db
+}
+
+func start(t *testing.T, name string, c election.Campaigner, db *store.DB, w replica.Observer) runningReplica {
+	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond}, c, db, w, hclog.NewNullLogger())
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		<-done
+	})
+	t.Cleanup(stop)
+	return runningReplica{r, stop}
+}
+
+func TestLeaderAssignsAndFollowerTakesOver(t *testing.T) {
+	db := openLab(t)
+	m := election.NewMemory()
+	var w witness
+	first := start(t, "a", m.Candidate("a"), db, &w)
+	w.until(t, "the leader assigns hosts", func(w *witness) bool { return w.assignments > 0 })
+	require.Equal(t, replica.StateLeader, first.Status().State)
+	require.NotNil(t, first.Suites())
+	second := start(t, "b", m.Candidate("b"), db, &w)
+	require.Eventually(t, func() bool { return second.Status().State == replica.StateCandidate }, soon, time.Millisecond)
+	require.Nil(t, second.Suites())
+
+	epoch := first.Status().Epoch
+	first.stop()
+	require.Equal(t, replica.StateStopped, first.Status().State)
+	require.Eventually(t, func() bool { return second.Status().State == replica.StateLeader }, soon, time.Millisecond)
+	require.Greater(t, second.Status().Epoch, epoch)
+	w.until(t, "the successor ticks", func(w *witness) bool { return w.leading == 2 })
+}
+
+// TestLostLeaseEndsTheTerm: the replica steps down and becomes a candidate
+// again.
+func TestLostLeaseEndsTheTerm(t *testing.T) {
+	db := openLab(t)
+	m := election.NewMemory()
+	var w witness
+	r := start(t, "a", m.Candidate("a"), db, &w)
+	w.until(t, "leading", func(w *witness) bool { return w.leading == 1 })
+	token := r.Status().Token
+	m.Revoke(shard.Master)
+	w.until(t, "leading again", func(w *witness) bool { return w.leading == 2 })
+	require.Eventually(t, func() bool { return r.Status().Token > token }, soon, time.Millisecond)
+}
+
+// TestFencedLeaderStepsDown: another replica took the fence over behind the
+// leader's back, as after a pause.
+func TestFencedLeaderStepsDown(t *testing.T) {
+	db := openLab(t)
+	m := election.NewMemory()
+	var w witness
+	// Nothing can be written yet, so that the first write is the refused one.
+	_, err := db.SQL().Exec("UPDATE afe_hosts SET locked = 1")
+	require.NoError(t, err)
+	r := start(t, "a", m.Candidate("a"), db, &w)
+	w.until(t, "ticking", func(w *witness) bool { return w.ticks > 0 })
+	usurper, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: r.Status().Token + 100, Cluster: "memory", Holder: "b"})
+	require.NoError(t, err)
+	_, err = db.SQL().Exec("UPDATE afe_hosts SET locked = 0")
+	require.NoError(t, err)
+	w.until(t, "a fenced write", func(w *witness) bool { return w.fenced > 0 && w.ended > 0 })
+	require.NoError(t, usurper.Close())
+	require.Eventually(t, func() bool { return r.Status().FencedWrites > 0 && r.Status().State == replica.StateCandidate }, soon, time.Millisecond)
+	var active int
+	require.NoError(t, db.SQL().QueryRow("SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1").Scan(&active))
+	require.Zero(t, active, "nothing of the refused plan was written")
+}
+
+// TestFailingTicksEndTheTerm: after some failures in a row another replica may
+// try; when the fault is gone, somebody leads again.
+func TestFailingTicksEndTheTerm(t *testing.T) {
+	db := openLab(t)
+	m := election.NewMemory()
+	var w witness
+	start(t, "a", m.Candidate("a"), db, &w)
+	w.until(t, "leading", func(w *witness) bool { return w.ticks > 0 })
+	_, err := db.SQL().Exec("ALTER TABLE afe_users RENAME TO afe_users_away")
+	require.NoError(t, err)
+	w.until(t, "stepping down", func(w *witness) bool { return w.failed >= 3 && w.ended >= 1 })
+	_, err = db.SQL().Exec("ALTER TABLE afe_users_away RENAME TO afe_users")
+	require.NoError(t, err)
+	var before int
+	w.note(func() { before = w.ticks })
+	w.until(t, "ticking again", func(w *witness) bool { return w.ticks > before })
+}
