@@ -20,6 +20,7 @@ type Server struct {
 
 	dir          string
 	client, peer url.URL
+	adjust       func(*embed.Config)
 	etcd         *embed.Etcd
 }
 
@@ -35,16 +36,23 @@ const (
 
 // Start starts etcd on free ports with its data in dir.
 func Start(dir string) (*Server, error) {
+	return StartWith(dir, "http", func(*embed.Config) {})
+}
+
+// StartWith starts etcd with another configuration than ours, with scheme http
+// or https.
+func StartWith(dir, scheme string, adjust func(*embed.Config)) (*Server, error) {
 	var err error
 	// Between choosing a port and listening on it somebody else may take it.
 	for range portAttempts {
-		s := &Server{dir: dir}
+		s := &Server{dir: dir, adjust: adjust}
 		if s.client, err = freeURL(); err != nil {
 			return nil, err
 		}
 		if s.peer, err = freeURL(); err != nil {
 			return nil, err
 		}
+		s.client.Scheme = scheme
 		s.Endpoint = s.client.String()
 		if err = s.Run(); err == nil {
 			return s, nil
@@ -65,6 +73,7 @@ func (s *Server) Run() error {
 	// The data is thrown away afterwards; a slow disk must not delay elections.
 	cfg.UnsafeNoFsync = true
 	cfg.LogLevel = "panic"
+	s.adjust(cfg)
 	etcd, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return fmt.Errorf("start embedded etcd in %s: %w", s.dir, err)
