@@ -272,7 +272,7 @@ func (r *rules) eligible(e *Entry, h *Host) error {
 		return errors.New("the host is a shard's")
 	case !named && h.Invalid:
 		return errors.New("the host is invalid")
-	case !share && !(named && h.Invalid):
+	case !share && (!named || !h.Invalid):
 		return errors.New("no common ACL group")
 	}
 	for _, sib := range r.s.Siblings {

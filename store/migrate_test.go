@@ -93,10 +93,10 @@ func TestMigrateExistingLab(t *testing.T) {
 		// SELECT * of another client sees what it always saw.
 		rows, err := db.SQL().Query("SELECT * FROM afe_host_queue_entries WHERE 1=0")
 		require.NoError(t, err)
+		defer func() { require.NoError(t, rows.Close()) }()
 		names, err := rows.Columns()
 		require.NoError(t, err)
 		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
 		require.Len(t, names, 13)
 	})
 }

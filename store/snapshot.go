@@ -89,21 +89,23 @@ func (db *DB) read(ctx context.Context, queries func(*reader)) error {
 }
 
 func (r *reader) each(query string, row func(scanner) error) {
-	if r.err != nil {
-		return
+	if r.err == nil {
+		r.err = r.eachRow(query, row)
 	}
+}
+
+func (r *reader) eachRow(query string, row func(scanner) error) (err error) {
 	rows, err := r.tx.QueryContext(r.ctx, query)
 	if err != nil {
-		r.err = err
-		return
+		return err
 	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		if err := row(rows.Scan); err != nil {
-			r.err = errors.Join(err, rows.Close())
-			return
+			return err
 		}
 	}
-	r.err = errors.Join(rows.Err(), rows.Close())
+	return rows.Err()
 }
 
 func (r *reader) labels(s *scheduler.Snapshot) {
