@@ -93,6 +93,7 @@ func newPlanner(s *Snapshot) *planner {
 		synchEntries: make(map[JobID][]*Entry),
 		heldByJob:    make(map[JobID][]HostID),
 	}
+	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	for i := range s.Labels {
 		p.labelName[s.Labels[i].ID] = s.Labels[i].Name
 	}

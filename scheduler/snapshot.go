@@ -44,6 +44,10 @@ type Snapshot struct {
 	// entry, not active and not complete.
 	TaskHosts []HostID
 
+	// Malformed are rows that could not be read as what they should be. They are
+	// not in the lists above; the plan passes them on as problems.
+	Malformed []Problem
+
 	// Recorder says how many hosts each suite holds. MakePlan only reads it.
 	// Nil counts as empty.
 	Recorder *Recorder

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -17,10 +18,16 @@ import (
 // goldenDir is the folder of scenarios: the project's own copy, or any other
 // folder of files in the same format.
 func goldenDir() string {
-	if dir := os.Getenv("HOSTSCHED_GOLDEN_DIR"); dir != "" {
-		return dir
+	dir := os.Getenv("HOSTSCHED_GOLDEN_DIR")
+	if dir == "" {
+		return "../testdata/golden"
 	}
-	return "../testdata/golden"
+	// Tests run in their package's folder; a relative path is meant from where
+	// the command was given, the top of the project.
+	if _, err := os.Stat(dir); err != nil && !filepath.IsAbs(dir) {
+		return filepath.Join("..", dir)
+	}
+	return dir
 }
 
 // TestGolden plays every scenario recorded from the original scheduler on every
@@ -41,11 +48,15 @@ func TestGolden(t *testing.T) {
 }
 
 func playScenario(t *testing.T, server testServer, sc golden.Scenario) {
-	ctx := t.Context()
 	db := server.lab(t)
 	// Scenarios may begin with two active entries on one host, which the guard
 	// would refuse.
 	removeGuard(t, db)
+	playOn(t, db, sc)
+}
+
+func playOn(t *testing.T, db *store.DB, sc golden.Scenario) {
+	ctx := t.Context()
 	world, err := golden.NewWorld(ctx, db.SQL(), sc.Input)
 	require.NoError(t, err)
 	p := &player{t: t, db: db, scope: scopeOf(sc), world: world}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -53,9 +51,11 @@ func (db *DB) Recorder(ctx context.Context) (*scheduler.Recorder, error) {
 	err := db.read(ctx, func(r *reader) {
 		r.each("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL ORDER BY q.id",
 			func(scan scanner) error {
-				var h scheduler.Holding
-				err := scan(&h.Host, &h.Suite)
-				holdings = append(holdings, h)
+				var host, suite integer
+				err := scan(&host, &suite)
+				if suite.valid {
+					holdings = append(holdings, scheduler.Holding{Host: scheduler.HostID(host.n), Suite: scheduler.JobID(suite.n)})
+				}
 				return err
 			})
 	})
@@ -109,45 +109,43 @@ func (r *reader) eachRow(query string, row func(scanner) error) (err error) {
 }
 
 func (r *reader) labels(s *scheduler.Snapshot) {
-	label := func(out *[]scheduler.Label) func(scanner) error {
-		return func(scan scanner) error {
-			var l scheduler.Label
-			var name sql.NullString
-			err := scan(&l.ID, &name)
-			l.Name = name.String
-			*out = append(*out, l)
-			return err
-		}
-	}
-	r.each("SELECT id, name FROM afe_labels", label(&s.Labels))
+	r.each("SELECT id, name FROM afe_labels", scanLabel(&s.Labels))
 	if !s.Rules.RespectStaticLabels {
 		return
 	}
-	r.each("SELECT id, name FROM afe_static_labels", label(&s.StaticLabels))
-	r.each("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(scan scanner) error {
-		var id scheduler.LabelID
+	r.each("SELECT id, name FROM afe_static_labels", scanLabel(&s.StaticLabels))
+	r.ids("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(id int64) {
+		s.ReplacedLabels = append(s.ReplacedLabels, scheduler.LabelID(id))
+	})
+}
+
+func scanLabel(out *[]scheduler.Label) func(scanner) error {
+	return func(scan scanner) error {
+		var id integer
+		var name sql.NullString
+		err := scan(&id, &name)
+		*out = append(*out, scheduler.Label{ID: scheduler.LabelID(id.n), Name: name.String})
+		return err
+	}
+}
+
+// ids runs a query for one integer column.
+func (r *reader) ids(query string, row func(id int64)) {
+	r.each(query, func(scan scanner) error {
+		var id integer
 		err := scan(&id)
-		s.ReplacedLabels = append(s.ReplacedLabels, id)
+		if id.valid {
+			row(id.n)
+		}
 		return err
 	})
 }
 
 func (r *reader) hosts(s *scheduler.Snapshot) {
-	num := make(map[scheduler.HostID]int)
+	num := make(map[int64]int)
 	r.each("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, CASE WHEN locked = 1 THEN lock_reason END FROM afe_hosts", func(scan scanner) error {
-		var h scheduler.Host
-		var hostname, status, reason sql.NullString
-		var locked, invalid, leased, dirty, protection, shardID sql.NullInt64
-		err := scan(&h.ID, &hostname, &status, &locked, &invalid, &leased, &dirty, &protection, &shardID, &reason)
-		h.Hostname, h.Status, h.LockReason = hostname.String, status.String, reason.String
-		h.Ready = !status.Valid || strings.EqualFold(status.String, scheduler.HostReady)
-		// A NULL flag is neither set nor clear: such a host is not free (Autotest
-		// compares locked=0, leased=0, invalid=0).
-		h.Locked, h.Leased, h.Invalid = flagOrNull(locked), flagOrNull(leased), flagOrNull(invalid)
-		h.Dirty = dirty.Int64 != 0
-		h.Protection = scheduler.Protection(protection.Int64)
-		h.Shard = scheduler.ShardID(shardID.Int64)
-		num[h.ID] = len(s.Hosts)
+		h, err := r.scanHost(s, scan)
+		num[int64(h.ID)] = len(s.Hosts)
 		s.Hosts = append(s.Hosts, h)
 		return err
 	})
@@ -166,69 +164,61 @@ func (r *reader) hosts(s *scheduler.Snapshot) {
 		s.Hosts[i].ActiveEntry = true
 	})
 	r.each("SELECT host_id, queue_entry_id, is_active FROM afe_special_tasks WHERE is_complete = 0", func(scan scanner) error {
-		var host scheduler.HostID
-		var entry, active sql.NullInt64
+		var host, entry, active integer
 		err := scan(&host, &entry, &active)
-		i, ok := num[host]
+		i, ok := num[host.n]
 		if !ok {
 			return err
 		}
 		s.Hosts[i].OpenTask = true
-		if !entry.Valid && active.Int64 == 0 {
-			s.TaskHosts = append(s.TaskHosts, host)
+		if !entry.valid && !entry.bad && active.n == 0 {
+			s.TaskHosts = append(s.TaskHosts, scheduler.HostID(host.n))
 		}
 		return err
 	})
 }
 
-func flagOrNull(n sql.NullInt64) bool { return !n.Valid || n.Int64 != 0 }
-
-// pairs reads a link table and passes on the rows whose host exists.
-func (r *reader) pairs(query string, num map[scheduler.HostID]int, link func(i int, id int64)) {
+// pairs reads a link table and passes on the rows whose first column is known.
+func (r *reader) pairs(query string, num map[int64]int, link func(i int, id int64)) {
 	r.each(query, func(scan scanner) error {
-		var host, id sql.NullInt64
-		err := scan(&host, &id)
-		if i, ok := num[scheduler.HostID(host.Int64)]; ok && id.Valid {
-			link(i, id.Int64)
+		var from, to integer
+		err := scan(&from, &to)
+		if i, ok := num[from.n]; ok && to.valid {
+			link(i, to.n)
 		}
 		return err
 	})
 }
 
 func (r *reader) users(s *scheduler.Snapshot) {
-	num := make(map[scheduler.UserID]int)
+	num := make(map[int64]int)
 	r.each("SELECT id, login FROM afe_users WHERE login IS NOT NULL", func(scan scanner) error {
-		var u scheduler.User
-		err := scan(&u.ID, &u.Login)
-		num[u.ID] = len(s.Users)
-		s.Users = append(s.Users, u)
+		var id integer
+		var login string
+		err := scan(&id, &login)
+		num[id.n] = len(s.Users)
+		s.Users = append(s.Users, scheduler.User{ID: scheduler.UserID(id.n), Login: login})
 		return err
 	})
-	r.each("SELECT user_id, aclgroup_id FROM afe_acl_groups_users WHERE user_id IS NOT NULL AND aclgroup_id IS NOT NULL", func(scan scanner) error {
-		var user scheduler.UserID
-		var acl scheduler.ACLID
-		err := scan(&user, &acl)
-		if i, ok := num[user]; ok {
-			s.Users[i].ACLs = append(s.Users[i].ACLs, acl)
-		}
-		return err
+	r.pairs("SELECT user_id, aclgroup_id FROM afe_acl_groups_users", num, func(i int, id int64) {
+		s.Users[i].ACLs = append(s.Users[i].ACLs, scheduler.ACLID(id))
 	})
 }
 
 func (r *reader) entries(s *scheduler.Snapshot, scope Scope) {
 	cond := scope.pendingCondition()
 	pending := make(map[scheduler.EntryID]bool)
-	jobs := make(map[scheduler.JobID]int)
+	jobs := make(map[int64]int)
 	r.each("SELECT q.id, q.job_id, q.host_id, q.meta_host, j.id, j.name, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.dialect.age("j.created_on")+
 		" FROM afe_host_queue_entries q LEFT JOIN afe_jobs j ON j.id = q.job_id WHERE "+cond, func(scan scanner) error {
-		e, job, err := scanEntry(scan)
-		if err != nil {
+		e, job, ok, err := r.scanEntry(s, scan)
+		if !ok {
 			return err
 		}
 		pending[e.ID] = true
 		s.Entries = append(s.Entries, e)
-		if _, seen := jobs[e.Job]; job.ID != 0 && !seen {
-			jobs[job.ID] = len(s.Jobs)
+		if _, seen := jobs[int64(e.Job)]; job.ID != 0 && !seen {
+			jobs[int64(job.ID)] = len(s.Jobs)
 			s.Jobs = append(s.Jobs, job)
 		}
 		return nil
@@ -238,57 +228,32 @@ func (r *reader) entries(s *scheduler.Snapshot, scope Scope) {
 	}
 	pendingJobs := "(SELECT q.job_id FROM afe_host_queue_entries q WHERE " + cond + ")"
 	r.each("SELECT d.job_id, d.label_id FROM afe_jobs_dependency_labels d WHERE d.job_id IN "+pendingJobs, func(scan scanner) error {
-		var job scheduler.JobID
-		var label scheduler.LabelID
+		var job, label integer
 		err := scan(&job, &label)
-		if i, ok := jobs[job]; ok {
-			s.Jobs[i].Deps = append(s.Jobs[i].Deps, label)
+		if i, ok := jobs[job.n]; ok {
+			// A label that is no integer stays as one that does not exist: the
+			// entry must not run as if it had no such dependency.
+			s.Jobs[i].Deps = append(s.Jobs[i].Deps, scheduler.LabelID(label.n))
 		}
 		return err
 	})
 	r.each("SELECT k.job_id, k.value FROM afe_job_keyvals k WHERE k.`key` = 'suite_min_duts' AND k.job_id IN (SELECT j.parent_job_id FROM afe_jobs j WHERE j.id IN "+pendingJobs+") ORDER BY k.id", func(scan scanner) error {
-		var m scheduler.Minimum
-		err := scan(&m.Suite, &m.Value)
-		s.Minimums = append(s.Minimums, m)
+		var suite integer
+		var value sql.NullString
+		err := scan(&suite, &value)
+		s.Minimums = append(s.Minimums, scheduler.Minimum{Suite: scheduler.JobID(suite.n), Value: value.String})
 		return err
 	})
 	r.each("SELECT o.id, o.job_id, o.host_id, o.status, o.active, o.execution_subdir FROM afe_host_queue_entries o JOIN afe_jobs j ON j.id = o.job_id WHERE (o.host_id IS NOT NULL OR j.synch_count > 1) AND o.job_id IN "+pendingJobs, func(scan scanner) error {
-		var sib scheduler.Sibling
-		var host, active sql.NullInt64
+		var id, job, host, active integer
 		var status, subdir sql.NullString
-		err := scan(&sib.ID, &sib.Job, &host, &status, &active, &subdir)
-		sib.Host, sib.Status = scheduler.HostID(host.Int64), scheduler.EntryStatus(status.String)
-		sib.Active, sib.Subdir = active.Int64 != 0, subdir.String
-		if !pending[sib.ID] {
-			s.Siblings = append(s.Siblings, sib)
+		err := scan(&id, &job, &host, &status, &active, &subdir)
+		if entry := scheduler.EntryID(id.n); !pending[entry] {
+			s.Siblings = append(s.Siblings, scheduler.Sibling{
+				ID: entry, Job: scheduler.JobID(job.n), Host: scheduler.HostID(host.n),
+				Status: scheduler.EntryStatus(status.String), Active: active.n != 0, Subdir: subdir.String,
+			})
 		}
 		return err
 	})
-}
-
-func scanEntry(scan scanner) (scheduler.Entry, scheduler.Job, error) {
-	var e scheduler.Entry
-	var job scheduler.Job
-	var entryJob, host, meta, id, priority, parent, synch, verify, reset, reboot, age sql.NullInt64
-	var name, owner sql.NullString
-	err := scan(&e.ID, &entryJob, &host, &meta, &id, &name, &owner, &priority, &parent, &synch, &verify, &reset, &reboot, &age)
-	if err != nil {
-		return e, job, fmt.Errorf("queue entry %d: %w", e.ID, err)
-	}
-	e.Job = scheduler.JobID(entryJob.Int64)
-	e.Host = scheduler.HostID(host.Int64)
-	e.MetaHost = scheduler.LabelID(meta.Int64)
-	job = scheduler.Job{
-		ID: scheduler.JobID(id.Int64), Name: name.String, Owner: owner.String,
-		Priority: priority.Int64, Parent: scheduler.JobID(parent.Int64), SynchCount: int(synch.Int64),
-		RunVerify: verify.Int64 != 0, RunReset: reset.Int64 != 0,
-		RebootBefore: scheduler.RebootBefore(reboot.Int64), QueuedSeconds: age.Int64,
-	}
-	if !priority.Valid {
-		job.Priority = scheduler.NoPriority
-	}
-	if !age.Valid {
-		job.QueuedSeconds = -1
-	}
-	return e, job, nil
 }

@@ -59,15 +59,15 @@ func (s *Simulator) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := s.Step(ctx); err != nil && ctx.Err() == nil && !collision(err) {
+		if err := s.Step(ctx); err != nil && ctx.Err() == nil && !Collision(err) {
 			return fmt.Errorf("simulate the lab: %w", err)
 		}
 	}
 }
 
-// collision tells errors that go away by trying again: the other side had the
+// Collision tells errors that go away by trying again: the other side had the
 // lock.
-func collision(err error) bool {
+func Collision(err error) bool {
 	var my *mysql.MySQLError
 	if errors.As(err, &my) {
 		return my.Number == 1205 || my.Number == 1213
