@@ -59,8 +59,8 @@ func dsnProblem(dsn string) string {
 
 func parseSQLite(path string) (target, error) {
 	path = strings.TrimPrefix(path, "//")
-	if path == "" || strings.ContainsAny(path, "?#") {
-		return target{}, fmt.Errorf("%w: sqlite: needs a file path without options, like sqlite:data/lab.db", ErrDSN)
+	if path == "" {
+		return target{}, fmt.Errorf("%w: sqlite: needs a file path, like sqlite:data/lab.db", ErrDSN)
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -137,8 +138,10 @@ func (db *DB) openSQLite() error {
 	if db.cfg.Create {
 		mode = "rwc"
 	}
-	dsn := fmt.Sprintf("file:%s?mode=%s&_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
-		db.target.path, mode, lockWait.Milliseconds())
+	// As a URI, so that a path may contain a question mark or a hash.
+	file := url.URL{Scheme: "file", Path: db.target.path}
+	dsn := fmt.Sprintf("%s?mode=%s&_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
+		file.String(), mode, lockWait.Milliseconds())
 	var err error
 	if db.sql, err = sql.Open("sqlite", dsn); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)

@@ -208,7 +208,7 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 		recorder.Record(res.Applied)
 		assigned += len(res.Applied.Assignments)
 	}
-	require.Greater(t, assigned, 20)
+	require.GreaterOrEqual(t, assigned, 15)
 	for _, entry := range []scheduler.EntryID{9, 10, 11} {
 		require.True(t, problems[entry], "entry %d is reported", entry)
 	}
