@@ -110,7 +110,7 @@ func (p *planner) groupReason(e *pending) *Reason {
 		return r
 	}
 	p.countBusy(g.match.eligible, r)
-	r.Code, r.Text = HostsBusy, wants+": "+r.busyText()
+	r.Code, r.Text = HostsBusy, wants+": "+p.busyText(g, r)
 	switch {
 	case r.Eligible > r.Leased+r.Locked+r.GivenAway:
 		r.Code = JobHasHosts
@@ -121,38 +121,115 @@ func (p *planner) groupReason(e *pending) *Reason {
 	return r
 }
 
+// what became of an eligible host in this tick
+type fate int8
+
+const (
+	fateLeased fate = iota
+	fateLocked
+	fateGiven
+	fateFree
+)
+
+func (p *planner) fate(num uint) fate {
+	switch h := p.hosts[num]; {
+	case h.Leased || h.ActiveEntry:
+		return fateLeased
+	case h.Locked:
+		return fateLocked
+	case !p.free.Test(num):
+		return fateGiven
+	}
+	return fateFree
+}
+
 func (p *planner) countBusy(eligible *bitset.BitSet, r *Reason) {
 	for bit, ok := eligible.NextSet(0); ok; bit, ok = eligible.NextSet(bit + 1) {
-		h := p.hosts[bit]
-		switch {
-		case h.Leased || h.ActiveEntry:
+		switch p.fate(bit) {
+		case fateLeased:
 			r.Leased++
-		case h.Locked:
+		case fateLocked:
 			r.Locked++
-		case !p.free.Test(bit):
+		case fateGiven:
 			r.GivenAway++
 		}
 	}
 }
 
-func (r *Reason) busyText() string {
-	parts := []string{fmt.Sprintf("%d hosts match", r.Matching)}
-	if other := r.Matching - r.Eligible; other > 0 {
-		parts = append(parts, fmt.Sprintf("%d only in other ACL groups", other))
-	}
-	for _, part := range []struct {
-		n    int
-		text string
-	}{{r.Leased, "leased"}, {r.Locked, "locked"}, {r.GivenAway, "given to others in this tick"}} {
-		if part.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.text))
+func (p *planner) busyText(g *group, r *Reason) string {
+	var parts []string
+	add := func(n int, text, details string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s%s", n, text, details))
 		}
 	}
-	text := strings.Join(parts, ", ")
+	d := p.details(g)
+	add(r.Leased, "leased", d.suites)
+	add(r.Locked, "locked", d.locks)
+	add(r.GivenAway, "given to others in this tick", "")
+	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
+	text := fmt.Sprintf("%d hosts match; %s", r.Matching, strings.Join(parts, ", "))
 	if r.Minimum > 0 {
 		text += fmt.Sprintf("; suite minimum %d, holds %d", r.Minimum, r.Held)
 	}
 	return text + fmt.Sprintf("; %d entries ahead", r.Ahead)
+}
+
+// details are the names behind the numbers of a reason, each in brackets.
+type details struct{ suites, locks, groups string }
+
+// shownDetails bounds how many names a reason lists.
+const shownDetails = 5
+
+func (p *planner) details(g *group) details {
+	if !p.s.Details {
+		return details{}
+	}
+	suites, groups := map[string]bool{}, map[string]bool{}
+	var locks []string
+	for num, ok := g.match.labelled.NextSet(0); ok; num, ok = g.match.labelled.NextSet(num + 1) {
+		h := p.hosts[num]
+		switch {
+		case !g.match.eligible.Test(num):
+			for _, name := range p.groupNames(h) {
+				groups[name] = true
+			}
+		case p.fate(num) == fateLeased:
+			if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
+				suites[fmt.Sprintf("%d", suite)] = true
+			}
+		case p.fate(num) == fateLocked:
+			locks = append(locks, h.Hostname+lockText(h))
+		}
+	}
+	return details{
+		suites: inBrackets("by suites ", sortedKeys(suites)),
+		locks:  inBrackets("", locks),
+		groups: inBrackets("", sortedKeys(groups)),
+	}
+}
+
+func (p *planner) groupNames(h *Host) []string {
+	var names []string
+	for _, a := range h.ACLs {
+		for _, g := range p.s.ACLGroups {
+			if g.ID == a {
+				names = append(names, g.Name)
+			}
+		}
+	}
+	return names
+}
+
+func inBrackets(prefix string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	more := ""
+	if n := len(names) - shownDetails; n > 0 {
+		names, more = names[:shownDetails], fmt.Sprintf(" and %d more", n)
+	}
+	return " (" + prefix + strings.Join(names, ", ") + more + ")"
 }
 
 // wants names the labels a request needs.
@@ -177,18 +254,48 @@ func (p *planner) noSuchHost(e *pending) *Reason {
 	return &Reason{Code: NoSuchHost, Text: fmt.Sprintf("names host %d, which does not exist", e.entry.Host)}
 }
 
-func (p *planner) namedReason(e *pending, num int, code Code) *Reason {
+// namedReason lists everything that keeps the named host from the entry. The
+// first code stands for all.
+func (p *planner) namedReason(e *pending, num int, codes []Code) *Reason {
 	h := p.hosts[num]
-	text := map[Code]string{
-		HostOnShard:     fmt.Sprintf("belongs to shard %d", h.Shard),
-		HostLacksLabels: "lacks some of " + p.labelNames(p.sets.get(e.key.deps)),
-		HostACL:         fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner),
-		HostLocked:      "is locked",
-		HostLeased:      "is leased",
-		HostTaken:       "was given to another entry in this tick",
-	}[code]
-	if code == HostLocked && h.LockReason != "" {
-		text += ": " + h.LockReason
+	var texts []string
+	for _, code := range codes {
+		texts = append(texts, p.namedText(e, num, code))
 	}
-	return &Reason{Code: code, Text: fmt.Sprintf("names host %s, which %s", h.Hostname, text)}
+	return &Reason{Code: codes[0], Text: fmt.Sprintf("names host %s, which %s", h.Hostname, strings.Join(texts, " and "))}
+}
+
+func (p *planner) namedText(e *pending, num int, code Code) string {
+	h := p.hosts[num]
+	switch code {
+	case HostOnShard:
+		return fmt.Sprintf("belongs to shard %d", h.Shard)
+	case HostLacksLabels:
+		return "lacks " + p.labelNames(p.lacking(e, num))
+	case HostACL:
+		return fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner)
+	case HostLocked:
+		return "is locked" + lockText(h)
+	case HostTaken:
+		return "was given to another entry in this tick"
+	}
+	if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
+		return fmt.Sprintf("is leased by suite %d", suite)
+	}
+	return "is leased"
+}
+
+// lockText says since when a host is locked and why, as far as is known.
+func lockText(h *Host) string {
+	var parts []string
+	if h.LockedSince != "" {
+		parts = append(parts, "since "+h.LockedSince)
+	}
+	if h.LockReason != "" {
+		parts = append(parts, h.LockReason)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
 }

@@ -20,41 +20,52 @@ func (p *planner) roundNamed() {
 			e.reason = p.noSuchHost(e)
 			continue
 		}
-		if code := p.refuseNamed(e, num); code != "" {
-			e.reason = p.namedReason(e, num, code)
+		if codes := p.refuseNamed(e, num); len(codes) > 0 {
+			e.reason = p.namedReason(e, num, codes)
 			continue
 		}
 		p.give(e, num, RoundNamed)
 	}
 }
 
-// refuseNamed says why a named host cannot be given to the entry, "" if it can.
-// A one-time host (invalid) needs no common ACL group; deps are compared with
-// plain labels only.
-func (p *planner) refuseNamed(e *pending, num int) Code {
+// refuseNamed says everything that keeps a named host from the entry, what is
+// lasting first. A one-time host (invalid) needs no common ACL group; deps are
+// compared with plain labels only.
+func (p *planner) refuseNamed(e *pending, num int) []Code {
+	var codes []Code
 	h := p.hosts[num]
 	bit := uint(num)
 	if h.Shard != 0 && !p.s.Rules.OnShard {
-		return HostOnShard
+		codes = append(codes, HostOnShard)
 	}
-	for _, l := range p.sets.get(e.key.deps) {
-		if set := p.labelHosts[LabelID(l)]; set == nil || !set.Test(bit) {
-			return HostLacksLabels
-		}
+	if len(p.lacking(e, num)) > 0 {
+		codes = append(codes, HostLacksLabels)
 	}
 	if !h.Invalid && !p.sharing(e.key.acls).Test(bit) {
-		return HostACL
+		codes = append(codes, HostACL)
+	}
+	if h.Locked {
+		codes = append(codes, HostLocked)
 	}
 	switch {
-	case h.Locked:
-		return HostLocked
 	case p.free.Test(bit):
-		return ""
 	case p.freeAtStart.Test(bit):
-		return HostTaken
-	default:
-		return HostLeased
+		codes = append(codes, HostTaken)
+	case h.Leased || h.ActiveEntry || !h.Locked:
+		codes = append(codes, HostLeased)
 	}
+	return codes
+}
+
+// lacking returns the required labels that a named host does not carry.
+func (p *planner) lacking(e *pending, num int) []int64 {
+	var missing []int64
+	for _, l := range p.sets.get(e.key.deps) {
+		if set := p.labelHosts[LabelID(l)]; set == nil || !set.Test(uint(num)) {
+			missing = append(missing, l)
+		}
+	}
+	return missing
 }
 
 // roundMinimum gives every suite what its guaranteed minimum still lacks. The

@@ -48,6 +48,12 @@ type Snapshot struct {
 	// not in the lists above; the plan passes them on as problems.
 	Malformed []Problem
 
+	// Details makes reasons name names: which suites hold the hosts, who locked
+	// them, which ACL groups have them. It costs time; a tick does without.
+	Details bool
+	// ACLGroups are needed for details only.
+	ACLGroups []ACLGroup
+
 	// Recorder says how many hosts each suite holds. MakePlan only reads it.
 	// Nil counts as empty.
 	Recorder *Recorder
@@ -69,6 +75,12 @@ type Rules struct {
 // Label is a row of afe_labels or afe_static_labels.
 type Label struct {
 	ID   LabelID
+	Name string
+}
+
+// ACLGroup is a row of afe_acl_groups.
+type ACLGroup struct {
+	ID   ACLID
 	Name string
 }
 
@@ -95,11 +107,14 @@ type Host struct {
 	Status     string
 	Locked     bool
 	LockReason string
-	Invalid    bool
-	Leased     bool
-	Dirty      bool
-	Protection Protection
-	Shard      ShardID
+	// LockedSince is when the host was locked, by the database's clock; empty if
+	// unknown.
+	LockedSince string
+	Invalid     bool
+	Leased      bool
+	Dirty       bool
+	Protection  Protection
+	Shard       ShardID
 
 	Labels       []LabelID
 	StaticLabels []LabelID

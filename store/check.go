@@ -18,13 +18,14 @@ type tableUse struct {
 
 var tablesUsed = []tableUse{
 	{table: "afe_users", columns: "id, login"},
+	{table: "afe_acl_groups", columns: "id, name"},
 	{table: "afe_acl_groups_users", columns: "aclgroup_id, user_id"},
 	{table: "afe_acl_groups_hosts", columns: "aclgroup_id, host_id"},
 	{table: "afe_labels", columns: "id, name"},
 	{table: "afe_hosts_labels", columns: "host_id, label_id"},
 	{table: "afe_shards", columns: "id, hostname"},
 	{table: "afe_shards_labels", columns: "shard_id, label_id"},
-	{table: "afe_hosts", columns: "id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, lock_reason", update: "leased, status"},
+	{table: "afe_hosts", columns: "id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, lock_reason, lock_time", update: "leased, status"},
 	{table: "afe_jobs", columns: "id, name, owner, priority, parent_job_id, synch_count, run_verify, run_reset, reboot_before, created_on"},
 	{table: "afe_jobs_dependency_labels", columns: "job_id, label_id"},
 	{table: "afe_job_keyvals", columns: "id, job_id, `key`, value"},

@@ -61,11 +61,11 @@ func (r *reader) malformed(s *scheduler.Snapshot, entry int64, format string, ar
 // scanHost decodes a row of afe_hosts. A host with nonsense in it is taken for
 // locked: it is not given out and not released until somebody looks at it.
 func (r *reader) scanHost(s *scheduler.Snapshot, scan scanner) (scheduler.Host, error) {
-	var hostname, status, reason sql.NullString
+	var hostname, status, reason, since sql.NullString
 	var id, locked, invalid, leased, dirty, protection, shardID integer
-	err := scan(&id, &hostname, &status, &locked, &invalid, &leased, &dirty, &protection, &shardID, &reason)
+	err := scan(&id, &hostname, &status, &locked, &invalid, &leased, &dirty, &protection, &shardID, &reason, &since)
 	h := scheduler.Host{
-		ID: scheduler.HostID(id.n), Hostname: hostname.String, Status: status.String, LockReason: reason.String,
+		ID: scheduler.HostID(id.n), Hostname: hostname.String, Status: status.String, LockReason: reason.String, LockedSince: since.String,
 		Ready:  !status.Valid || strings.EqualFold(status.String, scheduler.HostReady),
 		Locked: locked.flag(), Leased: leased.flag(), Invalid: invalid.flag(), Dirty: dirty.n != 0,
 		Shard: scheduler.ShardID(shardID.n),

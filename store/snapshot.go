@@ -13,6 +13,8 @@ import (
 type Scope struct {
 	Shard shard.Name
 	Rules scheduler.Rules
+	// Details also reads what is needed to explain at length.
+	Details bool
 }
 
 // pendingCondition selects pending entries (Autotest
@@ -31,7 +33,7 @@ func (s Scope) pendingCondition() string {
 // Snapshot.Recorder.
 func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, error) {
 	scope.Rules.OnShard = !scope.Shard.IsMaster()
-	s := &scheduler.Snapshot{Rules: scope.Rules}
+	s := &scheduler.Snapshot{Rules: scope.Rules, Details: scope.Details}
 	err := db.read(ctx, func(r *reader) {
 		r.labels(s)
 		r.hosts(s)
@@ -143,7 +145,7 @@ func (r *reader) ids(query string, row func(id int64)) {
 
 func (r *reader) hosts(s *scheduler.Snapshot) {
 	num := make(map[int64]int)
-	r.each("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, CASE WHEN locked = 1 THEN lock_reason END FROM afe_hosts", func(scan scanner) error {
+	r.each("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END FROM afe_hosts", func(scan scanner) error {
 		h, err := r.scanHost(s, scan)
 		num[int64(h.ID)] = len(s.Hosts)
 		s.Hosts = append(s.Hosts, h)
@@ -155,6 +157,15 @@ func (r *reader) hosts(s *scheduler.Snapshot) {
 	r.pairs("SELECT host_id, aclgroup_id FROM afe_acl_groups_hosts", num, func(i int, id int64) {
 		s.Hosts[i].ACLs = append(s.Hosts[i].ACLs, scheduler.ACLID(id))
 	})
+	if s.Details {
+		r.each("SELECT id, name FROM afe_acl_groups", func(scan scanner) error {
+			var id integer
+			var name sql.NullString
+			err := scan(&id, &name)
+			s.ACLGroups = append(s.ACLGroups, scheduler.ACLGroup{ID: scheduler.ACLID(id.n), Name: name.String})
+			return err
+		})
+	}
 	if s.Rules.RespectStaticLabels {
 		r.pairs("SELECT host_id, staticlabel_id FROM afe_static_hosts_labels", num, func(i int, id int64) {
 			s.Hosts[i].StaticLabels = append(s.Hosts[i].StaticLabels, scheduler.LabelID(id))
@@ -256,4 +267,25 @@ func (r *reader) entries(s *scheduler.Snapshot, scope Scope) {
 		}
 		return err
 	})
+}
+
+// HostsOf returns the hosts of those of the given entries that have become
+// active since they were pending.
+func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[scheduler.EntryID]scheduler.HostID, error) {
+	given := make(map[scheduler.EntryID]scheduler.HostID)
+	err := db.read(ctx, func(r *reader) {
+		for chunk := range chunks(entries) {
+			ids := make([]int64, len(chunk))
+			for i, id := range chunk {
+				ids[i] = int64(id)
+			}
+			r.each("SELECT id, host_id FROM afe_host_queue_entries WHERE host_id IS NOT NULL AND (active = 1 OR complete = 1) AND id IN "+list(ids), func(scan scanner) error {
+				var id, host integer
+				err := scan(&id, &host)
+				given[scheduler.EntryID(id.n)] = scheduler.HostID(host.n)
+				return err
+			})
+		}
+	})
+	return given, explain(err, "read which entries got a host", db.target.name)
 }

@@ -35,6 +35,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
+	if err.Error() == "" {
+		return exitCode(err)
+	}
 	// One line, whatever it is made of.
 	fmt.Fprintln(stderr, "hostsched:", strings.Join(strings.Split(err.Error(), "\n"), "; "))
 	return exitCode(err)
@@ -44,6 +47,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 var errUsage = errors.New("usage")
 
 func exitCode(err error) int {
+	var c coded
+	if errors.As(err, &c) {
+		return c.code
+	}
 	for _, input := range []error{errUsage, app.ErrConfig, store.ErrDSN, store.ErrNotLocal, store.ErrSchema, store.ErrPrivilege, store.ErrUnreachable} {
 		if errors.Is(err, input) {
 			return exitInput
@@ -72,7 +79,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
 	})
-	root.AddCommand(serverCommand(), migrateCommand(), fenceCommand(), devCommand())
+	root.AddCommand(serverCommand(), migrateCommand(), planCommand(), fenceCommand(), devCommand())
 	return root
 }
 

@@ -23,7 +23,6 @@ import (
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
-	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
@@ -74,8 +73,7 @@ func serve(ctx context.Context, c *Config, name shard.Name, version string, db *
 	}
 	m := metrics.New()
 	m.Serves(name)
-	scope := store.Scope{Shard: name, Rules: scheduler.Rules{RespectStaticLabels: c.RespectStaticLabels, Actions: c.Actions()}}
-	rep := replica.New(replica.Config{Scope: scope, Holder: holder, MinTick: c.MinTick}, campaigner, db, m, log)
+	rep := replica.New(replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick}, campaigner, db, m, log)
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),
 		Status: func() []replica.Status { return []replica.Status{rep.Status()} },

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/store"
+)
+
+// Exit codes of `hostsched plan`, like those of diff-like commands elsewhere.
+const (
+	exitChanges   = 1
+	exitPlanError = 255
+)
+
+// coded is an error with an exit code of its own. Without err nothing is
+// printed.
+type coded struct {
+	code int
+	err  error
+}
+
+func (c coded) Error() string {
+	if c.err == nil {
+		return ""
+	}
+	return c.err.Error()
+}
+
+func (c coded) Unwrap() error { return c.err }
+
+func planCommand() *cobra.Command {
+	cfg := &app.Config{}
+	var output string
+	var shadow bool
+	var ticks int
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Show what the next tick would do, and why entries wait",
+		Long: `Show what the next tick would do on a live database, and for every entry that
+would get no host all the reasons, with numbers. Nothing is written; a database
+user that may only read is enough.
+
+With --shadow, plan at every tick beside another scheduler that runs on the same
+database, and report how far the two agree.
+
+Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
+		Example: `  hostsched plan --config /etc/hostsched.yaml
+  hostsched plan --database-dsn sqlite:data/lab.db -o json
+  hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := withPlan(cmd, cfg, func(ctx context.Context, db *store.DB) error {
+				if shadow {
+					return runShadow(ctx, cmd, cfg, db, output, ticks)
+				}
+				return runPlan(ctx, cmd, cfg, db, output)
+			})
+			var c coded
+			if err == nil || errors.As(err, &c) {
+				return err
+			}
+			return coded{exitPlanError, err}
+		},
+	}
+	cfg.Bind(cmd.Flags(), app.DatabaseGroup|app.ReplicaGroup)
+	addOutputFlag(cmd, &output)
+	cmd.Flags().BoolVar(&shadow, "shadow", false, "plan at every tick beside a running scheduler and report agreement")
+	cmd.Flags().IntVar(&ticks, "ticks", 0, "with --shadow, end after so many ticks (0: never)")
+	return cmd
+}
+
+func withPlan(cmd *cobra.Command, cfg *app.Config, work func(context.Context, *store.DB) error) error {
+	if err := cfg.Load(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	db, err := store.Open(ctx, cfg.Store())
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(ctx, db), db.Close())
+}
+
+func runPlan(ctx context.Context, cmd *cobra.Command, cfg *app.Config, db *store.DB, output string) error {
+	r, err := app.MakePlanReport(ctx, db, cfg.Scope())
+	if err != nil {
+		return err
+	}
+	if err := write(cmd, output, r, func(w io.Writer) error { return planTable(w, r) }); err != nil {
+		return err
+	}
+	if !r.Plan.Empty() {
+		return coded{code: exitChanges}
+	}
+	return nil
+}
+
+func planTable(w io.Writer, r app.PlanReport) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, l := range r.Leases {
+		fmt.Fprintf(tw, "lease\thost %s\tfor a frontend task\n", l.Hostname)
+	}
+	for _, a := range r.Assignments {
+		fmt.Fprintf(tw, "assign\tentry %d\tjob %d\tsuite %d\tpriority %d\thost %s\tround %d\t%s\n",
+			a.Entry, a.Job, a.Suite, a.Priority, a.Hostname, a.Round, strings.Join(append(a.Tasks, a.Status), " → "))
+	}
+	for _, c := range r.Changes {
+		fmt.Fprintf(tw, "change\tentry %d\tjob %d\t%s → %s\n", c.Entry, c.Job, c.From, c.To)
+	}
+	for _, rel := range r.Releases {
+		fmt.Fprintf(tw, "release\thost %s\n", rel.Hostname)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, kind := range []struct {
+		title string
+		never bool
+	}{{"not now", false}, {"can never run as things stand", true}} {
+		for _, x := range r.Waiting {
+			if x.Never == kind.never {
+				fmt.Fprintf(w, "wait     entry %d of job %d, %s: %s\n", x.Entry, x.Job, kind.title, x.Reason)
+			}
+		}
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintf(w, "problem  %s\n", p)
+	}
+	_, err := fmt.Fprintf(w, "%d to assign, %d to lease, %d to change, %d to release, %d waiting, of which %d can never run\n",
+		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Waiting), r.Never)
+	return err
+}
+
+func runShadow(ctx context.Context, cmd *cobra.Command, cfg *app.Config, db *store.DB, output string, ticks int) error {
+	if output != outputTable && output != outputJSON {
+		return fmt.Errorf("%w: output format %q; it must be table or json", errUsage, output)
+	}
+	interval := max(cfg.MinTick, time.Millisecond)
+	return app.Shadow(ctx, db, cfg.Scope(), interval, ticks, func(a app.Agreement) error {
+		if output == outputJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "tick %d: %d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d, planned now %d\n",
+			a.Ticks, a.Given, a.Agreed, a.Percent(), a.SameHost, a.Unexpected, a.Open)
+		return err
+	})
+}

@@ -1,0 +1,87 @@
+package scheduler
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// reasonsLab has one board with hosts in every state.
+func reasonsLab() *Snapshot {
+	host := func(id HostID, name string, change func(*Host)) Host {
+		h := Host{ID: id, Hostname: name, Ready: true, Labels: []LabelID{1, 2}, ACLs: []ACLID{1}}
+		change(&h)
+		return h
+	}
+	leased := func(h *Host) { h.Leased, h.ActiveEntry = true, true }
+	return &Snapshot{
+		Details:   true,
+		Labels:    []Label{{1, "board:eve"}, {2, "pool:bvt"}, {3, "stylus"}},
+		ACLGroups: []ACLGroup{{1, "Everyone"}, {2, "team_a"}},
+		Users:     []User{{1, "alice", []ACLID{1}}, {2, "loner", nil}},
+		Hosts: []Host{
+			host(1, "e1", leased), host(2, "e2", leased), host(3, "e3", leased),
+			host(4, "e4", func(h *Host) {
+				h.Locked, h.LockedSince, h.LockReason = true, "2019-04-01 10:00:00", "broken screen"
+			}),
+			host(5, "e5", func(h *Host) { h.ACLs = []ACLID{2} }),
+			host(6, "e6", func(*Host) {}),
+			host(7, "gone", func(h *Host) { h.Invalid, h.Shard = true, 3 }),
+		},
+		Jobs: []Job{
+			{ID: 10, Owner: "alice", Priority: 50, Parent: 81, Deps: []LabelID{1, 2}},
+			{ID: 11, Owner: "alice", Priority: 40, Parent: 90, Deps: []LabelID{1, 2}},
+			{ID: 12, Owner: "loner", Priority: 40, Deps: []LabelID{1}},
+			{ID: 13, Owner: "alice", Priority: 40, Deps: []LabelID{1, 3}},
+			{ID: 14, Owner: "ghost", Priority: 40},
+			{ID: 15, Owner: "alice", Priority: 40, Deps: []LabelID{3}},
+			{ID: 16, Owner: "alice", Priority: 30, Parent: 99},
+		},
+		Entries: []Entry{
+			{ID: 1, Job: 10, MetaHost: 1}, {ID: 2, Job: 11, MetaHost: 1}, {ID: 3, Job: 12, MetaHost: 1}, {ID: 4, Job: 13, MetaHost: 1},
+			{ID: 5, Job: 14, MetaHost: 1}, {ID: 6, Job: 15, Host: 4}, {ID: 7, Job: 15, Host: 99}, {ID: 8, Job: 15, Host: 7}, {ID: 9, Job: 16, MetaHost: 1},
+		},
+		Minimums: []Minimum{{90, "4"}, {99, "many"}},
+		Recorder: NewRecorder([]Holding{{1, 81}, {2, 90}, {3, 90}}),
+	}
+}
+
+// TestReasons: every entry that got no host says why, with numbers.
+func TestReasons(t *testing.T) {
+	s := reasonsLab()
+	p := MakePlan(s)
+	require.Len(t, p.Assignments, 1)
+	require.Equal(t, EntryID(2), p.Assignments[0].Entry, "the suite with a minimum comes first")
+	got := map[EntryID]*Reason{}
+	for _, w := range p.Waiting {
+		got[w.Entry] = w.Reason
+	}
+	for entry, want := range map[EntryID]struct {
+		code    Code
+		lasting bool
+		text    string
+	}{
+		1: {Outranked, false, "needs board:eve, pool:bvt: 6 hosts match; 3 leased (by suites 81, 90), 1 locked (e4 (since 2019-04-01 10:00:00, broken screen)), " +
+			"1 given to others in this tick, 1 only in other ACL groups (team_a); 0 entries ahead"},
+		3: {NoACLGroup, true, `owner "loner" is in no ACL group`},
+		4: {NoMatchingHost, true, "needs board:eve, stylus: no host carries stylus"},
+		5: {UnknownOwner, true, `owner "ghost" has no row in afe_users`},
+		6: {HostLacksLabels, true, "names host e4, which lacks stylus and is locked (since 2019-04-01 10:00:00, broken screen)"},
+		7: {NoSuchHost, true, "names host 99, which does not exist"},
+		8: {HostOnShard, true, "names host gone, which belongs to shard 3 and lacks stylus"},
+		9: {BadMinimum, true, `keyval suite_min_duts of suite 99 is "many", which is no integer`},
+	} {
+		require.Equal(t, want.code, got[entry].Code, "entry %d", entry)
+		require.Equal(t, want.text, got[entry].Text, "entry %d", entry)
+		require.Equal(t, want.lasting, got[entry].Code.Lasting(), "entry %d", entry)
+	}
+
+	// With nothing free any more, the suite says what it is guaranteed.
+	s.Hosts[5].Leased = true
+	for _, w := range MakePlan(s).Waiting {
+		if w.Entry == 2 {
+			require.Equal(t, HostsBusy, w.Reason.Code)
+			require.Contains(t, w.Reason.Text, "suite minimum 4, holds 2; 3 entries ahead")
+		}
+	}
+}
