@@ -64,6 +64,30 @@ func (r *Recorder) Hosts() map[HostID]JobID {
 	return maps.Clone(r.suite)
 }
 
+// Drift is a host that two recorders count for different suites; 0 is none.
+type Drift struct {
+	Host          HostID
+	Kept, Rebuilt JobID
+}
+
+// Drift compares this recorder with one rebuilt from the database. A host that
+// only this one knows rests between the end of its entry and its release, which
+// is no drift as long as it is leased.
+func (r *Recorder) Drift(rebuilt *Recorder, leased func(HostID) bool) []Drift {
+	var out []Drift
+	for _, host := range sortedKeys(rebuilt.suite) {
+		if suite := rebuilt.suite[host]; r.suite[host] != suite {
+			out = append(out, Drift{host, r.suite[host], suite})
+		}
+	}
+	for _, host := range sortedKeys(r.suite) {
+		if rebuilt.suite[host] == 0 && !leased(host) {
+			out = append(out, Drift{host, r.suite[host], 0})
+		}
+	}
+	return out
+}
+
 // Notice forgets hosts that are no longer leased although no plan released
 // them: somebody cleared the lease by hand. (The original kept counting them
 // until it was restarted.)

@@ -49,22 +49,26 @@ func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, e
 // Recorder rebuilds the suite recorder from the active, incomplete entries that
 // have a host and a suite (Autotest SuiteRecorder at start).
 func (db *DB) Recorder(ctx context.Context) (*scheduler.Recorder, error) {
-	var holdings []scheduler.Holding
-	err := db.read(ctx, func(r *reader) {
-		r.each("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL ORDER BY q.id",
-			func(scan scanner) error {
-				var host, suite integer
-				err := scan(&host, &suite)
-				if suite.valid {
-					holdings = append(holdings, scheduler.Holding{Host: scheduler.HostID(host.n), Suite: scheduler.JobID(suite.n)})
-				}
-				return err
-			})
-	})
+	var rec *scheduler.Recorder
+	err := db.read(ctx, func(r *reader) { rec = r.recorder() })
 	if err != nil {
 		return nil, explain(err, "rebuild the suite recorder", db.target.name)
 	}
-	return scheduler.NewRecorder(holdings), nil
+	return rec, nil
+}
+
+func (r *reader) recorder() *scheduler.Recorder {
+	var holdings []scheduler.Holding
+	r.each("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL ORDER BY q.id",
+		func(scan scanner) error {
+			var host, suite integer
+			err := scan(&host, &suite)
+			if suite.valid {
+				holdings = append(holdings, scheduler.Holding{Host: scheduler.HostID(host.n), Suite: scheduler.JobID(suite.n)})
+			}
+			return err
+		})
+	return scheduler.NewRecorder(holdings)
 }
 
 type scanner func(dest ...any) error

@@ -100,16 +100,16 @@ func (in *installation) recorderSurvives(t *testing.T) {
 	in.settle(t)
 	want, err := in.db.Recorder(t.Context())
 	require.NoError(t, err)
-	require.NotEmpty(t, want.Suites())
+	require.NotEmpty(t, want.Hosts())
 	leader, st := in.leaderIn(t, anyPhase()...)
-	require.Equal(t, want.Suites(), leader.suites(t), "kept")
+	require.Equal(t, want.Hosts(), leader.recorder(t), "kept")
 	leader.kill(t)
 	require.Eventually(t, func() bool {
 		next, now := in.leaderIn(t, anyPhase()...)
 		return now.Epoch > st.Epoch && now.Ticks > 0 && next != leader
 	}, patience, 10*time.Millisecond)
 	next, _ := in.leaderIn(t, anyPhase()...)
-	require.Equal(t, want.Suites(), next.suites(t), "rebuilt")
+	require.Equal(t, want.Hosts(), next.recorder(t), "rebuilt")
 	leader.start(t)
 }
 
@@ -132,14 +132,14 @@ func (in *installation) settle(t *testing.T) {
 	}, patience, 10*time.Millisecond, "the lab comes to rest")
 }
 
-func (s *server) suites(t *testing.T) map[scheduler.JobID]int {
+func (s *server) recorder(t *testing.T) map[scheduler.HostID]scheduler.JobID {
 	t.Helper()
 	code, body, ok := s.get("/v1/recorder")
 	require.True(t, ok)
 	require.Equal(t, http.StatusOK, code)
 	var r web.Recorder
 	require.NoError(t, json.Unmarshal([]byte(body), &r))
-	return r.Suites
+	return r.Hosts
 }
 
 // TestPlannedHandOver: SIGTERM finishes the tick and hands over at once.

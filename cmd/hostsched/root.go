@@ -79,7 +79,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
 	})
-	root.AddCommand(serverCommand(), migrateCommand(), planCommand(), fenceCommand(), devCommand())
+	root.AddCommand(serverCommand(), migrateCommand(), planCommand(), auditCommand(), fenceCommand(), devCommand())
 	return root
 }
 

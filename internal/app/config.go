@@ -43,6 +43,7 @@ type Config struct {
 	Production       bool
 
 	MinTick             time.Duration
+	AuditEvery          int
 	RespectStaticLabels bool
 	ProvisionKeys       []string
 	DroppedKeys         []string
@@ -75,6 +76,8 @@ const (
 	defaultTTL     = 5 * time.Second
 	defaultMinTick = 500 * time.Millisecond
 	defaultListen  = "127.0.0.1:8470"
+	// At half a second per tick, about once a minute.
+	defaultAuditEvery = 120
 )
 
 // Secrets come from the environment or from a file, never from a flag.
@@ -145,6 +148,9 @@ func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 	})
 	c.bind(groups, ReplicaGroup, "tick.min", func(f *pflag.FlagSet, n string) {
 		f.DurationVar(&c.MinTick, n, defaultMinTick, "shortest time from one tick to the next")
+	})
+	c.bind(groups, ReplicaGroup, "audit.every", func(f *pflag.FlagSet, n string) {
+		f.IntVar(&c.AuditEvery, n, defaultAuditEvery, "the leader audits the database every so many ticks; 0 never")
 	})
 	c.bind(groups, ReplicaGroup, "labels.respect_static", func(f *pflag.FlagSet, n string) {
 		f.BoolVar(&c.RespectStaticLabels, n, false, "look replaced labels up among static labels")
@@ -306,6 +312,9 @@ func (c *Config) check() error {
 	}
 	if _, err := shard.Parse(c.Shard); err != nil {
 		return fmt.Errorf("%w: shard: %w", ErrConfig, err)
+	}
+	if c.AuditEvery < 0 {
+		return fmt.Errorf("%w: audit.every is %d; it cannot be negative", ErrConfig, c.AuditEvery)
 	}
 	if c.MinTick < 0 {
 		return fmt.Errorf("%w: tick.min is %v; it cannot be negative", ErrConfig, c.MinTick)

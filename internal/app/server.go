@@ -73,11 +73,11 @@ func serve(ctx context.Context, c *Config, name shard.Name, version string, db *
 	}
 	m := metrics.New()
 	m.Serves(name)
-	rep := replica.New(replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick}, campaigner, db, m, log)
+	rep := replica.New(replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, InspectEvery: c.AuditEvery}, campaigner, db, m, log)
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),
-		Status: func() []replica.Status { return []replica.Status{rep.Status()} },
-		Suites: rep.Suites,
+		Status:   func() []replica.Status { return []replica.Status{rep.Status()} },
+		Recorder: rep.Holdings,
 	})
 	log.Info("starting", "server", c.Server, "database", db.Target(), "database server", db.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
 	return runGroup(ctx, listener, handler, rep, log)

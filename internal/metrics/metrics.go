@@ -29,6 +29,7 @@ type Metrics struct {
 	ticks, assignments, releases, overtaken *prometheus.CounterVec
 	uncaught, fenced, terms                 *prometheus.CounterVec
 	waiting, malformed, leader, token       *prometheus.GaugeVec
+	findings                                *prometheus.GaugeVec
 }
 
 // Buckets, in seconds. Queued times go from a second to a day.
@@ -59,6 +60,7 @@ func New() *Metrics {
 	m.terms = m.counter("terms_total", "Terms led.")
 	m.waiting = m.gauge("entries_without_host", "Entries that got no host in the latest tick.")
 	m.malformed = m.gauge("malformed_rows", "Malformed rows passed over in the latest tick.")
+	m.findings = m.gauge("inspection_findings", "States that should not be, found by the leader's latest inspection, by kind.", "kind")
 	m.leader = m.gauge("leader", "1 while this replica leads the shard, else 0.")
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
 	return m
@@ -76,8 +78,8 @@ func (m *Metrics) counter(name, help string) *prometheus.CounterVec {
 	return v
 }
 
-func (m *Metrics) gauge(name, help string) *prometheus.GaugeVec {
-	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "hostsched_" + name, Help: help}, []string{"shard"})
+func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "hostsched_" + name, Help: help}, append([]string{"shard"}, labels...))
 	m.registry.MustRegister(v)
 	return v
 }
@@ -147,6 +149,13 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 		if a := &applied.Assignments[i]; a.QueuedSeconds >= 0 {
 			m.queued.WithLabelValues(s, strconv.FormatInt(a.Priority, 10)).Observe(float64(a.QueuedSeconds))
 		}
+	}
+}
+
+// Inspected implements replica.Observer.
+func (m *Metrics) Inspected(name shard.Name, f store.Findings) {
+	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift)} {
+		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
 	}
 }
 

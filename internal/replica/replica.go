@@ -25,6 +25,9 @@ type Config struct {
 	// MinTick is the shortest time from the beginning of one tick to the
 	// beginning of the next.
 	MinTick time.Duration
+	// InspectEvery is after how many ticks the leader looks for states that
+	// should not be; 0 never does.
+	InspectEvery int
 }
 
 // Bounds of the loop.
@@ -52,6 +55,8 @@ type Observer interface {
 	Ended(name shard.Name, cause error)
 	// Ticked reports a finished tick.
 	Ticked(name shard.Name, r Report)
+	// Inspected reports what the leader's inspection found.
+	Inspected(name shard.Name, f store.Findings)
 	// Failed reports a tick that ended with an error. Fenced writes are errors
 	// that wrap store.ErrFenced.
 	Failed(name shard.Name, err error)
@@ -75,7 +80,7 @@ type Replica struct {
 	status     status
 
 	// recorderMu guards the recorder of the current term against readers of
-	// Suites; the loop itself is its only writer.
+	// Holdings; the loop itself is its only writer.
 	recorderMu sync.Mutex
 	recorder   *scheduler.Recorder
 }
@@ -178,9 +183,12 @@ func (r *Replica) endTerm(term *election.Term, err error) error {
 // lead ticks until the term ends or ctx does.
 func (r *Replica) lead(ctx context.Context, term *election.Term, leader *store.Leader, recorder *scheduler.Recorder) error {
 	failures := 0
-	for {
+	for n := 1; ; n++ {
 		began := time.Now()
 		err := r.tick(ctx, leader, recorder)
+		if err == nil && r.cfg.InspectEvery > 0 && n%r.cfg.InspectEvery == 0 {
+			err = r.inspect(ctx, recorder)
+		}
 		switch {
 		case errors.Is(err, store.ErrFenced):
 			return r.fenced(err)
@@ -234,15 +242,15 @@ func (r *Replica) recover(ctx context.Context, leader *store.Leader, recorder *s
 	return nil
 }
 
-// Suites returns how many hosts each suite holds, as the recorder of the current
+// Holdings returns which suite holds which host, as the recorder of the current
 // term has it; nil if this replica does not lead.
-func (r *Replica) Suites() map[scheduler.JobID]int {
+func (r *Replica) Holdings() map[scheduler.HostID]scheduler.JobID {
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
 	if r.recorder == nil {
 		return nil
 	}
-	return r.recorder.Suites()
+	return r.recorder.Hosts()
 }
 
 func (r *Replica) keep(recorder *scheduler.Recorder) {
@@ -302,6 +310,21 @@ func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
 	recorder.Record(applied)
+}
+
+// inspect looks for states that should not be and reports them.
+func (r *Replica) inspect(ctx context.Context, recorder *scheduler.Recorder) error {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	f, err := r.db.Inspect(ctx, recorder)
+	if err != nil {
+		return err
+	}
+	if f.Count() > 0 {
+		r.log.Warn("inspection", "overlapping", len(f.Overlapping), "unheld", len(f.Unheld), "unleased", len(f.Unleased), "drift", len(f.Drift))
+	}
+	r.observer.Inspected(r.cfg.Scope.Shard, f)
+	return nil
 }
 
 func (r *Replica) report(rep Report) {

@@ -25,9 +25,9 @@ const soon = 10 * time.Second
 
 // witness notes what replicas report.
 type witness struct {
-	mu                                 sync.Mutex
-	leading, ended, ticks, assignments int
-	fenced, failed                     int
+	mu                                    sync.Mutex
+	leading, ended, ticks, assignments    int
+	fenced, failed, inspections, findings int
 }
 
 func (w *witness) note(change func()) {
@@ -40,6 +40,9 @@ func (w *witness) Leading(shard.Name, int64, time.Duration) { w.note(func() { w.
 func (w *witness) Ended(shard.Name, error)                  { w.note(func() { w.ended++ }) }
 func (w *witness) Ticked(_ shard.Name, r replica.Report) {
 	w.note(func() { w.ticks++; w.assignments += len(r.Result.Applied.Assignments) })
+}
+func (w *witness) Inspected(_ shard.Name, f store.Findings) {
+	w.note(func() { w.inspections++; w.findings += f.Count() })
 }
 func (w *witness) Failed(_ shard.Name, err error) {
 	w.note(func() {
@@ -78,7 +81,7 @@ func openLab(t *testing.T) *store.DB {
 }
 
 func start(t *testing.T, name string, c election.Campaigner, db *store.DB, w replica.Observer) runningReplica {
-	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond}, c, db, w, hclog.NewNullLogger())
+	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond, InspectEvery: 2}, c, db, w, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -100,10 +103,10 @@ func TestLeaderAssignsAndFollowerTakesOver(t *testing.T) {
 	first := start(t, "a", m.Candidate("a"), db, &w)
 	w.until(t, "the leader assigns hosts", func(w *witness) bool { return w.assignments > 0 })
 	require.Equal(t, replica.StateLeader, first.Status().State)
-	require.NotNil(t, first.Suites())
+	require.NotNil(t, first.Holdings())
 	second := start(t, "b", m.Candidate("b"), db, &w)
 	require.Eventually(t, func() bool { return second.Status().State == replica.StateCandidate }, soon, time.Millisecond)
-	require.Nil(t, second.Suites())
+	require.Nil(t, second.Holdings())
 
 	epoch := first.Status().Epoch
 	first.stop()
@@ -166,4 +169,17 @@ func TestFailingTicksEndTheTerm(t *testing.T) {
 	var before int
 	w.note(func() { before = w.ticks })
 	w.until(t, "ticking again", func(w *witness) bool { return w.ticks > before })
+}
+
+// TestInspection: the leader looks for states that should not be, and finds
+// none in its own work.
+func TestInspection(t *testing.T) {
+	db := openLab(t)
+	var w witness
+	start(t, "a", election.NewMemory().Candidate("a"), db, &w)
+	w.until(t, "inspections", func(w *witness) bool { return w.inspections >= 3 && w.assignments > 0 })
+	w.note(func() { require.Zero(t, w.findings) })
+	_, err := db.SQL().Exec("UPDATE afe_hosts SET leased = 0 WHERE id = (SELECT MAX(host_id) FROM afe_host_queue_entries WHERE active = 1)")
+	require.NoError(t, err)
+	w.until(t, "a finding", func(w *witness) bool { return w.findings > 0 })
 }

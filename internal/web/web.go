@@ -15,8 +15,8 @@ type Config struct {
 	Version string
 	// Status returns the status of every shard this process serves.
 	Status func() []replica.Status
-	// Suites returns how many hosts each suite holds, nil if nobody leads here.
-	Suites func() map[scheduler.JobID]int
+	// Recorder returns which suite holds which host, nil if nobody leads here.
+	Recorder func() map[scheduler.HostID]scheduler.JobID
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }
@@ -47,19 +47,19 @@ func Handler(cfg Config) http.Handler {
 
 // Recorder is the answer of /v1/recorder.
 type Recorder struct {
-	// Suites holds, per suite job, how many hosts it holds.
-	Suites map[scheduler.JobID]int `json:"suites"`
+	// Hosts holds, per host, the suite that holds it.
+	Hosts map[scheduler.HostID]scheduler.JobID `json:"hosts"`
 }
 
 // recorder answers with the suite recorder of the current term, 503 from a
 // follower: only the leader has one.
 func (c Config) recorder(w http.ResponseWriter, _ *http.Request) {
-	suites := c.Suites()
-	if suites == nil {
+	hosts := c.Recorder()
+	if hosts == nil {
 		answer(w, http.StatusServiceUnavailable, c.overall())
 		return
 	}
-	answer(w, http.StatusOK, Recorder{suites})
+	answer(w, http.StatusOK, Recorder{hosts})
 }
 
 type state struct {

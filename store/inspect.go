@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/hostsched/hostsched/scheduler"
+)
+
+// Findings are states of the database that should not be. Each list is empty if
+// all is well.
+type Findings struct {
+	// Overlapping are hosts with more than one active entry (Autotest
+	// get_overlapping_jobs).
+	Overlapping []Finding `json:"overlapping"`
+	// Unheld are leased hosts that no active entry and no special task uses and
+	// that the next tick will not release either: they are locked or not Ready.
+	Unheld []Finding `json:"unheld"`
+	// Unleased are hosts with an active entry but without lease.
+	Unleased []Finding `json:"unleased"`
+	// Drift are differences between a recorder and the database.
+	Drift []Finding `json:"drift"`
+}
+
+// Finding concerns one host.
+type Finding struct {
+	Host     scheduler.HostID  `json:"host"`
+	Hostname string            `json:"hostname"`
+	Entry    scheduler.EntryID `json:"entry,omitempty"`
+	Job      scheduler.JobID   `json:"job,omitempty"`
+	Text     string            `json:"text"`
+}
+
+// Count returns how many findings there are.
+func (f Findings) Count() int {
+	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
+}
+
+// Inspect looks for states that should not be. recorder is compared with one
+// rebuilt from the database; nil leaves that out. It writes nothing.
+func (db *DB) Inspect(ctx context.Context, recorder *scheduler.Recorder) (Findings, error) {
+	f := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
+	const activeEntry = "SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1"
+	const openTask = "SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0"
+	rebuilt := scheduler.NewRecorder(nil)
+	hosts := map[scheduler.HostID]hostLease{}
+	err := db.read(ctx, func(r *reader) {
+		r.findings(&f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1) ORDER BY h.id, q.id",
+			"has several active entries")
+		r.findings(&f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+") ORDER BY h.id",
+			"is leased, but no entry and no special task uses it")
+		r.findings(&f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0 ORDER BY h.id, q.id",
+			"has an active entry, but no lease")
+		if recorder == nil {
+			return
+		}
+		rebuilt = r.recorder()
+		r.each("SELECT id, hostname, leased FROM afe_hosts", func(scan scanner) error {
+			var id, leased integer
+			var name sql.NullString
+			err := scan(&id, &name, &leased)
+			hosts[scheduler.HostID(id.n)] = hostLease{name.String, leased.flag()}
+			return err
+		})
+	})
+	if err != nil {
+		return f, explain(err, "inspect the lab", db.target.name)
+	}
+	if recorder != nil {
+		for _, d := range recorder.Drift(rebuilt, func(h scheduler.HostID) bool { return hosts[h].leased }) {
+			f.Drift = append(f.Drift, Finding{Host: d.Host, Hostname: hosts[d.Host].hostname, Text: fmt.Sprintf("the recorder counts it for suite %d, the database for suite %d", d.Kept, d.Rebuilt)})
+		}
+	}
+	return f, nil
+}
+
+type hostLease struct {
+	hostname string
+	leased   bool
+}
+
+func (r *reader) findings(out *[]Finding, query, text string) {
+	r.each(query, func(scan scanner) error {
+		var host, entry, job integer
+		var hostname, status sql.NullString
+		err := scan(&host, &hostname, &status, &entry, &job)
+		f := Finding{Host: scheduler.HostID(host.n), Hostname: hostname.String, Entry: scheduler.EntryID(entry.n), Job: scheduler.JobID(job.n), Text: text}
+		if !entry.valid {
+			f.Text += " (status " + status.String + ")"
+		}
+		*out = append(*out, f)
+		return err
+	})
+}
