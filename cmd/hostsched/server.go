@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/hostsched/hostsched/internal/app"
@@ -19,6 +22,10 @@ Every setting has one key: nested in the YAML file (etcd.endpoints), as a flag
 the environment, the environment beats the file. Passwords come from the
 environment or from a file.
 
+A lab that runs Autotest points --autotest-config at the folder of its
+global_config.ini and shadow_config.ini; what is taken from them is printed. Our
+own settings win.
+
 SIGINT and SIGTERM finish the running apply and hand the shard over.`,
 		Example: `  hostsched server --config /etc/hostsched.yaml
 
@@ -27,7 +34,13 @@ SIGINT and SIGTERM finish the running apply and hand the shard over.`,
     --database-dsn 'scheduler@tcp(db.lab:3306)/chromeos_autotest_db' --production`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Load(); err != nil {
+			err := cfg.Load()
+			if errors.Is(err, app.ErrInline) {
+				// As the original does: say so and end well.
+				_, err := fmt.Fprintln(cmd.ErrOrStderr(), "hostsched:", err)
+				return err
+			}
+			if err != nil {
 				return err
 			}
 			return app.RunServer(cmd.Context(), cfg, version(), cmd.ErrOrStderr())

@@ -52,6 +52,24 @@ type Config struct {
 	LogLevel  string
 	LogFormat string
 
+	LifetimeHours float64
+	MetricsFile   string
+
+	NotifyTo         []string
+	NotifyFrom       string
+	NotifyInterval   time.Duration
+	SMTPHost         string
+	SMTPPort         int
+	SMTPUser         string
+	SMTPPassword     string
+	SMTPPasswordFile string
+
+	MetadataURL      string
+	MetadataInterval time.Duration
+
+	autotest string
+	taken    []Taken
+
 	file  string
 	flags *pflag.FlagSet
 	// keyOf maps a flag to its key in the file.
@@ -77,13 +95,18 @@ const (
 	defaultMinTick = 500 * time.Millisecond
 	defaultListen  = "127.0.0.1:8470"
 	// At half a second per tick, about once a minute.
-	defaultAuditEvery = 120
+	defaultAuditEvery       = 120
+	defaultNotifyInterval   = time.Minute
+	defaultSMTPPort         = 25
+	defaultMetadataInterval = 5 * time.Second
 )
 
 // Secrets come from the environment or from a file, never from a flag.
 var secrets = map[string]string{
 	"etcd.password":     "etcd.password_file",
 	"database.password": "database.password_file",
+
+	"notify.smtp_password": "notify.smtp_password_file",
 }
 
 // Bind declares the flags of the groups a command needs. Settings of other
@@ -97,6 +120,7 @@ func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 		host = "localhost"
 	}
 	flags.StringVarP(&c.file, "config", "c", "", "YAML file with the settings below (env HOSTSCHED_CONFIG)")
+	flags.StringVar(&c.autotest, "autotest-config", "", "folder of Autotest's global_config.ini and shadow_config.ini, or the former (env HOSTSCHED_AUTOTEST_CONFIG)")
 	c.bind(groups, DatabaseGroup, "database.dsn", func(f *pflag.FlagSet, n string) {
 		f.StringVar(&c.DSN, n, "", "database: user@tcp(host:port)/database or sqlite:PATH; no password on the command line")
 	})
@@ -149,6 +173,7 @@ func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 	c.bind(groups, ReplicaGroup, "tick.min", func(f *pflag.FlagSet, n string) {
 		f.DurationVar(&c.MinTick, n, defaultMinTick, "shortest time from one tick to the next")
 	})
+	c.bindReporting(groups)
 	c.bind(groups, ReplicaGroup, "audit.every", func(f *pflag.FlagSet, n string) {
 		f.IntVar(&c.AuditEvery, n, defaultAuditEvery, "the leader audits the database every so many ticks; 0 never")
 	})
@@ -163,6 +188,43 @@ func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 	})
 	c.bind(groups, ReplicaGroup, "labels.skip_provision", func(f *pflag.FlagSet, n string) {
 		f.StringVar(&c.SkipProvision, n, actions.SkipProvision, "label that rules a Provision task out")
+	})
+}
+
+// bindReporting declares where a replica reports to, besides its log.
+func (c *Config) bindReporting(groups Groups) {
+	c.bind(groups, ReplicaGroup, "lifetime.hours", func(f *pflag.FlagSet, n string) {
+		f.Float64Var(&c.LifetimeHours, n, 0, "end in an orderly way after so many hours; 0 never")
+	})
+	c.bind(groups, ReplicaGroup, "metrics.file", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.MetricsFile, n, "", "also write the metrics to this file, in Prometheus text format")
+	})
+	c.bind(groups, ReplicaGroup, "notify.to", func(f *pflag.FlagSet, n string) {
+		f.StringSliceVar(&c.NotifyTo, n, nil, "mail addresses to notify of errors, failovers and double owners")
+	})
+	c.bind(groups, ReplicaGroup, "notify.from", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.NotifyFrom, n, "hostsched@localhost", "sender of notifications")
+	})
+	c.bind(groups, ReplicaGroup, "notify.interval", func(f *pflag.FlagSet, n string) {
+		f.DurationVar(&c.NotifyInterval, n, defaultNotifyInterval, "shortest time between two mails")
+	})
+	c.bind(groups, ReplicaGroup, "notify.smtp_host", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.SMTPHost, n, "localhost", "mail server")
+	})
+	c.bind(groups, ReplicaGroup, "notify.smtp_port", func(f *pflag.FlagSet, n string) {
+		f.IntVar(&c.SMTPPort, n, defaultSMTPPort, "port of the mail server")
+	})
+	c.bind(groups, ReplicaGroup, "notify.smtp_user", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.SMTPUser, n, "", "user at the mail server")
+	})
+	c.bind(groups, ReplicaGroup, "notify.smtp_password_file", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.SMTPPasswordFile, n, "", "file with the mail password (or env HOSTSCHED_NOTIFY_SMTP_PASSWORD)")
+	})
+	c.bind(groups, ReplicaGroup, "metadata.url", func(f *pflag.FlagSet, n string) {
+		f.StringVar(&c.MetadataURL, n, "", "Elasticsearch _bulk endpoint for queued-time records, like http://es:9200/hostsched/_bulk")
+	})
+	c.bind(groups, ReplicaGroup, "metadata.interval", func(f *pflag.FlagSet, n string) {
+		f.DurationVar(&c.MetadataInterval, n, defaultMetadataInterval, "longest time a record waits for its batch")
 	})
 }
 
@@ -191,28 +253,63 @@ func (c *Config) Load() error {
 	if err := c.checkKeys(file); err != nil {
 		return err
 	}
+	im, err := c.readAutotest()
+	if err != nil {
+		return err
+	}
 	for name, key := range c.keyOf {
-		if err := c.setting(name, key, file); err != nil {
+		if err := c.setting(name, key, file, im.ours); err != nil {
 			return err
 		}
 	}
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
+	c.DatabasePassword = orElse(c.DatabasePassword, im.databasePassword)
+	c.SMTPPassword = orElse(c.SMTPPassword, im.smtpPassword)
 	return c.check()
 }
 
-func (c *Config) setting(name, key string, file map[string]string) error {
+// readAutotest imports Autotest's configuration, if one was named.
+func (c *Config) readAutotest() (*importer, error) {
+	if c.autotest == "" {
+		c.autotest = os.Getenv(envPrefix + "AUTOTEST_CONFIG")
+	}
+	if c.autotest == "" {
+		return &importer{}, nil
+	}
+	im, err := importAutotest(c.autotest)
+	if err != nil {
+		return nil, err
+	}
+	c.taken = im.taken
+	return im, nil
+}
+
+func orElse(s, other string) string {
+	if s != "" {
+		return s
+	}
+	return other
+}
+
+// setting finds the value of one setting that was not given as a flag: in the
+// environment, then our file, then Autotest's.
+func (c *Config) setting(name, key string, file, autotest map[string]string) error {
 	if c.flags.Changed(name) {
 		return nil
 	}
 	value, source := os.Getenv(envName(key)), "environment variable "+envName(key)
 	if value == "" {
 		var ok bool
+		source = c.file + ": " + key
 		if value, ok = file[key]; !ok {
+			value, ok = autotest[key]
+			source = c.autotest + ": " + key
+		}
+		if !ok {
 			return nil
 		}
-		source = c.file + ": " + key
 	}
 	if err := c.flags.Lookup(name).Value.Set(value); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrConfig, source, err)
@@ -289,6 +386,7 @@ func (c *Config) readSecrets() error {
 	}{
 		{"etcd.password", c.EtcdPasswordFile, &c.EtcdPassword},
 		{"database.password", c.PasswordFile, &c.DatabasePassword},
+		{"notify.smtp_password", c.SMTPPasswordFile, &c.SMTPPassword},
 	} {
 		*s.value = os.Getenv(envName(s.key))
 		if *s.value != "" || s.file == "" {
@@ -315,6 +413,15 @@ func (c *Config) check() error {
 	}
 	if c.AuditEvery < 0 {
 		return fmt.Errorf("%w: audit.every is %d; it cannot be negative", ErrConfig, c.AuditEvery)
+	}
+	if c.LifetimeHours < 0 {
+		return fmt.Errorf("%w: lifetime.hours is %v; it cannot be negative", ErrConfig, c.LifetimeHours)
+	}
+	if c.NotifyInterval <= 0 || c.MetadataInterval <= 0 {
+		return fmt.Errorf("%w: notify.interval and metadata.interval must be positive", ErrConfig)
+	}
+	if c.MetadataURL != "" && !strings.HasPrefix(c.MetadataURL, "http://") && !strings.HasPrefix(c.MetadataURL, "https://") {
+		return fmt.Errorf("%w: metadata.url is %q; it must begin with http:// or https://", ErrConfig, c.MetadataURL)
 	}
 	if c.MinTick < 0 {
 		return fmt.Errorf("%w: tick.min is %v; it cannot be negative", ErrConfig, c.MinTick)

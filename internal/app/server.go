@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,7 +21,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/metadata"
 	"github.com/hostsched/hostsched/internal/metrics"
+	"github.com/hostsched/hostsched/internal/notify"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
@@ -31,10 +34,14 @@ import (
 const (
 	httpHeaderTimeout   = 5 * time.Second
 	httpShutdownTimeout = 2 * time.Second
+	metricsFileInterval = 10 * time.Second
 )
 
 // RunServer runs one replica until ctx ends or a signal comes.
 func RunServer(ctx context.Context, c *Config, version string, logTo io.Writer) error {
+	if err := c.PrintTaken(logTo); err != nil {
+		return err
+	}
 	db, err := OpenChecked(ctx, c)
 	if err != nil {
 		return err
@@ -73,31 +80,83 @@ func serve(ctx context.Context, c *Config, name shard.Name, version string, db *
 	}
 	m := metrics.New()
 	m.Serves(name)
-	rep := replica.New(replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, InspectEvery: c.AuditEvery}, campaigner, db, m, log)
+	reporting, err := c.reporting(m, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	rep := replica.New(replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, InspectEvery: c.AuditEvery}, campaigner, db, reporting.observers, log)
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),
 		Status:   func() []replica.Status { return []replica.Status{rep.Status()} },
 		Recorder: rep.Holdings,
 	})
 	log.Info("starting", "server", c.Server, "database", db.Target(), "database server", db.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
-	return runGroup(ctx, listener, handler, rep, log)
+	return c.runGroup(ctx, listener, handler, rep, reporting.background, log)
+}
+
+// reporting are the observers of a replica and what they do in the background.
+type reporting struct {
+	observers  replica.Observers
+	background []func(context.Context)
+}
+
+func (c *Config) reporting(m *metrics.Metrics, log hclog.Logger) (reporting, error) {
+	r := reporting{observers: replica.Observers{m}}
+	if len(c.NotifyTo) > 0 {
+		mailer, err := notify.New(notify.Config{
+			To: c.NotifyTo, From: c.NotifyFrom, Host: c.SMTPHost, Port: c.SMTPPort, User: c.SMTPUser, Password: c.SMTPPassword,
+			Interval: c.NotifyInterval, Server: c.Server,
+		}, log)
+		if err != nil {
+			return r, fmt.Errorf("%w: notify: %w", ErrConfig, err)
+		}
+		r.observers = append(r.observers, mailer)
+		r.background = append(r.background, mailer.Run)
+	}
+	if c.MetadataURL != "" {
+		reporter := metadata.New(metadata.Config{URL: c.MetadataURL, Interval: c.MetadataInterval}, log)
+		m.Metadata(reporter.Sent, reporter.Dropped)
+		r.observers = append(r.observers, reporter)
+		r.background = append(r.background, reporter.Run)
+	}
+	if c.MetricsFile != "" {
+		if err := m.WriteFile(c.MetricsFile); err != nil {
+			return r, fmt.Errorf("%w: metrics.file: %w", ErrConfig, err)
+		}
+		r.background = append(r.background, func(ctx context.Context) { keepFile(ctx, m, c.MetricsFile, log) })
+	}
+	return r, nil
+}
+
+// keepFile writes the metrics file again and again, and once more at the end.
+func keepFile(ctx context.Context, m *metrics.Metrics, path string, log hclog.Logger) {
+	tick := time.NewTicker(metricsFileInterval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+		if err := m.WriteFile(path); err != nil {
+			log.Warn("writing the metrics file", "error", err)
+		}
+	}
 }
 
 // runGroup starts everything and stops everything when the first part ends: on
-// a signal the replica finishes its apply and resigns.
-func runGroup(ctx context.Context, listener net.Listener, handler http.Handler, rep *replica.Replica, log hclog.Logger) error {
+// a signal, or at the end of its lifetime, the replica finishes its apply and
+// resigns; then what it still has to report is sent.
+func (c *Config) runGroup(ctx context.Context, listener net.Listener, handler http.Handler, rep *replica.Replica, background []func(context.Context), log hclog.Logger) error {
+	reports, endReports := context.WithCancel(context.WithoutCancel(ctx))
+	defer endReports()
+	var reporters sync.WaitGroup
+	for _, report := range background {
+		reporters.Go(func() { report(reports) })
+	}
 	var g run.Group
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	defer signal.Stop(signals)
 	stop := make(chan struct{})
 	g.Add(func() error {
-		select {
-		case s := <-signals:
-			log.Info("stopping: finishing the tick and handing over", "signal", s)
-		case <-ctx.Done():
-		case <-stop:
-		}
+		c.waitForEnd(ctx, stop, log)
 		return nil
 	}, func(error) { close(stop) })
 
@@ -115,13 +174,38 @@ func runGroup(ctx context.Context, listener net.Listener, handler http.Handler, 
 		}
 	})
 
-	ctx, cancel := context.WithCancel(ctx)
+	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g.Add(func() error {
-		rep.Run(ctx)
+		rep.Run(running)
 		return nil
 	}, func(error) { cancel() })
-	return g.Run()
+	err := g.Run()
+	endReports()
+	reporters.Wait()
+	return err
+}
+
+// waitForEnd returns on SIGINT or SIGTERM, at the end of the lifetime, or when
+// something else ended.
+func (c *Config) waitForEnd(ctx context.Context, stop <-chan struct{}, log hclog.Logger) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	var over <-chan time.Time
+	if c.LifetimeHours > 0 {
+		timer := time.NewTimer(time.Duration(c.LifetimeHours * float64(time.Hour)))
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case s := <-signals:
+		log.Info("stopping: finishing the tick and handing over", "signal", s)
+	case <-over:
+		log.Info("stopping: the lifetime is over", "hours", c.LifetimeHours)
+	case <-ctx.Done():
+	case <-stop:
+	}
 }
 
 func (c *Config) campaigner() (*election.Etcd, error) {

@@ -99,6 +99,23 @@ func (m *Metrics) Serves(name shard.Name) {
 	}
 }
 
+// Metadata adds the counts of queued-time records that were sent and dropped.
+func (m *Metrics) Metadata(sent, dropped func() int64) {
+	for _, c := range []struct {
+		name, help string
+		value      func() int64
+	}{
+		{"metadata_sent_total", "Queued-time records that the metadata endpoint took.", sent},
+		{"metadata_dropped_total", "Queued-time records that were lost.", dropped},
+	} {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "hostsched_" + c.name, Help: c.help},
+			func() float64 { return float64(c.value()) }))
+	}
+}
+
+// WriteFile writes all metrics to a file, in one step.
+func (m *Metrics) WriteFile(path string) error { return prometheus.WriteToTextfile(path, m.registry) }
+
 // Handler serves the metrics.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})

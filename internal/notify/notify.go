@@ -1,0 +1,178 @@
+// Package notify sends mail about what people should know: uncaught errors,
+// fenced writes, failovers, hosts with several owners. Mails are queued, sent in
+// the background, and rate-limited; a tick never waits for them.
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/wneessen/go-mail"
+
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// Config says where mail goes.
+type Config struct {
+	// To are the receivers; without any nothing is sent.
+	To   []string
+	From string
+	// Host and Port are the SMTP server's; User and Password are optional.
+	Host           string
+	Port           int
+	User, Password string
+	// Interval is the shortest time between two mails. What happens meanwhile is
+	// collected into the next.
+	Interval time.Duration
+	// Server names this replica in the subject.
+	Server string
+}
+
+const (
+	// queueLength bounds what waits to be collected; more is counted and dropped.
+	queueLength = 256
+	// maxEvents bounds one mail.
+	maxEvents   = 50
+	sendTimeout = 10 * time.Second
+)
+
+// Mailer implements replica.Observer.
+type Mailer struct {
+	cfg    Config
+	log    hclog.Logger
+	events chan string
+	client *mail.Client
+}
+
+// New returns a Mailer; Run sends.
+func New(cfg Config, log hclog.Logger) (*Mailer, error) {
+	opts := []mail.Option{mail.WithPort(cfg.Port), mail.WithTLSPolicy(mail.TLSOpportunistic), mail.WithTimeout(sendTimeout)}
+	if cfg.User != "" {
+		opts = append(opts, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(cfg.User), mail.WithPassword(cfg.Password))
+	}
+	client, err := mail.NewClient(cfg.Host, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("mail server %s:%d: %w", cfg.Host, cfg.Port, err)
+	}
+	m := &Mailer{cfg: cfg, log: log, events: make(chan string, queueLength), client: client}
+	if _, err := m.message(nil); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Run sends what is queued until ctx ends, and then what is left.
+func (m *Mailer) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case first := <-m.events:
+			m.deliver(ctx, first)
+			wait := time.NewTimer(m.cfg.Interval)
+			select {
+			case <-ctx.Done():
+			case <-wait.C:
+			}
+			wait.Stop()
+		}
+	}
+	select {
+	case first := <-m.events:
+		m.deliver(ctx, first)
+	default:
+	}
+}
+
+// deliver sends one mail with everything that is queued.
+func (m *Mailer) deliver(ctx context.Context, first string) {
+	events := []string{first}
+	for len(events) < maxEvents {
+		select {
+		case e := <-m.events:
+			events = append(events, e)
+			continue
+		default:
+		}
+		break
+	}
+	msg, err := m.message(events)
+	if err == nil {
+		// Also when the process is stopping: that is when it matters.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+		defer cancel()
+		err = m.client.DialAndSendWithContext(ctx, msg)
+	}
+	if err != nil {
+		m.log.Error("sending a notification", "to", m.cfg.To, "events", len(events), "error", err)
+	}
+}
+
+func (m *Mailer) message(events []string) (*mail.Msg, error) {
+	msg := mail.NewMsg()
+	if err := errors.Join(msg.From(m.cfg.From), msg.To(m.cfg.To...)); err != nil {
+		return nil, fmt.Errorf("mail addresses: %w", err)
+	}
+	subject := "hostsched on " + m.cfg.Server
+	if len(events) > 0 {
+		subject += ": " + firstLine(events[0])
+	}
+	if len(events) > 1 {
+		subject += fmt.Sprintf(" (and %d more)", len(events)-1)
+	}
+	msg.Subject(subject)
+	msg.SetBodyString(mail.TypeTextPlain, strings.Join(events, "\n\n")+"\n")
+	return msg, nil
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// note queues an event, or drops it if nobody collects them.
+func (m *Mailer) note(format string, args ...any) {
+	text := time.Now().UTC().Format(time.RFC3339) + " " + fmt.Sprintf(format, args...)
+	select {
+	case m.events <- text:
+	default:
+		m.log.Warn("notification dropped: too many are waiting", "event", firstLine(text))
+	}
+}
+
+// Leading implements replica.Observer.
+func (m *Mailer) Leading(name shard.Name, token int64, takeOver time.Duration) {
+	m.note("failover: %s leads shard %s with token %d, takeover took %v", m.cfg.Server, name, token, takeOver.Round(time.Millisecond))
+}
+
+// Ended implements replica.Observer.
+func (m *Mailer) Ended(shard.Name, error) {}
+
+// Ticked implements replica.Observer.
+func (m *Mailer) Ticked(shard.Name, replica.Report) {}
+
+// Inspected implements replica.Observer.
+func (m *Mailer) Inspected(name shard.Name, f store.Findings) {
+	if len(f.Overlapping) == 0 {
+		return
+	}
+	var b strings.Builder
+	for _, x := range f.Overlapping {
+		fmt.Fprintf(&b, "\n  host %s (%d): entry %d of job %d", x.Hostname, x.Host, x.Entry, x.Job)
+	}
+	m.note("overlapping jobs in shard %s:%s", name, b.String())
+}
+
+// Failed implements replica.Observer.
+func (m *Mailer) Failed(name shard.Name, err error) {
+	if errors.Is(err, store.ErrFenced) {
+		m.note("fenced: %v", err)
+		return
+	}
+	m.note("uncaught error in a tick of shard %s: %v", name, err)
+}

@@ -1,0 +1,84 @@
+package notify_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/notify"
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store"
+)
+
+const soon = 10 * time.Second
+
+func start(t *testing.T, port int, interval time.Duration) (m *notify.Mailer, stop func()) {
+	t.Helper()
+	m, err := notify.New(notify.Config{
+		To: []string{"lab@example.com", "ops@example.com"}, From: "hostsched@example.com", Host: "127.0.0.1", Port: port, Interval: interval, Server: "s1",
+	}, hclog.NewNullLogger())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	return m, stop
+}
+
+// TestMailsAreCollected: the first event goes out at once, what happens within
+// the interval comes in one mail, at the latest at the end.
+func TestMailsAreCollected(t *testing.T) {
+	smtp := testserver.NewSMTP(t)
+	m, stop := start(t, smtp.Port, time.Hour)
+	m.Leading("master", 7, 12*time.Millisecond)
+	require.Eventually(t, func() bool { return len(smtp.Mails()) == 1 }, soon, time.Millisecond)
+	require.Contains(t, smtp.Mails()[0], "failover: s1 leads shard master with token 7")
+	require.Contains(t, smtp.Mails()[0], "lab@example.com")
+
+	for i := range 20 {
+		m.Failed("master", fmt.Errorf("error number %d", i))
+	}
+	m.Failed("master", fmt.Errorf("%w: late", store.ErrFenced))
+	m.Failed("master", errors.New("panic in a tick: boom\ngoroutine 1 [running]:\nmain.main()"))
+	m.Inspected("master", store.Findings{})
+	m.Inspected("master", store.Findings{Overlapping: []store.Finding{{Host: 5, Hostname: "h5", Entry: 8, Job: 9}}})
+	stop()
+	mails := smtp.Mails()
+	require.Len(t, mails, 2, "rate-limited")
+	for _, want := range []string{"error number 0", "error number 19", "fenced: fenced: late", "goroutine 1 [running]", "overlapping jobs", "host h5 (5): entry 8 of job 9", "more)"} {
+		require.Contains(t, strings.ReplaceAll(mails[1], "=\n", ""), want)
+	}
+}
+
+// TestNeverBlocks: nobody answers at the mail server; events are dropped.
+func TestNeverBlocks(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+	require.NoError(t, err)
+	m, err := notify.New(notify.Config{To: []string{"a@b.c"}, From: "a@b.c", Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Interval: time.Hour}, hclog.NewNullLogger())
+	require.NoError(t, err)
+	began := time.Now()
+	for range 10_000 {
+		m.Failed("master", errors.New("x"))
+	}
+	require.Less(t, time.Since(began), time.Second)
+	require.NoError(t, l.Close())
+}
+
+func TestBadAddressIsRefused(t *testing.T) {
+	_, err := notify.New(notify.Config{To: []string{"not an address"}, From: "a@b.c", Host: "localhost", Port: 25}, hclog.NewNullLogger())
+	require.Error(t, err)
+}

@@ -1,0 +1,46 @@
+package replica
+
+import (
+	"time"
+
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// Observers tells several observers, in order.
+type Observers []Observer
+
+// Leading implements Observer.
+func (o Observers) Leading(name shard.Name, token int64, takeOver time.Duration) {
+	for _, each := range o {
+		each.Leading(name, token, takeOver)
+	}
+}
+
+// Ended implements Observer.
+func (o Observers) Ended(name shard.Name, cause error) {
+	for _, each := range o {
+		each.Ended(name, cause)
+	}
+}
+
+// Ticked implements Observer.
+func (o Observers) Ticked(name shard.Name, r Report) {
+	for _, each := range o {
+		each.Ticked(name, r)
+	}
+}
+
+// Inspected implements Observer.
+func (o Observers) Inspected(name shard.Name, f store.Findings) {
+	for _, each := range o {
+		each.Inspected(name, f)
+	}
+}
+
+// Failed implements Observer.
+func (o Observers) Failed(name shard.Name, err error) {
+	for _, each := range o {
+		each.Failed(name, err)
+	}
+}
