@@ -30,8 +30,12 @@ test: test-deps ## run all tests, on private MariaDB and etcd servers
 test-race: test-deps ## run all tests under the race detector
 	$(GO) test -race -timeout 30m ./...
 
+BENCH_SIZES ?= 1000x2000,5000x10000,10000x20000
+BENCH_JSON  ?=
+
 .PHONY: bench
-bench: test-deps ## run the benchmarks
+bench: test-deps ## measure ticks on a private MariaDB (BENCH_SIZES=1000x2000 BENCH_JSON=FILE), and the planner alone
+	$(GO) run ./internal/bench -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)"
 	$(GO) test -run '^$$' -bench . -benchmem ./scheduler
 
 .PHONY: lint

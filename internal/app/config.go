@@ -368,7 +368,7 @@ func (c *Config) checkKeys(file map[string]string) error {
 		if instead, secret := secrets[key]; secret {
 			return fmt.Errorf("%w: %s: %s does not belong into the file; use %s or the environment variable %s", ErrConfig, c.file, key, instead, envName(key))
 		}
-		if !known[key] {
+		if !known[key] && (file[key] != "" || !c.isSection(key)) {
 			unknown = append(unknown, key)
 		}
 	}
@@ -377,6 +377,17 @@ func (c *Config) checkKeys(file map[string]string) error {
 		return fmt.Errorf("%w: %s: unknown key %s; see 'hostsched server --help' for those there are", ErrConfig, c.file, strings.Join(unknown, ", "))
 	}
 	return nil
+}
+
+// isSection tells whether a key has settings below it: a section whose settings
+// are all commented out is no mistake.
+func (c *Config) isSection(key string) bool {
+	for _, k := range c.keyOf {
+		if strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Config) readSecrets() error {

@@ -1,0 +1,98 @@
+package web_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/metrics"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/web"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+)
+
+func get(t *testing.T, s replica.Status, path string) (int, string) {
+	t.Helper()
+	s.Shard = shard.Master
+	m := metrics.New()
+	m.Serves(shard.Master)
+	h := web.Handler(web.Config{
+		Server: "s1", Version: "v", Metrics: m.Handler(),
+		Status: func() []replica.Status { return []replica.Status{s} },
+		Recorder: func() map[scheduler.HostID]scheduler.JobID {
+			if s.State != replica.StateLeader {
+				return nil
+			}
+			return map[scheduler.HostID]scheduler.JobID{7: 81}
+		},
+	})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w.Code, w.Body.String()
+}
+
+func TestReadiness(t *testing.T) {
+	leader := replica.Status{State: replica.StateLeader, Since: time.Now()}
+	follower := replica.Status{State: replica.StateCandidate}
+	for _, c := range []struct {
+		status replica.Status
+		path   string
+		code   int
+	}{
+		{leader, "/readyz", 200},
+		{leader, "/readyz?state=leader", 200},
+		{leader, "/readyz?state=follower", 503},
+		{follower, "/readyz", 200},
+		{follower, "/readyz?state=leader", 503},
+		{follower, "/readyz?state=follower", 200},
+		{follower, "/readyz?state=king", 400},
+		{replica.Status{State: replica.StateStarting}, "/readyz", 503},
+		{replica.Status{State: replica.StateStopped}, "/readyz", 503},
+		{replica.Status{State: replica.StateCandidate, LastError: "etcd does not answer"}, "/readyz", 503},
+		{leader, "/v1/recorder", 200},
+		{follower, "/v1/recorder", 503},
+		{follower, "/v1/status", 200},
+		{follower, "/metrics", 200},
+		{follower, "/nowhere", 404},
+	} {
+		code, body := get(t, c.status, c.path)
+		require.Equal(t, c.code, code, "%s as %s: %s", c.path, c.status.State, body)
+	}
+	_, body := get(t, leader, "/readyz")
+	require.JSONEq(t, `{"state":"leader"}`, body)
+	_, body = get(t, replica.Status{State: replica.StateCandidate, LastError: "etcd does not answer"}, "/readyz")
+	require.Contains(t, body, "etcd does not answer")
+}
+
+func TestHealth(t *testing.T) {
+	long := time.Now().Add(-time.Hour)
+	for _, c := range []struct {
+		status replica.Status
+		code   int
+	}{
+		{replica.Status{State: replica.StateCandidate}, 200},
+		{replica.Status{State: replica.StateLeader, Since: time.Now()}, 200},
+		{replica.Status{State: replica.StateLeader, Since: long, LastTick: time.Now()}, 200},
+		{replica.Status{State: replica.StateLeader, Since: long, LastTick: long}, 500},
+	} {
+		code, _ := get(t, c.status, "/healthz")
+		require.Equal(t, c.code, code)
+	}
+}
+
+// TestMetricNames: what dashboards of the original look for is there, and that
+// of leadership.
+func TestMetricNames(t *testing.T) {
+	_, body := get(t, replica.Status{}, "/metrics")
+	for _, name := range []string{
+		"tick_duration_seconds", "schedule_duration_seconds", "lease_duration_seconds", "release_duration_seconds",
+		"assignments_total", "entries_without_host", "ticks_total", "uncaught_errors_total",
+		"leader", "token", "fenced_writes_total", "takeover_duration_seconds", "releases_total",
+	} {
+		require.Contains(t, body, "hostsched_"+name)
+	}
+}
