@@ -23,6 +23,9 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
+// cheapHash keeps etcd's password check short under the race detector.
+const cheapHash = 4
+
 // TestServerWithTLSAndPasswords runs a replica against an etcd that wants TLS
 // with client certificates and a user, and a MariaDB user with a password. All
 // secrets come from files, and none appears in the log.
@@ -32,7 +35,10 @@ func TestServerWithTLSAndPasswords(t *testing.T) {
 	require.NoError(t, err)
 	info.TrustedCAFile = info.CertFile
 	info.ClientCertAuth = true
-	etcd := testserver.EtcdWith(t, "https", func(cfg *embed.Config) { cfg.ClientTLSInfo = info })
+	etcd := testserver.EtcdWith(t, "https", func(cfg *embed.Config) {
+		cfg.ClientTLSInfo = info
+		cfg.BcryptCost = cheapHash
+	})
 	enableAuth(t, etcd.Endpoint, info)
 
 	config := writeConfig(t, dir, etcd.Endpoint, info, databaseWithPassword(t))
