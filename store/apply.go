@@ -66,12 +66,21 @@ type applier struct {
 	res Result
 }
 
+// lockAttempts bounds how often a transaction is repeated that collided with
+// another client of the same tables: it was the victim of a deadlock, or waited
+// too long for a row. Nothing of it was written.
+const lockAttempts = 5
+
 func (a *applier) write(ctx context.Context, what string, work func(context.Context, *sql.Tx) error) error {
-	began := time.Now()
-	err := a.l.write(ctx, what, work)
-	a.res.Transactions++
-	a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
-	return err
+	for attempt := 1; ; attempt++ {
+		began := time.Now()
+		err := a.l.write(ctx, what, work)
+		a.res.Transactions++
+		a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
+		if !isLockTimeout(err) || attempt == lockAttempts {
+			return err
+		}
+	}
 }
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {

@@ -213,3 +213,34 @@ func TestGuardRefusesASecondActiveEntry(t *testing.T) {
 		require.Error(t, err)
 	})
 }
+
+// TestDeadlockIsRepeated: a transaction that another client's locks broke is
+// tried again; the tick goes on.
+func TestDeadlockIsRepeated(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		fillLab(t, db)
+		l := takeOver(t, db, shard.Master, 1)
+		plan := fullPlan(t, db)
+		plan.Leases, plan.Releases = nil, nil
+		collisions := 0
+		db.FailInChunk(func() error {
+			if collisions++; collisions <= 2 {
+				return store.LockError(db)
+			}
+			return nil
+		})
+		res, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		require.Equal(t, 3, res.Transactions)
+		require.Equal(t, plan.Assignments, res.Applied.Assignments)
+		requireApplied(t, db, plan)
+
+		// For ever is too long.
+		collisions = -1000
+		next := fullPlan(t, db)
+		require.NotEmpty(t, next.Releases)
+		db.FailInTx(func(context.Context) error { return store.LockError(db) })
+		_, err = l.Apply(t.Context(), next)
+		require.Error(t, err)
+	})
+}

@@ -1,6 +1,10 @@
 package store
 
-import "context"
+import (
+	"context"
+
+	"github.com/go-sql-driver/mysql"
+)
 
 // Failpoints set by tests.
 
@@ -18,3 +22,19 @@ func (db *DB) RemoveGuard(ctx context.Context) error { return db.removeGuard(ctx
 
 // HasGuard tells whether the guard index is there.
 var HasGuard = (*DB).hasGuard
+
+// LockError is what a server says to the victim of a deadlock or of a long wait.
+func LockError(db *DB) error {
+	if db.dialect.server == serverSQLite {
+		// The driver's errors cannot be made; a second writer provokes one.
+		return busy(db)
+	}
+	return &mysql.MySQLError{Number: myDeadlock, Message: "Deadlock found when trying to get lock"}
+}
+
+// busy makes another connection wait in vain for the write lock that the caller
+// holds.
+func busy(db *DB) error {
+	_, err := db.sql.Exec("UPDATE hostsched_fence SET ticks = ticks")
+	return err
+}

@@ -1,4 +1,3 @@
-// Command hostsched is a highly available host scheduler for hardware test labs.
 package main
 
 import (
