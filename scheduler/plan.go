@@ -123,41 +123,6 @@ func (p Plan) Empty() bool {
 	return len(p.Leases) == 0 && len(p.Assignments) == 0 && len(p.Changes) == 0 && len(p.Releases) == 0
 }
 
-// Without returns the plan less everything that concerns the given jobs,
-// together with the releases of hosts that only these jobs would have freed.
-// The store uses it for assignments that another client of the database
-// overtook.
-func (p Plan) Without(jobs map[JobID]bool) Plan {
-	if len(jobs) == 0 {
-		return p
-	}
-	kept := p
-	kept.Assignments = nil
-	kept.Changes = nil
-	dropped := map[HostID]bool{}
-	for _, a := range p.Assignments {
-		if jobs[a.Job] {
-			dropped[a.Host] = true
-			continue
-		}
-		kept.Assignments = append(kept.Assignments, a)
-	}
-	for _, c := range p.Changes {
-		if jobs[c.Job] {
-			dropped[c.Host] = true
-			continue
-		}
-		kept.Changes = append(kept.Changes, c)
-	}
-	kept.Releases = nil
-	for _, r := range p.Releases {
-		if !dropped[r.Host] {
-			kept.Releases = append(kept.Releases, r)
-		}
-	}
-	return kept
-}
-
 // String prints the plan, one line per change.
 func (p Plan) String() string {
 	var b strings.Builder
