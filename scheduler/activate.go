@@ -20,7 +20,7 @@ func (p *planner) activate() {
 			continue
 		}
 		if e.job.SynchCount > 1 {
-			p.activateSynch(e, p.jobState(jobs, e.job))
+			p.activateSynch(e, p.jobState(jobs, e.job.Job))
 			continue
 		}
 		a := p.assignment(e)
@@ -56,7 +56,7 @@ func (p *planner) assignment(e *pending) Assignment {
 	return Assignment{
 		Entry: e.entry.ID, Job: e.job.ID, Suite: e.job.Parent, Host: h.ID, Hostname: h.Hostname,
 		Round: e.round, Named: e.entry.Host != 0,
-		Tasks: p.preJobTasks(e), RequestedBy: e.user.ID, Status: StatusQueued,
+		Tasks: p.preJobTasks(e), RequestedBy: e.job.user.ID, Status: StatusQueued,
 		Priority: e.job.Priority, QueuedSeconds: e.job.QueuedSeconds,
 	}
 }
@@ -90,7 +90,7 @@ func (p *planner) preJobTasks(e *pending) Tasks {
 func (p *planner) needsProvision(e *pending) bool {
 	missing := false
 	check := func(l LabelID) (skip bool) {
-		switch p.actions.kind(p.labelName[l]) {
+		switch p.labels[l].kind {
 		case labelSkipProvision:
 			return true
 		case labelProvision:

@@ -30,12 +30,12 @@ type planner struct {
 	actions Actions
 	plan    Plan
 
-	hosts   []*Host          // by number
-	hostNum map[HostID]int   // id -> number
-	jobs    map[JobID]*Job   //
+	hosts   []*Host        // by number
+	hostNum map[HostID]int // id -> number
+	jobs    map[JobID]*jobInfo
 	users   map[string]*User // by folded login
 
-	labelName   map[LabelID]string
+	labels      map[LabelID]labelInfo
 	labelHosts  map[LabelID]*bitset.BitSet // plain label -> hosts
 	staticHosts map[string]*bitset.BitSet  // folded static label name -> hosts
 	replaced    map[LabelID]bool
@@ -51,6 +51,10 @@ type planner struct {
 	groups  []*group            // requests for any host, in serving order
 	matches map[matchKey]*match // per (deps, ACLs)
 	sets    setTable            // interned label and ACL sets
+	// userACLs are the interned ACL groups by user; required and preferred are
+	// scratch space.
+	userACLs            map[UserID]setID
+	required, preferred []int64
 
 	minimums map[JobID]int
 	// badMinimums are suites whose keyval is no integer.
@@ -58,17 +62,32 @@ type planner struct {
 	siblings    map[JobID][]Sibling
 	// synchEntries are the pending entries of jobs whose entries start together.
 	synchEntries map[JobID][]*Entry
-	// heldByJob are the hosts that entries of the job have, had or name.
-	heldByJob map[JobID][]HostID
+}
+
+// labelInfo is what a label id stands for.
+type labelInfo struct {
+	name string
+	kind labelKind
+}
+
+// jobInfo is a job with what is worked out once for all its entries.
+type jobInfo struct {
+	*Job
+	read    bool // key, user and reason are known
+	key     request
+	user    *User
+	reason  *Reason
+	entries int
+	// held are the hosts that entries of the job have, had or name: the job
+	// cannot be given them a second time.
+	held []HostID
 }
 
 // pending is an entry with everything looked up.
 type pending struct {
 	entry *Entry
-	job   *Job
-	user  *User
+	job   *jobInfo
 	group *group // nil for entries that name a host or cannot be served
-	key   request
 	// host is the number of the host given, -1 if none.
 	host   int
 	round  Round
@@ -79,23 +98,24 @@ func newPlanner(s *Snapshot) *planner {
 	p := &planner{
 		s:            s,
 		actions:      s.Rules.Actions.orDefault(),
-		jobs:         make(map[JobID]*Job, len(s.Jobs)),
+		jobs:         make(map[JobID]*jobInfo, len(s.Jobs)),
 		users:        make(map[string]*User, len(s.Users)),
-		labelName:    make(map[LabelID]string, len(s.Labels)),
+		labels:       make(map[LabelID]labelInfo, len(s.Labels)),
 		labelHosts:   make(map[LabelID]*bitset.BitSet),
 		staticHosts:  make(map[string]*bitset.BitSet),
 		replaced:     make(map[LabelID]bool, len(s.ReplacedLabels)),
 		aclHosts:     make(map[ACLID]*bitset.BitSet),
 		matches:      make(map[matchKey]*match),
+		userACLs:     make(map[UserID]setID),
 		minimums:     make(map[JobID]int),
 		badMinimums:  make(map[JobID]string),
 		siblings:     make(map[JobID][]Sibling),
 		synchEntries: make(map[JobID][]*Entry),
-		heldByJob:    make(map[JobID][]HostID),
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	for i := range s.Labels {
-		p.labelName[s.Labels[i].ID] = s.Labels[i].Name
+		name := s.Labels[i].Name
+		p.labels[s.Labels[i].ID] = labelInfo{name, p.actions.kind(name)}
 	}
 	for _, l := range s.ReplacedLabels {
 		p.replaced[l] = true
@@ -103,13 +123,15 @@ func newPlanner(s *Snapshot) *planner {
 	for i := range s.Users {
 		p.users[strings.ToLower(s.Users[i].Login)] = &s.Users[i]
 	}
+	infos := make([]jobInfo, len(s.Jobs))
 	for i := range s.Jobs {
-		p.jobs[s.Jobs[i].ID] = &s.Jobs[i]
+		infos[i].Job = &s.Jobs[i]
+		p.jobs[s.Jobs[i].ID] = &infos[i]
 	}
 	for _, sib := range s.Siblings {
 		p.siblings[sib.Job] = append(p.siblings[sib.Job], sib)
-		if sib.Host != 0 {
-			p.heldByJob[sib.Job] = append(p.heldByJob[sib.Job], sib.Host)
+		if job := p.jobs[sib.Job]; job != nil && sib.Host != 0 {
+			job.held = append(job.held, sib.Host)
 		}
 	}
 	for _, sibs := range p.siblings {
@@ -204,5 +226,7 @@ func (p *planner) give(e *pending, host int, round Round) {
 	e.host = host
 	e.round = round
 	p.free.Clear(uint(host))
-	p.heldByJob[e.job.ID] = append(p.heldByJob[e.job.ID], p.hosts[host].ID)
+	if e.job.entries > 1 {
+		e.job.held = append(e.job.held, p.hosts[host].ID)
+	}
 }

@@ -244,7 +244,7 @@ func (p *planner) wants(g *group) string {
 func (p *planner) labelNames(ids []int64) string {
 	names := make([]string, len(ids))
 	for i, id := range ids {
-		names[i] = p.labelName[LabelID(id)]
+		names[i] = p.labels[LabelID(id)].name
 	}
 	return strings.Join(names, ", ")
 }

@@ -59,7 +59,6 @@ type request struct {
 	deps      setID // labels the host must carry
 	preferred setID // labels it should carry
 	acls      setID // ACL groups of the owner
-	host      HostID
 	suite     JobID
 	priority  int64
 }
@@ -94,17 +93,9 @@ type match struct {
 // ask for any host by equal request.
 func (p *planner) readRequests() {
 	p.entries = make([]pending, 0, len(p.s.Entries))
-	for i := range p.s.Entries {
-		e := &p.s.Entries[i]
-		job := p.jobs[e.Job]
-		if job == nil {
-			p.problem(e, fmt.Sprintf("entry %d belongs to job %d, which does not exist", e.ID, e.Job))
-			continue
-		}
-		p.entries = append(p.entries, pending{entry: e, job: job, host: -1})
+	for _, q := range p.queue() {
+		p.entries = append(p.entries, pending{entry: q.entry, job: q.job, host: -1})
 	}
-	slices.SortFunc(p.entries, compareQueue)
-	jobKeys := make(map[JobID]request, len(p.jobs))
 	groups := make(map[request]*group)
 	for i := range p.entries {
 		e := &p.entries[i]
@@ -112,9 +103,9 @@ func (p *planner) readRequests() {
 			p.synchEntries[e.job.ID] = append(p.synchEntries[e.job.ID], e.entry)
 		}
 		if e.entry.Host != 0 {
-			p.heldByJob[e.job.ID] = append(p.heldByJob[e.job.ID], e.entry.Host)
+			e.job.held = append(e.job.held, e.entry.Host)
 		}
-		p.readRequest(i, jobKeys, groups)
+		p.readRequest(i, groups)
 	}
 	slices.SortStableFunc(p.groups, func(a, b *group) int {
 		return cmp.Or(cmp.Compare(b.key.priority, a.key.priority), cmp.Compare(a.key.suite, b.key.suite))
@@ -126,94 +117,151 @@ func (p *planner) readRequests() {
 	}
 }
 
-// compareQueue is the order of the queue: priority, entries that name a host,
-// entries with a meta_host, suite (none first), job, entry (Autotest
-// JobQueryManager.get_pending_queue_entries).
-func compareQueue(a, b pending) int {
-	return cmp.Or(
-		cmp.Compare(b.job.Priority, a.job.Priority),
-		zeroLast(int64(a.entry.Host), int64(b.entry.Host)),
-		zeroLast(int64(a.entry.MetaHost), int64(b.entry.MetaHost)),
-		cmp.Compare(a.job.Parent, b.job.Parent),
-		cmp.Compare(a.job.ID, b.job.ID),
-		cmp.Compare(a.entry.ID, b.entry.ID),
-	)
+// queued is an entry with its job, and its place in the queue in plain numbers.
+type queued struct {
+	entry    *Entry
+	job      *jobInfo
+	priority int64
+	rank     int8 // entries that name a host, then those with a meta_host
+	suite    JobID
 }
 
-func zeroLast(a, b int64) int {
+// queue returns the pending entries in the order of the queue: priority, entries
+// that name a host, entries with a meta_host, suite (none first), job, entry
+// (Autotest JobQueryManager.get_pending_queue_entries). Entries without job are
+// reported and left out.
+func (p *planner) queue() []queued {
+	all := make([]queued, 0, len(p.s.Entries))
+	for i := range p.s.Entries {
+		e := &p.s.Entries[i]
+		job := p.jobs[e.Job]
+		if job == nil {
+			p.problem(e, fmt.Sprintf("entry %d belongs to job %d, which does not exist", e.ID, e.Job))
+			continue
+		}
+		job.entries++
+		q := queued{entry: e, job: job, priority: job.Priority, suite: job.Parent}
+		if e.Host == 0 {
+			q.rank += 2
+		}
+		if e.MetaHost == 0 {
+			q.rank++
+		}
+		all = append(all, q)
+	}
+	// Databases tend to give rows in order of their ids: often nothing is left
+	// to sort.
+	if !slices.IsSortedFunc(all, compareQueue) {
+		slices.SortFunc(all, compareQueue)
+	}
+	return all
+}
+
+func compareQueue(a, b queued) int {
 	switch {
-	case a == 0 && b != 0:
-		return 1
-	case a != 0 && b == 0:
-		return -1
+	case a.priority != b.priority:
+		return cmp.Compare(b.priority, a.priority)
+	case a.rank != b.rank:
+		return cmp.Compare(a.rank, b.rank)
+	case a.suite != b.suite:
+		return cmp.Compare(a.suite, b.suite)
+	case a.entry.Job != b.entry.Job:
+		return cmp.Compare(a.entry.Job, b.entry.Job)
 	}
-	return 0
+	return cmp.Compare(a.entry.ID, b.entry.ID)
 }
 
-func (p *planner) readRequest(i int, jobKeys map[JobID]request, groups map[request]*group) {
+func (p *planner) readRequest(i int, groups map[request]*group) {
 	e := &p.entries[i]
-	e.user = p.users[strings.ToLower(e.job.Owner)]
-	if e.user == nil {
-		// The original acquires a one-time host for such an entry and then
-		// crashes; any other request of an unknown owner is never served.
-		e.reason = &Reason{Code: UnknownOwner, Text: fmt.Sprintf("owner %q has no row in afe_users", e.job.Owner)}
+	if !e.job.read {
+		p.readJob(e.job)
+	}
+	if e.reason = e.job.reason; e.reason != nil {
+		if e.reason.Code == Malformed {
+			p.problem(e.entry, fmt.Sprintf("entry %d: %s", e.entry.ID, e.reason.Text))
+		}
 		return
 	}
-	if value, bad := p.badMinimums[e.job.Parent]; bad {
-		e.reason = &Reason{Code: BadMinimum, Text: fmt.Sprintf("keyval suite_min_duts of suite %d is %q, which is no integer", e.job.Parent, value)}
-		return
-	}
-	key, ok := jobKeys[e.job.ID]
-	if !ok {
-		key = p.jobRequest(e.job, e.user)
-		jobKeys[e.job.ID] = key
-	}
-	if key.deps < 0 {
-		e.reason = &Reason{Code: Malformed, Text: fmt.Sprintf("job %d depends on a label that does not exist", e.job.ID)}
-		p.problem(e.entry, fmt.Sprintf("entry %d: job %d depends on a label that does not exist", e.entry.ID, e.job.ID))
-		return
-	}
-	key.host = e.entry.Host
-	e.key = key
 	if e.entry.Host != 0 {
 		return
 	}
-	g := groups[key]
+	g := groups[e.job.key]
 	if g == nil {
-		g = &group{key: key, match: p.match(matchKey{key.deps, key.acls})}
-		groups[key] = g
+		g = &group{key: e.job.key, match: p.match(matchKey{e.job.key.deps, e.job.key.acls})}
+		groups[e.job.key] = g
 		p.groups = append(p.groups, g)
 	}
 	e.group = g
 	g.entries = append(g.entries, i)
 }
 
-// jobRequest sorts a job's labels into required and preferred ones. A negative
-// deps marks a dangling label id.
-func (p *planner) jobRequest(job *Job, user *User) request {
-	key := request{suite: job.Parent, priority: job.Priority}
-	var required, preferred []int64
+// readJob works out what the entries of a job ask for, or why they cannot be
+// served.
+func (p *planner) readJob(job *jobInfo) {
+	job.read = true
+	job.user = p.userOf(job.Owner)
+	if job.user == nil {
+		// The original acquires a one-time host for such an entry and then
+		// crashes; any other request of an unknown owner is never served.
+		job.reason = &Reason{Code: UnknownOwner, Text: fmt.Sprintf("owner %q has no row in afe_users", job.Owner)}
+		return
+	}
+	if value, bad := p.badMinimums[job.Parent]; bad {
+		job.reason = &Reason{Code: BadMinimum, Text: fmt.Sprintf("keyval suite_min_duts of suite %d is %q, which is no integer", job.Parent, value)}
+		return
+	}
+	key, ok := p.jobRequest(job.Job, job.user)
+	if !ok {
+		job.reason = &Reason{Code: Malformed, Text: fmt.Sprintf("job %d depends on a label that does not exist", job.ID)}
+		return
+	}
+	job.key = key
+}
+
+// userOf finds a user by login, without regard to case.
+func (p *planner) userOf(login string) *User {
+	if u := p.users[login]; u != nil {
+		return u
+	}
+	return p.users[strings.ToLower(login)]
+}
+
+// jobRequest sorts a job's labels into required and preferred ones. ok is false
+// if one of them does not exist.
+func (p *planner) jobRequest(job *Job, user *User) (key request, ok bool) {
+	key = request{suite: job.Parent, priority: job.Priority}
+	required, preferred := p.required[:0], p.preferred[:0]
 	for _, l := range job.Deps {
-		name, ok := p.labelName[l]
+		info, ok := p.labels[l]
 		if !ok {
-			key.deps = -1
-			return key
+			return key, false
 		}
-		switch p.actions.kind(name) {
+		switch info.kind {
 		case labelRequired:
 			required = append(required, int64(l))
 		case labelProvision:
 			preferred = append(preferred, int64(l))
 		}
 	}
+	key.deps = p.sets.intern(required)
+	key.preferred = p.sets.intern(preferred)
+	key.acls = p.aclsOf(user)
+	p.required, p.preferred = required, preferred
+	return key, true
+}
+
+// aclsOf interns the ACL groups of a user, once per user.
+func (p *planner) aclsOf(user *User) setID {
+	if id, ok := p.userACLs[user.ID]; ok {
+		return id
+	}
 	acls := make([]int64, len(user.ACLs))
 	for i, a := range user.ACLs {
 		acls[i] = int64(a)
 	}
-	key.deps = p.sets.intern(required)
-	key.preferred = p.sets.intern(preferred)
-	key.acls = p.sets.intern(acls)
-	return key
+	id := p.sets.intern(acls)
+	p.userACLs[user.ID] = id
+	return id
 }
 
 // match finds the hosts that carry the deps and share an ACL group (Autotest
@@ -226,7 +274,7 @@ func (p *planner) match(key matchKey) *match {
 	for _, l := range p.sets.get(key.deps) {
 		set := p.hostsWith(LabelID(l))
 		if set == nil || set.None() {
-			m.impossible = p.labelName[LabelID(l)]
+			m.impossible = p.labels[LabelID(l)].name
 			m.labelled.ClearAll()
 			break
 		}
@@ -242,7 +290,7 @@ func (p *planner) match(key matchKey) *match {
 // as a static label of the same name.
 func (p *planner) hostsWith(l LabelID) *bitset.BitSet {
 	if p.s.Rules.RespectStaticLabels && p.replaced[l] {
-		return p.staticHosts[strings.ToLower(p.labelName[l])]
+		return p.staticHosts[strings.ToLower(p.labels[l].name)]
 	}
 	return p.labelHosts[l]
 }

@@ -41,7 +41,7 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 	if len(p.lacking(e, num)) > 0 {
 		codes = append(codes, HostLacksLabels)
 	}
-	if !h.Invalid && !p.sharing(e.key.acls).Test(bit) {
+	if !h.Invalid && !p.sharing(e.job.key.acls).Test(bit) {
 		codes = append(codes, HostACL)
 	}
 	if h.Locked {
@@ -60,7 +60,7 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 // lacking returns the required labels that a named host does not carry.
 func (p *planner) lacking(e *pending, num int) []int64 {
 	var missing []int64
-	for _, l := range p.sets.get(e.key.deps) {
+	for _, l := range p.sets.get(e.job.key.deps) {
 		if set := p.labelHosts[LabelID(l)]; set == nil || !set.Test(uint(num)) {
 			missing = append(missing, l)
 		}
@@ -168,14 +168,10 @@ func (p *planner) nextFor(g *group, host int) *pending {
 		if e.host >= 0 || e.job.ID == refused {
 			continue
 		}
-		if !p.jobHas(e.job.ID, p.hosts[host].ID) {
+		if !slices.Contains(e.job.held, p.hosts[host].ID) {
 			return e
 		}
 		refused = e.job.ID
 	}
 	return nil
-}
-
-func (p *planner) jobHas(job JobID, host HostID) bool {
-	return slices.Contains(p.heldByJob[job], host)
 }
