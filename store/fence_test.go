@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -148,7 +149,13 @@ func sleepInTransaction(dsn string) int {
 	}
 	db.FailInTx(func(context.Context) error {
 		fmt.Println("sleeping")
-		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+			return err
+		}
+		// The stop reaches every thread only after a moment: until it was woken,
+		// this one must not go on.
+		_, err := os.Stdin.Read(make([]byte, 1))
+		return err
 	})
 	_, err = l.Apply(ctx, scheduler.Plan{Releases: []scheduler.Release{{Host: 1}}})
 	fmt.Println("woke up:", err)
@@ -158,13 +165,18 @@ func sleepInTransaction(dsn string) int {
 	return 0
 }
 
-type sleeper struct{ cmd *exec.Cmd }
+type sleeper struct {
+	cmd    *exec.Cmd
+	wakeUp io.WriteCloser
+}
 
 func startSleeper(t *testing.T, dsn string) sleeper {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), sleeperEnv+"="+dsn)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended if the test went well
@@ -175,7 +187,7 @@ func startSleeper(t *testing.T, dsn string) sleeper {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
 		return err == nil && strings.Contains(string(stat), ") T ")
 	}, bound, time.Millisecond, "the process stops")
-	return sleeper{cmd}
+	return sleeper{cmd, in}
 }
 
 // wake lets the process go on and returns its exit code; -1 if it was killed.
@@ -183,6 +195,7 @@ func (s sleeper) wake(t *testing.T) int {
 	if err := s.cmd.Process.Signal(syscall.SIGCONT); !errors.Is(err, os.ErrProcessDone) {
 		require.NoError(t, err)
 	}
+	_, _ = s.wakeUp.Write([]byte{'\n'}) // fails if it was killed
 	var exit *exec.ExitError
 	if err := s.cmd.Wait(); err != nil && !errors.As(err, &exit) {
 		require.NoError(t, err)
