@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -163,20 +162,7 @@ func TestMissingPrivilege(t *testing.T) {
 	db := open(t, dsn)
 	_, err := db.Migrate(t.Context(), store.MigrateOptions{})
 	require.NoError(t, err)
-	name := dsn[strings.LastIndex(dsn, "/")+1:]
-	admin := testserver.Shared().Admin()
-	for _, text := range []string{
-		"CREATE USER 'reader'@'127.0.0.1' IDENTIFIED BY 'sesame'",
-		"GRANT SELECT ON " + name + ".* TO 'reader'@'127.0.0.1'",
-	} {
-		_, err := admin.Exec(text)
-		require.NoError(t, err)
-	}
-	t.Cleanup(func() {
-		_, err := admin.Exec("DROP USER 'reader'@'127.0.0.1'")
-		require.NoError(t, err)
-	})
-	reader := open(t, testserver.Shared().DSN(name, "reader", "sesame"))
+	reader := open(t, testserver.User(t, dsn, "reader", "sesame", "SELECT"))
 	err = reader.Check(t.Context(), false)
 	require.ErrorIs(t, err, store.ErrPrivilege)
 	require.ErrorContains(t, err, "update table afe_hosts")

@@ -93,20 +93,8 @@ func databaseWithPassword(t *testing.T) string {
 	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
-	name := dsn[strings.LastIndex(dsn, "/")+1:]
-	admin := testserver.Shared().Admin()
-	for _, text := range []string{
-		"CREATE USER 'sched'@'127.0.0.1' IDENTIFIED BY 'sesame-db'",
-		"GRANT SELECT, INSERT, UPDATE ON " + name + ".* TO 'sched'@'127.0.0.1'",
-	} {
-		_, err := admin.Exec(text)
-		require.NoError(t, err)
-	}
-	t.Cleanup(func() {
-		_, err := admin.Exec("DROP USER 'sched'@'127.0.0.1'")
-		require.NoError(t, err)
-	})
-	return "sched@" + strings.SplitN(dsn, "@", 2)[1]
+	user := testserver.User(t, dsn, "sched", "sesame-db", "SELECT, INSERT, UPDATE")
+	return strings.Replace(user, ":sesame-db@", "@", 1)
 }
 
 func writeConfig(t *testing.T, dir, endpoint string, info transport.TLSInfo, dsn string) string {

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -79,6 +80,28 @@ func Database(t testing.TB) string {
 		}
 	})
 	return dsn
+}
+
+// User creates a user with a password and some rights on the database of a DSN,
+// and returns the user's DSN. The user is dropped when the test ends.
+func User(t testing.TB, dsn, name, password, rights string) string {
+	t.Helper()
+	database := dsn[strings.LastIndex(dsn, "/")+1:]
+	account := "'" + name + "'@'127.0.0.1'"
+	for _, text := range []string{
+		"CREATE USER " + account + " IDENTIFIED BY '" + password + "'",
+		"GRANT " + rights + " ON " + database + ".* TO " + account,
+	} {
+		if _, err := shared.server.admin.Exec(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := shared.server.admin.Exec("DROP USER " + account); err != nil {
+			t.Error(err)
+		}
+	})
+	return shared.server.DSN(database, name, password)
 }
 
 // Shared returns the server that Main started.
