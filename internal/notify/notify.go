@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -45,6 +46,10 @@ type Mailer struct {
 	log    hclog.Logger
 	events chan string
 	client *mail.Client
+
+	mu sync.Mutex
+	// told is what the latest inspection of each shard found.
+	told map[shard.Name]string
 }
 
 // New returns a Mailer; Run sends.
@@ -57,7 +62,7 @@ func New(cfg Config, log hclog.Logger) (*Mailer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mail server %s:%d: %w", cfg.Host, cfg.Port, err)
 	}
-	m := &Mailer{cfg: cfg, log: log, events: make(chan string, queueLength), client: client}
+	m := &Mailer{cfg: cfg, log: log, events: make(chan string, queueLength), client: client, told: make(map[shard.Name]string)}
 	if _, err := m.message(nil); err != nil {
 		return nil, err
 	}
@@ -153,16 +158,30 @@ func (m *Mailer) Ended(shard.Name, error) {}
 // Ticked implements replica.Observer.
 func (m *Mailer) Ticked(shard.Name, replica.Report) {}
 
-// Inspected implements replica.Observer.
+// Inspected implements replica.Observer. What was found is told once, until
+// something else is found or nothing any more.
 func (m *Mailer) Inspected(name shard.Name, f store.Findings) {
-	if len(f.Overlapping) == 0 {
+	var b strings.Builder
+	for _, all := range [][]store.Finding{f.Overlapping, f.Unleased, f.Drift, f.Unheld} {
+		for _, x := range all {
+			fmt.Fprintf(&b, "\n  host %s (%d) %s", x.Hostname, x.Host, x.Text)
+			if x.Entry != 0 {
+				fmt.Fprintf(&b, ": entry %d of job %d", x.Entry, x.Job)
+			}
+		}
+	}
+	m.mu.Lock()
+	told := m.told[name]
+	m.told[name] = b.String()
+	m.mu.Unlock()
+	if b.Len() == 0 || b.String() == told {
 		return
 	}
-	var b strings.Builder
-	for _, x := range f.Overlapping {
-		fmt.Fprintf(&b, "\n  host %s (%d): entry %d of job %d", x.Hostname, x.Host, x.Entry, x.Job)
+	kind := "states that should not be"
+	if len(f.Overlapping) > 0 {
+		kind = "overlapping jobs"
 	}
-	m.note("overlapping jobs in shard %s:%s", name, b.String())
+	m.note("%s in shard %s:%s", kind, name, b.String())
 }
 
 // Failed implements replica.Observer.

@@ -55,13 +55,20 @@ func TestMailsAreCollected(t *testing.T) {
 	m.Failed("master", fmt.Errorf("%w: late", store.ErrFenced))
 	m.Failed("master", errors.New("panic in a tick: boom\ngoroutine 1 [running]:\nmain.main()"))
 	m.Inspected("master", store.Findings{})
-	m.Inspected("master", store.Findings{Overlapping: []store.Finding{{Host: 5, Hostname: "h5", Entry: 8, Job: 9}}})
+	found := store.Findings{
+		Overlapping: []store.Finding{{Host: 5, Hostname: "h5", Entry: 8, Job: 9, Text: "has several active entries"}},
+		Drift:       []store.Finding{{Host: 6, Hostname: "h6", Text: "drifts"}},
+	}
+	for range 3 { // told once
+		m.Inspected("master", found)
+	}
 	stop()
 	mails := smtp.Mails()
 	require.Len(t, mails, 2, "rate-limited")
-	for _, want := range []string{"error number 0", "error number 19", "fenced: fenced: late", "goroutine 1 [running]", "overlapping jobs", "host h5 (5): entry 8 of job 9", "more)"} {
+	for _, want := range []string{"error number 0", "error number 19", "fenced: fenced: late", "goroutine 1 [running]", "overlapping jobs", "host h5 (5) has several active entries: entry 8 of job 9", "host h6 (6) drifts", "more)"} {
 		require.Contains(t, strings.ReplaceAll(mails[1], "=\n", ""), want)
 	}
+	require.Equal(t, 1, strings.Count(mails[1], "h6 (6) drifts"))
 }
 
 // TestNeverBlocks: nobody answers at the mail server; events are dropped.
