@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -190,5 +191,9 @@ func (m *Mailer) Failed(name shard.Name, err error) {
 		m.note("fenced: %v", err)
 		return
 	}
-	m.note("uncaught error in a tick of shard %s: %v", name, err)
+	text := err.Error()
+	if !strings.Contains(text, "goroutine ") { // a panic brings the stack of where it happened
+		text += "\n" + string(debug.Stack())
+	}
+	m.note("uncaught error in a tick of shard %s: %s", name, text)
 }
