@@ -518,7 +518,7 @@ func apply(s *Snapshot, p Plan) {
 		h := hosts[a.Host]
 		h.Leased = true
 		gone[a.Entry] = true
-		s.Siblings = append(s.Siblings, Sibling{ID: a.Entry, Job: a.Job, Host: a.Host, Status: a.Status, Active: a.Status != StatusStopped, Subdir: a.Subdir})
+		s.Siblings = append(s.Siblings, Sibling{ID: a.Entry, Job: a.Job, Host: a.Host, Status: a.Status, Subdir: a.Subdir})
 		h.ActiveEntry = a.Status != StatusStopped
 		h.OpenTask = h.OpenTask || a.Tasks != 0
 		h.Ready = a.Status == StatusStopped || (a.Tasks != 0 && h.Ready)

@@ -52,7 +52,8 @@ var layers = map[string][]string{
 	"internal/web":        {"internal/replica", "internal/metrics", "store", "election", "scheduler", "shard"},
 	"internal/lab":        {"scheduler", "shard"},
 	"internal/golden":     {"internal/lab", "scheduler", "shard"},
-	"internal/testserver": {"internal/embedetcd"},
+	"internal/child":      {},
+	"internal/testserver": {"internal/child", "internal/embedetcd"},
 }
 
 func TestDependenciesPointOneWay(t *testing.T) {

@@ -206,7 +206,6 @@ type Sibling struct {
 	Job    JobID
 	Host   HostID
 	Status EntryStatus
-	Active bool
 	// Subdir is execution_subdir, which names the groups already started.
 	Subdir string
 }

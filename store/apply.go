@@ -82,10 +82,7 @@ func (a *applier) write(ctx context.Context, what string, work func(context.Cont
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 	for chunk := range chunks(leases) {
-		ids := make([]int64, len(chunk))
-		for i, lease := range chunk {
-			ids[i] = int64(lease.Host)
-		}
+		ids := idsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
 		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx *sql.Tx) error {
 			// A host locked or leased meanwhile is left alone: the next tick
 			// looks at its task again.
@@ -280,10 +277,7 @@ func (u unit) holds(free, asPlanned map[int64]bool) bool {
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
 	for chunk := range chunks(releases) {
-		ids := make([]int64, len(chunk))
-		for i, r := range chunk {
-			ids[i] = int64(r.Host)
-		}
+		ids := idsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
 		kept := chunk
 		err := a.write(ctx, "release hosts", func(ctx context.Context, tx *sql.Tx) error {
 			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+list(ids)+

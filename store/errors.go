@@ -54,6 +54,7 @@ const (
 	myDBDenied       = 1044
 	myLoginDenied    = 1045
 	myNoSuchDB       = 1049
+	myNoSuchThread   = 1094
 )
 
 func mysqlCode(err error) uint16 {

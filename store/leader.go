@@ -220,9 +220,6 @@ func (l *Leader) explain(err error, what string) error {
 	return explain(err, what, l.db.target.name)
 }
 
-// myNoSuchThread: KILL of a connection that is already gone.
-const myNoSuchThread = 1094
-
 // evictProcess ends a stopped process that holds the write lock of an SQLite
 // file; nothing else frees that lock. Only a process on this machine that was
 // registered with the same start time, and that is stopped, is touched.

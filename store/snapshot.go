@@ -259,14 +259,14 @@ func (r *reader) entries(s *scheduler.Snapshot, scope Scope) {
 		s.Minimums = append(s.Minimums, scheduler.Minimum{Suite: scheduler.JobID(suite.n), Value: value.String})
 		return err
 	})
-	r.each("SELECT o.id, o.job_id, o.host_id, o.status, o.active, o.execution_subdir FROM afe_host_queue_entries o JOIN afe_jobs j ON j.id = o.job_id WHERE (o.host_id IS NOT NULL OR j.synch_count > 1) AND o.job_id IN "+pendingJobs, func(scan scanner) error {
-		var id, job, host, active integer
+	r.each("SELECT o.id, o.job_id, o.host_id, o.status, o.execution_subdir FROM afe_host_queue_entries o JOIN afe_jobs j ON j.id = o.job_id WHERE (o.host_id IS NOT NULL OR j.synch_count > 1) AND o.job_id IN "+pendingJobs, func(scan scanner) error {
+		var id, job, host integer
 		var status, subdir sql.NullString
-		err := scan(&id, &job, &host, &status, &active, &subdir)
+		err := scan(&id, &job, &host, &status, &subdir)
 		if entry := scheduler.EntryID(id.n); !pending[entry] {
 			s.Siblings = append(s.Siblings, scheduler.Sibling{
 				ID: entry, Job: scheduler.JobID(job.n), Host: scheduler.HostID(host.n),
-				Status: scheduler.EntryStatus(status.String), Active: active.n != 0, Subdir: subdir.String,
+				Status: scheduler.EntryStatus(status.String), Subdir: subdir.String,
 			})
 		}
 		return err
@@ -279,10 +279,7 @@ func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[sch
 	given := make(map[scheduler.EntryID]scheduler.HostID)
 	err := db.read(ctx, func(r *reader) {
 		for chunk := range chunks(entries) {
-			ids := make([]int64, len(chunk))
-			for i, id := range chunk {
-				ids[i] = int64(id)
-			}
+			ids := idsOf(chunk, func(id scheduler.EntryID) int64 { return int64(id) })
 			r.each("SELECT id, host_id FROM afe_host_queue_entries WHERE host_id IS NOT NULL AND (active = 1 OR complete = 1) AND id IN "+list(ids), func(scan scanner) error {
 				var id, host integer
 				err := scan(&id, &host)

@@ -22,12 +22,15 @@ func list(ids []int64) string {
 	return b.String()
 }
 
-func listKeys(pairs []pair) string {
-	ids := make([]int64, len(pairs))
-	for i, p := range pairs {
-		ids[i] = p.key
+func listKeys(pairs []pair) string { return list(idsOf(pairs, func(p pair) int64 { return p.key })) }
+
+// idsOf collects an id of every element.
+func idsOf[T any](all []T, id func(T) int64) []int64 {
+	ids := make([]int64, len(all))
+	for i, v := range all {
+		ids[i] = id(v)
 	}
-	return list(ids)
+	return ids
 }
 
 // caseOf maps the id column: CASE id WHEN key THEN value ... END.

@@ -41,28 +41,23 @@ Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
   hostsched audit --leader sched-1.lab:8470 -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Load(); err != nil {
-				return err
-			}
-			recorder, err := leaderRecorder(cmd.Context(), leader)
-			if err != nil {
-				return err
-			}
-			db, err := store.Open(cmd.Context(), cfg.Store())
-			if err != nil {
-				return err
-			}
-			f, err := db.Inspect(cmd.Context(), recorder)
-			if err := errors.Join(err, db.Close()); err != nil {
-				return err
-			}
-			if err := write(cmd, output, f, func(w io.Writer) error { return findingsTable(w, f) }); err != nil {
-				return err
-			}
-			if n := f.Count(); n > 0 {
-				return fmt.Errorf("%w: %d", errFindings, n)
-			}
-			return nil
+			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
+				recorder, err := leaderRecorder(cmd.Context(), leader)
+				if err != nil {
+					return err
+				}
+				f, err := db.Inspect(cmd.Context(), recorder)
+				if err != nil {
+					return err
+				}
+				if err := write(cmd, output, f, func(w io.Writer) error { return findingsTable(w, f) }); err != nil {
+					return err
+				}
+				if n := f.Count(); n > 0 {
+					return fmt.Errorf("%w: %d", errFindings, n)
+				}
+				return nil
+			})
 		},
 	}
 	cfg.Bind(cmd.Flags(), app.DatabaseGroup)

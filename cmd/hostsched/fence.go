@@ -115,21 +115,16 @@ func withFence(cmd *cobra.Command, cfg *app.Config, args []string, work func(*st
 	if err != nil {
 		return err
 	}
-	if err := cfg.Load(); err != nil {
-		return err
-	}
-	db, err := store.Open(cmd.Context(), cfg.Store())
-	if err != nil {
-		return err
-	}
-	f, ok, err := db.ReadFence(cmd.Context(), name)
-	if err == nil && !ok {
-		err = fmt.Errorf("shard %s never had a leader in %s", name, db.Target())
-	}
-	if err == nil {
-		err = work(db, f)
-	}
-	return errors.Join(err, db.Close())
+	return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
+		f, ok, err := db.ReadFence(cmd.Context(), name)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("shard %s never had a leader in %s", name, db.Target())
+		}
+		return work(db, f)
+	})
 }
 
 // clusterID asks etcd for its cluster id, in the form that terms carry.

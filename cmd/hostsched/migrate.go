@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -31,20 +30,13 @@ func onDatabase(use, short, long, example string, create bool, work func(context
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Example: example, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Load(); err != nil {
-				return err
-			}
-			open := cfg.Store()
-			open.Create = create
-			db, err := store.Open(cmd.Context(), open)
-			if err != nil {
-				return err
-			}
-			st, err := work(cmd.Context(), db)
-			if err := errors.Join(err, db.Close()); err != nil {
-				return err
-			}
-			return write(cmd, output, st, func(w io.Writer) error { return schemaTable(w, st) })
+			return withDatabase(cmd.Context(), cfg, create, func(db *store.DB) error {
+				st, err := work(cmd.Context(), db)
+				if err != nil {
+					return err
+				}
+				return write(cmd, output, st, func(w io.Writer) error { return schemaTable(w, st) })
+			})
 		},
 	}
 	cfg.Bind(cmd.Flags(), app.DatabaseGroup)

@@ -61,7 +61,9 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
   hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := withPlan(cmd, cfg, func(ctx context.Context, db *store.DB) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			err := withDatabase(ctx, cfg, false, func(db *store.DB) error {
 				if shadow {
 					return runShadow(ctx, cmd, cfg, db, output, ticks)
 				}
@@ -79,19 +81,6 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "plan at every tick beside a running scheduler and report agreement")
 	cmd.Flags().IntVar(&ticks, "ticks", 0, "with --shadow, end after so many ticks (0: never)")
 	return cmd
-}
-
-func withPlan(cmd *cobra.Command, cfg *app.Config, work func(context.Context, *store.DB) error) error {
-	if err := cfg.Load(); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	db, err := store.Open(ctx, cfg.Store())
-	if err != nil {
-		return err
-	}
-	return errors.Join(work(ctx, db), db.Close())
 }
 
 func runPlan(ctx context.Context, cmd *cobra.Command, cfg *app.Config, db *store.DB, output string) error {

@@ -107,6 +107,21 @@ func version() string {
 	return v
 }
 
+// withDatabase loads the configuration, opens the database, does the work and
+// closes the database again.
+func withDatabase(ctx context.Context, cfg *app.Config, create bool, work func(*store.DB) error) error {
+	if err := cfg.Load(); err != nil {
+		return err
+	}
+	open := cfg.Store()
+	open.Create = create
+	db, err := store.Open(ctx, open)
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(db), db.Close())
+}
+
 // Output formats of commands that print facts.
 const (
 	outputTable = "table"

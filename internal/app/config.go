@@ -121,118 +121,52 @@ func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 	}
 	flags.StringVarP(&c.file, "config", "c", "", "YAML file with the settings below (env HOSTSCHED_CONFIG)")
 	flags.StringVar(&c.autotest, "autotest-config", "", "folder of Autotest's global_config.ini and shadow_config.ini, or the former (env HOSTSCHED_AUTOTEST_CONFIG)")
-	c.bind(groups, DatabaseGroup, "database.dsn", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.DSN, n, "", "database: user@tcp(host:port)/database or sqlite:PATH; no password on the command line")
-	})
-	c.bind(groups, DatabaseGroup, "database.password_file", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.PasswordFile, n, "", "file with the database password (or env HOSTSCHED_DATABASE_PASSWORD)")
-	})
-	c.bind(groups, DatabaseGroup, "production", func(f *pflag.FlagSet, n string) {
-		f.BoolVar(&c.Production, n, false, "allow a database on another machine")
-	})
-	c.bind(groups, DatabaseGroup, "log.level", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.LogLevel, n, "info", "trace, debug, info, warn or error")
-	})
-	c.bind(groups, DatabaseGroup, "log.format", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.LogFormat, n, "text", "text or json")
-	})
-	c.bind(groups, EtcdGroup, "etcd.endpoints", func(f *pflag.FlagSet, n string) {
-		f.StringSliceVar(&c.EtcdEndpoints, n, []string{"http://127.0.0.1:2379"}, "etcd client URLs")
-	})
-	c.bind(groups, EtcdGroup, "etcd.user", func(f *pflag.FlagSet, n string) { f.StringVar(&c.EtcdUser, n, "", "etcd user") })
-	c.bind(groups, EtcdGroup, "etcd.password_file", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.EtcdPasswordFile, n, "", "file with the etcd password (or env HOSTSCHED_ETCD_PASSWORD)")
-	})
-	c.bind(groups, EtcdGroup, "etcd.cert_file", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.EtcdCertFile, n, "", "client certificate for etcd")
-	})
-	c.bind(groups, EtcdGroup, "etcd.key_file", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.EtcdKeyFile, n, "", "key of the client certificate")
-	})
-	c.bind(groups, EtcdGroup, "etcd.ca_file", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.EtcdCAFile, n, "", "certificate authority of the etcd servers")
-	})
-	c.bind(groups, EtcdGroup, "cluster", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.Cluster, n, "default", "name of this hostsched installation within etcd")
-	})
-	c.bind(groups, ReplicaGroup, "server", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.Server, n, host, "name of this server")
-	})
-	c.bind(groups, ReplicaGroup, "shard", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.Shard, n, "master", "shard to serve: master, or the hostname of the shard whose database this is")
-	})
-	c.bind(groups, ReplicaGroup, "listen", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.Listen, n, defaultListen, "address for metrics, health and status")
-	})
-	c.bind(groups, ReplicaGroup, "advertise", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.Advertise, n, "", "address shown in etcd; the listen address if empty")
-	})
-	c.bind(groups, ReplicaGroup, "etcd.ttl", func(f *pflag.FlagSet, n string) {
-		f.DurationVar(&c.EtcdTTL, n, defaultTTL, "how long a silent leader keeps its lease; whole seconds")
-	})
-	c.bind(groups, ReplicaGroup, "tick.min", func(f *pflag.FlagSet, n string) {
-		f.DurationVar(&c.MinTick, n, defaultMinTick, "shortest time from one tick to the next")
-	})
+	bind(c, groups, DatabaseGroup, "database.dsn", (*pflag.FlagSet).StringVar, &c.DSN, "", "database: user@tcp(host:port)/database or sqlite:PATH; no password on the command line")
+	bind(c, groups, DatabaseGroup, "database.password_file", (*pflag.FlagSet).StringVar, &c.PasswordFile, "", "file with the database password (or env HOSTSCHED_DATABASE_PASSWORD)")
+	bind(c, groups, DatabaseGroup, "production", (*pflag.FlagSet).BoolVar, &c.Production, false, "allow a database on another machine")
+	bind(c, groups, DatabaseGroup, "log.level", (*pflag.FlagSet).StringVar, &c.LogLevel, "info", "trace, debug, info, warn or error")
+	bind(c, groups, DatabaseGroup, "log.format", (*pflag.FlagSet).StringVar, &c.LogFormat, "text", "text or json")
+	bind(c, groups, EtcdGroup, "etcd.endpoints", (*pflag.FlagSet).StringSliceVar, &c.EtcdEndpoints, []string{"http://127.0.0.1:2379"}, "etcd client URLs")
+	bind(c, groups, EtcdGroup, "etcd.user", (*pflag.FlagSet).StringVar, &c.EtcdUser, "", "etcd user")
+	bind(c, groups, EtcdGroup, "etcd.password_file", (*pflag.FlagSet).StringVar, &c.EtcdPasswordFile, "", "file with the etcd password (or env HOSTSCHED_ETCD_PASSWORD)")
+	bind(c, groups, EtcdGroup, "etcd.cert_file", (*pflag.FlagSet).StringVar, &c.EtcdCertFile, "", "client certificate for etcd")
+	bind(c, groups, EtcdGroup, "etcd.key_file", (*pflag.FlagSet).StringVar, &c.EtcdKeyFile, "", "key of the client certificate")
+	bind(c, groups, EtcdGroup, "etcd.ca_file", (*pflag.FlagSet).StringVar, &c.EtcdCAFile, "", "certificate authority of the etcd servers")
+	bind(c, groups, EtcdGroup, "cluster", (*pflag.FlagSet).StringVar, &c.Cluster, "default", "name of this hostsched installation within etcd")
+	bind(c, groups, ReplicaGroup, "server", (*pflag.FlagSet).StringVar, &c.Server, host, "name of this server")
+	bind(c, groups, ReplicaGroup, "shard", (*pflag.FlagSet).StringVar, &c.Shard, "master", "shard to serve: master, or the hostname of the shard whose database this is")
+	bind(c, groups, ReplicaGroup, "listen", (*pflag.FlagSet).StringVar, &c.Listen, defaultListen, "address for metrics, health and status")
+	bind(c, groups, ReplicaGroup, "advertise", (*pflag.FlagSet).StringVar, &c.Advertise, "", "address shown in etcd; the listen address if empty")
+	bind(c, groups, ReplicaGroup, "etcd.ttl", (*pflag.FlagSet).DurationVar, &c.EtcdTTL, defaultTTL, "how long a silent leader keeps its lease; whole seconds")
+	bind(c, groups, ReplicaGroup, "tick.min", (*pflag.FlagSet).DurationVar, &c.MinTick, defaultMinTick, "shortest time from one tick to the next")
 	c.bindReporting(groups)
-	c.bind(groups, ReplicaGroup, "audit.every", func(f *pflag.FlagSet, n string) {
-		f.IntVar(&c.AuditEvery, n, defaultAuditEvery, "the leader audits the database every so many ticks; 0 never")
-	})
-	c.bind(groups, ReplicaGroup, "labels.respect_static", func(f *pflag.FlagSet, n string) {
-		f.BoolVar(&c.RespectStaticLabels, n, false, "look replaced labels up among static labels")
-	})
-	c.bind(groups, ReplicaGroup, "labels.provision_keys", func(f *pflag.FlagSet, n string) {
-		f.StringSliceVar(&c.ProvisionKeys, n, actions.Provision, "label keys that a Provision task handles")
-	})
-	c.bind(groups, ReplicaGroup, "labels.dropped_keys", func(f *pflag.FlagSet, n string) {
-		f.StringSliceVar(&c.DroppedKeys, n, actions.Other, "label keys that other special tasks handle")
-	})
-	c.bind(groups, ReplicaGroup, "labels.skip_provision", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.SkipProvision, n, actions.SkipProvision, "label that rules a Provision task out")
-	})
+	bind(c, groups, ReplicaGroup, "audit.every", (*pflag.FlagSet).IntVar, &c.AuditEvery, defaultAuditEvery, "the leader audits the database every so many ticks; 0 never")
+	bind(c, groups, ReplicaGroup, "labels.respect_static", (*pflag.FlagSet).BoolVar, &c.RespectStaticLabels, false, "look replaced labels up among static labels")
+	bind(c, groups, ReplicaGroup, "labels.provision_keys", (*pflag.FlagSet).StringSliceVar, &c.ProvisionKeys, actions.Provision, "label keys that a Provision task handles")
+	bind(c, groups, ReplicaGroup, "labels.dropped_keys", (*pflag.FlagSet).StringSliceVar, &c.DroppedKeys, actions.Other, "label keys that other special tasks handle")
+	bind(c, groups, ReplicaGroup, "labels.skip_provision", (*pflag.FlagSet).StringVar, &c.SkipProvision, actions.SkipProvision, "label that rules a Provision task out")
 }
 
 // bindReporting declares where a replica reports to, besides its log.
 func (c *Config) bindReporting(groups Groups) {
-	c.bind(groups, ReplicaGroup, "lifetime.hours", func(f *pflag.FlagSet, n string) {
-		f.Float64Var(&c.LifetimeHours, n, 0, "end in an orderly way after so many hours; 0 never")
-	})
-	c.bind(groups, ReplicaGroup, "metrics.file", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.MetricsFile, n, "", "also write the metrics to this file, in Prometheus text format")
-	})
-	c.bind(groups, ReplicaGroup, "notify.to", func(f *pflag.FlagSet, n string) {
-		f.StringSliceVar(&c.NotifyTo, n, nil, "mail addresses to notify of errors, failovers and double owners")
-	})
-	c.bind(groups, ReplicaGroup, "notify.from", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.NotifyFrom, n, "hostsched@localhost", "sender of notifications")
-	})
-	c.bind(groups, ReplicaGroup, "notify.interval", func(f *pflag.FlagSet, n string) {
-		f.DurationVar(&c.NotifyInterval, n, defaultNotifyInterval, "shortest time between two mails")
-	})
-	c.bind(groups, ReplicaGroup, "notify.smtp_host", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.SMTPHost, n, "localhost", "mail server")
-	})
-	c.bind(groups, ReplicaGroup, "notify.smtp_port", func(f *pflag.FlagSet, n string) {
-		f.IntVar(&c.SMTPPort, n, defaultSMTPPort, "port of the mail server")
-	})
-	c.bind(groups, ReplicaGroup, "notify.smtp_user", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.SMTPUser, n, "", "user at the mail server")
-	})
-	c.bind(groups, ReplicaGroup, "notify.smtp_password_file", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.SMTPPasswordFile, n, "", "file with the mail password (or env HOSTSCHED_NOTIFY_SMTP_PASSWORD)")
-	})
-	c.bind(groups, ReplicaGroup, "metadata.url", func(f *pflag.FlagSet, n string) {
-		f.StringVar(&c.MetadataURL, n, "", "Elasticsearch _bulk endpoint for queued-time records, like http://es:9200/hostsched/_bulk")
-	})
-	c.bind(groups, ReplicaGroup, "metadata.interval", func(f *pflag.FlagSet, n string) {
-		f.DurationVar(&c.MetadataInterval, n, defaultMetadataInterval, "longest time a record waits for its batch")
-	})
+	bind(c, groups, ReplicaGroup, "lifetime.hours", (*pflag.FlagSet).Float64Var, &c.LifetimeHours, 0, "end in an orderly way after so many hours; 0 never")
+	bind(c, groups, ReplicaGroup, "metrics.file", (*pflag.FlagSet).StringVar, &c.MetricsFile, "", "also write the metrics to this file, in Prometheus text format")
+	bind(c, groups, ReplicaGroup, "notify.to", (*pflag.FlagSet).StringSliceVar, &c.NotifyTo, nil, "mail addresses to notify of errors, failovers and double owners")
+	bind(c, groups, ReplicaGroup, "notify.from", (*pflag.FlagSet).StringVar, &c.NotifyFrom, "hostsched@localhost", "sender of notifications")
+	bind(c, groups, ReplicaGroup, "notify.interval", (*pflag.FlagSet).DurationVar, &c.NotifyInterval, defaultNotifyInterval, "shortest time between two mails")
+	bind(c, groups, ReplicaGroup, "notify.smtp_host", (*pflag.FlagSet).StringVar, &c.SMTPHost, "localhost", "mail server")
+	bind(c, groups, ReplicaGroup, "notify.smtp_port", (*pflag.FlagSet).IntVar, &c.SMTPPort, defaultSMTPPort, "port of the mail server")
+	bind(c, groups, ReplicaGroup, "notify.smtp_user", (*pflag.FlagSet).StringVar, &c.SMTPUser, "", "user at the mail server")
+	bind(c, groups, ReplicaGroup, "notify.smtp_password_file", (*pflag.FlagSet).StringVar, &c.SMTPPasswordFile, "", "file with the mail password (or env HOSTSCHED_NOTIFY_SMTP_PASSWORD)")
+	bind(c, groups, ReplicaGroup, "metadata.url", (*pflag.FlagSet).StringVar, &c.MetadataURL, "", "Elasticsearch _bulk endpoint for queued-time records, like http://es:9200/hostsched/_bulk")
+	bind(c, groups, ReplicaGroup, "metadata.interval", (*pflag.FlagSet).DurationVar, &c.MetadataInterval, defaultMetadataInterval, "longest time a record waits for its batch")
 }
 
 // bind declares one setting. A command that does not need its group gets it
 // hidden, so that the file and the environment may still hold it.
-func (c *Config) bind(groups, group Groups, key string, declare func(*pflag.FlagSet, string)) {
+func bind[T any](c *Config, groups, group Groups, key string, declare func(*pflag.FlagSet, *T, string, T, string), value *T, def T, usage string) {
 	name := strings.NewReplacer(".", "-", "_", "-").Replace(key)
-	declare(c.flags, name)
+	declare(c.flags, value, name, def, usage)
 	c.keyOf[name] = key
 	c.flags.Lookup(name).Hidden = groups&group == 0
 }

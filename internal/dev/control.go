@@ -22,6 +22,9 @@ const (
 	controlTimeout = 2 * time.Minute
 )
 
+// errControl is an answer of the supervisor that reports a failure.
+var errControl = errors.New("hostsched dev")
+
 func controlSocket(dir string) string { return filepath.Join(dir, "control.sock") }
 
 // inUse tells whether somebody answers on the data folder's control socket.

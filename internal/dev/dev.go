@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -125,7 +124,7 @@ func (d *dev) start(ctx context.Context) error {
 		return err
 	}
 	for i := 1; i <= d.opts.Replicas; i++ {
-		listen, err := freeAddr()
+		listen, err := embedetcd.FreeAddr()
 		if err != nil {
 			return err
 		}
@@ -235,12 +234,4 @@ func (d *dev) stop() error {
 
 func (d *dev) progress(format string, args ...any) {
 	fmt.Fprintf(d.opts.Progress, format+"\n", args...)
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }

@@ -16,23 +16,35 @@ const failoverPoll = 5 * time.Millisecond
 
 var errNoLeader = errors.New("nobody leads at the moment")
 
-// leader finds the process that leads.
-func (d *dev) leader(ctx context.Context) (*process, replica.Status, error) {
+// eachStatus asks the running replicas about themselves, as long as each wants
+// more. One that does not answer is starting or stopped.
+func (d *dev) eachStatus(ctx context.Context, each func(*process, replica.Status) (more bool)) {
 	for _, p := range d.processes {
 		if !p.running() {
 			continue
 		}
 		st, err := p.status(ctx)
 		if err != nil {
-			continue // it is starting or stopped
+			continue
 		}
 		for _, s := range st.Shards {
-			if s.State == replica.StateLeader {
-				return p, s, nil
+			if !each(p, s) {
+				return
 			}
 		}
 	}
-	return nil, replica.Status{}, errNoLeader
+}
+
+// leader finds the process that leads.
+func (d *dev) leader(ctx context.Context) (leader *process, status replica.Status, err error) {
+	err = errNoLeader
+	d.eachStatus(ctx, func(p *process, s replica.Status) bool {
+		if s.State == replica.StateLeader {
+			leader, status, err = p, s, nil
+		}
+		return err != nil
+	})
+	return leader, status, err
 }
 
 // killLeader kills the leader with SIGKILL, times the takeover by what the

@@ -115,22 +115,13 @@ func (d *dev) countHosts(ctx context.Context) (hostCounts, error) {
 // askReplicas collects what the replicas say of themselves.
 func (d *dev) askReplicas(ctx context.Context) {
 	leader := "none"
-	for _, p := range d.processes {
-		if !p.running() {
-			continue
+	d.eachStatus(ctx, func(p *process, s replica.Status) bool {
+		d.note(fmt.Sprintf("%s/%d", p.name, p.pid()), s)
+		if s.State == replica.StateLeader {
+			leader = p.name
 		}
-		pid := p.pid()
-		st, err := p.status(ctx)
-		if err != nil {
-			continue
-		}
-		for _, s := range st.Shards {
-			d.note(fmt.Sprintf("%s/%d", p.name, pid), s)
-			if s.State == replica.StateLeader {
-				leader = p.name
-			}
-		}
-	}
+		return true
+	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.figures.leader = leader

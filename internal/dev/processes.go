@@ -9,11 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/hostsched/hostsched/internal/child"
 	"github.com/hostsched/hostsched/internal/web"
 )
 
@@ -26,15 +26,14 @@ type process struct {
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
-	exited  chan struct{}
+	exited  <-chan error // closed at the end; the exit code is of no interest
 	stopped bool // by SIGSTOP
 }
 
 // stopTimeout bounds how long a replica may take to hand over and end.
 const stopTimeout = 10 * time.Second
 
-// start begins the process. The kernel ends it with the thread that started it,
-// should this process be killed, so that thread is kept.
+// start begins the process.
 func (p *process) start() error {
 	log, err := os.OpenFile(p.logTo, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -48,21 +47,9 @@ func (p *process) start() error {
 	cmd.Stdout, cmd.Stderr = log, log
 	// A process group of its own: Ctrl-C is for the supervisor, which then stops
 	// the replicas in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	exited := make(chan struct{})
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- errors.Join(err, log.Close())
-		if err == nil {
-			// The exit code of a killed process is of no interest.
-			_ = cmd.Wait()
-		}
-		close(exited)
-	}()
-	if err := <-started; err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	exited, err := child.Start(cmd)
+	if err := errors.Join(err, log.Close()); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.mu.Lock()
@@ -104,7 +91,7 @@ func (p *process) signal(s syscall.Signal) error {
 		return fmt.Errorf("send %v to %s: %w", s, p.name, err)
 	}
 	if s == syscall.SIGKILL {
-		<-exited
+		_ = <-exited
 	}
 	return nil
 }

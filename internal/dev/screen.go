@@ -3,7 +3,6 @@ package dev
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -199,6 +198,3 @@ func IsTerminal(files ...*os.File) bool {
 	}
 	return true
 }
-
-// errControl is an answer of the supervisor that reports a failure.
-var errControl = errors.New("hostsched dev")

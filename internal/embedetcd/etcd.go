@@ -94,9 +94,15 @@ func (s *Server) Stop() {
 }
 
 func freeURL() (url.URL, error) {
+	addr, err := FreeAddr()
+	return url.URL{Scheme: "http", Host: addr}, err
+}
+
+// FreeAddr returns a local address, host:port, on which nobody listens.
+func FreeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return url.URL{}, err
+		return "", err
 	}
-	return url.URL{Scheme: "http", Host: l.Addr().String()}, l.Close()
+	return l.Addr().String(), l.Close()
 }

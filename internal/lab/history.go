@@ -118,20 +118,6 @@ func (h *History) AssignedTwice(ctx context.Context, since int64) (int64, error)
 	return total, nil
 }
 
-// SuitesBelowMinimum counts suites that hold fewer hosts than they are
-// guaranteed although entries of theirs wait. A suite holds a host from the
-// assignment to the release.
-func (h *History) SuitesBelowMinimum(ctx context.Context) (int, error) {
-	suites, err := h.Suites(ctx)
-	n := 0
-	for _, s := range suites {
-		if s.Waiting > 0 && s.Held < s.Minimum {
-			n++
-		}
-	}
-	return n, err
-}
-
 // Suite is one suite's place in the queue.
 type Suite struct {
 	Job           int64
@@ -139,6 +125,18 @@ type Suite struct {
 	Priority      int
 	Minimum, Held int
 	Waiting       int
+}
+
+// BelowMinimum counts suites that hold fewer hosts than they are guaranteed. A
+// suite holds a host from the assignment to the release.
+func BelowMinimum(suites []Suite) int {
+	n := 0
+	for _, s := range suites {
+		if s.Waiting > 0 && s.Held < s.Minimum {
+			n++
+		}
+	}
+	return n
 }
 
 // Suites returns the suites with waiting entries, most entries first.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
 )
 
 // Config says where records go.
@@ -45,6 +44,8 @@ type Record struct {
 
 // Reporter implements replica.Observer.
 type Reporter struct {
+	replica.Silent
+
 	cfg     Config
 	log     hclog.Logger
 	client  *http.Client
@@ -152,15 +153,3 @@ func (r *Reporter) Ticked(name shard.Name, rep replica.Report) {
 		}
 	}
 }
-
-// Leading implements replica.Observer.
-func (r *Reporter) Leading(shard.Name, int64, time.Duration) {}
-
-// Ended implements replica.Observer.
-func (r *Reporter) Ended(shard.Name, error) {}
-
-// Inspected implements replica.Observer.
-func (r *Reporter) Inspected(shard.Name, store.Findings) {}
-
-// Failed implements replica.Observer.
-func (r *Reporter) Failed(shard.Name, error) {}

@@ -43,6 +43,8 @@ const (
 
 // Mailer implements replica.Observer.
 type Mailer struct {
+	replica.Silent
+
 	cfg    Config
 	log    hclog.Logger
 	events chan string
@@ -152,12 +154,6 @@ func (m *Mailer) note(format string, args ...any) {
 func (m *Mailer) Leading(name shard.Name, token int64, takeOver time.Duration) {
 	m.note("failover: %s leads shard %s with token %d, takeover took %v", m.cfg.Server, name, token, takeOver.Round(time.Millisecond))
 }
-
-// Ended implements replica.Observer.
-func (m *Mailer) Ended(shard.Name, error) {}
-
-// Ticked implements replica.Observer.
-func (m *Mailer) Ticked(shard.Name, replica.Report) {}
 
 // Inspected implements replica.Observer. What was found is told once, until
 // something else is found or nothing any more.

@@ -7,6 +7,24 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
+// Silent does nothing. Observers that care for some events only embed it.
+type Silent struct{}
+
+// Leading implements Observer.
+func (Silent) Leading(shard.Name, int64, time.Duration) {}
+
+// Ended implements Observer.
+func (Silent) Ended(shard.Name, error) {}
+
+// Ticked implements Observer.
+func (Silent) Ticked(shard.Name, Report) {}
+
+// Inspected implements Observer.
+func (Silent) Inspected(shard.Name, store.Findings) {}
+
+// Failed implements Observer.
+func (Silent) Failed(shard.Name, error) {}
+
 // Observers tells several observers, in order.
 type Observers []Observer
 

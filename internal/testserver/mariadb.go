@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +18,9 @@ import (
 	"time"
 
 	_ "github.com/go-sql-driver/mysql" // registers the driver "mysql"
+
+	"github.com/hostsched/hostsched/internal/child"
+	"github.com/hostsched/hostsched/internal/embedetcd"
 )
 
 // MariaDB is a private server with an empty root password.
@@ -27,7 +30,7 @@ type MariaDB struct {
 	Port   int
 
 	cmd    *exec.Cmd
-	exited chan error
+	exited <-chan error
 	admin  *sql.DB
 }
 
@@ -127,32 +130,15 @@ func StartMariaDB(dir string) (*MariaDB, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &MariaDB{Dir: dir, Socket: filepath.Join(dir, "s"), Port: port, exited: make(chan error, 1)}
+	m := &MariaDB{Dir: dir, Socket: filepath.Join(dir, "s"), Port: port}
 	m.cmd = exec.Command(daemon, "--no-defaults", "--user="+me.Username, "--datadir="+data, "--socket="+m.Socket,
 		fmt.Sprintf("--port=%d", port), "--bind-address=127.0.0.1", "--skip-log-bin", "--skip-name-resolve",
 		"--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M", "--innodb-log-file-size=256M",
 		"--max-connections=300", "--pid-file="+filepath.Join(dir, "pid"), "--log-error="+filepath.Join(dir, "log"))
-	if err := m.start(); err != nil {
+	if m.exited, err = child.Start(m.cmd); err != nil {
 		return nil, err
 	}
 	return m, m.waitReady()
-}
-
-// start runs the server as a child that dies with this process. The kernel ties
-// that to the thread that started it, so the thread must live as long.
-func (m *MariaDB) start() error {
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := m.cmd.Start()
-		started <- err
-		if err == nil {
-			m.exited <- m.cmd.Wait()
-		}
-	}()
-	return <-started
 }
 
 func (m *MariaDB) waitReady() error {
@@ -210,10 +196,13 @@ func (m *MariaDB) Stop() error {
 
 // FreePort returns a port that nobody listens on.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := embedetcd.FreeAddr()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	return l.Addr().(*net.TCPAddr).Port, err
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(port)
 }

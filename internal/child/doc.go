@@ -1,0 +1,3 @@
+// Package child starts processes that do not outlive this one, even if it is
+// killed.
+package child
