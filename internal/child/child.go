@@ -6,27 +6,38 @@ import (
 	"syscall"
 )
 
-// Start starts a command that the kernel kills when this process ends. The
-// channel gets the result of its Wait and is closed. Other attributes in
-// cmd.SysProcAttr are kept.
-func Start(cmd *exec.Cmd) (<-chan error, error) {
+// Exit is the end of a process, which may be yet to come.
+type Exit struct {
+	done chan struct{}
+	err  error
+}
+
+// Done is closed when the process has ended.
+func (e *Exit) Done() <-chan struct{} { return e.done }
+
+// Err is the result of the command's Wait. It is valid once Done is closed.
+func (e *Exit) Err() error { return e.err }
+
+// Start starts a command that the kernel kills when this process ends. Other
+// attributes in cmd.SysProcAttr are kept.
+func Start(cmd *exec.Cmd) (*Exit, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	exited := make(chan error, 1)
+	exit := &Exit{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// The kernel goes by the thread that started the child, so the thread
 		// must live as long.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		defer close(exited)
+		defer close(exit.done)
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			exited <- cmd.Wait()
+			exit.err = cmd.Wait()
 		}
 	}()
-	return exited, <-started
+	return exit, <-started
 }

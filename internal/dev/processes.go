@@ -26,8 +26,8 @@ type process struct {
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
-	exited  <-chan error // closed at the end; the exit code is of no interest
-	stopped bool // by SIGSTOP
+	exited  <-chan struct{} // the exit code of a killed process is of no interest
+	stopped bool            // by SIGSTOP
 }
 
 // stopTimeout bounds how long a replica may take to hand over and end.
@@ -48,13 +48,13 @@ func (p *process) start() error {
 	// A process group of its own: Ctrl-C is for the supervisor, which then stops
 	// the replicas in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	exited, err := child.Start(cmd)
+	exit, err := child.Start(cmd)
 	if err := errors.Join(err, log.Close()); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cmd, p.exited, p.stopped = cmd, exited, false
+	p.cmd, p.exited, p.stopped = cmd, exit.Done(), false
 	return nil
 }
 
@@ -91,7 +91,7 @@ func (p *process) signal(s syscall.Signal) error {
 		return fmt.Errorf("send %v to %s: %w", s, p.name, err)
 	}
 	if s == syscall.SIGKILL {
-		_ = <-exited
+		<-exited
 	}
 	return nil
 }

@@ -29,9 +29,9 @@ type MariaDB struct {
 	Socket string
 	Port   int
 
-	cmd    *exec.Cmd
-	exited <-chan error
-	admin  *sql.DB
+	cmd   *exec.Cmd
+	exit  *child.Exit
+	admin *sql.DB
 }
 
 // startTimeout bounds the start of a server on a slow machine.
@@ -135,7 +135,7 @@ func StartMariaDB(dir string) (*MariaDB, error) {
 		fmt.Sprintf("--port=%d", port), "--bind-address=127.0.0.1", "--skip-log-bin", "--skip-name-resolve",
 		"--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M", "--innodb-log-file-size=256M",
 		"--max-connections=300", "--pid-file="+filepath.Join(dir, "pid"), "--log-error="+filepath.Join(dir, "log"))
-	if m.exited, err = child.Start(m.cmd); err != nil {
+	if m.exit, err = child.Start(m.cmd); err != nil {
 		return nil, err
 	}
 	return m, m.waitReady()
@@ -154,9 +154,9 @@ func (m *MariaDB) waitReady() error {
 			return nil
 		}
 		select {
-		case exit := <-m.exited:
+		case <-m.exit.Done():
 			log, _ := os.ReadFile(filepath.Join(m.Dir, "log"))
-			return fmt.Errorf("mariadbd ended at start: %w\n%s", exit, log)
+			return fmt.Errorf("mariadbd ended at start: %w\n%s", m.exit.Err(), log)
 		case <-ctx.Done():
 			return fmt.Errorf("mariadbd does not answer: %w", err)
 		case <-time.After(50 * time.Millisecond):
@@ -187,8 +187,8 @@ func (m *MariaDB) Stop() error {
 		return errors.Join(err, serr)
 	}
 	select {
-	case exit := <-m.exited:
-		return errors.Join(err, exit)
+	case <-m.exit.Done():
+		return errors.Join(err, m.exit.Err())
 	case <-time.After(startTimeout):
 		return errors.Join(err, errors.New("mariadbd does not end"), m.cmd.Process.Kill())
 	}
