@@ -1,0 +1,247 @@
+package shard
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+)
+
+// Tier orders servers: one of a lower tier leads before any of a higher one.
+type Tier int
+
+// The tiers.
+const (
+	Primary Tier = iota
+	Backup
+)
+
+// avoidTiers is added to the tier of a server that has trouble with a shard: it
+// comes after all that have none, but before nobody.
+const avoidTiers = 2
+
+// Server is a server that may lead.
+type Server struct {
+	Name string
+	Tier Tier
+	// Weight is its share of shards compared with others; 0 counts as 1.
+	Weight int
+	// Settled is true once the server has been there for the hold-off. Until
+	// then it may lead what nobody leads, but nothing is handed over to it.
+	Settled bool
+	// Avoids are shards that the server lately failed to lead.
+	Avoids map[Name]bool
+}
+
+func (s *Server) weight() float64 { return float64(max(1, s.Weight)) }
+
+func (s *Server) tier(name Name) Tier {
+	if s.Avoids[name] {
+		return s.Tier + avoidTiers
+	}
+	return s.Tier
+}
+
+// Seat is the leadership of a shard.
+type Seat struct {
+	Shard Name
+	// Holder is the server whose candidate's key is the oldest; it leads, or is
+	// about to. Empty if there is none.
+	Holder string
+	// Wanted is the server that somebody asked for, empty if nobody did.
+	Wanted string
+}
+
+// capacitySlack is how far a server may be above its share of shards before some
+// are moved away: balance is worth a quarter, not more, because every move is a
+// short pause.
+const capacitySlack = 1.25
+
+// Place decides which server should lead which shard. It is a function of what
+// all replicas see, so all of them come to the same result.
+//
+// A holder keeps its seat unless somebody asked for another server, a server of
+// a lower tier is there, or it holds more than its capacity (Bound). A seat
+// without holder goes to the server that rendezvous hashing likes best among
+// those of the lowest tier that have room.
+func Place(servers []Server, seats []Seat) map[Name]string {
+	if len(servers) == 0 {
+		return map[Name]string{}
+	}
+	p := newPlacement(servers, seats)
+	for _, seat := range p.seats {
+		p.keep(seat)
+	}
+	for _, seat := range p.seats {
+		if _, done := p.placed[seat.Shard]; !done {
+			p.seat(seat)
+		}
+	}
+	p.balance()
+	return p.placed
+}
+
+// Bound is the largest number of shards that a server of this weight leads, of n
+// shards over servers with a total weight, once all have settled.
+func Bound(n int, weight, total float64) int {
+	return int(math.Ceil(capacitySlack*float64(n)*weight/total - 1e-9))
+}
+
+type placement struct {
+	servers map[string]*Server
+	names   []string // sorted
+	seats   []Seat   // sorted
+	placed  map[Name]string
+	load    map[string]int
+	room    map[string]int
+	// pinned seats are where somebody wanted them.
+	pinned map[Name]bool
+}
+
+func newPlacement(servers []Server, seats []Seat) *placement {
+	p := &placement{
+		servers: make(map[string]*Server, len(servers)),
+		seats:   slices.SortedFunc(slices.Values(seats), func(a, b Seat) int { return cmp.Compare(a.Shard, b.Shard) }),
+		placed:  make(map[Name]string, len(seats)),
+		load:    make(map[string]int, len(servers)),
+		room:    make(map[string]int, len(servers)),
+		pinned:  make(map[Name]bool),
+	}
+	lowest, total := servers[0].Tier, 0.0
+	for i := range servers {
+		p.servers[servers[i].Name] = &servers[i]
+		lowest = min(lowest, servers[i].Tier)
+	}
+	for _, s := range p.servers {
+		if s.Tier == lowest {
+			total += s.weight()
+		}
+	}
+	for _, s := range p.servers {
+		p.room[s.Name] = Bound(len(seats), s.weight(), max(total, s.weight()))
+	}
+	p.names = slices.Sorted(maps.Keys(p.servers))
+	return p
+}
+
+// bestTier returns the lowest tier among servers for a shard.
+func (p *placement) bestTier(name Name, settledOnly bool) (best Tier, ok bool) {
+	for _, s := range p.servers {
+		if settledOnly && !s.Settled {
+			continue
+		}
+		if t := s.tier(name); !ok || t < best {
+			best, ok = t, true
+		}
+	}
+	return best, ok
+}
+
+// keep leaves a seat where it is, or puts it where it is wanted, if that may be.
+func (p *placement) keep(seat Seat) {
+	anyBest, _ := p.bestTier(seat.Shard, false)
+	if s := p.servers[seat.Wanted]; s != nil && s.tier(seat.Shard) == anyBest {
+		p.put(seat.Shard, s.Name)
+		p.pinned[seat.Shard] = true
+		return
+	}
+	holder := p.servers[seat.Holder]
+	if holder == nil {
+		return
+	}
+	if best, ok := p.bestTier(seat.Shard, true); ok && best < holder.tier(seat.Shard) {
+		return
+	}
+	p.put(seat.Shard, holder.Name)
+}
+
+func (p *placement) put(name Name, server string) {
+	p.placed[name] = server
+	p.load[server]++
+}
+
+// seat finds a server for a shard that has none, or a better one than its
+// holder. Only settled servers take a seat from a holder.
+func (p *placement) seat(seat Seat) {
+	settledOnly := p.servers[seat.Holder] != nil
+	tier, _ := p.bestTier(seat.Shard, settledOnly)
+	best, least := "", ""
+	for _, name := range p.names {
+		s := p.servers[name]
+		if s.tier(seat.Shard) != tier || settledOnly && !s.Settled {
+			continue
+		}
+		if least == "" || p.fill(name) < p.fill(least) {
+			least = name
+		}
+		if p.load[name] < p.room[name] && (best == "" || p.score(seat.Shard, name) > p.score(seat.Shard, best)) {
+			best = name
+		}
+	}
+	if best == "" {
+		best = least
+	}
+	p.put(seat.Shard, best)
+}
+
+// fill is how many shards a server leads for its weight.
+func (p *placement) fill(name string) float64 {
+	return float64(p.load[name]) / p.servers[name].weight()
+}
+
+// balance moves seats from servers above their capacity to settled ones below,
+// one by one, those first that gain most by it.
+func (p *placement) balance() {
+	for {
+		move, to := p.bestMove()
+		if to == "" {
+			return
+		}
+		p.load[p.placed[move]]--
+		p.put(move, to)
+	}
+}
+
+func (p *placement) bestMove() (move Name, to string) {
+	best := math.Inf(-1)
+	for _, seat := range p.seats {
+		from := p.placed[seat.Shard]
+		if p.load[from] <= p.room[from] || p.pinned[seat.Shard] {
+			continue
+		}
+		tier := p.servers[from].tier(seat.Shard)
+		for _, name := range p.names {
+			s := p.servers[name]
+			if !s.Settled || s.tier(seat.Shard) > tier || p.load[name] >= p.room[name] {
+				continue
+			}
+			if gain := p.score(seat.Shard, name) - p.score(seat.Shard, from); gain > best {
+				best, move, to = gain, seat.Shard, name
+			}
+		}
+	}
+	return move, to
+}
+
+// score is the rendezvous score of a server for a shard: the greatest wins. With
+// weights w the chance to win is proportional to w.
+func (p *placement) score(name Name, server string) float64 {
+	return -p.servers[server].weight() / math.Log(unit(name.String(), server))
+}
+
+// unit hashes two names to a number in (0, 1): FNV-1a, then a finalizer, because
+// names that differ in their last letter must not come close to each other.
+func unit(a, b string) float64 {
+	h := uint64(14695981039346656037)
+	for _, s := range [...]string{a, "\x00", b} {
+		for i := range len(s) {
+			h = (h ^ uint64(s[i])) * 1099511628211
+		}
+	}
+	h ^= h >> 30
+	h *= 0xbf58476d1ce4e5b9
+	h ^= h >> 27
+	h *= 0x94d049bb133111eb
+	h ^= h >> 31
+	return (float64(h>>11) + 0.5) / (1 << 53)
+}
