@@ -74,7 +74,7 @@ func LeaderPrefix(cluster string, name shard.Name) string {
 }
 
 // ShardsPrefix is where the shards of a cluster are.
-func ShardsPrefix(cluster string) string { return "/hostsched/" + cluster + "/shards/" }
+func ShardsPrefix(cluster string) string { return clusterPrefix(cluster) + "shards/" }
 
 // States of a Record.
 const (
@@ -90,13 +90,21 @@ type Record struct {
 	Token   int64      `json:"token,omitempty"`
 	Since   string     `json:"since"`
 	Address string     `json:"address,omitempty"`
+	// Paused is why the leader schedules nothing, empty if it does.
+	Paused string `json:"paused,omitempty"`
+	// Format is the format of this value; see Format.
+	Format int `json:"format,omitempty"`
 }
 
-func (e *Etcd) record(name shard.Name, state string, token int64) (string, error) {
-	data, err := json.Marshal(Record{
-		State: state, Server: e.cfg.Server, Shard: name, Token: token,
-		Since: time.Now().UTC().Format(time.RFC3339), Address: e.cfg.Address,
-	})
+func (e *Etcd) record(name shard.Name, state string) Record {
+	return Record{
+		State: state, Server: e.cfg.Server, Shard: name,
+		Since: time.Now().UTC().Format(time.RFC3339), Address: e.cfg.Address, Format: Format,
+	}
+}
+
+func (r Record) text() (string, error) {
+	data, err := json.Marshal(r)
 	return string(data), err
 }
 
@@ -174,7 +182,7 @@ func (c *campaign) grant(ctx context.Context) (clientv3.LeaseID, error) {
 // library may then still be talking to an etcd that does not answer; closing
 // the client ends that.
 func (c *campaign) win(ctx context.Context) error {
-	value, err := c.e.record(c.name, StateCandidate, 0)
+	value, err := c.e.record(c.name, StateCandidate).text()
 	if err != nil {
 		return err
 	}
@@ -219,17 +227,27 @@ func (c *campaign) confirm(ctx context.Context) (*Term, error) {
 	if len(res.Kvs) == 0 || string(res.Kvs[0].Key) != c.vote.Key() || res.Kvs[0].CreateRevision != token {
 		return nil, fmt.Errorf("%w: key %s with revision %d is not the oldest", ErrPhantom, c.vote.Key(), token)
 	}
-	value, err := c.e.record(c.name, StateLeader, token)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.vote.Proclaim(ctx, value); err != nil {
+	record := c.e.record(c.name, StateLeader)
+	record.Token = token
+	if err := c.proclaim(ctx, record); err != nil {
 		return nil, fmt.Errorf("write the token into the leader's key: %w", err)
 	}
 	term := newTerm(c.name, c.e.cfg.Server, c.close)
+	term.announce = func(ctx context.Context, paused string) error {
+		record.Paused = paused
+		return c.proclaim(ctx, record)
+	}
 	term.Token = token
 	term.Cluster = strconv.FormatUint(res.Header.GetClusterId(), 16)
 	return term, nil
+}
+
+func (c *campaign) proclaim(ctx context.Context, r Record) error {
+	value, err := r.text()
+	if err != nil {
+		return err
+	}
+	return c.vote.Proclaim(ctx, value)
 }
 
 // keepalive renews the lease once and returns until when it can be trusted.

@@ -44,6 +44,8 @@ type Term struct {
 	done   chan struct{}
 	cause  error
 	resign func(context.Context) error
+	// announce changes what others see of the term; nil if nobody sees anything.
+	announce func(context.Context, string) error
 }
 
 func newTerm(name shard.Name, server string, resign func(context.Context) error) *Term {
@@ -73,6 +75,15 @@ func (t *Term) Resign(ctx context.Context) error {
 		return nil
 	}
 	return resign(ctx)
+}
+
+// Announce shows others that the shard is paused, and why, or with an empty
+// reason that it is not.
+func (t *Term) Announce(ctx context.Context, paused string) error {
+	if t.announce == nil {
+		return nil
+	}
+	return t.announce(ctx, paused)
 }
 
 // end closes Done. The first cause stays.

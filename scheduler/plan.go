@@ -16,11 +16,15 @@ type Plan struct {
 	Changes []Change
 	// Releases give unused hosts back.
 	Releases []Release
+	// Moves hand unused hosts over to the shard they belong to.
+	Moves []Move
 	// Waiting are the entries that got no host, each with its reason. Entries of
 	// one request share a reason.
 	Waiting []Waiting
 	// Problems are malformed rows that were reported and passed over.
 	Problems []Problem
+	// Basis is what the plan stands on.
+	Basis Basis
 }
 
 // Lease is a host leased for a frontend task.
@@ -33,6 +37,13 @@ type Lease struct {
 type Release struct {
 	Host     HostID
 	Hostname string
+}
+
+// Move hands a host over to another shard, 0 for the master.
+type Move struct {
+	Host     HostID
+	Hostname string
+	To       ShardID
 }
 
 // Round tells in which round of a tick an entry got its host.
@@ -120,7 +131,7 @@ type Problem struct {
 
 // Empty tells whether applying the plan would change nothing.
 func (p Plan) Empty() bool {
-	return len(p.Leases) == 0 && len(p.Assignments) == 0 && len(p.Changes) == 0 && len(p.Releases) == 0
+	return len(p.Leases) == 0 && len(p.Assignments) == 0 && len(p.Changes) == 0 && len(p.Releases) == 0 && len(p.Moves) == 0
 }
 
 // String prints the plan, one line per change.
@@ -141,6 +152,9 @@ func (p Plan) String() string {
 	}
 	for _, r := range p.Releases {
 		fmt.Fprintf(&b, "release  host %s (%d)\n", r.Hostname, r.Host)
+	}
+	for _, m := range p.Moves {
+		fmt.Fprintf(&b, "move     host %s (%d) to shard %d\n", m.Hostname, m.Host, m.To)
 	}
 	for _, w := range p.Waiting {
 		fmt.Fprintf(&b, "wait     entry %d of job %d: %s\n", w.Entry, w.Job, w.Reason)

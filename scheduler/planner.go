@@ -11,6 +11,9 @@ import (
 // MakePlan decides one tick. It never fails: rows that make no sense are
 // reported in Plan.Problems and passed over, and do not stop the others.
 func MakePlan(s *Snapshot) Plan {
+	if s.Basis.Paused != "" {
+		return Plan{Basis: s.Basis}
+	}
 	p := newPlanner(s)
 	p.leaseTaskHosts()
 	p.readRequests()
@@ -19,6 +22,7 @@ func MakePlan(s *Snapshot) Plan {
 	p.roundRest()
 	p.activate()
 	p.release()
+	p.move()
 	p.explain()
 	return p.plan
 }
@@ -113,6 +117,7 @@ func newPlanner(s *Snapshot) *planner {
 		synchEntries: make(map[JobID][]*Entry),
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
+	p.plan.Basis = s.Basis
 	for i := range s.Labels {
 		name := s.Labels[i].Name
 		p.labels[s.Labels[i].ID] = labelInfo{name, p.actions.kind(name)}
@@ -171,7 +176,7 @@ func (p *planner) numberHosts() {
 		}
 		// A host with an active entry is never given out, even when somebody
 		// cleared its lease by hand. The original trusted the lease alone.
-		if !h.Leased && !h.Locked && !h.ActiveEntry {
+		if !h.Leased && !h.Locked && !h.ActiveEntry && !h.Displaced {
 			p.free.Set(bit)
 		}
 		for _, l := range h.Labels {

@@ -48,6 +48,7 @@ var layers = map[string][]string{
 	"election":            {"scheduler", "shard"},
 	"internal/embedetcd":  {},
 	"internal/replica":    {"store", "election", "scheduler", "shard"},
+	"internal/cluster":    {"internal/replica", "store", "election", "scheduler", "shard"},
 	"internal/metrics":    {"internal/replica", "store", "election", "scheduler", "shard"},
 	"internal/web":        {"internal/replica", "internal/metrics", "store", "election", "scheduler", "shard"},
 	"internal/lab":        {"scheduler", "shard"},

@@ -33,13 +33,14 @@ const (
 	HostLocked Code = "host_locked"
 	HostLeased Code = "host_leased"
 	HostTaken  Code = "host_taken"
+	HostMoving Code = "host_moving"
 )
 
 // Lasting tells whether the entry can never run as things stand, apart from
 // having to wait for its turn.
 func (c Code) Lasting() bool {
 	switch c {
-	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken:
+	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken, HostMoving:
 		return false
 	}
 	return true
@@ -52,8 +53,9 @@ type Reason struct {
 	Text string
 	// Matching hosts carry all required labels and are valid; of these
 	// Eligible share an ACL group with the owner; of these some are leased, some
-	// locked (and not leased), and some were given to others in this tick.
-	Matching, Eligible, Leased, Locked, GivenAway int
+	// locked (and not leased), some move to another shard, and some were given
+	// to others in this tick.
+	Matching, Eligible, Leased, Locked, Moving, GivenAway int
 	// Minimum is the suite's guaranteed minimum, Held what it holds.
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
@@ -112,7 +114,7 @@ func (p *planner) groupReason(e *pending) *Reason {
 	p.countBusy(g.match.eligible, r)
 	r.Code, r.Text = HostsBusy, wants+": "+p.busyText(g, r)
 	switch {
-	case r.Eligible > r.Leased+r.Locked+r.GivenAway:
+	case r.Eligible > r.Leased+r.Locked+r.Moving+r.GivenAway:
 		r.Code = JobHasHosts
 		r.Text += "; every free one already belongs to another entry of the job"
 	case r.GivenAway > 0:
@@ -127,6 +129,7 @@ type fate int8
 const (
 	fateLeased fate = iota
 	fateLocked
+	fateMoving
 	fateGiven
 	fateFree
 )
@@ -137,6 +140,8 @@ func (p *planner) fate(num uint) fate {
 		return fateLeased
 	case h.Locked:
 		return fateLocked
+	case h.Displaced:
+		return fateMoving
 	case !p.free.Test(num):
 		return fateGiven
 	}
@@ -150,6 +155,8 @@ func (p *planner) countBusy(eligible *bitset.BitSet, r *Reason) {
 			r.Leased++
 		case fateLocked:
 			r.Locked++
+		case fateMoving:
+			r.Moving++
 		case fateGiven:
 			r.GivenAway++
 		}
@@ -166,6 +173,7 @@ func (p *planner) busyText(g *group, r *Reason) string {
 	d := p.details(g)
 	add(r.Leased, "leased", d.suites)
 	add(r.Locked, "locked", d.locks)
+	add(r.Moving, "moving to another shard", "")
 	add(r.GivenAway, "given to others in this tick", "")
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
 	text := fmt.Sprintf("%d hosts match; %s", r.Matching, strings.Join(parts, ", "))
@@ -276,6 +284,8 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 		return fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner)
 	case HostLocked:
 		return "is locked" + lockText(h)
+	case HostMoving:
+		return "is moving to another shard"
 	case HostTaken:
 		return "was given to another entry in this tick"
 	}

@@ -51,6 +51,8 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 	case p.free.Test(bit):
 	case p.freeAtStart.Test(bit):
 		codes = append(codes, HostTaken)
+	case h.Displaced && !h.Leased && !h.ActiveEntry:
+		codes = append(codes, HostMoving)
 	case h.Leased || h.ActiveEntry || !h.Locked:
 		codes = append(codes, HostLeased)
 	}

@@ -54,9 +54,25 @@ type Snapshot struct {
 	// ACLGroups are needed for details only.
 	ACLGroups []ACLGroup
 
+	// Basis is what the snapshot was read for; the plan carries it.
+	Basis Basis
+
 	// Recorder says how many hosts each suite holds. MakePlan only reads it.
 	// Nil counts as empty.
 	Recorder *Recorder
+}
+
+// Basis says what a plan stands on. Apply refuses a plan whose basis is gone.
+type Basis struct {
+	// Shard owns the hosts and entries of the snapshot, 0 for the master.
+	Shard ShardID
+	// Shared is true if other shards have theirs in the same database.
+	Shared bool
+	// Layout counts the changes of what belongs to the shard.
+	Layout int64
+	// Paused is why nothing is to be scheduled, empty if the shard is not
+	// paused. A paused shard has an empty plan.
+	Paused string
 }
 
 // Rules are the switches that change decisions.
@@ -115,6 +131,10 @@ type Host struct {
 	Dirty       bool
 	Protection  Protection
 	Shard       ShardID
+	// Displaced is true for a host that belongs to another shard, Home, by its
+	// labels. It is not given out any more, and moves as soon as nobody uses it.
+	Displaced bool
+	Home      ShardID
 
 	Labels       []LabelID
 	StaticLabels []LabelID

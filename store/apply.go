@@ -25,8 +25,8 @@ type Result struct {
 	// Transactions and LongestTx describe the writing.
 	Transactions int
 	LongestTx    time.Duration
-	// Lease, Schedule and Release are how long each step took.
-	Lease, Schedule, Release time.Duration
+	// Lease, Schedule, Release and Move are how long each step took.
+	Lease, Schedule, Release, Move time.Duration
 }
 
 // errChanged means that fewer rows than planned were as the snapshot had them.
@@ -38,6 +38,9 @@ var errChanged = errors.New("rows changed since the snapshot")
 // Result says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
 	a := &applier{l: l}
+	l.basis = &plan.Basis
+	defer func() { l.basis = nil }()
+	a.res.Applied.Basis = plan.Basis
 	a.res.Applied.Waiting = plan.Waiting
 	a.res.Applied.Problems = plan.Problems
 	for _, step := range []struct {
@@ -47,6 +50,7 @@ func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error)
 		{&a.res.Lease, func() error { return a.leases(ctx, plan.Leases) }},
 		{&a.res.Schedule, func() error { return a.assignments(ctx, plan) }},
 		{&a.res.Release, func() error { return a.releases(ctx, plan.Releases) }},
+		{&a.res.Move, func() error { return a.moves(ctx, plan.Moves) }},
 	} {
 		began := time.Now()
 		err := step.run()
@@ -86,7 +90,7 @@ func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx *sql.Tx) error {
 			// A host locked or leased meanwhile is left alone: the next tick
 			// looks at its task again.
-			_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(ids))
+			_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(ids)+a.owner())
 			return err
 		})
 		if err != nil {
@@ -162,7 +166,7 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 		return nil
 	}
 	err := a.write(ctx, "write assignments", func(ctx context.Context, tx *sql.Tx) error {
-		return a.l.db.writeUnits(ctx, tx, us)
+		return a.l.db.writeUnits(ctx, tx, us, a.owner())
 	})
 	if err == nil {
 		for _, u := range us {
@@ -174,7 +178,7 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 	if !errors.Is(err, errChanged) && !isDuplicate(err) {
 		return err
 	}
-	kept, err := a.l.db.unchanged(ctx, us)
+	kept, err := a.l.db.unchanged(ctx, us, a.owner())
 	if err != nil {
 		return err
 	}
@@ -210,7 +214,7 @@ func (a *applier) overtaken(all, kept []unit) {
 
 // unchanged returns the units whose hosts are still free and whose entries are
 // still as the plan expects.
-func (db *DB) unchanged(ctx context.Context, us []unit) ([]unit, error) {
+func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, error) {
 	var hosts, entries []int64
 	expect := make(map[int64]entryRow)
 	for _, u := range us {
@@ -229,7 +233,7 @@ func (db *DB) unchanged(ctx context.Context, us []unit) ([]unit, error) {
 	}
 	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
 	err := db.read(ctx, func(r *reader) {
-		r.each("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+list(hosts)+" AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)", func(scan scanner) error {
+		r.each("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+list(hosts)+owner+" AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)", func(scan scanner) error {
 			var id int64
 			err := scan(&id)
 			free[id] = true
@@ -275,14 +279,21 @@ func (u unit) holds(free, asPlanned map[int64]bool) bool {
 	return true
 }
 
+// owner restricts afe_hosts to what belongs to the shard at this moment: a host
+// that was given to another shard is not this one's to change.
+func (a *applier) owner() string { return ownerCondition("", *a.l.basis) }
+
+// unused restricts afe_hosts to hosts that no active entry and no incomplete
+// special task uses.
+const unused = " AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)" +
+	" AND NOT EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = afe_hosts.id AND t.is_complete = 0)"
+
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
 	for chunk := range chunks(releases) {
 		ids := idsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
 		kept := chunk
 		err := a.write(ctx, "release hosts", func(ctx context.Context, tx *sql.Tx) error {
-			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+list(ids)+
-				" AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)"+
-				" AND NOT EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = afe_hosts.id AND t.is_complete = 0)")
+			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+list(ids)+a.owner()+unused)
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +33,18 @@ var tablesUsed = []tableUse{
 	{table: "afe_host_queue_entries", columns: "id, job_id, host_id, meta_host, status, active, complete, aborted, execution_subdir", update: "host_id, status, active, complete, execution_subdir"},
 	{table: "afe_ineligible_host_queues", columns: "job_id, host_id", insert: "job_id, host_id"},
 	{table: "afe_special_tasks", columns: "id, host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, time_requested", insert: "host_id, task, queue_entry_id, requested_by_id, time_requested"},
-	{table: "hostsched_fence", columns: "shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer", update: "epoch, ticks", insert: "shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer"},
+	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout", update: "epoch, ticks, layout, shard_id", insert: fenceColumns},
+	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, cause", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments"},
+}
+
+// fenceColumns are those that every version of the table has.
+const fenceColumns = "shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer"
+
+// sharedTables are used where several shards share a database.
+var sharedTables = []tableUse{
+	{table: "afe_hosts", columns: "id, shard_id", update: "shard_id"},
+	{table: "hostsched_released_labels", columns: "label_id, shard_id"},
+	{table: "hostsched_shard_databases", columns: "shard_id, dsn"},
 }
 
 var staticLabelTables = []tableUse{
@@ -41,15 +53,25 @@ var staticLabelTables = []tableUse{
 	{table: "afe_replaced_labels", columns: "label_id"},
 }
 
+// Use says what a replica will use beyond what every one does.
+type Use struct {
+	StaticLabels bool
+	// Shared is true where several shards share the database.
+	Shared bool
+}
+
 // Check verifies the schema version, and that every table and column that will
 // be used exists and may be used by this user. It writes nothing.
-func (db *DB) Check(ctx context.Context, staticLabels bool) error {
+func (db *DB) Check(ctx context.Context, use Use) error {
 	if err := db.checkVersion(ctx); err != nil {
 		return err
 	}
-	tables := tablesUsed
-	if staticLabels {
-		tables = append(tables[:len(tables):len(tables)], staticLabelTables...)
+	tables := slices.Clone(tablesUsed)
+	if use.StaticLabels {
+		tables = append(tables, staticLabelTables...)
+	}
+	if use.Shared {
+		tables = append(tables, sharedTables...)
 	}
 	for _, t := range tables {
 		if err := db.checkTable(ctx, t); err != nil {

@@ -12,10 +12,10 @@ import (
 
 // writeUnits writes a chunk of assignments with a handful of statements, and
 // fails with errChanged if a row is not as the snapshot had it.
-func (db *DB) writeUnits(ctx context.Context, tx *sql.Tx, us []unit) error {
+func (db *DB) writeUnits(ctx context.Context, tx *sql.Tx, us []unit, owner string) error {
 	w := &chunkWriter{ctx: ctx, tx: tx, dialect: db.dialect}
 	w.collect(us)
-	w.exec(len(w.hosts), "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(w.hosts))
+	w.exec(len(w.hosts), "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(w.hosts)+owner)
 	const queued = " AND status = 'Queued' AND active = 0 AND complete = 0 AND aborted = 0"
 	if len(w.anyHost) > 0 {
 		w.exec(len(w.anyHost), "UPDATE afe_host_queue_entries SET active = 1, host_id = "+caseOf(w.anyHost)+" WHERE host_id IS NULL"+queued+" AND id IN "+listKeys(w.anyHost))

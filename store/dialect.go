@@ -21,6 +21,7 @@ type dialect struct {
 
 	insertIgnore string // INSERT that passes over existing unique keys
 	now          string // current time, of the same clock as the columns
+	nowMillis    string // current time in milliseconds since 1970
 	// age is an SQL expression for the seconds since a datetime column.
 	age func(column string) string
 
@@ -33,6 +34,7 @@ func sqliteDialect(version string) dialect {
 		server: serverSQLite, version: version,
 		insertIgnore: "INSERT OR IGNORE INTO",
 		now:          "CURRENT_TIMESTAMP",
+		nowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
 		age: func(c string) string {
 			return "CAST(strftime('%s', 'now') - strftime('%s', " + c + ") AS INTEGER)"
 		},
@@ -46,6 +48,7 @@ func mysqlDialect(version string) dialect {
 		server: serverMySQL, version: version,
 		insertIgnore: "INSERT IGNORE INTO",
 		now:          "CURRENT_TIMESTAMP",
+		nowMillis:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 		age:          func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
 		primaryKey:   "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY",
 		engine:       "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",

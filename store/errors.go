@@ -25,6 +25,17 @@ var (
 	// ErrForeignCluster means that the fence was last held under another etcd
 	// cluster, so tokens cannot be compared.
 	ErrForeignCluster = errors.New("fence belongs to another etcd cluster")
+	// ErrLayout means that hosts or labels of the shard were given to another
+	// one, or the shard was paused, after the snapshot. Nothing of the refused
+	// transaction was written; the term goes on.
+	ErrLayout = errors.New("the shard changed since the snapshot")
+	// ErrNoShard means that there is no row of afe_shards with this name (any
+	// more).
+	ErrNoShard = errors.New("no such shard")
+	// ErrInput is a request that makes no sense for what is in the database.
+	ErrInput = errors.New("cannot be done")
+	// ErrInUse means that something still belongs to what should be removed.
+	ErrInUse = errors.New("still in use")
 	// ErrDSN is a malformed data source name.
 	ErrDSN = errors.New("malformed DSN")
 	// ErrNotLocal is a database on another machine without production mode.

@@ -21,6 +21,9 @@ type Claim struct {
 	Cluster string
 	// Holder names the replica, unique per process.
 	Holder string
+	// Shared is true where several shards share the database: the shard must be
+	// the master or a row of afe_shards.
+	Shared bool
 }
 
 // Fence is a row of hostsched_fence.
@@ -33,6 +36,9 @@ type Fence struct {
 	TakenAt string     `json:"taken_at"`
 	// Writes counts the fenced transactions of all terms.
 	Writes int64 `json:"writes"`
+	// Paused says why nothing is scheduled, empty if the shard is not paused.
+	Paused   string `json:"paused,omitempty"`
+	PausedBy string `json:"paused_by,omitempty"`
 
 	lastWrite   string
 	sessionID   int64
@@ -59,8 +65,8 @@ type queryer interface {
 
 func readFence(ctx context.Context, q queryer, name shard.Name) (Fence, error) {
 	f := Fence{Shard: name}
-	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer FROM hostsched_fence WHERE shard = ?", name.String()).
-		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.lastWrite, &f.sessionID, &f.sessionPeer)
+	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, pause_reason, paused_by FROM hostsched_fence WHERE shard = ?", name.String()).
+		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.lastWrite, &f.sessionID, &f.sessionPeer, &f.Paused, &f.PausedBy)
 	return f, err
 }
 
@@ -77,13 +83,18 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 	for {
 		err := l.takeOverOnce(ctx)
 		if err == nil {
+			err = l.beginTerm(ctx)
+		}
+		if err == nil {
 			return l, nil
 		}
 		if !isLockTimeout(err) || ctx.Err() != nil {
 			return nil, errors.Join(explain(err, fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token), db.target.name), l.Close())
 		}
-		if err := db.evict(ctx, c.Shard); err != nil {
-			return nil, errors.Join(err, l.Close())
+		if l.fence.Epoch == 0 { // else the row is ours, and so is the session in it
+			if err := db.evict(ctx, c.Shard); err != nil {
+				return nil, errors.Join(err, l.Close())
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -97,14 +108,18 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if l.fence.Epoch != 0 {
+		return nil // taken over before, but the term was not recorded
+	}
 	c := l.claim
-	_, err = conn.ExecContext(ctx, l.db.dialect.insertIgnore+" hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer) VALUES (?, 0, 0, ?, '', "+l.db.dialect.now+", 0, '', 0, '')",
-		c.Shard.String(), c.Cluster)
-	if err != nil {
+	if l.shardID, err = shardID(ctx, conn, c); err != nil {
 		return err
 	}
-	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.dialect.now+", session_id = ?, session_peer = ? WHERE shard = ? AND token < ? AND etcd_cluster = ?",
-		c.Token, c.Holder, l.sessionID, l.sessionPeer, c.Shard.String(), c.Token, c.Cluster)
+	if err := l.db.ensureFence(ctx, conn, c.Shard); err != nil {
+		return err
+	}
+	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.dialect.now+", session_id = ?, session_peer = ?, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR epoch = 0)",
+		c.Token, c.Holder, l.sessionID, l.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
 	if err != nil {
 		return err
 	}
@@ -124,6 +139,26 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return fmt.Errorf("%w: shard %s was led under etcd cluster %s, this is %s; if that cluster is gone for good, run 'hostsched fence adopt %s'", ErrForeignCluster, c.Shard, f.Cluster, c.Cluster, c.Shard)
 	}
 	return fmt.Errorf("%w: shard %s is held by %s with token %d, ours is %d; if etcd was restored from a backup, run 'hostsched fence adopt %s'", ErrOvertaken, c.Shard, f.Holder, f.Token, c.Token, c.Shard)
+}
+
+// ensureFence makes sure that a shard has a fence row; one that never was led
+// belongs to no etcd cluster.
+func (db *DB) ensureFence(ctx context.Context, conn execer, name shard.Name) error {
+	_, err := conn.ExecContext(ctx, db.dialect.insertIgnore+" hostsched_fence ("+fenceColumns+") VALUES (?, 0, 0, '', '', "+db.dialect.now+", 0, '', 0, '')", name.String())
+	return err
+}
+
+// shardID returns the row of afe_shards that is claimed, 0 for the master and
+// for a shard that has the whole database.
+func shardID(ctx context.Context, q queryer, c Claim) (id int64, err error) {
+	if !c.Shared || c.Shard.IsMaster() {
+		return 0, nil
+	}
+	err = q.QueryRowContext(ctx, "SELECT id FROM afe_shards WHERE hostname = ?", c.Shard.String()).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, c.Shard)
+	}
+	return id, err
 }
 
 // evict disconnects the registered writer of a shard, which holds the fence row

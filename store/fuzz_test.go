@@ -59,7 +59,7 @@ func requireSoundPlan(t *testing.T, db *store.DB, scope store.Scope) {
 	t.Helper()
 	s, err := db.Snapshot(context.Background(), scope)
 	require.NoError(t, err)
-	s.Recorder, err = db.Recorder(context.Background())
+	s.Recorder, err = db.Recorder(context.Background(), scope)
 	require.NoError(t, err)
 	plan := scheduler.MakePlan(s)
 	hosts, seen := map[scheduler.HostID]bool{}, map[scheduler.EntryID]bool{}

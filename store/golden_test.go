@@ -113,7 +113,7 @@ func (p *player) restart(ctx context.Context) {
 	p.token++
 	p.leader = takeOver(p.t, p.db, p.scope.Shard, p.token)
 	var err error
-	p.recorder, err = p.db.Recorder(ctx)
+	p.recorder, err = p.db.Recorder(ctx, p.scope)
 	require.NoError(p.t, err)
 }
 

@@ -37,26 +37,27 @@ func (f Findings) Count() int {
 	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
 }
 
-// Inspect looks for states that should not be. recorder is compared with one
+// Inspect looks for states that should not be, among the hosts of a shard. recorder is compared with one
 // rebuilt from the database; nil leaves that out. It writes nothing.
-func (db *DB) Inspect(ctx context.Context, recorder *scheduler.Recorder) (Findings, error) {
+func (db *DB) Inspect(ctx context.Context, scope Scope, recorder *scheduler.Recorder) (Findings, error) {
 	f := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
 	const activeEntry = "SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1"
 	const openTask = "SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0"
 	rebuilt := scheduler.NewRecorder(nil)
 	hosts := map[scheduler.HostID]hostLease{}
 	err := db.read(ctx, func(r *reader) {
-		r.findings(&f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1) ORDER BY h.id, q.id",
+		own := r.ownership(scope)
+		r.findings(&f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.hosts+" ORDER BY h.id, q.id",
 			"has several active entries")
-		r.findings(&f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+") ORDER BY h.id",
+		r.findings(&f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.hosts+" ORDER BY h.id",
 			"is leased, but no entry and no special task uses it")
-		r.findings(&f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0 ORDER BY h.id, q.id",
+		r.findings(&f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.hosts+" ORDER BY h.id, q.id",
 			"has an active entry, but no lease")
 		if recorder == nil {
 			return
 		}
-		rebuilt = r.recorder()
-		r.each("SELECT id, hostname, leased FROM afe_hosts", func(scan scanner) error {
+		rebuilt = r.recorder(own)
+		r.each("SELECT id, hostname, leased FROM afe_hosts h WHERE 1=1"+own.hosts, func(scan scanner) error {
 			var id, leased integer
 			var name sql.NullString
 			err := scan(&id, &name, &leased)

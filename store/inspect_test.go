@@ -20,7 +20,7 @@ func TestInspect(t *testing.T) {
 		require.NoError(t, err)
 		recorder := scheduler.NewRecorder(nil)
 		recorder.Record(res.Applied)
-		f, err := db.Inspect(t.Context(), recorder)
+		f, err := db.Inspect(t.Context(), masterScope, recorder)
 		require.NoError(t, err)
 		require.Zero(t, f.Count(), "%+v", f)
 
@@ -43,7 +43,7 @@ func TestInspect(t *testing.T) {
 			_, err := db.SQL().Exec(text)
 			require.NoError(t, err, text)
 		}
-		f, err = db.Inspect(t.Context(), recorder)
+		f, err = db.Inspect(t.Context(), masterScope, recorder)
 		require.NoError(t, err)
 		require.Len(t, f.Overlapping, 2)
 		require.Equal(t, used[0].Host, f.Overlapping[0].Host)

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/hostsched/hostsched/scheduler"
 )
 
 // Leader is the right to write to one shard, won by TakeOver. It keeps one
@@ -25,6 +27,12 @@ type Leader struct {
 	sessionID   int64
 	sessionPeer string
 	writes      int64
+	// shardID is the row of afe_shards, 0 for the master.
+	shardID int64
+	// termID is the row of hostsched_terms.
+	termID int64
+	// basis is what the plan being applied stands on; nil outside of Apply.
+	basis *scheduler.Basis
 }
 
 // Fence returns the fence row as it was taken over.
@@ -163,12 +171,7 @@ func (l *Leader) write(ctx context.Context, what string, work func(context.Conte
 }
 
 func (l *Leader) inTx(ctx context.Context, tx *sql.Tx, id string, work func(context.Context, *sql.Tx) error) error {
-	res, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND epoch = ? AND holder = ?",
-		id, l.fence.Shard.String(), l.fence.Epoch, l.fence.Holder)
-	if err != nil {
-		return err
-	}
-	if err := l.oneFence(res); err != nil {
+	if err := l.checkFence(ctx, tx, id); err != nil {
 		return err
 	}
 	if l.db.fail.inTx != nil {
@@ -177,6 +180,30 @@ func (l *Leader) inTx(ctx context.Context, tx *sql.Tx, id string, work func(cont
 		}
 	}
 	return work(ctx, tx)
+}
+
+// checkFence locks the fence row for this transaction, if the term is still the
+// latest and the layout is the one the plan was made on.
+func (l *Leader) checkFence(ctx context.Context, tx *sql.Tx, id string) error {
+	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND epoch = ? AND holder = ?"
+	args := []any{id, l.fence.Shard.String(), l.fence.Epoch, l.fence.Holder}
+	if l.basis != nil {
+		query += " AND layout = ?"
+		args = append(args, l.basis.Layout)
+	}
+	res, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	fenced := l.oneFence(res)
+	if fenced == nil || l.basis == nil {
+		return fenced
+	}
+	f, err := readFence(ctx, tx, l.fence.Shard)
+	if err == nil && f.Epoch == l.fence.Epoch && f.Holder == l.fence.Holder {
+		return fmt.Errorf("%w: shard %s", ErrLayout, l.fence.Shard)
+	}
+	return errors.Join(fenced, err)
 }
 
 // resolve finds out what became of a transaction whose COMMIT was not answered.
@@ -214,7 +241,7 @@ func (l *Leader) resolve(ctx context.Context, id string, commitErr error) error 
 }
 
 func (l *Leader) explain(err error, what string) error {
-	if err == nil || errors.Is(err, ErrFenced) {
+	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrLayout) {
 		return err
 	}
 	return explain(err, what, l.db.target.name)

@@ -20,14 +20,22 @@ var labSchema string
 //go:embed schema/own.sql
 var ownSchema string
 
+//go:embed schema/own_v2.sql
+var ownSchema2 string
+
+// labSchemas and ownSchemas are the migrations of each set, in order of their
+// versions.
+var (
+	labSchemas = []string{labSchema}
+	ownSchemas = append([]string{ownSchema, ownSchema2}, newerSchemas...)
+)
+
 // Two sets of migrations, each with a goose table of its own: the lab's tables,
 // which only a lab without Autotest gets from us, and our own, which every
 // database gets.
 const (
 	labVersions = "hostsched_lab_schema"
 	ownVersions = "hostsched_schema"
-	// SchemaVersion is the version of our own tables this binary works with.
-	SchemaVersion = 1
 	// migrateLockName and migrateLockWait: how two migrators keep apart.
 	migrateLockName = "hostsched_migrate"
 	migrateLockWait = 10 * time.Second
@@ -73,11 +81,11 @@ func (db *DB) migrateUp(ctx context.Context, opts MigrateOptions) error {
 		return fmt.Errorf("%w: %s has schema version %d, this binary knows up to %d; use a newer hostsched", ErrSchema, db.target.name, st.Schema, SchemaVersion)
 	}
 	if st.Lab != "autotest" {
-		if err := db.runUp(ctx, labVersions, labSchema); err != nil {
+		if err := db.runUp(ctx, labVersions, labSchemas); err != nil {
 			return err
 		}
 	}
-	if err := db.runUp(ctx, ownVersions, ownSchema); err != nil {
+	if err := db.runUp(ctx, ownVersions, ownSchemas); err != nil {
 		return err
 	}
 	if st.Guard || (st.Lab == "autotest" && !opts.Guard) {
@@ -110,14 +118,14 @@ func (db *DB) migrateDown(ctx context.Context, opts MigrateOptions) error {
 		}
 	}
 	if st.Schema > 0 {
-		if err := db.runDown(ctx, ownVersions, ownSchema); err != nil {
+		if err := db.runDown(ctx, ownVersions, ownSchemas); err != nil {
 			return err
 		}
 	}
 	if !opts.Lab {
 		return nil
 	}
-	return db.runDown(ctx, labVersions, labSchema)
+	return db.runDown(ctx, labVersions, labSchemas)
 }
 
 // MigrationStatus reads what is there. It writes nothing.
@@ -147,7 +155,9 @@ func (db *DB) MigrationStatus(ctx context.Context) (MigrateStatus, error) {
 	return st, nil
 }
 
-// checkVersion refuses to work with any other version of our tables.
+// checkVersion refuses to work with a version of our tables that does not fit.
+// The next one fits if it says so: a rolling upgrade migrates while replicas of
+// the old version go on.
 func (db *DB) checkVersion(ctx context.Context) error {
 	have, err := db.schemaVersion(ctx, ownVersions)
 	switch {
@@ -157,8 +167,17 @@ func (db *DB) checkVersion(ctx context.Context) error {
 		return fmt.Errorf("%w: %s has no hostsched tables; run 'hostsched migrate up'", ErrSchema, db.target.name)
 	case have < SchemaVersion:
 		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; run 'hostsched migrate up'", ErrSchema, db.target.name, have, SchemaVersion)
-	case have > SchemaVersion:
+	case have == SchemaVersion:
+		return nil
+	case have > SchemaVersion+1:
 		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; use a newer hostsched", ErrSchema, db.target.name, have, SchemaVersion)
+	}
+	var oldest int64
+	if err := db.sql.QueryRowContext(ctx, "SELECT value FROM hostsched_facts WHERE name = 'oldest'").Scan(&oldest); err != nil {
+		return explain(err, "read how old a binary may be", db.target.name)
+	}
+	if oldest > SchemaVersion {
+		return fmt.Errorf("%w: %s has schema version %d, for binaries of version %d and later; this one has %d; use a newer hostsched", ErrSchema, db.target.name, have, oldest, SchemaVersion)
 	}
 	return nil
 }
@@ -184,8 +203,8 @@ func (db *DB) hasTable(ctx context.Context, table string) (bool, error) {
 	return n > 0, explain(err, "look for table "+table, db.target.name)
 }
 
-func (db *DB) runUp(ctx context.Context, table, schema string) error {
-	p, err := db.provider(table, schema)
+func (db *DB) runUp(ctx context.Context, table string, schemas []string) error {
+	p, err := db.provider(table, schemas)
 	if err != nil {
 		return err
 	}
@@ -193,8 +212,8 @@ func (db *DB) runUp(ctx context.Context, table, schema string) error {
 	return explain(err, "create tables", db.target.name)
 }
 
-func (db *DB) runDown(ctx context.Context, table, schema string) error {
-	p, err := db.provider(table, schema)
+func (db *DB) runDown(ctx context.Context, table string, schemas []string) error {
+	p, err := db.provider(table, schemas)
 	if err != nil {
 		return err
 	}
@@ -205,17 +224,19 @@ func (db *DB) runDown(ctx context.Context, table, schema string) error {
 	return explain(err, "drop table "+table, db.target.name)
 }
 
-// provider wraps one schema text as a goose migration.
-func (db *DB) provider(table, schema string) (*goose.Provider, error) {
-	up := statements(db.dialect.expand(schema))
-	down := drops(up)
-	migration := goose.NewGoMigration(1, &goose.GoFunc{RunDB: runAll(up)}, &goose.GoFunc{RunDB: runAll(down)})
+// provider wraps schema texts as goose migrations, the first as version 1.
+func (db *DB) provider(table string, schemas []string) (*goose.Provider, error) {
+	var migrations []*goose.Migration
+	for i, schema := range schemas {
+		up := statements(db.dialect.expand(schema))
+		migrations = append(migrations, goose.NewGoMigration(int64(i+1), &goose.GoFunc{RunDB: runAll(up)}, &goose.GoFunc{RunDB: runAll(drops(up))}))
+	}
 	dialect := goose.DialectMySQL
 	if db.dialect.server == serverSQLite {
 		dialect = goose.DialectSQLite3
 	}
 	p, err := goose.NewProvider(dialect, db.sql, nil, goose.WithTableName(table),
-		goose.WithGoMigrations(migration), goose.WithDisableGlobalRegistry(true))
+		goose.WithGoMigrations(migrations...), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return nil, fmt.Errorf("prepare migration of %s: %w", db.target.name, err)
 	}
@@ -251,7 +272,8 @@ func statements(text string) []string {
 	return out
 }
 
-// drops undoes CREATE TABLE statements in reverse order.
+// drops undoes CREATE TABLE statements in reverse order. Columns added later go
+// with their table: migrations are only undone all together.
 func drops(up []string) []string {
 	var out []string
 	for i := len(up) - 1; i >= 0; i-- {

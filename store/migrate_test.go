@@ -31,7 +31,7 @@ func TestMigrateUpStatusDown(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "none", st.Lab)
 		require.Zero(t, st.Schema)
-		require.ErrorIs(t, db.Check(ctx, true), store.ErrSchema)
+		require.ErrorIs(t, db.Check(ctx, store.Use{StaticLabels: true, Shared: true}), store.ErrSchema)
 
 		for range 2 { // the second time nothing is left to do
 			st, err = db.Migrate(ctx, store.MigrateOptions{})
@@ -39,7 +39,7 @@ func TestMigrateUpStatusDown(t *testing.T) {
 			require.Equal(t, "ours", st.Lab)
 			require.EqualValues(t, store.SchemaVersion, st.Schema)
 			require.True(t, st.Guard)
-			require.NoError(t, db.Check(ctx, true))
+			require.NoError(t, db.Check(ctx, store.Use{StaticLabels: true, Shared: true}))
 		}
 
 		st, err = db.MigrateDown(ctx, store.MigrateOptions{})
@@ -75,7 +75,7 @@ func TestMigrateExistingLab(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "autotest", st.Lab)
 		require.False(t, st.Guard)
-		require.NoError(t, db.Check(ctx, true))
+		require.NoError(t, db.Check(ctx, store.Use{StaticLabels: true, Shared: true}))
 		_, err = db.MigrateDown(ctx, store.MigrateOptions{Lab: true})
 		require.ErrorIs(t, err, store.ErrServer, "Autotest's tables are never dropped")
 
@@ -118,14 +118,14 @@ func TestWrongSchemaVersion(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		_, err := db.SQL().Exec("INSERT INTO hostsched_schema (version_id, is_applied) VALUES (99, 1)")
 		require.NoError(t, err)
-		for _, err := range []error{db.Check(t.Context(), false), migrateError(db)} {
+		for _, err := range []error{db.Check(t.Context(), store.Use{Shared: true}), migrateError(db)} {
 			require.ErrorIs(t, err, store.ErrSchema)
 			require.ErrorContains(t, err, "99")
 			requireOneLine(t, err)
 		}
 		_, err = db.SQL().Exec("DELETE FROM hostsched_schema WHERE version_id > 0")
 		require.NoError(t, err)
-		require.ErrorIs(t, db.Check(t.Context(), false), store.ErrSchema)
+		require.ErrorIs(t, db.Check(t.Context(), store.Use{Shared: true}), store.ErrSchema)
 	})
 }
 
@@ -138,13 +138,13 @@ func TestMissingTableAndColumn(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		_, err := db.SQL().Exec("ALTER TABLE afe_special_tasks RENAME COLUMN requested_by_id TO asked_by")
 		require.NoError(t, err)
-		err = db.Check(t.Context(), false)
+		err = db.Check(t.Context(), store.Use{Shared: true})
 		require.ErrorIs(t, err, store.ErrSchema)
 		require.ErrorContains(t, err, "afe_special_tasks")
 		requireOneLine(t, err)
 		_, err = db.SQL().Exec("DROP TABLE afe_special_tasks")
 		require.NoError(t, err)
-		err = db.Check(t.Context(), false)
+		err = db.Check(t.Context(), store.Use{Shared: true})
 		require.ErrorIs(t, err, store.ErrSchema)
 		require.ErrorContains(t, err, "afe_special_tasks")
 	})
@@ -163,7 +163,7 @@ func TestMissingPrivilege(t *testing.T) {
 	_, err := db.Migrate(t.Context(), store.MigrateOptions{})
 	require.NoError(t, err)
 	reader := open(t, testserver.User(t, dsn, "reader", "sesame", "SELECT"))
-	err = reader.Check(t.Context(), false)
+	err = reader.Check(t.Context(), store.Use{Shared: true})
 	require.ErrorIs(t, err, store.ErrPrivilege)
 	require.ErrorContains(t, err, "update table afe_hosts")
 	requireOneLine(t, err)

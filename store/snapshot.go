@@ -12,20 +12,16 @@ import (
 // Scope says for which shard, and under which switches, a snapshot is read.
 type Scope struct {
 	Shard shard.Name
+	// Shared is true where several shards share the database: only what belongs
+	// to Shard is read. Otherwise the database is one shard's, as Autotest has
+	// it, and Shard is only its name.
+	Shared bool
+	// Bare is true where our own tables are missing or older: then there is
+	// nothing to read about pauses and layouts, and nothing is shared.
+	Bare  bool
 	Rules scheduler.Rules
 	// Details also reads what is needed to explain at length.
 	Details bool
-}
-
-// pendingCondition selects pending entries (Autotest
-// JobQueryManager.get_pending_queue_entries). On the master, entries whose
-// meta_host label belongs to a shard are the shard's.
-func (s Scope) pendingCondition() string {
-	cond := "q.status = 'Queued' AND q.active = 0 AND q.complete = 0 AND q.aborted = 0 AND (q.host_id IS NOT NULL OR q.meta_host IS NOT NULL)"
-	if s.Shard.IsMaster() {
-		cond += " AND NOT EXISTS (SELECT 1 FROM afe_shards_labels s WHERE s.label_id = q.meta_host)"
-	}
-	return cond
 }
 
 // Snapshot reads what one tick needs, in one read-only transaction, so that all
@@ -35,10 +31,15 @@ func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, e
 	scope.Rules.OnShard = !scope.Shard.IsMaster()
 	s := &scheduler.Snapshot{Rules: scope.Rules, Details: scope.Details}
 	err := db.read(ctx, func(r *reader) {
+		own := r.ownership(scope)
+		s.Basis = own.basis
+		if own.basis.Paused != "" {
+			return
+		}
 		r.labels(s)
-		r.hosts(s)
+		r.hosts(s, own)
 		r.users(s)
-		r.entries(s, scope)
+		r.entries(s, own)
 	})
 	if err != nil {
 		return nil, explain(err, "read a snapshot", db.target.name)
@@ -48,18 +49,18 @@ func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, e
 
 // Recorder rebuilds the suite recorder from the active, incomplete entries that
 // have a host and a suite (Autotest SuiteRecorder at start).
-func (db *DB) Recorder(ctx context.Context) (*scheduler.Recorder, error) {
+func (db *DB) Recorder(ctx context.Context, scope Scope) (*scheduler.Recorder, error) {
 	var rec *scheduler.Recorder
-	err := db.read(ctx, func(r *reader) { rec = r.recorder() })
+	err := db.read(ctx, func(r *reader) { rec = r.recorder(r.ownership(scope)) })
 	if err != nil {
 		return nil, explain(err, "rebuild the suite recorder", db.target.name)
 	}
 	return rec, nil
 }
 
-func (r *reader) recorder() *scheduler.Recorder {
+func (r *reader) recorder(own ownership) *scheduler.Recorder {
 	var holdings []scheduler.Holding
-	r.each("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL ORDER BY q.id",
+	r.each("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL"+own.ofHost("q.host_id")+" ORDER BY q.id",
 		func(scan scanner) error {
 			var host, suite integer
 			err := scan(&host, &suite)
@@ -96,12 +97,17 @@ func (db *DB) read(ctx context.Context, queries func(*reader)) error {
 
 func (r *reader) each(query string, row func(scanner) error) {
 	if r.err == nil {
-		r.err = r.eachRow(query, row)
+		r.err = eachRow(r.ctx, r.tx, query, nil, row)
 	}
 }
 
-func (r *reader) eachRow(query string, row func(scanner) error) (err error) {
-	rows, err := r.tx.QueryContext(r.ctx, query)
+// rowQueryer is a transaction or a whole database.
+type rowQueryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func eachRow(ctx context.Context, q rowQueryer, query string, args []any, row func(scanner) error) (err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -147,18 +153,19 @@ func (r *reader) ids(query string, row func(id int64)) {
 	})
 }
 
-func (r *reader) hosts(s *scheduler.Snapshot) {
+func (r *reader) hosts(s *scheduler.Snapshot, own ownership) {
 	num := make(map[int64]int)
-	r.each("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END FROM afe_hosts", func(scan scanner) error {
+	r.each("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END FROM afe_hosts h WHERE 1=1"+own.hosts, func(scan scanner) error {
 		h, err := r.scanHost(s, scan)
 		num[int64(h.ID)] = len(s.Hosts)
 		s.Hosts = append(s.Hosts, h)
 		return err
 	})
-	r.pairs("SELECT host_id, label_id FROM afe_hosts_labels", num, func(i int, id int64) {
+	r.pairs("SELECT host_id, label_id FROM afe_hosts_labels WHERE 1=1"+own.ofHost("host_id"), num, func(i int, id int64) {
 		s.Hosts[i].Labels = append(s.Hosts[i].Labels, scheduler.LabelID(id))
 	})
-	r.pairs("SELECT host_id, aclgroup_id FROM afe_acl_groups_hosts", num, func(i int, id int64) {
+	own.place(s)
+	r.pairs("SELECT host_id, aclgroup_id FROM afe_acl_groups_hosts WHERE 1=1"+own.ofHost("host_id"), num, func(i int, id int64) {
 		s.Hosts[i].ACLs = append(s.Hosts[i].ACLs, scheduler.ACLID(id))
 	})
 	if s.Details {
@@ -220,8 +227,8 @@ func (r *reader) users(s *scheduler.Snapshot) {
 	})
 }
 
-func (r *reader) entries(s *scheduler.Snapshot, scope Scope) {
-	cond := scope.pendingCondition()
+func (r *reader) entries(s *scheduler.Snapshot, own ownership) {
+	cond := pendingCondition + own.entries
 	pending := make(map[scheduler.EntryID]bool)
 	jobs := make(map[int64]int)
 	r.each("SELECT q.id, q.job_id, q.host_id, q.meta_host, j.id, j.name, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.dialect.age("j.created_on")+

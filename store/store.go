@@ -38,6 +38,7 @@ const (
 	defaultTxTimeout       = 5 * time.Second
 	defaultTakeOverTimeout = 10 * time.Second
 	defaultMaxConns        = 8
+	connsPerShard          = 2
 	// connectTimeout bounds the first contact with a server.
 	connectTimeout = 5 * time.Second
 	// lockWait is how long one statement waits for a row lock before the
@@ -60,6 +61,8 @@ type failpoints struct {
 	inTx func(context.Context) error
 	// afterCommit runs after a successful COMMIT; its error replaces the answer.
 	afterCommit func() error
+	// step runs after each step of an administrative change.
+	step func(name string) error
 	// chunk runs before the last statement of a chunk of assignments.
 	chunk func() error
 }
@@ -161,6 +164,14 @@ func (db *DB) detect(ctx context.Context) (dialect, error) {
 		return dialect{}, err
 	}
 	return mysqlDialect(version), nil
+}
+
+// ServeShards makes room for the connections of so many leaders: each keeps one
+// for its transactions and needs another to read.
+func (db *DB) ServeShards(n int) {
+	size := db.cfg.MaxConns + connsPerShard*n
+	db.sql.SetMaxOpenConns(size)
+	db.sql.SetMaxIdleConns(size)
 }
 
 // Close closes all connections.

@@ -38,7 +38,7 @@ func onWildDatabases(t *testing.T, test func(t *testing.T, db *store.DB)) {
 			require.NoError(t, err)
 			require.Equal(t, "autotest", st.Lab)
 			require.False(t, st.Guard)
-			require.NoError(t, db.Check(t.Context(), true))
+			require.NoError(t, db.Check(t.Context(), store.Use{StaticLabels: true, Shared: true}))
 			test(t, db)
 		})
 	}
@@ -189,7 +189,7 @@ func spoil(t *testing.T, db *store.DB) {
 func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 	t.Helper()
 	l := takeOver(t, db, shard.Master, 1)
-	recorder, err := db.Recorder(t.Context())
+	recorder, err := db.Recorder(t.Context(), masterScope)
 	require.NoError(t, err)
 	assigned := 0
 	problems := map[scheduler.EntryID]bool{}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -29,24 +31,30 @@ func auditCommand() *cobra.Command {
 	cfg := &app.Config{}
 	var output, leader string
 	cmd := &cobra.Command{
-		Use:   "audit",
+		Use:   "audit [SHARD]",
 		Short: "Look for states of the database that should not be",
 		Long: `Look for hosts with several active entries, leased hosts that nobody holds, and
-active entries on unleased hosts. With --leader ADDRESS also compare the leader's
-suite recorder with the database. Nothing is written. The leader does the same
-every audit.every ticks and reports it as metrics.
+active entries on unleased hosts, in one shard or in the whole database. With
+--leader ADDRESS also compare the leader's suite recorder for SHARD (default:
+master) with the database. Nothing is written. The leader does the same every
+audit.every ticks and reports it as metrics.
 
 Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
 		Example: `  hostsched audit --config /etc/hostsched.yaml
   hostsched audit --leader sched-1.lab:8470 -o json`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: atMostOneShard,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := parseShard(args)
+			if err != nil {
+				return err
+			}
 			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
-				recorder, err := leaderRecorder(cmd.Context(), leader)
+				recorder, err := leaderRecorder(cmd.Context(), leader, name)
 				if err != nil {
 					return err
 				}
-				f, err := db.Inspect(cmd.Context(), recorder)
+				scope := store.Scope{Shard: name, Shared: leader != "" || len(args) > 0}
+				f, err := db.Inspect(cmd.Context(), scope, recorder)
 				if err != nil {
 					return err
 				}
@@ -67,17 +75,17 @@ Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
 }
 
 // leaderRecorder asks the leader for its recorder; nil without an address.
-func leaderRecorder(ctx context.Context, address string) (*scheduler.Recorder, error) {
+func leaderRecorder(ctx context.Context, address string, name shard.Name) (*scheduler.Recorder, error) {
 	if address == "" {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
-	url := strings.TrimSuffix(address, "/") + "/v1/recorder"
-	if !strings.Contains(url, "://") {
-		url = "http://" + url
+	target := strings.TrimSuffix(address, "/") + "/v1/recorder?shard=" + url.QueryEscape(name.String())
+	if !strings.Contains(target, "://") {
+		target = "http://" + target
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: --leader: %w", errUsage, err)
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
 )
 
 var (
@@ -98,7 +100,7 @@ func (in *installation) pauseAndGoOn(t *testing.T) {
 // the leader and of its successor with one computed from the database.
 func (in *installation) recorderSurvives(t *testing.T) {
 	in.settle(t)
-	want, err := in.db.Recorder(t.Context())
+	want, err := in.db.Recorder(t.Context(), store.Scope{Shard: shard.Master})
 	require.NoError(t, err)
 	require.NotEmpty(t, want.Hosts())
 	leader, st := in.leaderIn(t, anyPhase()...)

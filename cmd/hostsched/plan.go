@@ -46,28 +46,39 @@ func planCommand() *cobra.Command {
 	var shadow bool
 	var ticks int
 	cmd := &cobra.Command{
-		Use:   "plan",
+		Use:   "plan [SHARD]",
 		Short: "Show what the next tick would do, and why entries wait",
 		Long: `Show what the next tick would do on a live database, and for every entry that
 would get no host all the reasons, with numbers. Nothing is written; a database
 user that may only read is enough.
+
+Without SHARD it is the plan of the shard in the configuration, or of the master.
 
 With --shadow, plan at every tick beside another scheduler that runs on the same
 database, and report how far the two agree.
 
 Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 		Example: `  hostsched plan --config /etc/hostsched.yaml
+  hostsched plan lab-east --config /etc/hostsched.yaml
   hostsched plan --database-dsn sqlite:data/lab.db -o json
   hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: atMostOneShard,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := parseShard(args)
+			if err != nil {
+				return coded{exitPlanError, err}
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			err := withDatabase(ctx, cfg, false, func(db *store.DB) error {
-				if shadow {
-					return runShadow(ctx, cmd, cfg, db, output, ticks)
+			err = withDatabase(ctx, cfg, false, func(db *store.DB) error {
+				scope := cfg.Scope()
+				if len(args) > 0 {
+					scope.Shard = name
 				}
-				return runPlan(ctx, cmd, cfg, db, output)
+				if shadow {
+					return runShadow(ctx, cmd, cfg, scope, db, output, ticks)
+				}
+				return runPlan(ctx, cmd, scope, db, output)
 			})
 			var c coded
 			if err == nil || errors.As(err, &c) {
@@ -83,8 +94,8 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 	return cmd
 }
 
-func runPlan(ctx context.Context, cmd *cobra.Command, cfg *app.Config, db *store.DB, output string) error {
-	r, err := app.MakePlanReport(ctx, db, cfg.Scope())
+func runPlan(ctx context.Context, cmd *cobra.Command, scope store.Scope, db *store.DB, output string) error {
+	r, err := app.MakePlanReport(ctx, db, scope)
 	if err != nil {
 		return err
 	}
@@ -133,12 +144,12 @@ func planTable(w io.Writer, r app.PlanReport) error {
 	return err
 }
 
-func runShadow(ctx context.Context, cmd *cobra.Command, cfg *app.Config, db *store.DB, output string, ticks int) error {
+func runShadow(ctx context.Context, cmd *cobra.Command, cfg *app.Config, scope store.Scope, db *store.DB, output string, ticks int) error {
 	if output != outputTable && output != outputJSON {
 		return fmt.Errorf("%w: output format %q; it must be table or json", errUsage, output)
 	}
 	interval := max(cfg.MinTick, time.Millisecond)
-	return app.Shadow(ctx, db, cfg.Scope(), interval, ticks, func(a app.Agreement) error {
+	return app.Shadow(ctx, db, scope, interval, ticks, func(a app.Agreement) error {
 		if output == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}

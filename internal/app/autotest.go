@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/hostsched/hostsched/shard"
 )
 
 // ErrInline ends a process that Autotest's configuration does not want to run:
@@ -92,9 +95,9 @@ type importer struct {
 	ini  ini
 	ours map[string]string
 	// secrets are values that are not shown.
-	databasePassword, smtpPassword string
-	taken                          []Taken
-	err                            error
+	databasePassword, serversPassword, smtpPassword string
+	taken                                           []Taken
+	err                                             error
 }
 
 // importAutotest returns our keys and values, and what was taken.
@@ -104,7 +107,7 @@ func importAutotest(path string) (*importer, error) {
 		return nil, err
 	}
 	im := &importer{ini: c, ours: map[string]string{}}
-	im.database()
+	im.ours["database.dsn"], im.databasePassword = im.database("AUTOTEST_WEB", "database.dsn")
 	im.plain("SCHEDULER", "minimum_tick_sec", "tick.min", seconds)
 	im.plain("SCHEDULER", "notify_email", "notify.to", addresses)
 	im.plain("SCHEDULER", "notify_email_from", "notify.from", asIs)
@@ -113,12 +116,37 @@ func importAutotest(path string) (*importer, error) {
 	im.plain("SERVER", "smtp_port", "notify.smtp_port", number)
 	im.plain("SERVER", "smtp_user", "notify.smtp_user", asIs)
 	im.smtpPassword = im.secret("SERVER", "smtp_password")
-	im.plain("SHARD", "shard_hostname", "shard", asIs)
+	im.shard()
 	im.plain("SKYLAB", "respect_static_labels", "labels.respect_static", boolean)
-	for _, key := range []string{"host", "database", "user"} {
-		im.plain("AUTOTEST_SERVER_DB", key, "[not used: every replica may lead]", asIs)
-	}
+	im.serverDatabase()
+	maps.DeleteFunc(im.ours, func(_, value string) bool { return value == "" })
 	return im, im.err
+}
+
+// shard takes the shard's hostname over. Autotest's shards have databases of
+// their own: a replica beside Autotest serves one shard, the master if no other
+// is named.
+func (im *importer) shard() {
+	im.plain("SHARD", "shard_hostname", "shard", asIs)
+	if im.ours["shard"] == "" {
+		im.ours["shard"] = shard.Master.String()
+		im.taken = append(im.taken, Taken{"SHARD", "shard_hostname", "(not set)", "shard: " + shard.Master.String()})
+	}
+}
+
+// serverDatabase takes the database of servers and roles over, if Autotest uses
+// it. Without it every replica may lead.
+func (im *importer) serverDatabase() {
+	const section = "AUTOTEST_SERVER_DB"
+	im.plain("SERVER", "use_server_db", "[whether servers.dsn is taken]", boolean)
+	raw, _ := im.get("SERVER", "use_server_db")
+	if use, err := boolean(raw); err == nil && use == "true" {
+		im.ours["servers.dsn"], im.serversPassword = im.database(section, "servers.dsn")
+		return
+	}
+	for _, key := range []string{"host", "database", "user"} {
+		im.plain(section, key, "[not used: use_server_db is not True, every replica may lead]", asIs)
+	}
 }
 
 func (im *importer) get(section, key string) (string, bool) {
@@ -155,12 +183,11 @@ func (im *importer) secret(section, key string) string {
 	return v
 }
 
-// database builds a DSN from [AUTOTEST_WEB].
-func (im *importer) database() {
-	const section = "AUTOTEST_WEB"
+// database builds a DSN from a section, and returns it with the password.
+func (im *importer) database(section, as string) (dsn, password string) {
 	host, ok := im.get(section, "host")
 	if !ok {
-		return
+		return "", ""
 	}
 	cfg := mysql.NewConfig()
 	cfg.Net, cfg.Addr = "tcp", net.JoinHostPort(host, "3306")
@@ -169,13 +196,12 @@ func (im *importer) database() {
 	}
 	cfg.User, _ = im.get(section, "user")
 	cfg.DBName, _ = im.get(section, "database")
-	im.ours["database.dsn"] = cfg.FormatDSN()
 	for _, key := range []string{"host", "port", "user", "database"} {
 		if v, ok := im.get(section, key); ok {
-			im.taken = append(im.taken, Taken{section, key, v, "database.dsn"})
+			im.taken = append(im.taken, Taken{section, key, v, as})
 		}
 	}
-	im.databasePassword = im.secret(section, "password")
+	return cfg.FormatDSN(), im.secret(section, "password")
 }
 
 func asIs(v string) (string, error) { return v, nil }

@@ -3,7 +3,9 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -41,6 +43,16 @@ type Config struct {
 	DatabasePassword string
 	PasswordFile     string
 	Production       bool
+	// ServersDSN is the database of servers and roles, if it is another one.
+	ServersDSN          string
+	ServersPassword     string
+	ServersPasswordFile string
+	// ShardPasswordDir has a file per shard with the password of its own
+	// database.
+	ShardPasswordDir string
+
+	HoldOff time.Duration
+	Weight  int
 
 	MinTick             time.Duration
 	AuditEvery          int
@@ -94,6 +106,8 @@ const (
 	defaultTTL     = 5 * time.Second
 	defaultMinTick = 500 * time.Millisecond
 	defaultListen  = "127.0.0.1:8470"
+	// Longer than a restart, shorter than anybody would wait for.
+	defaultHoldOff = 5 * time.Second
 	// At half a second per tick, about once a minute.
 	defaultAuditEvery       = 120
 	defaultNotifyInterval   = time.Minute
@@ -105,6 +119,8 @@ const (
 var secrets = map[string]string{
 	"etcd.password":     "etcd.password_file",
 	"database.password": "database.password_file",
+
+	"servers.password": "servers.password_file",
 
 	"notify.smtp_password": "notify.smtp_password_file",
 }
@@ -124,6 +140,9 @@ func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 	bind(c, groups, DatabaseGroup, "database.dsn", (*pflag.FlagSet).StringVar, &c.DSN, "", "database: user@tcp(host:port)/database or sqlite:PATH; no password on the command line")
 	bind(c, groups, DatabaseGroup, "database.password_file", (*pflag.FlagSet).StringVar, &c.PasswordFile, "", "file with the database password (or env HOSTSCHED_DATABASE_PASSWORD)")
 	bind(c, groups, DatabaseGroup, "production", (*pflag.FlagSet).BoolVar, &c.Production, false, "allow a database on another machine")
+	bind(c, groups, DatabaseGroup, "servers.dsn", (*pflag.FlagSet).StringVar, &c.ServersDSN, "", "database with the servers and server_roles tables, if it is not the same (Autotest's server database)")
+	bind(c, groups, DatabaseGroup, "servers.password_file", (*pflag.FlagSet).StringVar, &c.ServersPasswordFile, "", "file with its password (or env HOSTSCHED_SERVERS_PASSWORD)")
+	bind(c, groups, DatabaseGroup, "shards.password_dir", (*pflag.FlagSet).StringVar, &c.ShardPasswordDir, "", "folder with a file per shard that has a database of its own: its password; without one the password of the main database is used")
 	bind(c, groups, DatabaseGroup, "log.level", (*pflag.FlagSet).StringVar, &c.LogLevel, "info", "trace, debug, info, warn or error")
 	bind(c, groups, DatabaseGroup, "log.format", (*pflag.FlagSet).StringVar, &c.LogFormat, "text", "text or json")
 	bind(c, groups, EtcdGroup, "etcd.endpoints", (*pflag.FlagSet).StringSliceVar, &c.EtcdEndpoints, []string{"http://127.0.0.1:2379"}, "etcd client URLs")
@@ -134,7 +153,9 @@ func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 	bind(c, groups, EtcdGroup, "etcd.ca_file", (*pflag.FlagSet).StringVar, &c.EtcdCAFile, "", "certificate authority of the etcd servers")
 	bind(c, groups, EtcdGroup, "cluster", (*pflag.FlagSet).StringVar, &c.Cluster, "default", "name of this hostsched installation within etcd")
 	bind(c, groups, ReplicaGroup, "server", (*pflag.FlagSet).StringVar, &c.Server, host, "name of this server")
-	bind(c, groups, ReplicaGroup, "shard", (*pflag.FlagSet).StringVar, &c.Shard, "master", "shard to serve: master, or the hostname of the shard whose database this is")
+	bind(c, groups, ReplicaGroup, "shard", (*pflag.FlagSet).StringVar, &c.Shard, "", "serve only this shard, to which the whole database belongs, as Autotest has it: master, or the shard's hostname; empty serves every shard in afe_shards")
+	bind(c, groups, ReplicaGroup, "placement.hold_off", (*pflag.FlagSet).DurationVar, &c.HoldOff, defaultHoldOff, "how long a server must be there before shards are handed over to it")
+	bind(c, groups, ReplicaGroup, "placement.weight", (*pflag.FlagSet).IntVar, &c.Weight, 1, "this server's share of shards compared with other servers")
 	bind(c, groups, ReplicaGroup, "listen", (*pflag.FlagSet).StringVar, &c.Listen, defaultListen, "address for metrics, health and status")
 	bind(c, groups, ReplicaGroup, "advertise", (*pflag.FlagSet).StringVar, &c.Advertise, "", "address shown in etcd; the listen address if empty")
 	bind(c, groups, ReplicaGroup, "etcd.ttl", (*pflag.FlagSet).DurationVar, &c.EtcdTTL, defaultTTL, "how long a silent leader keeps its lease; whole seconds")
@@ -177,8 +198,10 @@ func (c *Config) Load() error {
 	if c.file == "" {
 		c.file = os.Getenv(envPrefix + "CONFIG")
 	}
-	if c.flags.Changed("database-dsn") && store.HasPassword(c.DSN) {
-		return fmt.Errorf("%w: --database-dsn has a password in it, which every user of this machine can read; use --database-password-file or HOSTSCHED_DATABASE_PASSWORD", ErrConfig)
+	for flag, dsn := range map[string]string{"database": c.DSN, "servers": c.ServersDSN} {
+		if c.flags.Changed(flag+"-dsn") && store.HasPassword(dsn) {
+			return fmt.Errorf("%w: --%s-dsn has a password in it, which every user of this machine can read; use --%[2]s-password-file or HOSTSCHED_%s_PASSWORD", ErrConfig, flag, strings.ToUpper(flag))
+		}
 	}
 	file, err := readFile(c.file)
 	if err != nil {
@@ -200,6 +223,7 @@ func (c *Config) Load() error {
 		return err
 	}
 	c.DatabasePassword = orElse(c.DatabasePassword, im.databasePassword)
+	c.ServersPassword = orElse(c.ServersPassword, im.serversPassword)
 	c.SMTPPassword = orElse(c.SMTPPassword, im.smtpPassword)
 	return c.check()
 }
@@ -331,6 +355,7 @@ func (c *Config) readSecrets() error {
 	}{
 		{"etcd.password", c.EtcdPasswordFile, &c.EtcdPassword},
 		{"database.password", c.PasswordFile, &c.DatabasePassword},
+		{"servers.password", c.ServersPasswordFile, &c.ServersPassword},
 		{"notify.smtp_password", c.SMTPPasswordFile, &c.SMTPPassword},
 	} {
 		*s.value = os.Getenv(envName(s.key))
@@ -353,8 +378,16 @@ func (c *Config) check() error {
 	if c.EtcdTTL < time.Second || c.EtcdTTL%time.Second != 0 {
 		return fmt.Errorf("%w: etcd.ttl is %v; it must be whole seconds, at least 1s", ErrConfig, c.EtcdTTL)
 	}
-	if _, err := shard.Parse(c.Shard); err != nil {
-		return fmt.Errorf("%w: shard: %w", ErrConfig, err)
+	if c.Shard != "" {
+		if _, err := shard.Parse(c.Shard); err != nil {
+			return fmt.Errorf("%w: shard: %w", ErrConfig, err)
+		}
+	}
+	if c.HoldOff < 0 {
+		return fmt.Errorf("%w: placement.hold_off is %v; it cannot be negative", ErrConfig, c.HoldOff)
+	}
+	if c.Weight < 1 {
+		return fmt.Errorf("%w: placement.weight is %d; it must be at least 1", ErrConfig, c.Weight)
 	}
 	if c.AuditEvery < 0 {
 		return fmt.Errorf("%w: audit.every is %d; it cannot be negative", ErrConfig, c.AuditEvery)
@@ -386,6 +419,30 @@ func (c *Config) check() error {
 // Store is the part of the configuration that opens the database.
 func (c *Config) Store() store.Config {
 	return store.Config{DSN: c.DSN, Password: c.DatabasePassword, Production: c.Production, TxTimeout: c.EtcdTTL}
+}
+
+// ServersStore is the part of the configuration that opens the database with the
+// servers table; ok is false if it is the main one.
+func (c *Config) ServersStore() (cfg store.Config, ok bool) {
+	return store.Config{DSN: c.ServersDSN, Password: c.ServersPassword, Production: c.Production, TxTimeout: c.EtcdTTL}, c.ServersDSN != ""
+}
+
+// ShardStore is the part of the configuration that opens a shard's own database.
+func (c *Config) ShardStore(name shard.Name, dsn string) (store.Config, error) {
+	cfg := c.Store()
+	cfg.DSN = dsn
+	if c.ShardPasswordDir == "" {
+		return cfg, nil
+	}
+	data, err := os.ReadFile(filepath.Join(c.ShardPasswordDir, name.String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return cfg, nil
+	}
+	if err != nil {
+		return cfg, fmt.Errorf("%w: read the password of shard %s: %w", ErrConfig, name, err)
+	}
+	cfg.Password = strings.TrimRight(string(data), "\r\n")
+	return cfg, nil
 }
 
 // Actions are the labels that special tasks act on.

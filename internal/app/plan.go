@@ -15,6 +15,7 @@ type PlanReport struct {
 	Assignments []PlannedEntry      `json:"assignments"`
 	Changes     []PlannedChange     `json:"changes"`
 	Releases    []PlannedHost       `json:"releases"`
+	Moves       []PlannedMove       `json:"moves"`
 	Waiting     []WaitingEntry      `json:"waiting"`
 	Problems    []string            `json:"problems"`
 	Never       int                 `json:"never"`
@@ -26,6 +27,14 @@ type PlanReport struct {
 type PlannedHost struct {
 	Host     int64  `json:"host"`
 	Hostname string `json:"hostname"`
+}
+
+// PlannedMove is a host that would go to another shard: a row of afe_shards, or 0
+// for the master.
+type PlannedMove struct {
+	Host     int64  `json:"host"`
+	Hostname string `json:"hostname"`
+	To       int64  `json:"to_shard"`
 }
 
 // PlannedEntry is an entry that would get a host.
@@ -62,15 +71,24 @@ type WaitingEntry struct {
 	Leased    int    `json:"leased"`
 	Locked    int    `json:"locked"`
 	GivenAway int    `json:"given_away"`
+	Moving    int    `json:"moving"`
 	Minimum   int    `json:"minimum"`
 	Held      int    `json:"held"`
 	Ahead     int    `json:"ahead"`
 }
 
+// Shared tells whether several shards share the database. A configuration that
+// names one shard gives it the whole database.
+func (c *Config) Shared() bool { return c.Shard == "" }
+
 // Scope is what this configuration's replica serves.
 func (c *Config) Scope() store.Scope {
+	name := shard.Name(c.Shard)
+	if c.Shared() {
+		name = shard.Master
+	}
 	return store.Scope{
-		Shard: shard.Name(c.Shard),
+		Shard: name, Shared: c.Shared(),
 		Rules: scheduler.Rules{RespectStaticLabels: c.RespectStaticLabels, Actions: c.Actions()},
 	}
 }
@@ -78,12 +96,16 @@ func (c *Config) Scope() store.Scope {
 // MakePlanReport plans the next tick and changes nothing. The suite recorder is
 // rebuilt from the database, as after a failover.
 func MakePlanReport(ctx context.Context, db *store.DB, scope store.Scope) (PlanReport, error) {
+	scope, err := readable(ctx, db, scope)
+	if err != nil {
+		return PlanReport{}, err
+	}
 	scope.Details = true
 	snapshot, err := db.Snapshot(ctx, scope)
 	if err != nil {
 		return PlanReport{}, err
 	}
-	if snapshot.Recorder, err = db.Recorder(ctx); err != nil {
+	if snapshot.Recorder, err = db.Recorder(ctx, scope); err != nil {
 		return PlanReport{}, err
 	}
 	r := report(scope.Shard, scheduler.MakePlan(snapshot))
@@ -93,11 +115,18 @@ func MakePlanReport(ctx context.Context, db *store.DB, scope store.Scope) (PlanR
 	return r, nil
 }
 
+// readable makes planning possible in a database that was not migrated.
+func readable(ctx context.Context, db *store.DB, scope store.Scope) (store.Scope, error) {
+	st, err := db.MigrationStatus(ctx)
+	scope.Bare = st.Schema < store.SchemaVersion
+	return scope, err
+}
+
 func report(name shard.Name, p scheduler.Plan) PlanReport {
 	// Lists are never null in JSON.
 	r := PlanReport{
 		Shard: name, Leases: []PlannedHost{}, Assignments: []PlannedEntry{}, Changes: []PlannedChange{},
-		Releases: []PlannedHost{}, Waiting: []WaitingEntry{}, Problems: []string{}, Plan: p,
+		Releases: []PlannedHost{}, Moves: []PlannedMove{}, Waiting: []WaitingEntry{}, Problems: []string{}, Plan: p,
 	}
 	for _, l := range p.Leases {
 		r.Leases = append(r.Leases, PlannedHost{int64(l.Host), l.Hostname})
@@ -118,6 +147,9 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 	for _, rel := range p.Releases {
 		r.Releases = append(r.Releases, PlannedHost{int64(rel.Host), rel.Hostname})
 	}
+	for _, m := range p.Moves {
+		r.Moves = append(r.Moves, PlannedMove{int64(m.Host), m.Hostname, int64(m.To)})
+	}
 	for _, w := range p.Waiting {
 		never := w.Reason.Code.Lasting()
 		if never {
@@ -126,7 +158,7 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 		r.Waiting = append(r.Waiting, WaitingEntry{
 			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: never, Reason: w.Reason.Text,
 			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, Locked: w.Reason.Locked,
-			GivenAway: w.Reason.GivenAway, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
+			GivenAway: w.Reason.GivenAway, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
 		})
 	}
 	for _, pr := range p.Problems {

@@ -21,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/metadata"
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/notify"
@@ -46,23 +47,64 @@ func RunServer(ctx context.Context, c *Config, version string, logTo io.Writer) 
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, c, shard.Name(c.Shard), version, db, c.Logger(logTo))
-	return errors.Join(err, db.Close())
+	servers, closeServers, err := c.openServers(ctx, db)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	err = serve(ctx, c, version, cluster.Databases{Main: db, Servers: servers, Open: c.openShard}, c.Logger(logTo))
+	return errors.Join(err, closeServers(), db.Close())
 }
 
 // OpenChecked opens the database and makes sure that its schema fits.
 func OpenChecked(ctx context.Context, c *Config) (*store.DB, error) {
-	db, err := store.Open(ctx, c.Store())
+	return c.openChecked(ctx, c.Store(), c.Shared())
+}
+
+func (c *Config) openChecked(ctx context.Context, cfg store.Config, shared bool) (*store.DB, error) {
+	db, err := store.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Check(ctx, c.RespectStaticLabels); err != nil {
+	if err := db.Check(ctx, store.Use{StaticLabels: c.RespectStaticLabels, Shared: shared}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-func serve(ctx context.Context, c *Config, name shard.Name, version string, db *store.DB, log hclog.Logger) error {
+// openShard opens the database that a shard has of its own.
+func (c *Config) openShard(ctx context.Context, name shard.Name, dsn string) (*store.DB, error) {
+	cfg, err := c.ShardStore(name, dsn)
+	if err != nil {
+		return nil, err
+	}
+	return c.openChecked(ctx, cfg, false)
+}
+
+// openServers finds the database with the servers table: one of its own, the
+// main one, or none.
+func (c *Config) openServers(ctx context.Context, main *store.DB) (servers *store.DB, closer func() error, err error) {
+	closer = func() error { return nil }
+	cfg, own := c.ServersStore()
+	servers = main
+	if own {
+		if servers, err = store.Open(ctx, cfg); err != nil {
+			return nil, closer, fmt.Errorf("the database of servers and roles: %w", err)
+		}
+		closer = servers.Close
+	}
+	there, err := servers.HasServers(ctx)
+	switch {
+	case err == nil && there:
+		return servers, closer, nil
+	case err == nil && own:
+		err = fmt.Errorf("%w: %s has no servers table; check servers.dsn", store.ErrSchema, servers.Target())
+	case err == nil:
+		return nil, closer, nil
+	}
+	return nil, closer, errors.Join(err, closer())
+}
+
+func serve(ctx context.Context, c *Config, version string, db cluster.Databases, log hclog.Logger) error {
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("%w: listen: %w; choose another address with --listen", ErrConfig, err)
@@ -79,19 +121,20 @@ func serve(ctx context.Context, c *Config, name shard.Name, version string, db *
 		return errors.Join(err, listener.Close())
 	}
 	m := metrics.New()
-	m.Serves(name)
 	reporting, err := c.reporting(m, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	rep := replica.New(replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, InspectEvery: c.AuditEvery}, campaigner, db, reporting.observers, log)
+	member := cluster.New(cluster.Config{
+		Server: c.Server, Version: version, Weight: c.Weight, HoldOff: c.HoldOff, Only: shard.Name(c.Shard), Found: m.Serves,
+		Replica: replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, InspectEvery: c.AuditEvery},
+	}, campaigner, db, reporting.observers, log)
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),
-		Status:   func() []replica.Status { return []replica.Status{rep.Status()} },
-		Recorder: rep.Holdings,
+		Status: member.Status, Role: member.Role, Recorder: member.Holdings,
 	})
-	log.Info("starting", "server", c.Server, "database", db.Target(), "database server", db.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
-	return c.runGroup(ctx, listener, handler, rep, reporting.background, log)
+	log.Info("starting", "server", c.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
+	return c.runGroup(ctx, listener, handler, member, reporting.background, log)
 }
 
 // reporting are the observers of a replica and what they do in the background.
@@ -146,7 +189,7 @@ func keepFile(ctx context.Context, m *metrics.Metrics, path string, log hclog.Lo
 // runGroup starts everything and stops everything when the first part ends: on
 // a signal, or at the end of its lifetime, the replica finishes its apply and
 // resigns; then what it still has to report is sent.
-func (c *Config) runGroup(ctx context.Context, listener net.Listener, handler http.Handler, rep *replica.Replica, background []func(context.Context), log hclog.Logger) error {
+func (c *Config) runGroup(ctx context.Context, listener net.Listener, handler http.Handler, member *cluster.Member, background []func(context.Context), log hclog.Logger) error {
 	reports, endReports := context.WithCancel(context.WithoutCancel(ctx))
 	defer endReports()
 	var reporters sync.WaitGroup
@@ -177,7 +220,7 @@ func (c *Config) runGroup(ctx context.Context, listener net.Listener, handler ht
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g.Add(func() error {
-		rep.Run(running)
+		member.Run(running)
 		return nil
 	}, func(error) { cancel() })
 	err := g.Run()

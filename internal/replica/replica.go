@@ -28,7 +28,14 @@ type Config struct {
 	// InspectEvery is after how many ticks the leader looks for states that
 	// should not be; 0 never does.
 	InspectEvery int
+	// Trouble, if set, is told when this replica failed to take the shard over
+	// or to tick in it: another one may be better placed.
+	Trouble func(error)
 }
+
+// ErrHandOver is part of the cause with which a caller ends Run's context to
+// hand the shard over; the history of terms shows it.
+var ErrHandOver = errors.New("handed over")
 
 // Bounds of the loop.
 const (
@@ -78,6 +85,8 @@ type Replica struct {
 	observer   Observer
 	log        hclog.Logger
 	status     status
+	// announced is the pause that etcd shows; only the loop uses it.
+	announced string
 
 	// recorderMu guards the recorder of the current term against readers of
 	// Holdings; the loop itself is its only writer.
@@ -106,7 +115,14 @@ func (r *Replica) Run(ctx context.Context) {
 		}
 		sleep(ctx, minPause+rand.N(maxPause-minPause))
 	}
-	r.status.set(func(s *Status) { s.State = StateStopped })
+	r.Follow()
+}
+
+// Follow says that this replica is there, but does not campaign.
+func (r *Replica) Follow() {
+	r.status.set(func(s *Status) {
+		s.State, s.Phase, s.Token, s.Epoch, s.LastError = StateCandidate, PhaseIdle, 0, 0, ""
+	})
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -130,12 +146,13 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 		return err
 	}
 	won := time.Now()
-	defer func() { err = r.endTerm(term, err) }()
 	leader, recorder, err := r.takeOver(ctx, term)
 	if err != nil {
-		return err
+		if ctx.Err() == nil {
+			r.trouble(err)
+		}
+		return r.resign(term, err)
 	}
-	defer func() { err = errors.Join(err, leader.Close()) }()
 	took := time.Since(won)
 	fence := leader.Fence()
 	r.log.Info("leading", "token", term.Token, "epoch", fence.Epoch, "takeover", took)
@@ -145,25 +162,52 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 		s.Terms++
 		s.LastError = ""
 	})
+	before := r.Status()
+	r.announced = ""
 	r.keep(recorder)
-	defer r.keep(nil)
-	return r.lead(ctx, term, leader, recorder)
+	err = r.lead(ctx, term, leader, recorder)
+	r.keep(nil)
+	return errors.Join(r.endTerm(ctx, term, leader, before, err), leader.Close())
+}
+
+// endTerm hands the shard over and then notes in the history how the term ended.
+func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *store.Leader, before Status, err error) error {
+	cause := err
+	if cause == nil {
+		cause = context.Cause(ctx)
+	}
+	now := r.Status()
+	end := store.TermEnd{Planned: err == nil, Cause: cause.Error(), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
+	result := r.resign(term, err)
+	bound, cancel := context.WithTimeout(context.Background(), resignTimeout)
+	defer cancel()
+	if err := leader.EndTerm(bound, end); err != nil {
+		// The next term notes this one as lost.
+		r.log.Debug("recording the end of the term", "error", err)
+	}
+	return result
+}
+
+func (r *Replica) trouble(err error) {
+	if r.cfg.Trouble != nil {
+		r.cfg.Trouble(err)
+	}
 }
 
 func (r *Replica) takeOver(ctx context.Context, term *election.Term) (*store.Leader, *scheduler.Recorder, error) {
-	leader, err := r.db.TakeOver(ctx, store.Claim{Shard: term.Shard, Token: term.Token, Cluster: term.Cluster, Holder: r.cfg.Holder})
+	leader, err := r.db.TakeOver(ctx, store.Claim{Shard: term.Shard, Token: term.Token, Cluster: term.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared})
 	if err != nil {
 		return nil, nil, err
 	}
-	recorder, err := r.db.Recorder(ctx)
+	recorder, err := r.db.Recorder(ctx, r.cfg.Scope)
 	if err != nil {
 		return nil, nil, errors.Join(err, leader.Close())
 	}
 	return leader, recorder, nil
 }
 
-// endTerm hands the shard over, whatever happened.
-func (r *Replica) endTerm(term *election.Term, err error) error {
+// resign hands the shard over, whatever happened.
+func (r *Replica) resign(term *election.Term, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
 	if rerr := term.Resign(ctx); rerr != nil {
@@ -194,8 +238,15 @@ func (r *Replica) lead(ctx context.Context, term *election.Term, leader *store.L
 			return r.fenced(err)
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, store.ErrNoShard):
+			return err
+		case errors.Is(err, store.ErrLayout):
+			// What was left is planned anew, on what is true now.
+			r.log.Info("planning anew", "reason", err)
+			continue
 		case err == nil:
 			failures = 0
+			r.announce(ctx, term)
 		default:
 			failures++
 			if err := r.recover(ctx, leader, recorder, err, failures); err != nil {
@@ -210,6 +261,21 @@ func (r *Replica) lead(ctx context.Context, term *election.Term, leader *store.L
 		case <-time.After(r.cfg.MinTick - time.Since(began)):
 		}
 	}
+}
+
+// announce shows in etcd whether the shard is paused.
+func (r *Replica) announce(ctx context.Context, term *election.Term) {
+	paused := r.Status().Paused
+	if paused == r.announced {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, resignTimeout)
+	defer cancel()
+	if err := term.Announce(ctx, paused); err != nil {
+		r.log.Debug("announcing a pause", "error", err) // again after the next tick
+		return
+	}
+	r.announced = paused
 }
 
 // fenced notes that the database refused a write of this term.
@@ -227,12 +293,13 @@ func (r *Replica) recover(ctx context.Context, leader *store.Leader, recorder *s
 	r.log.Error("tick failed", "error", err, "in a row", failures)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
 	if failures >= maxFailures {
+		r.trouble(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
 	if verr := leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
 		return r.fenced(verr)
 	}
-	rebuilt, rerr := r.db.Recorder(ctx)
+	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
 	if rerr != nil {
 		return fmt.Errorf("stepping down: %w", errors.Join(err, rerr))
 	}
@@ -301,8 +368,11 @@ func (r *Replica) snapshot(ctx context.Context, recorder *scheduler.Recorder) (*
 	}
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
-	recorder.Notice(s.Hosts)
+	if s.Basis.Paused == "" {
+		recorder.Notice(s.Hosts)
+	}
 	s.Recorder = recorder
+	r.status.set(func(st *Status) { st.Paused = s.Basis.Paused })
 	return s, nil
 }
 
@@ -316,7 +386,7 @@ func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {
 func (r *Replica) inspect(ctx context.Context, recorder *scheduler.Recorder) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	f, err := r.db.Inspect(ctx, recorder)
+	f, err := r.db.Inspect(ctx, r.cfg.Scope, recorder)
 	if err != nil {
 		return err
 	}

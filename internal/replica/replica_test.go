@@ -110,7 +110,7 @@ func TestLeaderAssignsAndFollowerTakesOver(t *testing.T) {
 
 	epoch := first.Status().Epoch
 	first.stop()
-	require.Equal(t, replica.StateStopped, first.Status().State)
+	require.Equal(t, replica.StateCandidate, first.Status().State)
 	require.Eventually(t, func() bool { return second.Status().State == replica.StateLeader }, soon, time.Millisecond)
 	require.Greater(t, second.Status().Epoch, epoch)
 	w.until(t, "the successor ticks", func(w *witness) bool { return w.leading == 2 })

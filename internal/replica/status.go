@@ -15,7 +15,6 @@ const (
 	StateStarting  State = "starting"
 	StateCandidate State = "follower"
 	StateLeader    State = "leader"
-	StateStopped   State = "stopped"
 )
 
 // Phase of a tick.
@@ -43,6 +42,8 @@ type Status struct {
 	TakeOver  time.Duration `json:"takeover"`
 	Terms     int64         `json:"terms"`
 	LastError string        `json:"last_error,omitempty"`
+	// Paused is why the leader schedules nothing, empty if it does.
+	Paused string `json:"paused,omitempty"`
 
 	Ticks        int64 `json:"ticks"`
 	Assignments  int64 `json:"assignments"`

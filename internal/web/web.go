@@ -7,6 +7,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
 )
 
 // Config says what to serve.
@@ -15,8 +16,11 @@ type Config struct {
 	Version string
 	// Status returns the status of every shard this process serves.
 	Status func() []replica.Status
-	// Recorder returns which suite holds which host, nil if nobody leads here.
-	Recorder func() map[scheduler.HostID]scheduler.JobID
+	// Role says what the replica may do: primary, backup, or none and why.
+	Role func() (role, why string)
+	// Recorder returns which suite holds which host of a shard, nil if it is not
+	// led here.
+	Recorder func(shard.Name) map[scheduler.HostID]scheduler.JobID
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }
@@ -27,9 +31,12 @@ const stuckAfter = time.Minute
 
 // ServerStatus is the answer of /v1/status.
 type ServerStatus struct {
-	Server  string           `json:"server"`
-	Version string           `json:"version"`
-	Shards  []replica.Status `json:"shards"`
+	Server  string `json:"server"`
+	Version string `json:"version"`
+	// Role is primary, backup, or none with the reason in Why.
+	Role   string           `json:"role"`
+	Why    string           `json:"why,omitempty"`
+	Shards []replica.Status `json:"shards"`
 }
 
 // Handler returns the handler of all paths.
@@ -39,7 +46,8 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /healthz", cfg.health)
 	mux.HandleFunc("GET /readyz", cfg.ready)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Shards: cfg.Status()})
+		role, why := cfg.Role()
+		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Role: role, Why: why, Shards: cfg.Status()})
 	})
 	mux.HandleFunc("GET /v1/recorder", cfg.recorder)
 	return mux
@@ -51,10 +59,15 @@ type Recorder struct {
 	Hosts map[scheduler.HostID]scheduler.JobID `json:"hosts"`
 }
 
-// recorder answers with the suite recorder of the current term, 503 from a
-// follower: only the leader has one.
-func (c Config) recorder(w http.ResponseWriter, _ *http.Request) {
-	hosts := c.Recorder()
+// recorder answers with the suite recorder of the current term of a shard
+// (?shard=, the first one if none is given), 503 from a follower: only the
+// leader has one.
+func (c Config) recorder(w http.ResponseWriter, r *http.Request) {
+	name := shard.Name(r.URL.Query().Get("shard"))
+	if all := c.Status(); name == "" && len(all) > 0 {
+		name = all[0].Shard
+	}
+	hosts := c.Recorder(name)
 	if hosts == nil {
 		answer(w, http.StatusServiceUnavailable, c.overall())
 		return
@@ -107,7 +120,9 @@ func (c Config) overall() state {
 		if s.State == replica.StateLeader {
 			return state{State: s.State}
 		}
-		out = state{s.State, s.LastError}
+		if out.Reason == "" {
+			out = state{s.State, s.LastError}
+		}
 	}
 	return out
 }

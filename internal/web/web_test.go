@@ -23,7 +23,8 @@ func get(t *testing.T, s replica.Status, path string) (int, string) {
 	h := web.Handler(web.Config{
 		Server: "s1", Version: "v", Metrics: m.Handler(),
 		Status: func() []replica.Status { return []replica.Status{s} },
-		Recorder: func() map[scheduler.HostID]scheduler.JobID {
+		Role:   func() (string, string) { return "primary", "" },
+		Recorder: func(shard.Name) map[scheduler.HostID]scheduler.JobID {
 			if s.State != replica.StateLeader {
 				return nil
 			}
@@ -51,7 +52,7 @@ func TestReadiness(t *testing.T) {
 		{follower, "/readyz?state=follower", 200},
 		{follower, "/readyz?state=king", 400},
 		{replica.Status{State: replica.StateStarting}, "/readyz", 503},
-		{replica.Status{State: replica.StateStopped}, "/readyz", 503},
+		{replica.Status{State: replica.StateStarting}, "/readyz", 503},
 		{replica.Status{State: replica.StateCandidate, LastError: "etcd does not answer"}, "/readyz", 503},
 		{leader, "/v1/recorder", 200},
 		{follower, "/v1/recorder", 503},

@@ -1,0 +1,200 @@
+package election
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/hostsched/hostsched/shard"
+)
+
+// View is what etcd says about a cluster at one moment.
+type View struct {
+	// Servers are the replicas that are there, by name.
+	Servers []Attendee
+	// Shards are the shards that somebody campaigns for or leads.
+	Shards map[shard.Name]Contest
+}
+
+// Contest is the campaign for one shard.
+type Contest struct {
+	// Candidates are the keys of the shard, oldest first. The oldest leads, or
+	// is about to.
+	Candidates []Candidate
+	// Wanted is the server somebody asked for, empty if nobody did.
+	Wanted string
+}
+
+// Holder returns the server with the oldest key, empty if there is none.
+func (c Contest) Holder() string {
+	if len(c.Candidates) == 0 {
+		return ""
+	}
+	return c.Candidates[0].Server
+}
+
+// Candidate is a key of a campaign.
+type Candidate struct {
+	Record
+	Key      string `json:"key"`
+	Revision int64  `json:"revision"`
+}
+
+// Attendee is a replica that is there.
+type Attendee struct {
+	Presence
+	// Lease tells a restarted replica from its former self.
+	Lease int64 `json:"lease"`
+}
+
+// ErrFormat is a value in etcd that this version does not understand.
+var ErrFormat = errors.New("value format in etcd does not fit")
+
+// AnyServer is what Want takes to withdraw a wish.
+const AnyServer = "any"
+
+// ServersPrefix is where the replicas of a cluster say that they are there.
+func ServersPrefix(cluster string) string { return clusterPrefix(cluster) + "servers/" }
+
+func clusterPrefix(cluster string) string { return "/hostsched/" + cluster + "/" }
+
+// wantedKey holds the server that somebody asked for.
+func wantedKey(cluster string, name shard.Name) string {
+	return ShardsPrefix(cluster) + name.String() + "/wanted"
+}
+
+// viewer builds views from keys.
+type viewer struct {
+	cluster string
+	keys    map[string]*mvccpb.KeyValue
+}
+
+func (v *viewer) apply(events []*clientv3.Event) {
+	for _, e := range events {
+		if e.Type == mvccpb.DELETE {
+			delete(v.keys, string(e.Kv.Key))
+			continue
+		}
+		v.keys[string(e.Kv.Key)] = e.Kv
+	}
+}
+
+// view interprets the keys. A value that cannot be read still holds its place:
+// its key counts, its content does not.
+func (v *viewer) view() View {
+	out := View{Shards: map[shard.Name]Contest{}}
+	for key, kv := range v.keys {
+		if name, ok := strings.CutPrefix(key, ServersPrefix(v.cluster)); ok {
+			a := Attendee{Lease: kv.Lease}
+			if json.Unmarshal(kv.Value, &a.Presence) != nil {
+				a.Presence = Presence{}
+			}
+			a.Server = name
+			out.Servers = append(out.Servers, a)
+			continue
+		}
+		rest, ok := strings.CutPrefix(key, ShardsPrefix(v.cluster))
+		if !ok {
+			continue
+		}
+		name, what, _ := strings.Cut(rest, "/")
+		c := out.Shards[shard.Name(name)]
+		switch {
+		case what == "wanted":
+			c.Wanted = string(kv.Value)
+		case strings.HasPrefix(what, "leader/"):
+			k := Candidate{Key: key, Revision: kv.CreateRevision}
+			if json.Unmarshal(kv.Value, &k.Record) != nil {
+				k.Record = Record{}
+			}
+			c.Candidates = append(c.Candidates, k)
+		}
+		out.Shards[shard.Name(name)] = c
+	}
+	slices.SortFunc(out.Servers, func(a, b Attendee) int { return strings.Compare(a.Server, b.Server) })
+	for _, c := range out.Shards {
+		slices.SortFunc(c.Candidates, func(a, b Candidate) int { return cmp.Compare(a.Revision, b.Revision) })
+	}
+	return out
+}
+
+// Look returns the present view.
+func Look(ctx context.Context, client *clientv3.Client, cluster string) (View, error) {
+	v, _, err := look(ctx, client, cluster)
+	if err != nil {
+		return View{}, err
+	}
+	return v.view(), nil
+}
+
+func look(ctx context.Context, client *clientv3.Client, cluster string) (*viewer, int64, error) {
+	res, err := client.Get(ctx, clusterPrefix(cluster), clientv3.WithPrefix())
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s in etcd at %s: %w", clusterPrefix(cluster), strings.Join(client.Endpoints(), ", "), err)
+	}
+	v := &viewer{cluster: cluster, keys: map[string]*mvccpb.KeyValue{}}
+	for _, kv := range res.Kvs {
+		v.keys[string(kv.Key)] = kv
+	}
+	return v, res.Header.Revision, nil
+}
+
+// watchPause is the pause before a watch that ended is begun again.
+const watchPause = 200 * time.Millisecond
+
+// watch calls each with the view, at first and whenever it changes, until ctx
+// ends. While etcd is silent there are no calls.
+func watch(ctx context.Context, client *clientv3.Client, cluster string, each func(View)) {
+	for ctx.Err() == nil {
+		watchOnce(ctx, client, cluster, each)
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchPause):
+		}
+	}
+}
+
+func watchOnce(ctx context.Context, client *clientv3.Client, cluster string, each func(View)) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked, done := context.WithTimeout(ctx, dialTimeout)
+	v, revision, err := look(asked, client, cluster)
+	done()
+	if err != nil {
+		return
+	}
+	each(v.view())
+	for res := range client.Watch(ctx, clusterPrefix(cluster), clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+		if res.Err() != nil {
+			return
+		}
+		v.apply(res.Events)
+		each(v.view())
+	}
+}
+
+// Want asks for a shard to be led by a server, for as long as that replica
+// lives: the wish hangs on its lease. AnyServer withdraws the wish.
+func Want(ctx context.Context, client *clientv3.Client, cluster string, name shard.Name, server string) error {
+	if server == AnyServer {
+		_, err := client.Delete(ctx, wantedKey(cluster, name))
+		return err
+	}
+	res, err := client.Get(ctx, ServersPrefix(cluster)+server)
+	if err != nil {
+		return err
+	}
+	if len(res.Kvs) == 0 {
+		return fmt.Errorf("server %s is not there: it has no key under %s", server, ServersPrefix(cluster))
+	}
+	_, err = client.Put(ctx, wantedKey(cluster, name), server, clientv3.WithLease(clientv3.LeaseID(res.Kvs[0].Lease)))
+	return err
+}

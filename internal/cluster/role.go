@@ -1,0 +1,34 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/store"
+)
+
+// roleOf says whether a server may lead, from the servers table (Autotest
+// server_manager_utils.confirm_server_has_role): only with the role
+// host_scheduler, and never in repair. Without any row, every server may.
+func roleOf(servers []store.Server, name string) (role, why string) {
+	if len(servers) == 0 {
+		return election.RolePrimary, ""
+	}
+	for _, s := range servers {
+		if !s.Is(name) {
+			continue
+		}
+		status := strings.ToLower(s.Status)
+		switch {
+		case !s.HasRole(store.RoleHostScheduler):
+			return election.RoleNone, fmt.Sprintf("server %s does not have the role %s", s.Name, store.RoleHostScheduler)
+		case status == store.ServerBackup:
+			return election.RoleBackup, ""
+		case status == store.ServerPrimary, status == "":
+			return election.RolePrimary, ""
+		}
+		return election.RoleNone, fmt.Sprintf("server %s has status %s", s.Name, s.Status)
+	}
+	return election.RoleNone, fmt.Sprintf("server %s is not in the servers table", name)
+}

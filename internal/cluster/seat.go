@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// seat is this member's part in one shard: a replica that campaigns or does not.
+type seat struct {
+	m    *Member
+	name shard.Name
+	dsn  string // the shard's own database, empty if it shares the main one
+
+	mu      sync.Mutex
+	replica *replica.Replica
+	own     *store.DB
+	cancel  context.CancelCauseFunc // nil unless a campaign runs
+	stopped bool                    // the running campaign was told to end
+	running sync.WaitGroup
+}
+
+func newSeat(m *Member, name shard.Name, dsn string) *seat {
+	return &seat{m: m, name: name, dsn: dsn}
+}
+
+// start campaigns, unless the seat does already, or is just ending a term.
+func (s *seat) start(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		return
+	}
+	// The end comes by stop, with its cause, also when the process ends.
+	ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.stopped = false
+	s.running.Go(func() {
+		s.run(ctx)
+		s.mu.Lock()
+		s.cancel(nil)
+		s.cancel = nil
+		s.mu.Unlock()
+		s.m.look()
+	})
+}
+
+func (s *seat) run(ctx context.Context) {
+	r, err := s.prepare(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.m.log.Error("opening the shard's database", "shard", s.name, "error", err)
+			s.m.trouble(s.name, err)
+		}
+		return
+	}
+	r.Run(ctx)
+}
+
+// prepare opens the shard's database and makes its replica, the first time.
+func (s *seat) prepare(ctx context.Context) (*replica.Replica, error) {
+	s.mu.Lock()
+	r := s.replica
+	s.mu.Unlock()
+	if r != nil {
+		return r, nil
+	}
+	cfg := s.m.cfg.Replica
+	cfg.Scope.Shard = s.name
+	cfg.Scope.Shared = s.m.cfg.Only == "" && s.dsn == ""
+	cfg.Trouble = func(err error) { s.m.trouble(s.name, err) }
+	db := s.m.db.Main
+	if s.dsn != "" {
+		var err error
+		if db, err = s.m.db.Open(ctx, s.name, s.dsn); err != nil {
+			return nil, err
+		}
+	}
+	r = replica.New(cfg, s.m.campaigner, db, s.m.observer, s.m.log)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replica = r
+	if s.dsn != "" {
+		s.own = db
+	}
+	return r, nil
+}
+
+// stop ends the campaign or the term: a running apply is finished, then the
+// shard is handed over. It does not wait.
+func (s *seat) stop(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel == nil || s.stopped {
+		return
+	}
+	s.stopped = true
+	s.cancel(cause)
+}
+
+// retire waits for the end of what stop ended, and closes the shard's own
+// database.
+func (s *seat) retire() {
+	s.running.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.own == nil {
+		return
+	}
+	if err := s.own.Close(); err != nil {
+		s.m.log.Warn("closing the shard's database", "shard", s.name, "error", err)
+	}
+	s.own = nil
+}
+
+func (s *seat) leading() bool { return s.status().State == replica.StateLeader }
+
+// status is the replica's, or that of a seat that has none yet.
+func (s *seat) status() replica.Status {
+	s.mu.Lock()
+	r := s.replica
+	s.mu.Unlock()
+	st := replica.Status{Shard: s.name, State: replica.StateCandidate}
+	if r != nil {
+		st = r.Status()
+	}
+	if st.State == replica.StateLeader || st.LastError != "" {
+		return st
+	}
+	switch err := s.m.attendance.Err(); {
+	case errors.Is(err, election.ErrNotYet):
+		st.State = replica.StateStarting
+	case err != nil:
+		st.LastError = err.Error()
+	default:
+		st.LastError = s.m.avoided(s.name)
+	}
+	return st
+}
+
+func (s *seat) holdings() map[scheduler.HostID]scheduler.JobID {
+	s.mu.Lock()
+	r := s.replica
+	s.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	return r.Holdings()
+}

@@ -1,0 +1,16 @@
+package scheduler
+
+// move hands over displaced hosts that nobody uses. A host in use moves in the
+// tick after its release.
+func (p *planner) move() {
+	leased := make(map[HostID]bool, len(p.plan.Leases))
+	for _, l := range p.plan.Leases {
+		leased[l.Host] = true
+	}
+	for _, h := range p.hosts {
+		if !h.Displaced || h.Leased || h.ActiveEntry || h.OpenTask || leased[h.ID] {
+			continue
+		}
+		p.plan.Moves = append(p.plan.Moves, Move{Host: h.ID, Hostname: h.Hostname, To: h.Home})
+	}
+}
