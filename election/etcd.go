@@ -57,14 +57,22 @@ func NewEtcd(cfg EtcdConfig) (*Etcd, error) {
 	if cfg.Cluster == "" || strings.Contains(cfg.Cluster, "/") {
 		return nil, fmt.Errorf("cluster name %q is empty or has a slash", cfg.Cluster)
 	}
-	if cfg.Client.DialTimeout == 0 {
-		cfg.Client.DialTimeout = dialTimeout
-	}
-	if cfg.Client.Logger == nil {
-		// Errors come back to the caller; the client need not log them, too.
-		cfg.Client.Logger = zap.NewNop()
-	}
+	cfg.Client = withDefaults(cfg.Client)
 	return &Etcd{cfg: cfg}, nil
+}
+
+// NewClient returns an etcd client as campaigns use it.
+func NewClient(cfg clientv3.Config) (*clientv3.Client, error) { return clientv3.New(withDefaults(cfg)) }
+
+func withDefaults(cfg clientv3.Config) clientv3.Config {
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = dialTimeout
+	}
+	if cfg.Logger == nil {
+		// Errors come back to the caller; the client need not log them, too.
+		cfg.Logger = zap.NewNop()
+	}
+	return cfg
 }
 
 // LeaderPrefix is where the candidates of a shard keep their keys; the oldest

@@ -24,7 +24,7 @@ func (d dialect) guardStatements() (install, remove string, err error) {
 			"DROP INDEX " + guardIndex, nil
 	case d.server == serverMariaDB && d.atLeast(10, 3, 3):
 		// MariaDB has no functional index: an invisible virtual column stands in.
-		return "ALTER TABLE " + table + " ADD COLUMN " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ADD UNIQUE KEY " + guardIndex + " (" + guardColumn + ")",
+		return "ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ADD UNIQUE KEY " + guardIndex + " (" + guardColumn + ")",
 			"ALTER TABLE " + table + " DROP KEY " + guardIndex + ", DROP COLUMN " + guardColumn, nil
 	case d.server == serverMySQL && d.atLeast(8, 0, 13):
 		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + table + " ((" + expr + "))",

@@ -255,15 +255,16 @@ func (db *DB) ReleaseJobs(ctx context.Context, name shard.Name) (int, error) {
 }
 
 // PauseShard stops scheduling in a shard; it keeps its leader. When it returns,
-// no plan that was made before can be applied any more. An empty reason resumes.
-func (db *DB) PauseShard(ctx context.Context, name shard.Name, who, reason string) error {
+// no plan that was made before can be applied any more. An empty pause resumes.
+// The reason is for the audit record.
+func (db *DB) PauseShard(ctx context.Context, name shard.Name, who, pause, reason string) error {
 	action := "cluster pause"
 	by, at := who, db.dialect.nowMillis
-	if reason == "" {
+	if pause == "" {
 		action, by, at = "cluster resume", "", "0"
 	}
 	return db.change(ctx, action+" of shard "+name.String(), []shard.Name{name}, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET pause_reason = ?, paused_by = ?, paused_at = "+at+" WHERE shard = ?", reason, by, name.String()); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET pause_reason = ?, paused_by = ?, paused_at = "+at+" WHERE shard = ?", pause, by, name.String()); err != nil {
 			return err
 		}
 		return db.audit(ctx, tx, who, action, name.String(), reason)

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -133,7 +133,7 @@ func clusterID(ctx context.Context, cfg *app.Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	client, err := clientv3.New(clientCfg)
+	client, err := election.NewClient(clientCfg)
 	if err != nil {
 		return "", fmt.Errorf("connect to etcd: %w", err)
 	}

@@ -43,11 +43,18 @@ type installation struct {
 	lab      *lab.Lab
 	replicas []*server
 	logDir   string
+	// args are for every replica.
+	args []string
+	// links puts a link that can be cut between each replica and etcd.
+	links bool
 }
+
+// before prepares a lab before its replicas start.
+type before func(*testing.T, *installation)
 
 // newInstallation starts everything but the simulator. There is no guard index:
 // what keeps the leaders apart is the fence alone.
-func newInstallation(t *testing.T, spec lab.Spec, replicas int) *installation {
+func newInstallation(t *testing.T, spec lab.Spec, replicas int, prepare ...before) *installation {
 	t.Helper()
 	ctx := t.Context()
 	in := &installation{dsn: testserver.Database(t), endpoint: testserver.Etcd(t).Endpoint, logDir: t.TempDir()}
@@ -63,10 +70,17 @@ func newInstallation(t *testing.T, spec lab.Spec, replicas int) *installation {
 	require.NoError(t, err)
 	in.history, err = lab.InstallHistory(ctx, db.SQL(), false)
 	require.NoError(t, err)
+	for _, p := range prepare {
+		p(t, in)
+	}
 	for i := range replicas {
 		port, err := testserver.FreePort()
 		require.NoError(t, err)
-		s := &server{in: in, name: fmt.Sprintf("replica-%d", i+1), listen: "127.0.0.1:" + strconv.Itoa(port)}
+		s := &server{in: in, name: fmt.Sprintf("replica-%d", i+1), listen: "127.0.0.1:" + strconv.Itoa(port), endpoint: in.endpoint, program: os.Args[0]}
+		if in.links {
+			s.link = testserver.NewLink(t, strings.TrimPrefix(in.endpoint, "http://"))
+			s.endpoint = "http://" + s.link.Addr
+		}
 		in.replicas = append(in.replicas, s)
 		s.start(t)
 	}
@@ -111,7 +125,11 @@ func (in *installation) simulate(t *testing.T, cfg lab.Simulation) (stop func())
 type server struct {
 	in           *installation
 	name, listen string
-	cmd          *exec.Cmd
+	// endpoint is etcd as this replica reaches it, over link if there is one.
+	endpoint string
+	link     *testserver.Link
+	program  string
+	cmd      *exec.Cmd
 }
 
 func (s *server) start(t *testing.T) {
@@ -119,8 +137,9 @@ func (s *server) start(t *testing.T) {
 	log, err := os.OpenFile(filepath.Join(s.in.logDir, s.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(t, err)
 	// The DSN has a password field, so it goes by the environment.
-	s.cmd = exec.Command(os.Args[0], "server", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
-		"--etcd-endpoints", s.in.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms", "--log-level", "debug")
+	args := append([]string{"server", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
+		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms", "--log-level", "debug"}, s.in.args...)
+	s.cmd = exec.Command(s.program, args...)
 	s.cmd.Env = append(os.Environ(), asProgram+"=1", "HOSTSCHED_DATABASE_DSN="+s.in.dsn)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	require.NoError(t, s.cmd.Start())

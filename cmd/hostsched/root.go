@@ -51,7 +51,7 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
-	for _, input := range []error{errUsage, app.ErrConfig, store.ErrDSN, store.ErrNotLocal, store.ErrSchema, store.ErrPrivilege, store.ErrUnreachable} {
+	for _, input := range []error{errUsage, app.ErrConfig, store.ErrDSN, store.ErrNotLocal, store.ErrSchema, store.ErrPrivilege, store.ErrUnreachable, store.ErrInput, store.ErrNoShard} {
 		if errors.Is(err, input) {
 			return exitInput
 		}
@@ -79,7 +79,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
 	})
-	root.AddCommand(serverCommand(), migrateCommand(), planCommand(), auditCommand(), fenceCommand(), devCommand())
+	root.AddCommand(serverCommand(), migrateCommand(), planCommand(), auditCommand(), fenceCommand(), clusterCommand(), shardCommand(), devCommand())
 	return root
 }
 
@@ -125,19 +125,24 @@ func withDatabase(ctx context.Context, cfg *app.Config, create bool, work func(*
 // Output formats of commands that print facts.
 const (
 	outputTable = "table"
+	outputWide  = "wide"
 	outputJSON  = "json"
 )
 
-func addOutputFlag(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", outputTable, "output format: table or json")
+// addOutputFlag adds --output with table and json, and more if a command has
+// them.
+func addOutputFlag(cmd *cobra.Command, output *string, more ...string) {
+	formats := append([]string{outputTable}, append(more, outputJSON)...)
+	cmd.Flags().StringVarP(output, "output", "o", outputTable, "output format: "+strings.Join(formats, ", "))
 	// The flag exists, so this cannot fail.
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// write prints a value as JSON, or by its table function.
+// write prints a value as JSON, or by its table function, which knows whether it
+// should be wide.
 func write(cmd *cobra.Command, output string, v any, table func(io.Writer) error) error {
 	switch output {
-	case outputTable:
+	case outputTable, outputWide:
 		return table(cmd.OutOrStdout())
 	case outputJSON:
 		e := json.NewEncoder(cmd.OutOrStdout())

@@ -13,9 +13,13 @@ func serverCommand() *cobra.Command {
 	cfg := &app.Config{}
 	cmd := &cobra.Command{
 		Use:   "server",
-		Short: "Run one replica against etcd and a database",
-		Long: `Run one replica. It campaigns for its shard in etcd; the winner schedules, the
-others wait and take over when it resigns, dies or is cut off.
+		Short: "Run one replica against etcd and a database; list servers and their roles",
+		Long: `Run one replica. It campaigns in etcd for the shards that it should lead; the
+winner schedules, the others wait and take over when it resigns, dies or is cut
+off. The subcommands show and change which servers may lead.
+
+Every shard in afe_shards, and the master, is served. With --shard only that one
+is, and the whole database belongs to it, as Autotest has it.
 
 Every setting has one key: nested in the YAML file (etcd.endpoints), as a flag
 (--etcd-endpoints) and in the environment (HOSTSCHED_ETCD_ENDPOINTS). Flags beat
@@ -47,5 +51,6 @@ SIGINT and SIGTERM finish the running apply and hand the shard over.`,
 		},
 	}
 	cfg.Bind(cmd.Flags(), app.AllGroups)
+	cmd.AddCommand(serverAddCommand(), serverListCommand(), serverRoleCommand(), serverRetireCommand())
 	return cmd
 }

@@ -47,7 +47,7 @@ func RunServer(ctx context.Context, c *Config, version string, logTo io.Writer) 
 	if err != nil {
 		return err
 	}
-	servers, closeServers, err := c.openServers(ctx, db)
+	servers, closeServers, err := c.OpenServers(ctx, db)
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -80,9 +80,18 @@ func (c *Config) openShard(ctx context.Context, name shard.Name, dsn string) (*s
 	return c.openChecked(ctx, cfg, false)
 }
 
-// openServers finds the database with the servers table: one of its own, the
+// CheckShard makes sure that a database can be a shard's own.
+func (c *Config) CheckShard(ctx context.Context, name shard.Name, dsn string) error {
+	db, err := c.openShard(ctx, name, dsn)
+	if err != nil {
+		return fmt.Errorf("the database for shard %s: %w", name, err)
+	}
+	return db.Close()
+}
+
+// OpenServers finds the database with the servers table: one of its own, the
 // main one, or none.
-func (c *Config) openServers(ctx context.Context, main *store.DB) (servers *store.DB, closer func() error, err error) {
+func (c *Config) OpenServers(ctx context.Context, main *store.DB) (servers *store.DB, closer func() error, err error) {
 	closer = func() error { return nil }
 	cfg, own := c.ServersStore()
 	servers = main

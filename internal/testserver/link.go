@@ -2,8 +2,10 @@ package testserver
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -39,6 +41,13 @@ func (l *Link) Cut(t testing.TB) {
 		_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(`{"name": "cut-` + dir + `", "type": "timeout", "stream": "` + dir + `", "attributes": {"timeout": 0}}`))
 		require.NoError(t, err)
 	}
+}
+
+// Slow delays every answer.
+func (l *Link) Slow(t testing.TB, by time.Duration) {
+	t.Helper()
+	_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(`{"name": "slow", "type": "latency", "stream": "downstream", "attributes": {"latency": %d}}`, by.Milliseconds())))
+	require.NoError(t, err)
 }
 
 // Heal lets new connections through again. Those open during the cut are closed.

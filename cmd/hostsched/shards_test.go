@@ -1,0 +1,450 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/internal/web"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+const holdOff = 1500 * time.Millisecond
+
+// withShards divides a lab with so many boards per shard into the master and n
+// shards, and has the database record every fenced write.
+func withShards(n, boards int) before {
+	return func(t *testing.T, in *installation) {
+		in.args = append(in.args, "--placement-hold-off", holdOff.String())
+		for i := range n {
+			name := shardName(i)
+			require.NoError(t, in.db.AddShard(t.Context(), name, "", "test", ""))
+			for b := range boards {
+				_, err := in.db.AssignLabel(t.Context(), fmt.Sprintf("board:b%02d", i*boards+b), name, "test", "")
+				require.NoError(t, err)
+			}
+		}
+		recordFence(t, in.db)
+	}
+}
+
+func shardName(i int) shard.Name { return shard.Name(fmt.Sprintf("shard-%d", i+1)) }
+
+// recordFence installs a trigger that notes every fenced write with its epoch.
+func recordFence(t *testing.T, db *store.DB) {
+	for _, text := range []string{
+		"CREATE TABLE lab_fence (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, shard VARCHAR(190) NOT NULL, epoch BIGINT NOT NULL, KEY lab_fence_shard (shard, id))",
+		"CREATE TRIGGER lab_fence_write AFTER UPDATE ON hostsched_fence FOR EACH ROW IF NEW.ticks <> OLD.ticks THEN INSERT INTO lab_fence (shard, epoch) VALUES (NEW.shard, NEW.epoch); END IF",
+	} {
+		_, err := db.SQL().Exec(text)
+		require.NoError(t, err)
+	}
+}
+
+// requireOrderedEpochs: of each shard, no epoch writes after a later one.
+func (in *installation) requireOrderedEpochs(t *testing.T) {
+	t.Helper()
+	var writes, wrong int
+	require.NoError(t, in.db.SQL().QueryRow("SELECT COUNT(*), COALESCE(SUM(CASE WHEN epoch < best THEN 1 ELSE 0 END), 0) FROM (SELECT epoch, MAX(epoch) OVER (PARTITION BY shard ORDER BY id) AS best FROM lab_fence) w").Scan(&writes, &wrong))
+	require.Positive(t, writes)
+	require.Zero(t, wrong, "epochs interleave")
+	t.Logf("%d fenced writes, epochs in order in every shard", writes)
+}
+
+// all returns what a replica says about its shards.
+func (s *server) all() map[shard.Name]replica.Status {
+	code, body, ok := s.get("/v1/status")
+	var st web.ServerStatus
+	if !ok || code != http.StatusOK || json.Unmarshal([]byte(body), &st) != nil {
+		return nil
+	}
+	out := map[shard.Name]replica.Status{}
+	for _, r := range st.Shards {
+		out[r.Shard] = r
+	}
+	return out
+}
+
+// leads counts the shards a replica leads.
+func (s *server) leads() int { return len(ledBy(s.in.leaders(), s)) }
+
+// leaders maps every led shard to its server: the one that says so and has the
+// latest epoch. One that has just woken up may believe that it still leads.
+func (in *installation) leaders() map[shard.Name]*server {
+	out := map[shard.Name]*server{}
+	epoch := map[shard.Name]int64{}
+	for _, s := range in.replicas {
+		for name, st := range s.all() {
+			if st.State == replica.StateLeader && st.Epoch > epoch[name] {
+				out[name], epoch[name] = s, st.Epoch
+			}
+		}
+	}
+	return out
+}
+
+// spread waits until n shards are led and no server leads more than most.
+func (in *installation) spread(t *testing.T, n, most int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		load := map[*server]int{}
+		leaders := in.leaders()
+		for _, s := range leaders {
+			load[s]++
+		}
+		for _, l := range load {
+			if l > most {
+				return false
+			}
+		}
+		return len(leaders) == n
+	}, patience, 20*time.Millisecond, "%d shards are led, at most %d by each server", n, most)
+}
+
+// busiest returns the replica that leads most.
+func (in *installation) busiest() *server {
+	best := in.replicas[0]
+	for _, s := range in.replicas {
+		if s.leads() > best.leads() {
+			best = s
+		}
+	}
+	return best
+}
+
+// epochs reads the fences of all shards.
+func (in *installation) epochs(t *testing.T) map[shard.Name]store.Fence {
+	t.Helper()
+	out := map[shard.Name]store.Fence{}
+	shards, err := in.db.Shards(t.Context())
+	require.NoError(t, err)
+	for _, s := range shards {
+		f, _, err := in.db.ReadFence(t.Context(), s.Name)
+		require.NoError(t, err)
+		out[s.Name] = f
+	}
+	return out
+}
+
+// allTakenOver waits until each of the shards has written under a later epoch
+// and returns how long the slowest took.
+func (in *installation) allTakenOver(t *testing.T, names []shard.Name, old map[shard.Name]store.Fence, from time.Time) time.Duration {
+	t.Helper()
+	open := map[shard.Name]bool{}
+	for _, name := range names {
+		open[name] = true
+	}
+	var took time.Duration
+	require.Eventually(t, func() bool {
+		for name := range open {
+			f, _, err := in.db.ReadFence(t.Context(), name)
+			require.NoError(t, err)
+			if f.Epoch > old[name].Epoch && f.Holder != old[name].Holder {
+				took = max(took, time.Since(from))
+				delete(open, name)
+			}
+		}
+		return len(open) == 0
+	}, patience, 5*time.Millisecond, "all shards of the server are taken over")
+	return took
+}
+
+func ledBy(leaders map[shard.Name]*server, s *server) (names []shard.Name) {
+	for name, l := range leaders {
+		if l == s {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// requireHostsAtHome: every host ends up with the shard that owns its board.
+func (in *installation) requireHostsAtHome(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var away int
+		require.NoError(t, in.db.SQL().QueryRow(`SELECT COUNT(*) FROM afe_hosts h JOIN afe_hosts_labels l ON l.host_id = h.id JOIN afe_labels n ON n.id = l.label_id AND n.name LIKE 'board:%'
+			LEFT JOIN afe_shards_labels s ON s.label_id = l.label_id WHERE COALESCE(h.shard_id, 0) <> COALESCE(s.shard_id, 0)`).Scan(&away))
+		return away == 0
+	}, patience, 20*time.Millisecond, "all hosts are with the shard of their board")
+}
+
+// TestShardsUnderFaults: four shards on three real processes, under load. A
+// server that leads several is killed, paused, and cut off from etcd. Each time
+// all its shards have new leaders within TTL + 1.5 s, nothing is assigned twice,
+// and in no shard does a former epoch write after a later one.
+func TestShardsUnderFaults(t *testing.T) {
+	in := newInstallation(t, failoverLab, 3, withShards(3, 3), func(_ *testing.T, in *installation) { in.links = true })
+	stopSimulator := in.simulate(t, busy)
+	in.spread(t, 4, shard.Bound(4, 1, 3))
+	in.requireHostsAtHome(t)
+	for _, fault := range []struct {
+		name         string
+		break_, mend func(*server, *testing.T)
+	}{
+		{"kill -9", (*server).kill, (*server).start},
+		{"SIGSTOP", func(s *server, t *testing.T) { s.signal(t, syscall.SIGSTOP) }, func(s *server, t *testing.T) { s.signal(t, syscall.SIGCONT) }},
+		{"etcd partition", func(s *server, t *testing.T) { s.link.Cut(t) }, func(s *server, t *testing.T) { s.link.Heal(t) }},
+	} {
+		in.followersReady(t)
+		in.spread(t, 4, shard.Bound(4, 1, 3))
+		victim, leaders := in.busiest(), in.leaders()
+		names := ledBy(leaders, victim)
+		require.GreaterOrEqual(t, len(names), 2, "%s leads several shards", victim.name)
+		others := map[shard.Name]store.Fence{}
+		old := in.epochs(t)
+		for name, f := range old {
+			if leaders[name] != victim {
+				others[name] = f
+			}
+		}
+		fault.break_(victim, t)
+		took := in.allTakenOver(t, names, old, time.Now())
+		t.Logf("%s of a server that leads %d shards: all taken over after %v", fault.name, len(names), took.Round(time.Millisecond))
+		require.LessOrEqual(t, took, maxFailover)
+		for name, f := range others {
+			require.Equal(t, f.Epoch, in.epochs(t)[name].Epoch, "shard %s of another server is left alone", name)
+		}
+		fault.mend(victim, t)
+	}
+	in.followersReady(t)
+	stopSimulator()
+	in.requireNothingTwice(t)
+	in.requireOrderedEpochs(t)
+}
+
+// TestShardsComeAndGo: shards are added, renamed and removed, and labels move,
+// while three replicas run; nobody restarts anything.
+func TestShardsComeAndGo(t *testing.T) {
+	in := newInstallation(t, failoverLab, 3, withShards(1, 3))
+	stopSimulator := in.simulate(t, busy)
+	in.spread(t, 2, 2)
+	in.command(t, 0, "shard", "add", "new", "--yes")
+	in.spread(t, 3, 2)
+	for _, board := range []string{"board:b00", "board:b05"} {
+		in.command(t, 0, "shard", "assign-label", "new", board, "--reason", "test", "--yes")
+	}
+	in.requireHostsAtHome(t)
+	_, err := in.db.SQL().Exec("UPDATE afe_shards SET hostname = 'renamed' WHERE hostname = 'new'")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		l := in.leaders()
+		return l["renamed"] != nil && l["new"] == nil
+	}, patience, 20*time.Millisecond, "the shard is led under its new name only")
+	f, _, err := in.db.ReadFence(t.Context(), "new")
+	require.NoError(t, err)
+	require.Empty(t, f.Holder, "nobody can write under the old name")
+	in.command(t, 0, "shard", "remove", "renamed", "--reason", "test", "--yes")
+	in.requireHostsAtHome(t)
+	in.spread(t, 2, 2)
+	in.command(t, 2, "shard", "remove", "renamed", "--reason", "again", "--yes")
+	stopSimulator()
+	in.requireNothingTwice(t)
+	in.requireOrderedEpochs(t)
+}
+
+// command runs a command against the installation and returns what it prints.
+func (in *installation) command(t *testing.T, code int, args ...string) string {
+	t.Helper()
+	var out, errs strings.Builder
+	t.Setenv("HOSTSCHED_DATABASE_DSN", in.dsn)
+	t.Setenv("HOSTSCHED_ETCD_ENDPOINTS", in.endpoint)
+	t.Setenv("HOSTSCHED_CLUSTER", "failover")
+	got := run(t.Context(), args, &out, &errs)
+	require.Equal(t, code, got, "hostsched %v: %s%s", args, &out, &errs)
+	return out.String()
+}
+
+// TestRoles: only servers with the role lead; a role taken away is a hand-over;
+// backups lead when all primaries are gone, and hand back once.
+func TestRoles(t *testing.T) {
+	in := newInstallation(t, failoverLab, 3, withShards(3, 3), func(t *testing.T, in *installation) {
+		in.command(t, 0, "server", "add", "replica-1", "--yes")
+		in.command(t, 0, "server", "add", "replica-2", "--yes")
+		in.command(t, 0, "server", "add", "replica-3", "--status", "backup", "--yes")
+	})
+	in.simulate(t, busy)
+	first, second, backup := in.replicas[0], in.replicas[1], in.replicas[2]
+	in.spread(t, 4, 3)
+	require.Zero(t, backup.leads())
+
+	old := in.epochs(t)
+	names := ledBy(in.leaders(), first)
+	require.NotEmpty(t, names)
+	began := time.Now()
+	in.command(t, 0, "server", "role", "replica-1", "--remove", "host_scheduler", "--reason", "test", "--yes")
+	took := in.allTakenOver(t, names, old, began)
+	t.Logf("role taken away: %d shards handed over within %v", len(names), took.Round(time.Millisecond))
+	require.Less(t, took, maxHandOver)
+	require.Zero(t, backup.leads())
+	require.Eventually(t, func() bool {
+		terms, err := in.db.Terms(t.Context(), names[0], 2)
+		require.NoError(t, err)
+		return len(terms) == 2 && terms[1].Planned && strings.Contains(terms[1].Cause, "does not have the role host_scheduler")
+	}, patience, 20*time.Millisecond, "the history says why the term ended")
+	code, _, _ := first.get("/readyz")
+	require.Equal(t, http.StatusOK, code, "the process lives on")
+
+	old = in.epochs(t)
+	second.kill(t)
+	took = in.allTakenOver(t, []shard.Name{"master", "shard-1", "shard-2", "shard-3"}, old, time.Now())
+	t.Logf("all primaries gone: the backup leads after %v", took.Round(time.Millisecond))
+	require.LessOrEqual(t, took, maxFailover)
+	require.Eventually(t, func() bool { return backup.leads() == 4 }, patience, 5*time.Millisecond)
+
+	old = in.epochs(t)
+	second.start(t)
+	require.Eventually(t, func() bool { return second.leads() == 4 }, patience, 20*time.Millisecond, "the primary gets everything back")
+	for name, f := range in.epochs(t) {
+		require.Equal(t, old[name].Epoch+1, f.Epoch, "once, without flapping")
+	}
+	in.command(t, 0, "server", "retire", "replica-3", "--reason", "test", "--yes")
+	require.Eventually(t, func() bool { return strings.Contains(in.command(t, 0, "cluster", "status"), "server replica-3 does not have the role") }, patience, 50*time.Millisecond)
+	second.kill(t)
+	time.Sleep(2 * testTTL) // that nothing happens is the point
+	require.Empty(t, in.leaders(), "nobody who may not leads")
+	in.command(t, 0, "server", "role", "replica-1", "--add", "host_scheduler", "--yes")
+	in.spread(t, 4, 4)
+	second.start(t)
+	in.requireNothingTwice(t)
+	in.requireOrderedEpochs(t)
+}
+
+// TestClusterCommands: status, switchover, pause, resume and history say what is
+// so, and everything is audited.
+func TestClusterCommands(t *testing.T) {
+	in := newInstallation(t, failoverLab, 3, withShards(3, 3))
+	in.simulate(t, busy)
+	in.spread(t, 4, 2)
+	var st app.ClusterStatus
+	require.NoError(t, json.Unmarshal([]byte(in.command(t, 0, "cluster", "status", "-o", "json")), &st))
+	require.Len(t, st.Servers, 3)
+	require.Len(t, st.Shards, 4)
+	leaders := in.leaders()
+	for _, s := range st.Shards {
+		require.Equal(t, leaders[s.Shard].name, s.Leader)
+		require.Positive(t, s.Token)
+		require.Positive(t, s.Term)
+	}
+	in.command(t, 2, "cluster", "switchover", "master", "--to", "nobody", "--yes")
+	in.command(t, 2, "cluster", "switchover", "nowhere", "--to", "replica-1", "--yes")
+	in.command(t, 2, "cluster", "switchover", "master", "--to", "replica-1")
+	to := in.replicas[0]
+	if leaders["master"] == to {
+		to = in.replicas[1]
+	}
+	t.Log(in.command(t, 0, "cluster", "switchover", "master", "--to", to.name, "--reason", "test", "--yes"))
+	require.Eventually(t, func() bool { return in.leaders()["master"] == to }, patience, 5*time.Millisecond)
+	time.Sleep(2 * holdOff) // that it stays there is the point
+	require.Equal(t, to.name, in.leaders()["master"].name)
+	in.command(t, 0, "cluster", "switchover", "master", "--to", "any", "--yes")
+
+	in.command(t, 2, "cluster", "pause", "shard-1", "--yes")
+	in.command(t, 0, "cluster", "pause", "shard-1", "--reason", "power work", "--yes")
+	f, _, err := in.db.ReadFence(t.Context(), "shard-1")
+	require.NoError(t, err)
+	ticks := in.leaders()["shard-1"].all()["shard-1"].Ticks
+	require.Eventually(t, func() bool { return in.leaders()["shard-1"].all()["shard-1"].Ticks > ticks+20 }, patience, 10*time.Millisecond, "it goes on looking")
+	later, _, err := in.db.ReadFence(t.Context(), "shard-1")
+	require.NoError(t, err)
+	require.Equal(t, f.Writes, later.Writes, "but writes nothing")
+	require.Eventually(t, func() bool { return strings.Contains(in.command(t, 0, "cluster", "status"), "paused: power work") }, patience, 50*time.Millisecond)
+	in.command(t, 0, "cluster", "resume", "shard-1", "--reason", "power is back", "--yes")
+	require.Eventually(t, func() bool {
+		f, _, err := in.db.ReadFence(t.Context(), "shard-1")
+		require.NoError(t, err)
+		return f.Writes > later.Writes
+	}, patience, 10*time.Millisecond)
+
+	history := in.command(t, 0, "cluster", "history", "master")
+	require.Contains(t, history, "(leads)")
+	require.Contains(t, history, "handed over to "+to.name)
+	records, err := in.db.AuditRecords(t.Context(), 100)
+	require.NoError(t, err)
+	actions := map[string]bool{}
+	for _, r := range records {
+		require.NotEmpty(t, r.Who)
+		actions[r.Action] = true
+	}
+	for _, a := range []string{"shard add", "shard assign-label", "cluster switchover", "cluster pause", "cluster resume"} {
+		require.True(t, actions[a], a)
+	}
+}
+
+// TestShardWithItsOwnDatabase: a shard on a second MariaDB server. Its database
+// gets slow; the ticks of the others do not care.
+func TestShardWithItsOwnDatabase(t *testing.T) {
+	dir, err := os.MkdirTemp("", "hostsched-second-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	second, err := testserver.StartMariaDB(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, second.Stop()) })
+	dsn, err := second.Create("west")
+	require.NoError(t, err)
+	west, err := store.Open(t.Context(), store.Config{DSN: dsn})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, west.Close()) })
+	_, err = west.Migrate(t.Context(), store.MigrateOptions{})
+	require.NoError(t, err)
+	westLab, err := lab.Create(t.Context(), west.SQL(), failoverLab)
+	require.NoError(t, err)
+	recordFence(t, west)
+	history, err := lab.InstallHistory(t.Context(), west.SQL(), false)
+	require.NoError(t, err)
+	at, rest := strings.Index(dsn, "tcp(")+len("tcp("), strings.Index(dsn, ")")
+	link := testserver.NewLink(t, dsn[at:rest])
+
+	in := newInstallation(t, failoverLab, 2)
+	in.simulate(t, busy)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- lab.NewSimulator(west.SQL(), westLab, busy).Run(ctx) }()
+	defer func() {
+		cancel()
+		require.NoError(t, <-ended)
+	}()
+	in.command(t, 0, "shard", "add", "west", "--dsn", strings.Replace(dsn[:at]+link.Addr+dsn[rest:], ":@", "@", 1), "--yes")
+	in.spread(t, 2, 2)
+	in.command(t, 2, "shard", "assign-label", "west", "board:b00", "--reason", "test", "--yes")
+	require.Eventually(t, func() bool {
+		n, err := history.Count(t.Context(), lab.Counts{})
+		return err == nil && n.Assignments > termAssignments
+	}, patience, 20*time.Millisecond, "the shard works in its own database")
+
+	// A tick has several statements; together they take longer than slow.
+	const slow = 500 * time.Millisecond
+	link.Slow(t, slow/5)
+	leader := in.leaders()["master"]
+	require.Eventually(t, func() bool {
+		for _, s := range in.replicas {
+			if r := s.all()["west"].Recent; len(r) > 0 && r[len(r)-1] > slow {
+				return true
+			}
+		}
+		return false
+	}, patience, 20*time.Millisecond, "its ticks are slow now")
+	before := leader.all()["master"].Ticks
+	time.Sleep(3 * time.Second) // the length is the point
+	now := leader.all()["master"]
+	t.Logf("master's ticks in 3 s while a shard's database is slow: %d, the latest %v", now.Ticks-before, now.Recent[len(now.Recent)-1].Round(time.Millisecond))
+	require.Greater(t, now.Ticks-before, int64(5))
+	require.Less(t, now.Recent[len(now.Recent)-1], slow)
+	in.requireNothingTwice(t)
+	twice, err := history.AssignedTwice(t.Context(), 0)
+	require.NoError(t, err)
+	require.Zero(t, twice)
+}
