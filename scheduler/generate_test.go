@@ -74,6 +74,9 @@ func genHost(t *rapid.T, id HostID) Host {
 		h.Ready, h.Status = false, "Repair Failed"
 	}
 	h.ActiveEntry = chance(t, 10)
+	if chance(t, 10) {
+		h.Displaced, h.Home = true, ShardID(rapid.IntRange(0, 2).Draw(t, "home"))
+	}
 	return h
 }
 

@@ -100,6 +100,13 @@ var properties = []property{
 		p.Releases = p.Releases[min(1, len(p.Releases)):]
 		return p
 	}},
+	{"only eligible hosts: moving away", onlyEligible, mutateHosts(func(h *Host) { h.Displaced = false })},
+	{"moves only what is unused", movesUnused, mutateHosts(func(h *Host) { h.OpenTask = false })},
+	{"moves all that is unused", movesUnused, func(s *Snapshot) Plan {
+		p := MakePlan(s)
+		p.Moves = p.Moves[min(1, len(p.Moves)):]
+		return p
+	}},
 	{"every entry is accounted for", accountedFor, func(s *Snapshot) Plan {
 		p := MakePlan(s)
 		p.Waiting = p.Waiting[min(1, len(p.Waiting)):]
@@ -248,7 +255,7 @@ func (r *rules) carries(h *Host, l LabelID, named bool) bool {
 
 // free tells whether a host could be given to anybody when the tick began.
 func (r *rules) free(h *Host) bool {
-	return !h.Locked && !h.Leased && !h.ActiveEntry && !slices.Contains(r.s.TaskHosts, h.ID)
+	return !h.Locked && !h.Leased && !h.ActiveEntry && !h.Displaced && !slices.Contains(r.s.TaskHosts, h.ID)
 }
 
 // eligible tells why a host may not go to an entry, whoever has it now.
@@ -539,6 +546,12 @@ func apply(s *Snapshot, p Plan) {
 	for _, r := range p.Releases {
 		hosts[r.Host].Leased = false
 	}
+	moved := map[HostID]bool{}
+	for _, m := range p.Moves {
+		moved[m.Host] = true
+	}
+	s.Hosts = slices.DeleteFunc(s.Hosts, func(h Host) bool { return moved[h.ID] })
+	s.Entries = slices.DeleteFunc(s.Entries, func(e Entry) bool { return moved[e.Host] })
 }
 
 func releasesUnused(s *Snapshot, plan planFunc) error {
@@ -554,6 +567,23 @@ func releasesUnused(s *Snapshot, plan planFunc) error {
 		unused := h.Leased && !h.Locked && h.Ready && !h.ActiveEntry && !h.OpenTask
 		if released[h.ID] != unused {
 			return fmt.Errorf("host %d: released %t, unused %t", h.ID, released[h.ID], unused)
+		}
+	}
+	return nil
+}
+
+// movesUnused: exactly the displaced hosts that nobody uses move, and home.
+func movesUnused(s *Snapshot, plan planFunc) error {
+	p := plan(s)
+	moved := map[HostID]ShardID{}
+	for _, m := range p.Moves {
+		moved[m.Host] = m.To
+	}
+	for _, h := range s.Hosts {
+		used := h.Leased || h.ActiveEntry || h.OpenTask || slices.ContainsFunc(p.Leases, func(l Lease) bool { return l.Host == h.ID })
+		to, moves := moved[h.ID]
+		if moves != (h.Displaced && !used) || moves && to != h.Home {
+			return fmt.Errorf("host %d: moves %t to %d, displaced %t, home %d, used %t", h.ID, moves, to, h.Displaced, h.Home, used)
 		}
 	}
 	return nil

@@ -8,7 +8,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dsn := os.Getenv(sleeperEnv); dsn != "" {
+	dsn := os.Getenv(sleeperEnv)
+	if stop := os.Getenv(moverEnv); stop != "" {
+		os.Exit(moveAndHang(dsn, stop))
+	}
+	if dsn != "" {
 		os.Exit(sleepInTransaction(dsn))
 	}
 	testserver.Main(m)
