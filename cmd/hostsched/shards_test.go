@@ -312,7 +312,9 @@ func TestRoles(t *testing.T) {
 		require.Equal(t, old[name].Epoch+1, f.Epoch, "once, without flapping")
 	}
 	in.command(t, 0, "server", "retire", "replica-3", "--reason", "test", "--yes")
-	require.Eventually(t, func() bool { return strings.Contains(in.command(t, 0, "cluster", "status"), "server replica-3 does not have the role") }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(in.command(t, 0, "cluster", "status"), "server replica-3 does not have the role")
+	}, patience, 50*time.Millisecond)
 	second.kill(t)
 	time.Sleep(2 * testTTL) // that nothing happens is the point
 	require.Empty(t, in.leaders(), "nobody who may not leads")
