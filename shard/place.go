@@ -61,7 +61,8 @@ const capacitySlack = 1.25
 // all replicas see, so all of them come to the same result.
 //
 // A holder keeps its seat unless somebody asked for another server, a server of
-// a lower tier is there, or it holds more than its capacity (Bound). A seat
+// a lower tier is there, it holds more than its capacity (Bound), or another one
+// holds too little (Floor). A seat
 // without holder goes to the server that rendezvous hashing likes best among
 // those of the lowest tier that have room.
 func Place(servers []Server, seats []Seat) map[Name]string {
@@ -87,6 +88,16 @@ func Bound(n int, weight, total float64) int {
 	return int(math.Ceil(capacitySlack*float64(n)*weight/total - 1e-9))
 }
 
+// Floor is the smallest number of shards that a settled server leads, of n shards
+// over so many servers with a total weight: at least one, if there are enough.
+func Floor(n, servers int, weight, total float64) int {
+	least := int(math.Floor(float64(n)*weight/total/capacitySlack + 1e-9))
+	if least == 0 && n >= servers {
+		return 1
+	}
+	return least
+}
+
 type placement struct {
 	servers map[string]*Server
 	names   []string // sorted
@@ -94,6 +105,7 @@ type placement struct {
 	placed  map[Name]string
 	load    map[string]int
 	room    map[string]int
+	floor   map[string]int
 	// pinned seats are where somebody wanted them.
 	pinned map[Name]bool
 }
@@ -105,6 +117,7 @@ func newPlacement(servers []Server, seats []Seat) *placement {
 		placed:  make(map[Name]string, len(seats)),
 		load:    make(map[string]int, len(servers)),
 		room:    make(map[string]int, len(servers)),
+		floor:   make(map[string]int, len(servers)),
 		pinned:  make(map[Name]bool),
 	}
 	lowest, total := servers[0].Tier, 0.0
@@ -112,13 +125,18 @@ func newPlacement(servers []Server, seats []Seat) *placement {
 		p.servers[servers[i].Name] = &servers[i]
 		lowest = min(lowest, servers[i].Tier)
 	}
+	peers := 0
 	for _, s := range p.servers {
 		if s.Tier == lowest {
 			total += s.weight()
+			peers++
 		}
 	}
 	for _, s := range p.servers {
 		p.room[s.Name] = Bound(len(seats), s.weight(), max(total, s.weight()))
+		if s.Tier == lowest {
+			p.floor[s.Name] = Floor(len(seats), peers, s.weight(), total)
+		}
 	}
 	p.names = slices.Sorted(maps.Keys(p.servers))
 	return p
@@ -190,7 +208,8 @@ func (p *placement) fill(name string) float64 {
 }
 
 // balance moves seats from servers above their capacity to settled ones below,
-// one by one, those first that gain most by it.
+// and to settled ones below their floor, one by one, those first that gain most
+// by it.
 func (p *placement) balance() {
 	for {
 		move, to := p.bestMove()
@@ -203,24 +222,53 @@ func (p *placement) balance() {
 }
 
 func (p *placement) bestMove() (move Name, to string) {
-	best := math.Inf(-1)
+	best, most := math.Inf(-1), noUse
 	for _, seat := range p.seats {
 		from := p.placed[seat.Shard]
-		if p.load[from] <= p.room[from] || p.pinned[seat.Shard] {
+		if p.pinned[seat.Shard] {
 			continue
 		}
 		tier := p.servers[from].tier(seat.Shard)
 		for _, name := range p.names {
 			s := p.servers[name]
-			if !s.Settled || s.tier(seat.Shard) > tier || p.load[name] >= p.room[name] {
+			if !s.Settled || s.tier(seat.Shard) > tier {
 				continue
 			}
-			if gain := p.score(seat.Shard, name) - p.score(seat.Shard, from); gain > best {
-				best, move, to = gain, seat.Shard, name
+			use := p.use(from, name)
+			if use == noUse || use < most {
+				continue
+			}
+			gain := p.score(seat.Shard, name) - p.score(seat.Shard, from)
+			if use > most || gain > best {
+				best, most, move, to = gain, use, seat.Shard, name
 			}
 		}
 	}
 	return move, to
+}
+
+// use says how useful it is to move a seat. The most useful moves come first, so
+// that as few as possible are needed.
+type use int
+
+const (
+	noUse use = iota
+	fillsFloor
+	freesRoom
+	doesBoth
+)
+
+func (p *placement) use(from, to string) use {
+	over, poor := p.load[from] > p.room[from], p.load[to] < p.floor[to]
+	switch {
+	case over && poor:
+		return doesBoth
+	case over && p.load[to] < p.room[to]:
+		return freesRoom
+	case poor && p.load[from] > p.floor[from] && p.load[from] > p.load[to]+1:
+		return fillsFloor
+	}
+	return noUse
 }
 
 // score is the rendezvous score of a server for a shard: the greatest wins. With

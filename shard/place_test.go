@@ -85,7 +85,7 @@ func TestTwelveShardsOnThreeServers(t *testing.T) {
 		after, most := loads(back)
 		require.LessOrEqual(t, most, 5)
 		moved, _ = moves(two, back, "")
-		require.Equal(t, needed(two, 5), moved, "as many return as needed")
+		require.Equal(t, max(needed(two, 5), shard.Floor(12, 3, 1, 3)), moved, "as many return as needed")
 		require.Equal(t, moved, after[gone.Name])
 		require.Equal(t, back, shard.Place(all, hold(in, back)), "then nothing moves any more")
 	}
@@ -123,7 +123,7 @@ func TestThousandShards(t *testing.T) {
 
 		now = shard.Place(all, hold(in, next))
 		returned, _ := moves(next, now, "")
-		require.Equal(t, needed(next, bound), returned)
+		require.Equal(t, max(needed(next, bound), shard.Floor(1000, 50, 1, 50)), returned)
 		_, most = loads(now)
 		require.LessOrEqual(t, most, bound)
 		mostReturned = max(mostReturned, returned)
@@ -217,6 +217,9 @@ func TestPlaceProperties(t *testing.T) {
 		require.Equal(t, placed, shard.Place(reversed(all), reversed(in)), "the order of the input is irrelevant")
 	})
 	require.Equal(t, 5, shard.Bound(12, 1, 3))
+	require.Equal(t, 3, shard.Floor(12, 3, 1, 3))
+	require.Equal(t, 1, shard.Floor(3, 3, 1, 3))
+	require.Equal(t, 0, shard.Floor(2, 3, 1, 3))
 	require.Zero(t, shard.Bound(0, 1, 3))
 }
 

@@ -137,9 +137,11 @@ the role host_scheduler hands its shards over at once.`,
 			cmd.Flags().StringVar(&add, "add", "", "role to give")
 			cmd.Flags().StringVar(&remove, "remove", "", "role to take away")
 			cmd.Flags().StringVar(&status, "status", "", "new status: primary, backup or repair_required")
-			cmd.MarkFlagsOneRequired("add", "remove", "status")
 		},
 		func(ctx context.Context, servers *store.DB, args []string, _ string) (string, error) {
+			if add+remove+status == "" {
+				return "", fmt.Errorf("%w: say what to change: --add, --remove or --status", errUsage)
+			}
 			var said []string
 			for _, c := range []struct {
 				role string
