@@ -15,14 +15,14 @@ import (
 func (db *DB) writeUnits(ctx context.Context, tx *sql.Tx, us []unit, owner string) error {
 	w := &chunkWriter{ctx: ctx, tx: tx, dialect: db.dialect}
 	w.collect(us)
-	w.exec(len(w.hosts), "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(w.hosts)+owner)
+	w.exec(len(w.hosts), "UPDATE afe_hosts"+w.dialect.byKey+" SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(w.hosts)+owner)
 	const queued = " AND status = 'Queued' AND active = 0 AND complete = 0 AND aborted = 0"
 	if len(w.anyHost) > 0 {
-		w.exec(len(w.anyHost), "UPDATE afe_host_queue_entries SET active = 1, host_id = "+caseOf(w.anyHost)+" WHERE host_id IS NULL"+queued+" AND id IN "+listKeys(w.anyHost))
+		w.exec(len(w.anyHost), "UPDATE afe_host_queue_entries"+w.dialect.byKey+" SET active = 1, host_id = "+caseOf(w.anyHost)+" WHERE host_id IS NULL"+queued+" AND id IN "+listKeys(w.anyHost))
 		w.exec(-1, w.dialect.insertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+w.ineligible.String())
 	}
 	if len(w.named) > 0 {
-		w.exec(len(w.named), "UPDATE afe_host_queue_entries SET active = 1 WHERE host_id = "+caseOf(w.named)+queued+" AND id IN "+listKeys(w.named))
+		w.exec(len(w.named), "UPDATE afe_host_queue_entries"+w.dialect.byKey+" SET active = 1 WHERE host_id = "+caseOf(w.named)+queued+" AND id IN "+listKeys(w.named))
 	}
 	w.writeStatuses()
 	if db.fail.chunk != nil && w.err == nil {
@@ -126,7 +126,7 @@ func tuple(b *strings.Builder, values ...int64) {
 }
 
 func (w *chunkWriter) writeStatuses() {
-	const entries = "UPDATE afe_host_queue_entries SET "
+	entries := "UPDATE afe_host_queue_entries" + w.dialect.byKey + " SET "
 	if len(w.pending) > 0 {
 		w.exec(len(w.pending), entries+"status = 'Pending' WHERE id IN "+list(w.pending))
 	}
@@ -144,10 +144,10 @@ func (w *chunkWriter) writeStatuses() {
 		w.exec(len(ids), entries+set+" WHERE complete = 0 AND status = '"+string(kind.from)+"' AND id IN "+list(ids), args...)
 	}
 	if len(w.hostPending) > 0 {
-		w.exec(-1, "UPDATE afe_hosts SET status = 'Pending' WHERE id IN "+list(w.hostPending))
+		w.exec(-1, "UPDATE afe_hosts"+w.dialect.byKey+" SET status = 'Pending' WHERE id IN "+list(w.hostPending))
 	}
 	if len(w.hostReady) > 0 {
-		w.exec(-1, "UPDATE afe_hosts SET status = 'Ready' WHERE id IN "+list(w.hostReady))
+		w.exec(-1, "UPDATE afe_hosts"+w.dialect.byKey+" SET status = 'Ready' WHERE id IN "+list(w.hostReady))
 	}
 }
 
@@ -167,7 +167,7 @@ func (w *chunkWriter) writeStarts() {
 			ids = append(ids, id)
 		}
 	}
-	w.exec(len(ids), "UPDATE afe_host_queue_entries SET status = 'Starting', execution_subdir = CASE id"+b.String()+" END WHERE id IN "+list(ids), args...)
+	w.exec(len(ids), "UPDATE afe_host_queue_entries"+w.dialect.byKey+" SET status = 'Starting', execution_subdir = CASE id"+b.String()+" END WHERE id IN "+list(ids), args...)
 }
 
 // exec runs a statement; want is the number of rows it must hit, -1 if any.

@@ -22,6 +22,9 @@ type dialect struct {
 	insertIgnore string // INSERT that passes over existing unique keys
 	now          string // current time, of the same clock as the columns
 	nowMillis    string // current time in milliseconds since 1970
+	// byKey makes an UPDATE find its rows by primary key. Left to itself, the
+	// server may prefer to read the index of some other condition.
+	byKey string
 	// age is an SQL expression for the seconds since a datetime column.
 	age func(column string) string
 
@@ -50,6 +53,7 @@ func mysqlDialect(version string) dialect {
 		now:          "CURRENT_TIMESTAMP",
 		nowMillis:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 		age:          func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
+		byKey:        " FORCE INDEX (PRIMARY)",
 		primaryKey:   "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY",
 		engine:       "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 	"strconv"
@@ -33,14 +34,34 @@ func idsOf[T any](all []T, id func(T) int64) []int64 {
 	return ids
 }
 
-// caseOf maps the id column: CASE id WHEN key THEN value ... END.
+// caseOf maps the id column to the values of pairs. A server tries the branches
+// of a CASE one after the other for every row, so a long one is cut into halves
+// again and again: ten comparisons instead of hundreds.
 func caseOf(pairs []pair) string {
-	b := []byte("CASE id")
+	sorted := slices.SortedFunc(slices.Values(pairs), func(a, b pair) int { return cmp.Compare(a.key, b.key) })
+	return string(appendCase(nil, sorted))
+}
+
+// caseBranches is how many branches a CASE has that is not cut any more.
+const caseBranches = 4
+
+func appendCase(b []byte, pairs []pair) []byte {
+	if len(pairs) > caseBranches {
+		half := len(pairs) / 2
+		b = append(b, "CASE WHEN id < "...)
+		b = strconv.AppendInt(b, pairs[half].key, 10)
+		b = append(b, " THEN "...)
+		b = appendCase(b, pairs[:half])
+		b = append(b, " ELSE "...)
+		b = appendCase(b, pairs[half:])
+		return append(b, " END"...)
+	}
+	b = append(b, "CASE id"...)
 	for _, p := range pairs {
 		b = append(b, " WHEN "...)
 		b = strconv.AppendInt(b, p.key, 10)
 		b = append(b, " THEN "...)
 		b = strconv.AppendInt(b, p.value, 10)
 	}
-	return string(append(b, " END"...))
+	return append(b, " END"...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -201,6 +202,10 @@ func TestShardsUnderFaults(t *testing.T) {
 	} {
 		in.followersReady(t)
 		in.spread(t, 4, shard.Bound(4, 1, 3))
+		// Nobody has anything to balance any more.
+		require.Eventually(t, func() bool {
+			return !slices.ContainsFunc(in.replicas, func(s *server) bool { return s.leads() == 0 })
+		}, patience, 20*time.Millisecond, "every server leads something")
 		victim, leaders := in.busiest(), in.leaders()
 		names := ledBy(leaders, victim)
 		require.GreaterOrEqual(t, len(names), 2, "%s leads several shards", victim.name)
