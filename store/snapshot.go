@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -248,8 +250,7 @@ func (r *reader) entries(s *scheduler.Snapshot, own ownership) {
 	if len(s.Entries) == 0 {
 		return
 	}
-	pendingJobs := "(SELECT q.job_id FROM afe_host_queue_entries q WHERE " + cond + ")"
-	r.each("SELECT d.job_id, d.label_id FROM afe_jobs_dependency_labels d WHERE d.job_id IN "+pendingJobs, func(scan scanner) error {
+	r.each("SELECT d.job_id, d.label_id FROM (SELECT DISTINCT q.job_id FROM afe_host_queue_entries q WHERE "+cond+") p JOIN afe_jobs_dependency_labels d ON d.job_id = p.job_id", func(scan scanner) error {
 		var job, label integer
 		err := scan(&job, &label)
 		if i, ok := jobs[job.n]; ok {
@@ -259,18 +260,16 @@ func (r *reader) entries(s *scheduler.Snapshot, own ownership) {
 		}
 		return err
 	})
-	r.each("SELECT k.job_id, k.value FROM afe_job_keyvals k WHERE k.`key` = 'suite_min_duts' AND k.job_id IN (SELECT j.parent_job_id FROM afe_jobs j WHERE j.id IN "+pendingJobs+") ORDER BY k.id", func(scan scanner) error {
-		var suite integer
-		var value sql.NullString
-		err := scan(&suite, &value)
-		s.Minimums = append(s.Minimums, scheduler.Minimum{Suite: scheduler.JobID(suite.n), Value: value.String})
-		return err
-	})
-	r.each("SELECT o.id, o.job_id, o.host_id, o.status, o.execution_subdir FROM afe_host_queue_entries o JOIN afe_jobs j ON j.id = o.job_id WHERE (o.host_id IS NOT NULL OR j.synch_count > 1) AND o.job_id IN "+pendingJobs, func(scan scanner) error {
+	r.minimums(s)
+	// Most jobs have one entry: from the pending ones it is a short way to the
+	// others of their jobs.
+	r.each("SELECT DISTINCT o.id, o.job_id, o.host_id, o.status, o.execution_subdir FROM afe_host_queue_entries q JOIN afe_host_queue_entries o ON o.job_id = q.job_id AND o.id <> q.id WHERE "+cond, func(scan scanner) error {
 		var id, job, host integer
 		var status, subdir sql.NullString
 		err := scan(&id, &job, &host, &status, &subdir)
-		if entry := scheduler.EntryID(id.n); !pending[entry] {
+		i, known := jobs[job.n]
+		matters := host.valid || known && s.Jobs[i].SynchCount > 1
+		if entry := scheduler.EntryID(id.n); matters && !pending[entry] {
 			s.Siblings = append(s.Siblings, scheduler.Sibling{
 				ID: entry, Job: scheduler.JobID(job.n), Host: scheduler.HostID(host.n),
 				Status: scheduler.EntryStatus(status.String), Subdir: subdir.String,
@@ -278,6 +277,27 @@ func (r *reader) entries(s *scheduler.Snapshot, own ownership) {
 		}
 		return err
 	})
+}
+
+// minimums reads the suite_min_duts keyvals of the suites that have pending
+// jobs. There may be millions of keyvals, with an index by job only.
+func (r *reader) minimums(s *scheduler.Snapshot) {
+	seen := make(map[int64]bool)
+	for i := range s.Jobs {
+		if suite := int64(s.Jobs[i].Parent); suite != 0 {
+			seen[suite] = true
+		}
+	}
+	suites := slices.Sorted(maps.Keys(seen))
+	for chunk := range chunks(suites) {
+		r.each("SELECT job_id, value FROM afe_job_keyvals WHERE `key` = 'suite_min_duts' AND job_id IN "+list(chunk)+" ORDER BY id", func(scan scanner) error {
+			var suite integer
+			var value sql.NullString
+			err := scan(&suite, &value)
+			s.Minimums = append(s.Minimums, scheduler.Minimum{Suite: scheduler.JobID(suite.n), Value: value.String})
+			return err
+		})
+	}
 }
 
 // HostsOf returns the hosts of those of the given entries that have become
