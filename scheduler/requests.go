@@ -149,23 +149,62 @@ func (p *planner) queue() []queued {
 		}
 		all = append(all, q)
 	}
-	// Databases tend to give rows in order of their ids: often nothing is left
-	// to sort.
-	if !slices.IsSortedFunc(all, compareQueue) {
-		slices.SortFunc(all, compareQueue)
-	}
-	return all
+	return sortQueue(all)
 }
 
-func compareQueue(a, b queued) int {
-	switch {
-	case a.priority != b.priority:
-		return cmp.Compare(b.priority, a.priority)
-	case a.rank != b.rank:
-		return cmp.Compare(a.rank, b.rank)
-	case a.suite != b.suite:
-		return cmp.Compare(a.suite, b.suite)
-	case a.entry.Job != b.entry.Job:
+// place is what entries of one part of the queue have in common.
+type place struct {
+	priority int64
+	rank     int8
+	suite    JobID
+}
+
+// sortQueue sorts the queue by parts: there are far fewer of them than entries,
+// and databases tend to give the rows of each in order of their ids, so that
+// often nothing is left to sort.
+func sortQueue(all []queued) []queued {
+	number := make(map[place]int)
+	var places []place
+	var sizes []int
+	in := make([]int32, len(all)) // entry -> number of its part
+	for i, q := range all {
+		at := place{q.priority, q.rank, q.suite}
+		n, known := number[at]
+		if !known {
+			n = len(places)
+			number[at] = n
+			places, sizes = append(places, at), append(sizes, 0)
+		}
+		in[i] = int32(n)
+		sizes[n]++
+	}
+	order := slices.SortedFunc(slices.Values(places), comparePlaces)
+	begin, end := make([]int, len(places)), 0
+	for _, at := range order {
+		n := number[at]
+		begin[n] = end
+		end += sizes[n]
+	}
+	out, next := make([]queued, len(all)), slices.Clone(begin)
+	for i, q := range all {
+		out[next[in[i]]] = q
+		next[in[i]]++
+	}
+	for n := range places {
+		part := out[begin[n]:next[n]]
+		if !slices.IsSortedFunc(part, compareIDs) {
+			slices.SortFunc(part, compareIDs)
+		}
+	}
+	return out
+}
+
+func comparePlaces(a, b place) int {
+	return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.rank, b.rank), cmp.Compare(a.suite, b.suite))
+}
+
+func compareIDs(a, b queued) int {
+	if a.entry.Job != b.entry.Job {
 		return cmp.Compare(a.entry.Job, b.entry.Job)
 	}
 	return cmp.Compare(a.entry.ID, b.entry.ID)

@@ -166,7 +166,6 @@ const (
 // Job is what the scheduler needs of a row of afe_jobs.
 type Job struct {
 	ID    JobID
-	Name  string
 	Owner string
 	// Priority is higher for more urgent jobs; NoPriority if NULL.
 	Priority int64

@@ -39,7 +39,7 @@ var errChanged = errors.New("rows changed since the snapshot")
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
 	a := &applier{l: l}
 	l.basis = &plan.Basis
-	defer func() { l.basis = nil }()
+	defer func() { l.basis, l.fresh = nil, false }()
 	a.res.Applied.Basis = plan.Basis
 	a.res.Applied.Waiting = plan.Waiting
 	a.res.Applied.Problems = plan.Problems

@@ -27,7 +27,7 @@ var tablesUsed = []tableUse{
 	{table: "afe_shards", columns: "id, hostname"},
 	{table: "afe_shards_labels", columns: "shard_id, label_id"},
 	{table: "afe_hosts", columns: "id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, lock_reason, lock_time", update: "leased, status"},
-	{table: "afe_jobs", columns: "id, name, owner, priority, parent_job_id, synch_count, run_verify, run_reset, reboot_before, created_on"},
+	{table: "afe_jobs", columns: "id, owner, priority, parent_job_id, synch_count, run_verify, run_reset, reboot_before, created_on"},
 	{table: "afe_jobs_dependency_labels", columns: "job_id, label_id"},
 	{table: "afe_job_keyvals", columns: "id, job_id, `key`, value"},
 	{table: "afe_host_queue_entries", columns: "id, job_id, host_id, meta_host, status, active, complete, aborted, execution_subdir", update: "host_id, status, active, complete, execution_subdir"},

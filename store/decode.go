@@ -84,8 +84,8 @@ func (r *reader) scanHost(s *scheduler.Snapshot, scan scanner) (scheduler.Host, 
 // nonsense in it, which is reported and passed over.
 func (r *reader) scanEntry(s *scheduler.Snapshot, scan scanner) (e scheduler.Entry, job scheduler.Job, ok bool, err error) {
 	var entry, entryJob, host, meta, id, priority, parent, synch, verify, reset, reboot, age integer
-	var name, owner sql.NullString
-	err = scan(&entry, &entryJob, &host, &meta, &id, &name, &owner, &priority, &parent, &synch, &verify, &reset, &reboot, &age)
+	var owner sql.NullString
+	err = scan(&entry, &entryJob, &host, &meta, &id, &owner, &priority, &parent, &synch, &verify, &reset, &reboot, &age)
 	if err != nil {
 		return e, job, false, err
 	}
@@ -98,7 +98,7 @@ func (r *reader) scanEntry(s *scheduler.Snapshot, scan scanner) (e scheduler.Ent
 		Host: scheduler.HostID(host.n), MetaHost: scheduler.LabelID(meta.n),
 	}
 	job = scheduler.Job{
-		ID: scheduler.JobID(id.n), Name: name.String, Owner: owner.String,
+		ID: scheduler.JobID(id.n), Owner: owner.String,
 		Priority: priority.n, Parent: scheduler.JobID(parent.n), SynchCount: int(synch.n),
 		RunVerify: verify.n != 0, RunReset: reset.n != 0, RebootBefore: rebootBefore(reboot.n), QueuedSeconds: age.n,
 	}

@@ -31,6 +31,9 @@ type Leader struct {
 	shardID int64
 	// termID is the row of hostsched_terms.
 	termID int64
+	// fresh is true while the connection need not be tried before it is used: it
+	// was, earlier in the same Apply.
+	fresh bool
 	// basis is what the plan being applied stands on; nil outside of Apply.
 	basis *scheduler.Basis
 }
@@ -47,7 +50,7 @@ func (l *Leader) disconnect() error {
 		return nil
 	}
 	conn := l.conn
-	l.conn = nil
+	l.conn, l.fresh = nil, false
 	// Session settings must not leak into the pool: have the driver drop it.
 	err := conn.Raw(func(any) error { return driver.ErrBadConn })
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
@@ -63,7 +66,8 @@ func (l *Leader) disconnect() error {
 // if the last was lost.
 func (l *Leader) connection(ctx context.Context) (*sql.Conn, error) {
 	if l.conn != nil {
-		if err := l.conn.PingContext(ctx); err == nil {
+		if l.fresh || l.conn.PingContext(ctx) == nil {
+			l.fresh = l.basis != nil
 			return l.conn, nil
 		}
 		if err := l.disconnect(); err != nil {
@@ -241,6 +245,9 @@ func (l *Leader) resolve(ctx context.Context, id string, commitErr error) error 
 }
 
 func (l *Leader) explain(err error, what string) error {
+	if err != nil {
+		l.fresh = false // whatever failed, it may be the connection
+	}
 	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrLayout) {
 		return err
 	}

@@ -233,7 +233,7 @@ func (r *reader) entries(s *scheduler.Snapshot, own ownership) {
 	cond := pendingCondition + own.entries
 	pending := make(map[scheduler.EntryID]bool)
 	jobs := make(map[int64]int)
-	r.each("SELECT q.id, q.job_id, q.host_id, q.meta_host, j.id, j.name, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.dialect.age("j.created_on")+
+	r.each("SELECT q.id, q.job_id, q.host_id, q.meta_host, j.id, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.dialect.age("j.created_on")+
 		" FROM afe_host_queue_entries q LEFT JOIN afe_jobs j ON j.id = q.job_id WHERE "+cond, func(scan scanner) error {
 		e, job, ok, err := r.scanEntry(s, scan)
 		if !ok {
