@@ -181,6 +181,10 @@ func (m *Member) saw(v election.View) {
 		arrivals[a.Lease] = at
 	}
 	m.arrivals = arrivals
+	if !slices.ContainsFunc(v.Servers, func(a election.Attendee) bool { return a.Server == m.cfg.Server }) {
+		// Another process of this server's name took the key along when it ended.
+		m.announce()
+	}
 }
 
 // polled takes over what the database says.

@@ -23,10 +23,10 @@ type Metrics struct {
 	takeOver, transaction                          *prometheus.HistogramVec
 	queued                                         *prometheus.HistogramVec
 
-	ticks, assignments, releases, overtaken *prometheus.CounterVec
-	uncaught, fenced, terms                 *prometheus.CounterVec
-	waiting, malformed, leader, token       *prometheus.GaugeVec
-	findings                                *prometheus.GaugeVec
+	ticks, assignments, releases, moves, overtaken *prometheus.CounterVec
+	uncaught, fenced, terms                        *prometheus.CounterVec
+	waiting, malformed, leader, token              *prometheus.GaugeVec
+	findings                                       *prometheus.GaugeVec
 }
 
 // Buckets, in seconds. Queued times go from a second to a day.
@@ -51,6 +51,7 @@ func New() *Metrics {
 	m.ticks = m.counter("ticks_total", "Finished ticks.")
 	m.assignments = m.counter("assignments_total", "Entries that got a host.")
 	m.releases = m.counter("releases_total", "Hosts released.")
+	m.moves = m.counter("moves_total", "Hosts handed over to another shard.")
 	m.overtaken = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
 	m.uncaught = m.counter("uncaught_errors_total", "Ticks that ended with an error other than a fenced write.")
 	m.fenced = m.counter("fenced_writes_total", "Writes that the database refused because another replica had taken over.")
@@ -85,7 +86,7 @@ func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVe
 // that a counter's first increase can be seen.
 func (m *Metrics) Serves(name shard.Name) {
 	s := name.String()
-	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.overtaken, m.uncaught, m.fenced, m.terms} {
+	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.overtaken, m.uncaught, m.fenced, m.terms} {
 		c.WithLabelValues(s)
 	}
 	for _, g := range []*prometheus.GaugeVec{m.waiting, m.malformed, m.leader, m.token} {
@@ -142,6 +143,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	m.ticks.WithLabelValues(s).Inc()
 	m.assignments.WithLabelValues(s).Add(float64(len(applied.Assignments)))
 	m.releases.WithLabelValues(s).Add(float64(len(applied.Releases)))
+	m.moves.WithLabelValues(s).Add(float64(len(applied.Moves)))
 	m.overtaken.WithLabelValues(s).Add(float64(len(r.Result.Overtaken)))
 	m.waiting.WithLabelValues(s).Set(float64(len(applied.Waiting)))
 	m.malformed.WithLabelValues(s).Set(float64(len(applied.Problems)))
