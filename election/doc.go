@@ -34,6 +34,12 @@
 // and then reports a victory without a key. So a campaign ends with its lease,
 // and a victory counts only after the key was read back as the oldest.
 //
+// # Who is there
+//
+// An [Attendance] keeps a key per replica, with what it may do, and watches the
+// whole cluster; [View] is what it sees. Placement is made from views. It is no
+// part of an election: whoever campaigns, the oldest key leads.
+//
 // [Memory] is a twin without etcd for tests of the code above it. One
 // conformance suite tests both.
 package election

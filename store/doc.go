@@ -22,6 +22,15 @@
 // because other clients write the same tables. What somebody else overtook is
 // left out and planned anew in the next tick.
 //
+// # Shards
+//
+// With [Scope].Shared several shards have their rows in one database. What is
+// whose is decided in ownership.go; [DB.AssignLabel], [DB.RemoveShard] and
+// [DB.PauseShard] change it under the fences of the shards concerned and raise
+// their layout, and a plan that was made before is refused with [ErrLayout].
+// Every term is noted in hostsched_terms, every change by command in
+// hostsched_audit.
+//
 // # Servers
 //
 // MySQL 8, MariaDB 10.6+ and SQLite run the same statements, written by hand;

@@ -34,7 +34,7 @@ func clusterCommand() *cobra.Command {
 'etcdctl get --prefix /hostsched/'.`,
 		Args: noArgs,
 	}
-	cmd.AddCommand(clusterStatusCommand(), clusterHistoryCommand(), switchoverCommand(), pauseCommand(), resumeCommand())
+	cmd.AddCommand(clusterStatusCommand(), clusterHistoryCommand(), clusterAuditCommand(), switchoverCommand(), pauseCommand(), resumeCommand())
 	return cmd
 }
 
@@ -186,6 +186,36 @@ func historyTable(w io.Writer, terms []store.Term, wide bool) error {
 		fmt.Fprintf(tw, "%d\t%d\t%s\t%s\t%s\t%d\t%d\t%s\n", t.Epoch, t.Token, server, t.Began.Format(time.DateTime), lasted, t.Ticks, t.Assignments, cause)
 	}
 	return tw.Flush()
+}
+
+func clusterAuditCommand() *cobra.Command {
+	cfg := &app.Config{}
+	var output string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "audit", Short: "Show what people changed by command: who, when, what, why", Args: noArgs,
+		Example: "  hostsched cluster audit --limit 5",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
+				records, err := db.AuditRecords(cmd.Context(), limit)
+				if err != nil {
+					return err
+				}
+				return write(cmd, output, records, func(w io.Writer) error {
+					tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+					fmt.Fprintln(tw, "AT\tWHO\tACTION\tSUBJECT\tDETAIL")
+					for _, r := range records {
+						fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.At, r.Who, r.Action, r.Subject, r.Detail)
+					}
+					return tw.Flush()
+				})
+			})
+		},
+	}
+	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	addOutputFlag(cmd, &output)
+	cmd.Flags().IntVar(&limit, "limit", defaultHistory, "show at most so many records, the latest")
+	return cmd
 }
 
 // onShard opens the database of the shard in args.
