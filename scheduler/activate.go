@@ -14,6 +14,9 @@ import (
 // Job.schedule_pre_job_tasks, HostQueueEntry.on_pending).
 func (p *planner) activate() {
 	jobs := make(map[JobID]*jobState)
+	if p.given > 0 {
+		p.plan.Assignments = make([]Assignment, 0, p.given)
+	}
 	for i := range p.entries {
 		e := &p.entries[i]
 		if e.host < 0 {

@@ -44,6 +44,7 @@ type planner struct {
 	staticHosts map[string]*bitset.BitSet  // folded static label name -> hosts
 	replaced    map[LabelID]bool
 	aclHosts    map[ACLID]*bitset.BitSet
+	shared      map[setID]*bitset.BitSet // ACL set -> hosts in any of its groups
 
 	valid *bitset.BitSet // not invalid
 	// free shrinks as hosts are given away in this tick.
@@ -52,6 +53,7 @@ type planner struct {
 	freeAtStart *bitset.BitSet
 
 	entries []pending           // in queue order
+	given   int                 // how many of them got a host
 	groups  []*group            // requests for any host, in serving order
 	matches map[matchKey]*match // per (deps, ACLs)
 	sets    setTable            // interned label and ACL sets
@@ -109,6 +111,7 @@ func newPlanner(s *Snapshot) *planner {
 		staticHosts:  make(map[string]*bitset.BitSet),
 		replaced:     make(map[LabelID]bool, len(s.ReplacedLabels)),
 		aclHosts:     make(map[ACLID]*bitset.BitSet),
+		shared:       make(map[setID]*bitset.BitSet),
 		matches:      make(map[matchKey]*match),
 		userACLs:     make(map[UserID]setID),
 		minimums:     make(map[JobID]int),
@@ -228,6 +231,7 @@ func (p *planner) leaseTaskHosts() {
 
 // give takes a host out of the pool for an entry.
 func (p *planner) give(e *pending, host int, round Round) {
+	p.given++
 	e.host = host
 	e.round = round
 	p.free.Clear(uint(host))

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/bits-and-blooms/bitset"
@@ -68,6 +69,9 @@ func (r *Reason) String() string { return r.Text }
 // explain gives every entry that got no host its reason.
 func (p *planner) explain() {
 	shared := make(map[*group]*Reason)
+	if n := len(p.entries) - len(p.plan.Assignments); n > 0 {
+		p.plan.Waiting = make([]Waiting, 0, n)
+	}
 	for i := range p.entries {
 		e := &p.entries[i]
 		if e.host >= 0 {
@@ -164,11 +168,21 @@ func (p *planner) countBusy(eligible *bitset.BitSet, r *Reason) {
 }
 
 func (p *planner) busyText(g *group, r *Reason) string {
-	var parts []string
+	// Every tick words a reason for every request that waits, so this is done
+	// with one buffer.
+	b := make([]byte, 0, reasonLength)
+	b = append(strconv.AppendInt(b, int64(r.Matching), 10), " hosts match; "...)
+	first := true
 	add := func(n int, text, details string) {
-		if n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s%s", n, text, details))
+		if n == 0 {
+			return
 		}
+		if !first {
+			b = append(b, ", "...)
+		}
+		first = false
+		b = append(strconv.AppendInt(b, int64(n), 10), ' ')
+		b = append(append(b, text...), details...)
 	}
 	d := p.details(g)
 	add(r.Leased, "leased", d.suites)
@@ -176,12 +190,16 @@ func (p *planner) busyText(g *group, r *Reason) string {
 	add(r.Moving, "moving to another shard", "")
 	add(r.GivenAway, "given to others in this tick", "")
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
-	text := fmt.Sprintf("%d hosts match; %s", r.Matching, strings.Join(parts, ", "))
 	if r.Minimum > 0 {
-		text += fmt.Sprintf("; suite minimum %d, holds %d", r.Minimum, r.Held)
+		b = append(strconv.AppendInt(append(b, "; suite minimum "...), int64(r.Minimum), 10), ", holds "...)
+		b = strconv.AppendInt(b, int64(r.Held), 10)
 	}
-	return text + fmt.Sprintf("; %d entries ahead", r.Ahead)
+	b = strconv.AppendInt(append(b, "; "...), int64(r.Ahead), 10)
+	return string(append(b, " entries ahead"...))
 }
+
+// reasonLength is how long the text of a reason usually is at most, in bytes.
+const reasonLength = 128
 
 // details are the names behind the numbers of a reason, each in brackets.
 type details struct{ suites, locks, groups string }

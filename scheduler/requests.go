@@ -210,6 +210,9 @@ func compareIDs(a, b queued) int {
 	return cmp.Compare(a.entry.ID, b.entry.ID)
 }
 
+// groupSize is room for the entries of a usual group.
+const groupSize = 16
+
 func (p *planner) readRequest(i int, groups map[request]*group) {
 	e := &p.entries[i]
 	if !e.job.read {
@@ -226,7 +229,7 @@ func (p *planner) readRequest(i int, groups map[request]*group) {
 	}
 	g := groups[e.job.key]
 	if g == nil {
-		g = &group{key: e.job.key, match: p.match(matchKey{e.job.key.deps, e.job.key.acls})}
+		g = &group{key: e.job.key, entries: make([]int, 0, groupSize), match: p.match(matchKey{e.job.key.deps, e.job.key.acls})}
 		groups[e.job.key] = g
 		p.groups = append(p.groups, g)
 	}
@@ -319,8 +322,7 @@ func (p *planner) match(key matchKey) *match {
 		}
 		m.labelled.InPlaceIntersection(set)
 	}
-	m.eligible = p.sharing(key.acls)
-	m.eligible.InPlaceIntersection(m.labelled)
+	m.eligible = m.labelled.Intersection(p.sharing(key.acls))
 	p.matches[key] = m
 	return m
 }
@@ -334,9 +336,14 @@ func (p *planner) hostsWith(l LabelID) *bitset.BitSet {
 	return p.labelHosts[l]
 }
 
-// sharing returns a fresh set of the hosts in any of the ACL groups.
+// sharing returns the set of the hosts in any of the ACL groups, computed once
+// per set of groups.
 func (p *planner) sharing(acls setID) *bitset.BitSet {
+	if union := p.shared[acls]; union != nil {
+		return union
+	}
 	union := bitset.New(uint(len(p.hosts)))
+	p.shared[acls] = union
 	for _, a := range p.sets.get(acls) {
 		if set := p.aclHosts[ACLID(a)]; set != nil {
 			union.InPlaceUnion(set)

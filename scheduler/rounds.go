@@ -106,10 +106,10 @@ func (p *planner) roundRest() {
 // serve gives up to n hosts to the entries of a group in queue order: hosts
 // with most preferred labels first, then by number.
 func (p *planner) serve(g *group, n int, round Round) {
-	candidates := g.match.eligible.Intersection(p.free)
-	if candidates.None() {
+	if g.match.eligible.IntersectionCardinality(p.free) == 0 {
 		return
 	}
+	candidates := g.match.eligible.Intersection(p.free)
 	for _, tier := range p.tiers(candidates, p.sets.get(g.key.preferred)) {
 		n -= p.serveFrom(tier, g, n, round)
 		if n == 0 {
@@ -130,12 +130,13 @@ func (p *planner) tiers(candidates *bitset.BitSet, preferred []int64) []*bitset.
 		// Every tier k splits into those with the label, which move up to tier
 		// k+1, and those without.
 		next := make([]*bitset.BitSet, len(tiers)+1)
-		for k := range next {
-			next[k] = bitset.New(candidates.Len())
-		}
 		for k, tier := range tiers {
-			next[k+1].InPlaceUnion(tier.Intersection(set))
-			next[k].InPlaceUnion(tier.Difference(set))
+			next[k+1] = tier.Intersection(set)
+			without := tier.Difference(set)
+			if k > 0 {
+				without.InPlaceUnion(next[k])
+			}
+			next[k] = without
 		}
 		tiers = next
 	}
