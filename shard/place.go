@@ -64,7 +64,7 @@ const capacitySlack = 1.25
 // a lower tier is there, it holds more than its capacity (Bound), or another one
 // holds too little (Floor). A seat
 // without holder goes to the server that rendezvous hashing likes best among
-// those of the lowest tier that have room.
+// those of the lowest tier that are below their share.
 func Place(servers []Server, seats []Seat) map[Name]string {
 	if len(servers) == 0 {
 		return map[Name]string{}
@@ -104,8 +104,11 @@ type placement struct {
 	seats   []Seat   // sorted
 	placed  map[Name]string
 	load    map[string]int
-	room    map[string]int
-	floor   map[string]int
+	// even is a server's share of the shards, room what it may have at most,
+	// floor what it should have at least.
+	even  map[string]int
+	room  map[string]int
+	floor map[string]int
 	// pinned seats are where somebody wanted them.
 	pinned map[Name]bool
 }
@@ -116,6 +119,7 @@ func newPlacement(servers []Server, seats []Seat) *placement {
 		seats:   slices.SortedFunc(slices.Values(seats), func(a, b Seat) int { return cmp.Compare(a.Shard, b.Shard) }),
 		placed:  make(map[Name]string, len(seats)),
 		load:    make(map[string]int, len(servers)),
+		even:    make(map[string]int, len(servers)),
 		room:    make(map[string]int, len(servers)),
 		floor:   make(map[string]int, len(servers)),
 		pinned:  make(map[Name]bool),
@@ -125,14 +129,18 @@ func newPlacement(servers []Server, seats []Seat) *placement {
 		p.servers[servers[i].Name] = &servers[i]
 		lowest = min(lowest, servers[i].Tier)
 	}
-	peers := 0
+	// Shares are of the servers that shards may be handed over to. Before a new
+	// one has settled, moving shards among the others would only be undone.
+	peers, settledOnly := 0, slices.ContainsFunc(servers, func(s Server) bool { return s.Tier == lowest && s.Settled })
 	for _, s := range p.servers {
-		if s.Tier == lowest {
+		if s.Tier == lowest && (s.Settled || !settledOnly) {
 			total += s.weight()
 			peers++
 		}
 	}
 	for _, s := range p.servers {
+		share := float64(len(seats)) * s.weight() / max(total, s.weight())
+		p.even[s.Name] = int(math.Ceil(share - 1e-9))
 		p.room[s.Name] = Bound(len(seats), s.weight(), max(total, s.weight()))
 		if s.Tier == lowest {
 			p.floor[s.Name] = Floor(len(seats), peers, s.weight(), total)
@@ -179,7 +187,9 @@ func (p *placement) put(name Name, server string) {
 }
 
 // seat finds a server for a shard that has none, or a better one than its
-// holder. Only settled servers take a seat from a holder.
+// holder: the one it likes best among those below their share, so that what a
+// dead server led is spread over all others. Only settled servers take a seat
+// from a holder.
 func (p *placement) seat(seat Seat) {
 	settledOnly := p.servers[seat.Holder] != nil
 	tier, _ := p.bestTier(seat.Shard, settledOnly)
@@ -192,7 +202,7 @@ func (p *placement) seat(seat Seat) {
 		if least == "" || p.fill(name) < p.fill(least) {
 			least = name
 		}
-		if p.load[name] < p.room[name] && (best == "" || p.score(seat.Shard, name) > p.score(seat.Shard, best)) {
+		if p.load[name] < p.even[name] && (best == "" || p.score(seat.Shard, name) > p.score(seat.Shard, best)) {
 			best = name
 		}
 	}

@@ -131,6 +131,17 @@ func TestThousandShards(t *testing.T) {
 	t.Logf("1000 shards on 50 servers: no server leads more than %d (bound %d, even share 20); the death of one moves at most %d, its return at most %d", worst, bound, mostMoved, mostReturned)
 }
 
+// TestReturnBeforeTheHoldOff: a server that has only just come back changes
+// nothing for the others.
+func TestReturnBeforeTheHoldOff(t *testing.T) {
+	all, in := servers(3), seats(12)
+	two := shard.Place(all[1:], hold(in, shard.Place(all, in)))
+	load, most := loads(two)
+	require.Equal(t, 6, most, "what it led was spread evenly: %v", load)
+	all[0].Settled = false
+	require.Equal(t, two, shard.Place(all, hold(in, two)))
+}
+
 func TestWeights(t *testing.T) {
 	all := servers(3)
 	all[0].Weight = 2
