@@ -233,7 +233,7 @@ func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, e
 	}
 	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
 	err := db.read(ctx, func(r *reader) {
-		r.each("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+list(hosts)+owner+" AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)", func(scan scanner) error {
+		r.each("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+list(hosts)+owner+noActiveEntry, func(scan scanner) error {
 			var id int64
 			err := scan(&id)
 			free[id] = true
@@ -283,10 +283,12 @@ func (u unit) holds(free, asPlanned map[int64]bool) bool {
 // that was given to another shard is not this one's to change.
 func (a *applier) owner() string { return ownerCondition("", *a.l.basis) }
 
-// unused restricts afe_hosts to hosts that no active entry and no incomplete
-// special task uses.
-const unused = " AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)" +
-	" AND NOT EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = afe_hosts.id AND t.is_complete = 0)"
+// noActiveEntry restricts afe_hosts to hosts that no active entry has; unused
+// also to those that no incomplete special task uses.
+const (
+	noActiveEntry = " AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)"
+	unused        = noActiveEntry + " AND NOT EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = afe_hosts.id AND t.is_complete = 0)"
+)
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
 	for chunk := range chunks(releases) {

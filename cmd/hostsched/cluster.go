@@ -43,16 +43,21 @@ func withCluster(cmd *cobra.Command, cfg *app.Config, work func(context.Context,
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	return withDatabase(ctx, cfg, false, func(db *store.DB) error {
-		clientCfg, err := cfg.EtcdClient()
-		if err != nil {
-			return err
-		}
-		client, err := election.NewClient(clientCfg)
-		if err != nil {
-			return fmt.Errorf("connect to etcd: %w", err)
-		}
-		return errors.Join(work(ctx, db, client), client.Close())
+		return withEtcd(cfg, func(client *clientv3.Client) error { return work(ctx, db, client) })
 	})
+}
+
+// withEtcd connects to etcd, does the work and closes the connection again.
+func withEtcd(cfg *app.Config, work func(*clientv3.Client) error) error {
+	clientCfg, err := cfg.EtcdClient()
+	if err != nil {
+		return err
+	}
+	client, err := election.NewClient(clientCfg)
+	if err != nil {
+		return fmt.Errorf("connect to etcd: %w", err)
+	}
+	return errors.Join(work(client), client.Close())
 }
 
 func clusterStatusCommand() *cobra.Command {

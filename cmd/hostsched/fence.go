@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os/user"
@@ -11,8 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -128,22 +127,18 @@ func withFence(cmd *cobra.Command, cfg *app.Config, args []string, work func(*st
 }
 
 // clusterID asks etcd for its cluster id, in the form that terms carry.
-func clusterID(ctx context.Context, cfg *app.Config) (string, error) {
-	clientCfg, err := cfg.EtcdClient()
-	if err != nil {
-		return "", err
-	}
-	client, err := election.NewClient(clientCfg)
-	if err != nil {
-		return "", fmt.Errorf("connect to etcd: %w", err)
-	}
+func clusterID(ctx context.Context, cfg *app.Config) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 	defer cancel()
-	res, err := client.MemberList(ctx)
-	if err := errors.Join(err, client.Close()); err != nil {
-		return "", fmt.Errorf("ask etcd at %v for its cluster id: %w", cfg.EtcdEndpoints, err)
-	}
-	return strconv.FormatUint(res.Header.GetClusterId(), 16), nil
+	err = withEtcd(cfg, func(client *clientv3.Client) error {
+		res, err := client.MemberList(ctx)
+		if err != nil {
+			return fmt.Errorf("ask etcd at %v for its cluster id: %w", cfg.EtcdEndpoints, err)
+		}
+		id = strconv.FormatUint(res.Header.GetClusterId(), 16)
+		return nil
+	})
+	return id, err
 }
 
 func whoami() string {

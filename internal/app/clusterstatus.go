@@ -3,10 +3,8 @@ package app
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -160,7 +158,7 @@ func askServers(ctx context.Context, view election.View) []answer {
 	var asking sync.WaitGroup
 	for i, a := range view.Servers {
 		asking.Go(func() {
-			status, err := askServer(ctx, a.Address)
+			status, err := web.ReadStatus(ctx, a.Address, replicaTimeout)
 			out[i].status = status
 			if err != nil {
 				out[i].err = err.Error()
@@ -169,21 +167,6 @@ func askServers(ctx context.Context, view election.View) []answer {
 	}
 	asking.Wait()
 	return out
-}
-
-func askServer(ctx context.Context, address string) (st web.ServerStatus, err error) {
-	ctx, cancel := context.WithTimeout(ctx, replicaTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v1/status", nil)
-	if err != nil {
-		return st, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return st, err
-	}
-	err = json.NewDecoder(res.Body).Decode(&st)
-	return st, errors.Join(err, res.Body.Close())
 }
 
 // FindShard returns one of the shards in the database.
@@ -208,8 +191,8 @@ func FindShard(ctx context.Context, db *store.DB, name shard.Name) (store.Shard,
 const switchPoll = 20 * time.Millisecond
 
 // Switchover asks for a shard to be led by a server and waits until it is. It
-// returns how long nobody led as far as etcd shows, from the last look at the
-// old leader to the first at the new.
+// returns who led before, and how long it took from the wish to the new leader's
+// key.
 func (c *Config) Switchover(ctx context.Context, client *clientv3.Client, name shard.Name, to string) (from string, took time.Duration, err error) {
 	view, err := election.Look(ctx, client, c.Cluster)
 	if err != nil {

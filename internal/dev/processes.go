@@ -2,10 +2,8 @@ package dev
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,19 +110,7 @@ func (p *process) stop() error {
 
 // status asks the replica about itself.
 func (p *process) status(ctx context.Context) (web.ServerStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.listen+"/v1/status", nil)
-	if err != nil {
-		return web.ServerStatus{}, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return web.ServerStatus{}, err
-	}
-	var st web.ServerStatus
-	err = json.NewDecoder(res.Body).Decode(&st)
-	return st, errors.Join(err, res.Body.Close())
+	return web.ReadStatus(ctx, p.listen, time.Second)
 }
 
 // newProcess prepares a replica; it is not started yet.
