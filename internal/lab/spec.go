@@ -159,13 +159,14 @@ func (l *Lab) insertSuites(ctx context.Context, db Execer) error {
 	return nil
 }
 
-// AddSuite queues a suite of n jobs with one entry each, all for one board,
-// pool and build.
+// AddSuite queues a suite of n jobs with one entry each, all for one board and
+// build, each in one of the pools.
 func (l *Lab) AddSuite(ctx context.Context, db Execer, n int) error {
 	suite := l.nextJob
 	l.nextJob++
 	l.suites++
-	board, pool := l.boards[l.rng.IntN(len(l.boards))], pools[l.rng.IntN(len(pools))]
+	// The boards take turns, so that a lab's work is for all of its hosts.
+	board := l.boards[l.suites%len(l.boards)]
 	owner := owners[l.rng.IntN(len(owners))]
 	priority := priorities[l.rng.IntN(len(priorities))]
 	version := build(board, l.rng.IntN(buildsPerBoard))
@@ -176,7 +177,7 @@ func (l *Lab) AddSuite(ctx context.Context, db Execer, n int) error {
 		job := l.nextJob
 		l.nextJob++
 		jobs = append(jobs, l.job(job, owner, fmt.Sprintf("test-%d", job), priority, suite, now))
-		wanted := map[string]bool{"board:" + board: true, "pool:" + pool: true, version: true}
+		wanted := map[string]bool{"board:" + board: true, "pool:" + l.pool(): true, version: true}
 		for range l.rng.IntN(3) {
 			wanted[capabilities[l.rng.IntN(len(capabilities))]] = true
 		}
@@ -191,6 +192,19 @@ func (l *Lab) AddSuite(ctx context.Context, db Execer, n int) error {
 		Insert(ctx, db, "afe_jobs_dependency_labels", "job_id, label_id", deps),
 		Insert(ctx, db, "afe_job_keyvals", "job_id, `key`, value", l.minimum(suite)),
 		Insert(ctx, db, "afe_host_queue_entries", EntryColumns, entries))
+}
+
+// pool draws the pool of a job. Demand is uneven, as in a real lab: some hosts of
+// the last pool find no job, so that about 94 % of all hosts are given out when
+// there are twice as many entries as hosts.
+func (l *Lab) pool() string {
+	switch p := l.rng.Float64(); {
+	case p < 0.60:
+		return pools[0]
+	case p < 0.86:
+		return pools[1]
+	}
+	return pools[2]
 }
 
 // minimum gives every other suite a guaranteed minimum of hosts.
