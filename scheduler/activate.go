@@ -42,7 +42,7 @@ func (p *planner) activateSynch(e *pending, js *jobState) {
 		// assertion, or left an entry both active and complete.
 		p.free.Set(uint(e.host))
 		e.host = -1
-		e.reason = &Reason{Code: JobStopped, Text: fmt.Sprintf("job %d was stopped: it can no longer reach synch_count %d", e.job.ID, e.job.SynchCount)}
+		e.reason = &Reason{Code: JobStopped, text: fmt.Sprintf("job %d was stopped: it can no longer reach synch_count %d", e.job.ID, e.job.SynchCount)}
 		return
 	}
 	a := p.assignment(e)
@@ -93,11 +93,11 @@ func (p *planner) preJobTasks(e *pending) Tasks {
 func (p *planner) needsProvision(e *pending) bool {
 	missing := false
 	check := func(l LabelID) (skip bool) {
-		switch p.labels[l].kind {
+		switch p.labels.get(l).kind {
 		case labelSkipProvision:
 			return true
 		case labelProvision:
-			if set := p.labelHosts[l]; set == nil || !set.Test(uint(e.host)) {
+			if !p.labelHosts.get(int64(l)).has(int(e.host)) {
 				missing = true
 			}
 		}
@@ -140,7 +140,7 @@ func (p *planner) jobState(jobs map[JobID]*jobState, job *Job) *jobState {
 	jobs[job.ID] = js
 	for _, sib := range p.siblings[job.ID] {
 		es := &entryState{id: sib.ID, hostID: sib.Host, from: sib.Status, status: sib.Status, assignment: -1}
-		if num, ok := p.hostNum[sib.Host]; ok {
+		if num, ok := p.hostNum.get(int64(sib.Host)); ok {
 			es.host = p.hosts[num]
 		}
 		js.entries = append(js.entries, es)

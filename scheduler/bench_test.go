@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -46,10 +47,10 @@ func benchLab(hosts, entries int) *Snapshot {
 	}
 	owners := []string{"alice", "bob", "carol"}
 	for i := range entries {
-		suite := i % 100
+		suite := i * 100 / entries // a suite's entries come one after the other
 		b := suite % len(boards)
 		job := Job{ID: JobID(1000 + i), Owner: owners[suite%3], Priority: int64(10 * (suite % 5)), Parent: JobID(suite + 1), SynchCount: 1, RunReset: true,
-			RebootBefore: RebootIfDirty, Deps: []LabelID{boards[b], pools[suite%3], builds[b]}}
+			RebootBefore: RebootIfDirty, Deps: []LabelID{boards[b], pools[rng.IntN(3)], builds[b]}}
 		for range rng.IntN(3) {
 			job.Deps = append(job.Deps, capabilities[rng.IntN(len(capabilities))])
 		}
@@ -57,6 +58,24 @@ func benchLab(hosts, entries int) *Snapshot {
 		s.Entries = append(s.Entries, Entry{ID: EntryID(i + 1), Job: job.ID, MetaHost: boards[b]})
 	}
 	s.Recorder = NewRecorder(nil)
+	return asRead(s)
+}
+
+// asRead arranges a snapshot as the store delivers it: hosts in order, and the
+// labels of neighbours next to each other.
+func asRead(s *Snapshot) *Snapshot {
+	slices.SortFunc(s.Hosts, func(a, b Host) int { return compareHosts(&a, &b) })
+	var labels []LabelID
+	together := func(list []LabelID) []LabelID {
+		labels = append(labels, list...)
+		return labels[len(labels)-len(list) : len(labels) : len(labels)]
+	}
+	for i := range s.Hosts {
+		s.Hosts[i].Labels = together(s.Hosts[i].Labels)
+	}
+	for i := range s.Jobs {
+		s.Jobs[i].Deps = together(s.Jobs[i].Deps)
+	}
 	return s
 }
 

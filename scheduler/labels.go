@@ -57,3 +57,47 @@ func (a Actions) kind(name string) labelKind {
 	}
 	return labelRequired
 }
+
+// labelInfo is what a label id stands for.
+type labelInfo struct {
+	name  string
+	kind  labelKind
+	known bool
+}
+
+// unknownLabel stands for ids that no label has.
+var unknownLabel labelInfo
+
+// labelTable finds labels by id.
+type labelTable struct {
+	num   lookup
+	infos []labelInfo
+}
+
+func newLabelTable(labels []Label, actions Actions) *labelTable {
+	t := &labelTable{
+		num:   newLookup(len(labels), func(i int) int64 { return int64(labels[i].ID) }),
+		infos: make([]labelInfo, len(labels)),
+	}
+	for i, l := range labels {
+		t.infos[i] = labelInfo{name: l.Name, kind: actions.kind(l.Name), known: true}
+	}
+	return t
+}
+
+// get says what a label id stands for; unknownLabel if nothing.
+func (t *labelTable) get(id LabelID) *labelInfo {
+	if i, ok := t.num.get(int64(id)); ok {
+		return &t.infos[i]
+	}
+	return &unknownLabel
+}
+
+// namesOf lists names, separated by commas.
+func (t *labelTable) namesOf(ids []int64) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = t.get(LabelID(id)).name
+	}
+	return strings.Join(names, ", ")
+}

@@ -15,8 +15,11 @@ func MakePlan(s *Snapshot) Plan {
 		return Plan{Basis: s.Basis}
 	}
 	p := newPlanner(s)
-	p.leaseTaskHosts()
-	p.readRequests()
+	both(func() {
+		p.numberHosts()
+		p.leaseTaskHosts()
+	}, p.readRequests)
+	p.group()
 	p.roundNamed()
 	p.roundMinimum()
 	p.roundRest()
@@ -27,6 +30,20 @@ func MakePlan(s *Snapshot) Plan {
 	return p.plan
 }
 
+// both runs two steps that share nothing at the same time. A panic in either of
+// them is the caller's.
+func both(a, b func()) {
+	done := make(chan any, 1)
+	go func() {
+		defer func() { done <- recover() }()
+		a()
+	}()
+	b()
+	if p := <-done; p != nil {
+		panic(p)
+	}
+}
+
 // planner is the working state of one MakePlan. Hosts are referred to by their
 // number: the position in the order of hostname, then id.
 type planner struct {
@@ -34,33 +51,40 @@ type planner struct {
 	actions Actions
 	plan    Plan
 
-	hosts   []*Host        // by number
-	hostNum map[HostID]int // id -> number
-	jobs    map[JobID]*jobInfo
-	users   map[string]*User // by folded login
+	hosts   []*Host // by number
+	hostNum lookup  // id -> number
+	jobNum  lookup  // id -> position in jobs
+	jobs    []jobInfo
+	users   map[string]*userInfo // by folded login
 
-	labels      map[LabelID]labelInfo
-	labelHosts  map[LabelID]*bitset.BitSet // plain label -> hosts
-	staticHosts map[string]*bitset.BitSet  // folded static label name -> hosts
+	labels      *labelTable
+	labelHosts  hostSets            // by plain label
+	staticHosts map[string]*hostSet // by folded static label name
 	replaced    map[LabelID]bool
-	aclHosts    map[ACLID]*bitset.BitSet
-	shared      map[setID]*bitset.BitSet // ACL set -> hosts in any of its groups
+	aclHosts    hostSets
+	shared      map[setID]*hostSet // ACL set -> hosts in any of its groups
 
-	valid *bitset.BitSet // not invalid
+	valid *hostSet // not invalid
 	// free shrinks as hosts are given away in this tick.
 	free *bitset.BitSet
 	// freeAtStart is free before round 0, kept for the reasons.
 	freeAtStart *bitset.BitSet
 
-	entries []pending           // in queue order
-	given   int                 // how many of them got a host
-	groups  []*group            // requests for any host, in serving order
-	matches map[matchKey]*match // per (deps, ACLs)
-	sets    setTable            // interned label and ACL sets
-	// userACLs are the interned ACL groups by user; required and preferred are
-	// scratch space.
-	userACLs            map[UserID]setID
+	entries  []pending // in queue order
+	given    int       // how many of them got a host
+	requests []request
+	numbers  []int32 // of requests + 1, by hash, open addressing
+	groups   []group // requests for any host, in serving order
+	groupOf  []int32 // request -> group + 1
+
+	sets      setTable   // interned label and ACL sets
+	labelSets []labelled // by label set
+	matchRoom []match
+	lists     arena
+	// required and preferred are scratch space.
 	required, preferred []int64
+	tiers               [][]int32
+	carried             []*hostSet
 
 	minimums map[JobID]int
 	// badMinimums are suites whose keyval is no integer.
@@ -68,52 +92,46 @@ type planner struct {
 	siblings    map[JobID][]Sibling
 	// synchEntries are the pending entries of jobs whose entries start together.
 	synchEntries map[JobID][]*Entry
+	fates        []fate // by host, once the hosts are given out
+	reasonRoom   []Reason
 }
 
-// labelInfo is what a label id stands for.
-type labelInfo struct {
-	name string
-	kind labelKind
+// userInfo is a user with the interned set of the ACL groups.
+type userInfo struct {
+	*User
+	acls setID
 }
 
 // jobInfo is a job with what is worked out once for all its entries.
 type jobInfo struct {
 	*Job
-	read    bool // key, user and reason are known
-	key     request
-	user    *User
-	reason  *Reason
-	entries int
+	user   *userInfo
+	reason *Reason
 	// held are the hosts that entries of the job have, had or name: the job
 	// cannot be given them a second time.
-	held []HostID
+	held    []HostID
+	request int32 // number, if read and without reason
+	entries int32
+	read    bool // request, user and reason are known
 }
 
 // pending is an entry with everything looked up.
 type pending struct {
-	entry *Entry
-	job   *jobInfo
-	group *group // nil for entries that name a host or cannot be served
-	// host is the number of the host given, -1 if none.
-	host   int
-	round  Round
+	entry  *Entry
+	job    *jobInfo
 	reason *Reason
+	// host is the number of the host given, -1 if none.
+	host  int32
+	round Round
 }
 
 func newPlanner(s *Snapshot) *planner {
 	p := &planner{
 		s:            s,
 		actions:      s.Rules.Actions.orDefault(),
-		jobs:         make(map[JobID]*jobInfo, len(s.Jobs)),
-		users:        make(map[string]*User, len(s.Users)),
-		labels:       make(map[LabelID]labelInfo, len(s.Labels)),
-		labelHosts:   make(map[LabelID]*bitset.BitSet),
-		staticHosts:  make(map[string]*bitset.BitSet),
+		users:        make(map[string]*userInfo, len(s.Users)),
 		replaced:     make(map[LabelID]bool, len(s.ReplacedLabels)),
-		aclHosts:     make(map[ACLID]*bitset.BitSet),
-		shared:       make(map[setID]*bitset.BitSet),
-		matches:      make(map[matchKey]*match),
-		userACLs:     make(map[UserID]setID),
+		shared:       make(map[setID]*hostSet),
 		minimums:     make(map[JobID]int),
 		badMinimums:  make(map[JobID]string),
 		siblings:     make(map[JobID][]Sibling),
@@ -121,33 +139,55 @@ func newPlanner(s *Snapshot) *planner {
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	p.plan.Basis = s.Basis
-	for i := range s.Labels {
-		name := s.Labels[i].Name
-		p.labels[s.Labels[i].ID] = labelInfo{name, p.actions.kind(name)}
-	}
+	p.labels = newLabelTable(s.Labels, p.actions)
 	for _, l := range s.ReplacedLabels {
 		p.replaced[l] = true
 	}
 	for i := range s.Users {
-		p.users[strings.ToLower(s.Users[i].Login)] = &s.Users[i]
+		p.readUser(&s.Users[i])
 	}
-	infos := make([]jobInfo, len(s.Jobs))
+	p.jobNum = newLookup(len(s.Jobs), func(i int) int64 { return int64(s.Jobs[i].ID) })
+	p.jobs = make([]jobInfo, len(s.Jobs))
 	for i := range s.Jobs {
-		infos[i].Job = &s.Jobs[i]
-		p.jobs[s.Jobs[i].ID] = &infos[i]
+		p.jobs[i].Job = &s.Jobs[i]
 	}
-	for _, sib := range s.Siblings {
+	p.readSiblings()
+	p.readMinimums()
+	return p
+}
+
+func (p *planner) readUser(u *User) {
+	acls := make([]int64, len(u.ACLs))
+	for i, a := range u.ACLs {
+		acls[i] = int64(a)
+	}
+	p.users[strings.ToLower(u.Login)] = &userInfo{User: u, acls: p.sets.intern(acls)}
+}
+
+func (p *planner) job(id JobID) *jobInfo {
+	if i, ok := p.jobNum.get(int64(id)); ok {
+		return &p.jobs[i]
+	}
+	return nil
+}
+
+func (p *planner) readSiblings() {
+	for _, sib := range p.s.Siblings {
 		p.siblings[sib.Job] = append(p.siblings[sib.Job], sib)
-		if job := p.jobs[sib.Job]; job != nil && sib.Host != 0 {
+		if job := p.job(sib.Job); job != nil && sib.Host != 0 {
 			job.held = append(job.held, sib.Host)
 		}
 	}
 	for _, sibs := range p.siblings {
 		slices.SortFunc(sibs, func(a, b Sibling) int { return cmp.Compare(a.ID, b.ID) })
 	}
-	p.numberHosts()
-	p.readMinimums()
-	return p
+}
+
+func compareHosts(a, b *Host) int {
+	if c := strings.Compare(a.Hostname, b.Hostname); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.ID, b.ID)
 }
 
 // numberHosts fixes the order in which equal hosts are given out and builds the
@@ -158,64 +198,64 @@ func (p *planner) numberHosts() {
 	for i := range p.s.Hosts {
 		p.hosts[i] = &p.s.Hosts[i]
 	}
-	slices.SortFunc(p.hosts, func(a, b *Host) int {
-		if c := strings.Compare(a.Hostname, b.Hostname); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.ID, b.ID)
-	})
-	staticName := make(map[LabelID]string, len(p.s.StaticLabels))
-	for _, l := range p.s.StaticLabels {
-		staticName[l.ID] = strings.ToLower(l.Name)
+	if !slices.IsSortedFunc(p.hosts, compareHosts) {
+		slices.SortFunc(p.hosts, compareHosts)
 	}
-	p.hostNum = make(map[HostID]int, n)
-	p.valid = bitset.New(uint(n))
+	p.hostNum = newLookup(n, func(i int) int64 { return int64(p.hosts[i].ID) })
+	p.valid = newHostSet(n)
 	p.free = bitset.New(uint(n))
+	p.labelHosts.hosts, p.aclHosts.hosts = n, n
 	for num, h := range p.hosts {
-		bit := uint(num)
-		p.hostNum[h.ID] = num
 		if !h.Invalid {
-			p.valid.Set(bit)
+			p.valid.add(num)
 		}
 		// A host with an active entry is never given out, even when somebody
 		// cleared its lease by hand. The original trusted the lease alone.
 		if !h.Leased && !h.Locked && !h.ActiveEntry && !h.Displaced {
-			p.free.Set(bit)
+			p.free.Set(uint(num))
 		}
 		for _, l := range h.Labels {
-			setFor(p.labelHosts, l, n).Set(bit)
+			p.labelHosts.of(int64(l)).add(num)
 		}
 		for _, a := range h.ACLs {
-			setFor(p.aclHosts, a, n).Set(bit)
-		}
-		for _, l := range h.StaticLabels {
-			if name, ok := staticName[l]; ok {
-				setFor(p.staticHosts, name, n).Set(bit)
-			}
+			p.aclHosts.of(int64(a)).add(num)
 		}
 	}
+	p.readStaticLabels()
 }
 
-func setFor[K comparable](m map[K]*bitset.BitSet, key K, n int) *bitset.BitSet {
-	set := m[key]
-	if set == nil {
-		set = bitset.New(uint(n))
-		m[key] = set
+func (p *planner) readStaticLabels() {
+	p.staticHosts = make(map[string]*hostSet)
+	names := make(map[LabelID]string, len(p.s.StaticLabels))
+	for _, l := range p.s.StaticLabels {
+		names[l.ID] = strings.ToLower(l.Name)
 	}
-	return set
+	for num, h := range p.hosts {
+		for _, l := range h.StaticLabels {
+			name, ok := names[l]
+			if !ok {
+				continue
+			}
+			if p.staticHosts[name] == nil {
+				p.staticHosts[name] = newHostSet(len(p.hosts))
+			}
+			p.staticHosts[name].add(num)
+		}
+	}
 }
 
 // leaseTaskHosts leases hosts of frontend tasks before any job is looked at,
 // whatever their shard and whether or not they are invalid (Autotest
 // host_scheduler._lease_hosts_of_frontend_tasks).
 func (p *planner) leaseTaskHosts() {
-	seen := make(map[int]bool, len(p.s.TaskHosts))
+	var nums []int
 	for _, id := range p.s.TaskHosts {
-		num, ok := p.hostNum[id]
-		if !ok || seen[num] {
-			continue
+		if num, ok := p.hostNum.get(int64(id)); ok {
+			nums = append(nums, num)
 		}
-		seen[num] = true
+	}
+	slices.Sort(nums)
+	for _, num := range slices.Compact(nums) {
 		h := p.hosts[num]
 		if h.Locked || h.ActiveEntry {
 			continue
@@ -225,17 +265,16 @@ func (p *planner) leaseTaskHosts() {
 			p.plan.Leases = append(p.plan.Leases, Lease{Host: h.ID, Hostname: h.Hostname})
 		}
 	}
-	slices.SortFunc(p.plan.Leases, func(a, b Lease) int { return cmp.Compare(p.hostNum[a.Host], p.hostNum[b.Host]) })
 	p.freeAtStart = p.free.Clone()
 }
 
 // give takes a host out of the pool for an entry.
-func (p *planner) give(e *pending, host int, round Round) {
+func (p *planner) give(e *pending, num int, round Round) {
 	p.given++
-	e.host = host
+	e.host = int32(num)
 	e.round = round
-	p.free.Clear(uint(host))
+	p.free.Clear(uint(num))
 	if e.job.entries > 1 {
-		e.job.held = append(e.job.held, p.hosts[host].ID)
+		e.job.held = append(e.job.held, p.hosts[num].ID)
 	}
 }

@@ -599,7 +599,7 @@ func accountedFor(s *Snapshot, plan planFunc) error {
 	}
 	for _, w := range p.Waiting {
 		seen[w.Entry] = true
-		if w.Reason == nil || w.Reason.Code == "" || w.Reason.Text == "" {
+		if w.Reason == nil || w.Reason.Code == "" || w.Reason.String() == "" {
 			return fmt.Errorf("entry %d waits without a reason", w.Entry)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/bits-and-blooms/bitset"
 )
 
 // Code names a reason in a form that programs can compare.
@@ -50,8 +48,6 @@ func (c Code) Lasting() bool {
 // Reason explains why an entry waits. The counts are hosts.
 type Reason struct {
 	Code Code
-	// Text is a sentence for a person.
-	Text string
 	// Matching hosts carry all required labels and are valid; of these
 	// Eligible share an ACL group with the owner; of these some are leased, some
 	// locked (and not leased), some move to another shard, and some were given
@@ -61,14 +57,80 @@ type Reason struct {
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
 	Ahead int
+
+	// text is the whole sentence, where it is known from the beginning. A tick
+	// has thousands of other reasons that nobody reads: String words them.
+	text       string
+	owner      string
+	wanted     []int64     // labels that the request needs
+	labels     *labelTable // their names
+	impossible string      // the label that no host carries
+	details    *details
 }
 
-// String returns the text.
-func (r *Reason) String() string { return r.Text }
+// Equal tells whether two reasons say the same.
+func (r *Reason) Equal(other *Reason) bool {
+	if r == nil || other == nil {
+		return r == other
+	}
+	return r.Code == other.Code && r.counts() == other.counts() && r.String() == other.String()
+}
+
+func (r *Reason) counts() [9]int {
+	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Moving, r.GivenAway, r.Minimum, r.Held, r.Ahead}
+}
+
+// String returns a sentence for a person.
+func (r *Reason) String() string {
+	if r.text != "" {
+		return r.text
+	}
+	wants := "needs any host"
+	if len(r.wanted) > 0 {
+		wants = "needs " + r.labels.namesOf(r.wanted)
+	}
+	switch r.Code {
+	case NoACLGroup:
+		return fmt.Sprintf("owner %q is in no ACL group", r.owner)
+	case NoMatchingHost:
+		if r.impossible != "" {
+			return fmt.Sprintf("%s: no host carries %s", wants, r.impossible)
+		}
+		return wants + ": no valid host carries all of them"
+	case NoSharedACL:
+		return fmt.Sprintf("%s: %d hosts match, none shares an ACL group with owner %q", wants, r.Matching, r.owner)
+	case JobHasHosts:
+		return wants + ": " + r.busyText() + "; every free one already belongs to another entry of the job"
+	}
+	return wants + ": " + r.busyText()
+}
+
+// busyText says what became of the hosts that match.
+func (r *Reason) busyText() string {
+	var parts []string
+	d := r.details
+	if d == nil {
+		d = &details{}
+	}
+	add := func(n int, text, details string) {
+		if n > 0 {
+			parts = append(parts, strconv.Itoa(n)+" "+text+details)
+		}
+	}
+	add(r.Leased, "leased", d.suites)
+	add(r.Locked, "locked", d.locks)
+	add(r.Moving, "moving to another shard", "")
+	add(r.GivenAway, "given to others in this tick", "")
+	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
+	minimum := ""
+	if r.Minimum > 0 {
+		minimum = fmt.Sprintf("; suite minimum %d, holds %d", r.Minimum, r.Held)
+	}
+	return fmt.Sprintf("%d hosts match; %s%s; %d entries ahead", r.Matching, strings.Join(parts, ", "), minimum, r.Ahead)
+}
 
 // explain gives every entry that got no host its reason.
 func (p *planner) explain() {
-	shared := make(map[*group]*Reason)
 	if n := len(p.entries) - len(p.plan.Assignments); n > 0 {
 		p.plan.Waiting = make([]Waiting, 0, n)
 	}
@@ -78,51 +140,61 @@ func (p *planner) explain() {
 			continue
 		}
 		if e.reason == nil {
-			if shared[e.group] == nil {
-				shared[e.group] = p.groupReason(e)
+			g := p.groupFor(e)
+			if g.reason == nil {
+				g.reason = p.groupReason(g, e)
 			}
-			e.reason = shared[e.group]
+			e.reason = g.reason
 		}
 		p.plan.Waiting = append(p.plan.Waiting, Waiting{Entry: e.entry.ID, Job: e.job.ID, Reason: e.reason})
 	}
 }
 
-// groupReason counts what became of the hosts that match a request.
-func (p *planner) groupReason(e *pending) *Reason {
-	g := e.group
-	r := &Reason{
-		Matching: int(g.match.labelled.Count()),
-		Eligible: int(g.match.eligible.Count()),
-		Minimum:  p.minimums[g.key.suite],
-		Held:     p.s.Recorder.Held(g.key.suite),
-		Ahead:    g.ahead,
+// reasonRoom is how many reasons are allocated at once.
+const reasonRoom = 64
+
+func (p *planner) newReason() *Reason {
+	if len(p.reasonRoom) == 0 {
+		p.reasonRoom = make([]Reason, reasonRoom)
 	}
-	wants := p.wants(g)
+	r := &p.reasonRoom[0]
+	p.reasonRoom = p.reasonRoom[1:]
+	return r
+}
+
+// groupReason counts what became of the hosts that match a request.
+func (p *planner) groupReason(g *group, e *pending) *Reason {
+	m := g.match
+	r := p.newReason()
+	*r = Reason{
+		Matching: len(m.labelled), Eligible: len(m.eligible),
+		Minimum: p.minimums[g.key.suite], Held: p.s.Recorder.Held(g.key.suite), Ahead: g.ahead,
+		owner: e.job.Owner, wanted: p.sets.get(m.deps), labels: p.labels,
+	}
+	if set := &p.labelSets[m.deps]; set.impossible != nil {
+		r.impossible = set.impossible.name
+	}
 	switch {
 	case g.key.acls == 0:
 		r.Code = NoACLGroup
-		r.Text = fmt.Sprintf("owner %q is in no ACL group", e.job.Owner)
 		return r
 	case r.Matching == 0:
 		r.Code = NoMatchingHost
-		r.Text = wants + ": no valid host carries all of them"
-		if g.match.impossible != "" {
-			r.Text = fmt.Sprintf("%s: no host carries %s", wants, g.match.impossible)
-		}
 		return r
 	case r.Eligible == 0:
 		r.Code = NoSharedACL
-		r.Text = fmt.Sprintf("%s: %d hosts match, none shares an ACL group with owner %q", wants, r.Matching, e.job.Owner)
 		return r
 	}
-	p.countBusy(g.match.eligible, r)
-	r.Code, r.Text = HostsBusy, wants+": "+p.busyText(g, r)
+	counts := p.count(m)
+	r.Leased, r.Locked, r.Moving, r.GivenAway = counts[fateLeased], counts[fateLocked], counts[fateMoving], counts[fateGiven]
+	r.details = p.details(g)
 	switch {
 	case r.Eligible > r.Leased+r.Locked+r.Moving+r.GivenAway:
 		r.Code = JobHasHosts
-		r.Text += "; every free one already belongs to another entry of the job"
 	case r.GivenAway > 0:
 		r.Code = Outranked
+	default:
+		r.Code = HostsBusy
 	}
 	return r
 }
@@ -131,75 +203,52 @@ func (p *planner) groupReason(e *pending) *Reason {
 type fate int8
 
 const (
-	fateLeased fate = iota
+	fateFree fate = iota
+	fateLeased
 	fateLocked
 	fateMoving
 	fateGiven
-	fateFree
+	fateKinds
 )
 
-func (p *planner) fate(num uint) fate {
-	switch h := p.hosts[num]; {
+// fates are how many hosts had which fate.
+type fates [fateKinds]int
+
+// fate may be asked once the hosts are given out.
+func (p *planner) fate(num int32) fate {
+	if p.fates == nil {
+		p.fates = make([]fate, len(p.hosts))
+		for n, h := range p.hosts {
+			p.fates[n] = p.fateOf(n, h)
+		}
+	}
+	return p.fates[num]
+}
+
+func (p *planner) fateOf(num int, h *Host) fate {
+	switch {
 	case h.Leased || h.ActiveEntry:
 		return fateLeased
 	case h.Locked:
 		return fateLocked
 	case h.Displaced:
 		return fateMoving
-	case !p.free.Test(num):
+	case !p.free.Test(uint(num)):
 		return fateGiven
 	}
 	return fateFree
 }
 
-func (p *planner) countBusy(eligible *bitset.BitSet, r *Reason) {
-	for bit, ok := eligible.NextSet(0); ok; bit, ok = eligible.NextSet(bit + 1) {
-		switch p.fate(bit) {
-		case fateLeased:
-			r.Leased++
-		case fateLocked:
-			r.Locked++
-		case fateMoving:
-			r.Moving++
-		case fateGiven:
-			r.GivenAway++
+// count counts the fates of a match's eligible hosts, once per match.
+func (p *planner) count(m *match) *fates {
+	if !m.counted {
+		m.counted = true
+		for _, num := range m.eligible {
+			m.counts[p.fate(num)]++
 		}
 	}
+	return &m.counts
 }
-
-func (p *planner) busyText(g *group, r *Reason) string {
-	// Every tick words a reason for every request that waits, so this is done
-	// with one buffer.
-	b := make([]byte, 0, reasonLength)
-	b = append(strconv.AppendInt(b, int64(r.Matching), 10), " hosts match; "...)
-	first := true
-	add := func(n int, text, details string) {
-		if n == 0 {
-			return
-		}
-		if !first {
-			b = append(b, ", "...)
-		}
-		first = false
-		b = append(strconv.AppendInt(b, int64(n), 10), ' ')
-		b = append(append(b, text...), details...)
-	}
-	d := p.details(g)
-	add(r.Leased, "leased", d.suites)
-	add(r.Locked, "locked", d.locks)
-	add(r.Moving, "moving to another shard", "")
-	add(r.GivenAway, "given to others in this tick", "")
-	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
-	if r.Minimum > 0 {
-		b = append(strconv.AppendInt(append(b, "; suite minimum "...), int64(r.Minimum), 10), ", holds "...)
-		b = strconv.AppendInt(b, int64(r.Held), 10)
-	}
-	b = strconv.AppendInt(append(b, "; "...), int64(r.Ahead), 10)
-	return string(append(b, " entries ahead"...))
-}
-
-// reasonLength is how long the text of a reason usually is at most, in bytes.
-const reasonLength = 128
 
 // details are the names behind the numbers of a reason, each in brackets.
 type details struct{ suites, locks, groups string }
@@ -207,16 +256,17 @@ type details struct{ suites, locks, groups string }
 // shownDetails bounds how many names a reason lists.
 const shownDetails = 5
 
-func (p *planner) details(g *group) details {
+func (p *planner) details(g *group) *details {
 	if !p.s.Details {
-		return details{}
+		return nil
 	}
 	suites, groups := map[string]bool{}, map[string]bool{}
 	var locks []string
-	for num, ok := g.match.labelled.NextSet(0); ok; num, ok = g.match.labelled.NextSet(num + 1) {
+	acls := p.sharing(g.key.acls)
+	for _, num := range g.match.labelled {
 		h := p.hosts[num]
 		switch {
-		case !g.match.eligible.Test(num):
+		case !acls.has(int(num)):
 			for _, name := range p.groupNames(h) {
 				groups[name] = true
 			}
@@ -228,7 +278,7 @@ func (p *planner) details(g *group) details {
 			locks = append(locks, h.Hostname+lockText(h))
 		}
 	}
-	return details{
+	return &details{
 		suites: inBrackets("by suites ", sortedKeys(suites)),
 		locks:  inBrackets("", locks),
 		groups: inBrackets("", sortedKeys(groups)),
@@ -258,26 +308,9 @@ func inBrackets(prefix string, names []string) string {
 	return " (" + prefix + strings.Join(names, ", ") + more + ")"
 }
 
-// wants names the labels a request needs.
-func (p *planner) wants(g *group) string {
-	deps := p.sets.get(g.key.deps)
-	if len(deps) == 0 {
-		return "needs any host"
-	}
-	return "needs " + p.labelNames(deps)
-}
-
-func (p *planner) labelNames(ids []int64) string {
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		names[i] = p.labels[LabelID(id)].name
-	}
-	return strings.Join(names, ", ")
-}
-
 func (p *planner) noSuchHost(e *pending) *Reason {
 	p.problem(e.entry, fmt.Sprintf("entry %d names host %d, which does not exist", e.entry.ID, e.entry.Host))
-	return &Reason{Code: NoSuchHost, Text: fmt.Sprintf("names host %d, which does not exist", e.entry.Host)}
+	return &Reason{Code: NoSuchHost, text: fmt.Sprintf("names host %d, which does not exist", e.entry.Host)}
 }
 
 // namedReason lists everything that keeps the named host from the entry. The
@@ -288,7 +321,7 @@ func (p *planner) namedReason(e *pending, num int, codes []Code) *Reason {
 	for _, code := range codes {
 		texts = append(texts, p.namedText(e, num, code))
 	}
-	return &Reason{Code: codes[0], Text: fmt.Sprintf("names host %s, which %s", h.Hostname, strings.Join(texts, " and "))}
+	return &Reason{Code: codes[0], text: fmt.Sprintf("names host %s, which %s", h.Hostname, strings.Join(texts, " and "))}
 }
 
 func (p *planner) namedText(e *pending, num int, code Code) string {
@@ -297,7 +330,7 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 	case HostOnShard:
 		return fmt.Sprintf("belongs to shard %d", h.Shard)
 	case HostLacksLabels:
-		return "lacks " + p.labelNames(p.lacking(e, num))
+		return "lacks " + p.labels.namesOf(p.lacking(e, num))
 	case HostACL:
 		return fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner)
 	case HostLocked:

@@ -72,7 +72,7 @@ func TestReasons(t *testing.T) {
 		9: {BadMinimum, true, `keyval suite_min_duts of suite 99 is "many", which is no integer`},
 	} {
 		require.Equal(t, want.code, got[entry].Code, "entry %d", entry)
-		require.Equal(t, want.text, got[entry].Text, "entry %d", entry)
+		require.Equal(t, want.text, got[entry].String(), "entry %d", entry)
 		require.Equal(t, want.lasting, got[entry].Code.Lasting(), "entry %d", entry)
 	}
 
@@ -81,7 +81,7 @@ func TestReasons(t *testing.T) {
 	for _, w := range MakePlan(s).Waiting {
 		if w.Entry == 2 {
 			require.Equal(t, HostsBusy, w.Reason.Code)
-			require.Contains(t, w.Reason.Text, "suite minimum 4, holds 2; 3 entries ahead")
+			require.Contains(t, w.Reason.String(), "suite minimum 4, holds 2; 3 entries ahead")
 		}
 	}
 }

@@ -2,56 +2,11 @@ package scheduler
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
-
-	"github.com/bits-and-blooms/bitset"
 )
-
-// setID refers to an interned, sorted set of label or ACL ids; 0 is the empty
-// set.
-type setID int
-
-// setTable interns id sets, so that requests compare by a few integers.
-type setTable struct {
-	ids  map[string]setID
-	sets [][]int64
-	buf  []byte
-}
-
-// intern sorts ids in place and returns the set's id.
-func (t *setTable) intern(ids []int64) setID {
-	if len(ids) == 0 {
-		return 0
-	}
-	if t.ids == nil {
-		t.ids = make(map[string]setID)
-		t.sets = [][]int64{nil}
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	t.buf = t.buf[:0]
-	for _, id := range ids {
-		t.buf = binary.BigEndian.AppendUint64(t.buf, uint64(id))
-	}
-	if id, ok := t.ids[string(t.buf)]; ok {
-		return id
-	}
-	id := setID(len(t.sets))
-	t.sets = append(t.sets, slices.Clone(ids))
-	t.ids[string(t.buf)] = id
-	return id
-}
-
-func (t *setTable) get(id setID) []int64 {
-	if id == 0 {
-		return nil
-	}
-	return t.sets[id]
-}
 
 // request is what an entry asks for. Entries with equal requests are served as
 // one group (Autotest rdb_requests.AcquireHostRequest).
@@ -66,37 +21,22 @@ type request struct {
 // group is a request for any host with its entries in queue order.
 type group struct {
 	key     request
-	entries []int // indexes into planner.entries
+	number  int32   // of the request
+	entries []int32 // indexes into planner.entries
 	// asked is how many hosts the group has asked for, in vain or not.
 	asked int
 	// next is the index of the first entry that may still lack a host.
 	next int
 	// ahead is how many entries of other requests come before this one.
-	ahead int
-	match *match
+	ahead  int
+	match  *match
+	reason *Reason
 }
 
-type matchKey struct{ deps, acls setID }
-
-// match is the set of hosts that carry the deps and share an ACL group,
-// computed once per (deps, ACLs).
-type match struct {
-	// labelled carry all deps and are valid.
-	labelled *bitset.BitSet
-	// eligible are those of labelled that share an ACL group.
-	eligible *bitset.BitSet
-	// impossible names a dep that no host can ever satisfy, if there is one.
-	impossible string
-}
-
-// readRequests sorts the pending entries into queue order and groups those that
-// ask for any host by equal request.
+// readRequests sorts the pending entries into queue order and works out what
+// they ask for.
 func (p *planner) readRequests() {
-	p.entries = make([]pending, 0, len(p.s.Entries))
-	for _, q := range p.queue() {
-		p.entries = append(p.entries, pending{entry: q.entry, job: q.job, host: -1})
-	}
-	groups := make(map[request]*group)
+	p.entries = p.queue()
 	for i := range p.entries {
 		e := &p.entries[i]
 		if e.job.SynchCount > 1 {
@@ -105,49 +45,80 @@ func (p *planner) readRequests() {
 		if e.entry.Host != 0 {
 			e.job.held = append(e.job.held, e.entry.Host)
 		}
-		p.readRequest(i, groups)
-	}
-	slices.SortStableFunc(p.groups, func(a, b *group) int {
-		return cmp.Or(cmp.Compare(b.key.priority, a.key.priority), cmp.Compare(a.key.suite, b.key.suite))
-	})
-	ahead := 0
-	for _, g := range p.groups {
-		g.ahead = ahead
-		ahead += len(g.entries)
+		p.readRequest(e)
 	}
 }
 
-// queued is an entry with its job, and its place in the queue in plain numbers.
-type queued struct {
-	entry    *Entry
-	job      *jobInfo
-	priority int64
-	rank     int8 // entries that name a host, then those with a meta_host
-	suite    JobID
+// group collects the entries of each request for any host, and puts the
+// requests into serving order.
+func (p *planner) group() {
+	p.groupOf = make([]int32, len(p.requests))
+	sizes := make([]int32, len(p.requests))
+	p.groups = make([]group, 0, len(p.requests))
+	anyHost := 0
+	for i := range p.entries {
+		e := &p.entries[i]
+		if !e.wantsAny() {
+			continue
+		}
+		n := e.job.request
+		if sizes[n] == 0 {
+			p.groups = append(p.groups, group{key: p.requests[n], number: n})
+		}
+		sizes[n]++
+		anyHost++
+	}
+	if !slices.IsSortedFunc(p.groups, compareGroups) {
+		slices.SortStableFunc(p.groups, compareGroups)
+	}
+	room := make([]int32, anyHost)
+	ahead := 0
+	for i := range p.groups {
+		g := &p.groups[i]
+		n := int(sizes[g.number])
+		g.entries, room = room[:0:n], room[n:]
+		g.ahead = ahead
+		g.match = p.matching(g.key.deps, g.key.acls)
+		p.groupOf[g.number] = int32(i)
+		ahead += n
+	}
+	for i := range p.entries {
+		if e := &p.entries[i]; e.wantsAny() {
+			g := p.groupFor(e)
+			g.entries = append(g.entries, int32(i))
+		}
+	}
 }
+
+// compareGroups is the serving order: priority, then suite.
+func compareGroups(a, b group) int {
+	if a.key.priority != b.key.priority {
+		return cmp.Compare(b.key.priority, a.key.priority)
+	}
+	return cmp.Compare(a.key.suite, b.key.suite)
+}
+
+// wantsAny tells whether an entry can be served with any host that matches.
+func (e *pending) wantsAny() bool { return e.entry.Host == 0 && e.reason == nil }
+
+// groupFor returns the group of an entry that wants any host.
+func (p *planner) groupFor(e *pending) *group { return &p.groups[p.groupOf[e.job.request]] }
 
 // queue returns the pending entries in the order of the queue: priority, entries
 // that name a host, entries with a meta_host, suite (none first), job, entry
 // (Autotest JobQueryManager.get_pending_queue_entries). Entries without job are
 // reported and left out.
-func (p *planner) queue() []queued {
-	all := make([]queued, 0, len(p.s.Entries))
+func (p *planner) queue() []pending {
+	all := make([]pending, 0, len(p.s.Entries))
 	for i := range p.s.Entries {
 		e := &p.s.Entries[i]
-		job := p.jobs[e.Job]
+		job := p.job(e.Job)
 		if job == nil {
 			p.problem(e, fmt.Sprintf("entry %d belongs to job %d, which does not exist", e.ID, e.Job))
 			continue
 		}
 		job.entries++
-		q := queued{entry: e, job: job, priority: job.Priority, suite: job.Parent}
-		if e.Host == 0 {
-			q.rank += 2
-		}
-		if e.MetaHost == 0 {
-			q.rank++
-		}
-		all = append(all, q)
+		all = append(all, pending{entry: e, job: job, host: -1})
 	}
 	return sortQueue(all)
 }
@@ -155,27 +126,44 @@ func (p *planner) queue() []queued {
 // place is what entries of one part of the queue have in common.
 type place struct {
 	priority int64
-	rank     int8
+	rank     int8 // entries that name a host, then those with a meta_host
 	suite    JobID
+}
+
+func (e *pending) place() place {
+	at := place{priority: e.job.Priority, suite: e.job.Parent}
+	if e.entry.Host == 0 {
+		at.rank += 2
+	}
+	if e.entry.MetaHost == 0 {
+		at.rank++
+	}
+	return at
 }
 
 // sortQueue sorts the queue by parts: there are far fewer of them than entries,
 // and databases tend to give the rows of each in order of their ids, so that
 // often nothing is left to sort.
-func sortQueue(all []queued) []queued {
-	number := make(map[place]int)
+func sortQueue(all []pending) []pending {
+	number := make(map[place]int32)
 	var places []place
 	var sizes []int
 	in := make([]int32, len(all)) // entry -> number of its part
-	for i, q := range all {
-		at := place{q.priority, q.rank, q.suite}
+	for i := range all {
+		at := all[i].place()
+		// Neighbours are often of one suite.
+		if i > 0 && at == places[in[i-1]] {
+			in[i] = in[i-1]
+			sizes[in[i]]++
+			continue
+		}
 		n, known := number[at]
 		if !known {
-			n = len(places)
+			n = int32(len(places))
 			number[at] = n
 			places, sizes = append(places, at), append(sizes, 0)
 		}
-		in[i] = int32(n)
+		in[i] = n
 		sizes[n]++
 	}
 	order := slices.SortedFunc(slices.Values(places), comparePlaces)
@@ -185,9 +173,9 @@ func sortQueue(all []queued) []queued {
 		begin[n] = end
 		end += sizes[n]
 	}
-	out, next := make([]queued, len(all)), slices.Clone(begin)
-	for i, q := range all {
-		out[next[in[i]]] = q
+	out, next := make([]pending, len(all)), slices.Clone(begin)
+	for i := range all {
+		out[next[in[i]]] = all[i]
 		next[in[i]]++
 	}
 	for n := range places {
@@ -203,38 +191,20 @@ func comparePlaces(a, b place) int {
 	return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.rank, b.rank), cmp.Compare(a.suite, b.suite))
 }
 
-func compareIDs(a, b queued) int {
+func compareIDs(a, b pending) int {
 	if a.entry.Job != b.entry.Job {
 		return cmp.Compare(a.entry.Job, b.entry.Job)
 	}
 	return cmp.Compare(a.entry.ID, b.entry.ID)
 }
 
-// groupSize is room for the entries of a usual group.
-const groupSize = 16
-
-func (p *planner) readRequest(i int, groups map[request]*group) {
-	e := &p.entries[i]
+func (p *planner) readRequest(e *pending) {
 	if !e.job.read {
 		p.readJob(e.job)
 	}
-	if e.reason = e.job.reason; e.reason != nil {
-		if e.reason.Code == Malformed {
-			p.problem(e.entry, fmt.Sprintf("entry %d: %s", e.entry.ID, e.reason.Text))
-		}
-		return
+	if e.reason = e.job.reason; e.reason != nil && e.reason.Code == Malformed {
+		p.problem(e.entry, fmt.Sprintf("entry %d: %s", e.entry.ID, e.reason))
 	}
-	if e.entry.Host != 0 {
-		return
-	}
-	g := groups[e.job.key]
-	if g == nil {
-		g = &group{key: e.job.key, entries: make([]int, 0, groupSize), match: p.match(matchKey{e.job.key.deps, e.job.key.acls})}
-		groups[e.job.key] = g
-		p.groups = append(p.groups, g)
-	}
-	e.group = g
-	g.entries = append(g.entries, i)
 }
 
 // readJob works out what the entries of a job ask for, or why they cannot be
@@ -245,23 +215,62 @@ func (p *planner) readJob(job *jobInfo) {
 	if job.user == nil {
 		// The original acquires a one-time host for such an entry and then
 		// crashes; any other request of an unknown owner is never served.
-		job.reason = &Reason{Code: UnknownOwner, Text: fmt.Sprintf("owner %q has no row in afe_users", job.Owner)}
+		job.reason = &Reason{Code: UnknownOwner, text: fmt.Sprintf("owner %q has no row in afe_users", job.Owner)}
 		return
 	}
 	if value, bad := p.badMinimums[job.Parent]; bad {
-		job.reason = &Reason{Code: BadMinimum, Text: fmt.Sprintf("keyval suite_min_duts of suite %d is %q, which is no integer", job.Parent, value)}
+		job.reason = &Reason{Code: BadMinimum, text: fmt.Sprintf("keyval suite_min_duts of suite %d is %q, which is no integer", job.Parent, value)}
 		return
 	}
-	key, ok := p.jobRequest(job.Job, job.user)
+	key, ok := p.jobRequest(job)
 	if !ok {
-		job.reason = &Reason{Code: Malformed, Text: fmt.Sprintf("job %d depends on a label that does not exist", job.ID)}
+		job.reason = &Reason{Code: Malformed, text: fmt.Sprintf("job %d depends on a label that does not exist", job.ID)}
 		return
 	}
-	job.key = key
+	job.request = p.number(key)
+}
+
+// number interns a request.
+func (p *planner) number(key request) int32 {
+	if p.numbers == nil {
+		p.numbers = make([]int32, firstSlots)
+	}
+	slot := p.slot(&key)
+	if n := p.numbers[slot]; n != 0 {
+		return n - 1
+	}
+	p.requests = append(p.requests, key)
+	p.numbers[slot] = int32(len(p.requests))
+	if 2*len(p.requests) > len(p.numbers) {
+		p.numbers = make([]int32, 4*len(p.numbers))
+		for i := range p.requests {
+			p.numbers[p.slot(&p.requests[i])] = int32(i + 1)
+		}
+	}
+	return int32(len(p.requests) - 1)
+}
+
+// slot finds where the number of a request is, or would be.
+func (p *planner) slot(key *request) uint64 {
+	mask := uint64(len(p.numbers) - 1)
+	for i := key.hash() & mask; ; i = (i + 1) & mask {
+		if n := p.numbers[i]; n == 0 || p.requests[n-1] == *key {
+			return i
+		}
+	}
+}
+
+func (r *request) hash() uint64 {
+	h := uint64(fnvOffset)
+	for _, v := range [...]uint64{uint64(r.deps)<<32 | uint64(r.preferred), uint64(r.acls), uint64(r.suite), uint64(r.priority)} {
+		h = (h ^ v) * fnvPrime
+		h ^= h >> 29
+	}
+	return h
 }
 
 // userOf finds a user by login, without regard to case.
-func (p *planner) userOf(login string) *User {
+func (p *planner) userOf(login string) *userInfo {
 	if u := p.users[login]; u != nil {
 		return u
 	}
@@ -270,12 +279,12 @@ func (p *planner) userOf(login string) *User {
 
 // jobRequest sorts a job's labels into required and preferred ones. ok is false
 // if one of them does not exist.
-func (p *planner) jobRequest(job *Job, user *User) (key request, ok bool) {
-	key = request{suite: job.Parent, priority: job.Priority}
+func (p *planner) jobRequest(job *jobInfo) (key request, ok bool) {
+	key = request{suite: job.Parent, priority: job.Priority, acls: job.user.acls}
 	required, preferred := p.required[:0], p.preferred[:0]
 	for _, l := range job.Deps {
-		info, ok := p.labels[l]
-		if !ok {
+		info := p.labels.get(l)
+		if !info.known {
 			return key, false
 		}
 		switch info.kind {
@@ -287,69 +296,8 @@ func (p *planner) jobRequest(job *Job, user *User) (key request, ok bool) {
 	}
 	key.deps = p.sets.intern(required)
 	key.preferred = p.sets.intern(preferred)
-	key.acls = p.aclsOf(user)
 	p.required, p.preferred = required, preferred
 	return key, true
-}
-
-// aclsOf interns the ACL groups of a user, once per user.
-func (p *planner) aclsOf(user *User) setID {
-	if id, ok := p.userACLs[user.ID]; ok {
-		return id
-	}
-	acls := make([]int64, len(user.ACLs))
-	for i, a := range user.ACLs {
-		acls[i] = int64(a)
-	}
-	id := p.sets.intern(acls)
-	p.userACLs[user.ID] = id
-	return id
-}
-
-// match finds the hosts that carry the deps and share an ACL group (Autotest
-// rdb.AvailableHostQueryManager.find_hosts), without looking at leases.
-func (p *planner) match(key matchKey) *match {
-	if m := p.matches[key]; m != nil {
-		return m
-	}
-	m := &match{labelled: p.valid.Clone()}
-	for _, l := range p.sets.get(key.deps) {
-		set := p.hostsWith(LabelID(l))
-		if set == nil || set.None() {
-			m.impossible = p.labels[LabelID(l)].name
-			m.labelled.ClearAll()
-			break
-		}
-		m.labelled.InPlaceIntersection(set)
-	}
-	m.eligible = m.labelled.Intersection(p.sharing(key.acls))
-	p.matches[key] = m
-	return m
-}
-
-// hostsWith returns the hosts that satisfy a dep. A replaced label counts only
-// as a static label of the same name.
-func (p *planner) hostsWith(l LabelID) *bitset.BitSet {
-	if p.s.Rules.RespectStaticLabels && p.replaced[l] {
-		return p.staticHosts[strings.ToLower(p.labels[l].name)]
-	}
-	return p.labelHosts[l]
-}
-
-// sharing returns the set of the hosts in any of the ACL groups, computed once
-// per set of groups.
-func (p *planner) sharing(acls setID) *bitset.BitSet {
-	if union := p.shared[acls]; union != nil {
-		return union
-	}
-	union := bitset.New(uint(len(p.hosts)))
-	p.shared[acls] = union
-	for _, a := range p.sets.get(acls) {
-		if set := p.aclHosts[ACLID(a)]; set != nil {
-			union.InPlaceUnion(set)
-		}
-	}
-	return union
 }
 
 // readMinimums parses the suite_min_duts keyvals of suites as Python's int()

@@ -1,10 +1,6 @@
 package scheduler
 
-import (
-	"slices"
-
-	"github.com/bits-and-blooms/bitset"
-)
+import "slices"
 
 // roundNamed serves entries that name a host, before any other and by priority
 // (Autotest rdb.BatchHostRequest batch_validate_hosts). Of several valid
@@ -15,7 +11,7 @@ func (p *planner) roundNamed() {
 		if e.entry.Host == 0 || e.reason != nil {
 			continue
 		}
-		num, ok := p.hostNum[e.entry.Host]
+		num, ok := p.hostNum.get(int64(e.entry.Host))
 		if !ok {
 			e.reason = p.noSuchHost(e)
 			continue
@@ -41,7 +37,7 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 	if len(p.lacking(e, num)) > 0 {
 		codes = append(codes, HostLacksLabels)
 	}
-	if !h.Invalid && !p.sharing(e.job.key.acls).Test(bit) {
+	if !h.Invalid && !p.sharing(p.requests[e.job.request].acls).has(num) {
 		codes = append(codes, HostACL)
 	}
 	if h.Locked {
@@ -62,8 +58,8 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 // lacking returns the required labels that a named host does not carry.
 func (p *planner) lacking(e *pending, num int) []int64 {
 	var missing []int64
-	for _, l := range p.sets.get(e.job.key.deps) {
-		if set := p.labelHosts[LabelID(l)]; set == nil || !set.Test(uint(num)) {
+	for _, l := range p.sets.get(p.requests[e.job.request].deps) {
+		if !p.labelHosts.get(l).has(num) {
 			missing = append(missing, l)
 		}
 	}
@@ -79,7 +75,8 @@ func (p *planner) roundMinimum() {
 	for suite, minimum := range p.minimums {
 		budget[suite] = max(0, minimum-p.s.Recorder.Held(suite))
 	}
-	for _, g := range p.groups {
+	for i := range p.groups {
+		g := &p.groups[i]
 		if g.key.suite == 0 {
 			continue
 		}
@@ -95,7 +92,8 @@ func (p *planner) roundMinimum() {
 
 // roundRest gives every request the rest: what it has not asked for yet.
 func (p *planner) roundRest() {
-	for _, g := range p.groups {
+	for i := range p.groups {
+		g := &p.groups[i]
 		if n := len(g.entries) - g.asked; n > 0 {
 			g.asked += n
 			p.serve(g, n, RoundRest)
@@ -106,56 +104,78 @@ func (p *planner) roundRest() {
 // serve gives up to n hosts to the entries of a group in queue order: hosts
 // with most preferred labels first, then by number.
 func (p *planner) serve(g *group, n int, round Round) {
-	if g.match.eligible.IntersectionCardinality(p.free) == 0 {
+	free := p.stillFree(g.match)
+	if len(free) == 0 {
 		return
 	}
-	candidates := g.match.eligible.Intersection(p.free)
-	for _, tier := range p.tiers(candidates, p.sets.get(g.key.preferred)) {
-		n -= p.serveFrom(tier, g, n, round)
-		if n == 0 {
-			return
+	p.carried = p.carried[:0]
+	for _, l := range p.sets.get(g.key.preferred) {
+		if set := p.labelHosts.get(l); set != nil {
+			p.carried = append(p.carried, set)
 		}
 	}
+	if len(p.carried) == 0 {
+		p.serveFrom(free, g, n, round)
+		return
+	}
+	p.servePreferred(free, g, n, round)
 }
 
-// tiers splits the candidates by how many preferred labels they carry, most
-// first.
-func (p *planner) tiers(candidates *bitset.BitSet, preferred []int64) []*bitset.BitSet {
-	tiers := []*bitset.BitSet{candidates}
-	for _, l := range preferred {
-		set := p.labelHosts[LabelID(l)]
-		if set == nil {
-			continue
-		}
-		// Every tier k splits into those with the label, which move up to tier
-		// k+1, and those without.
-		next := make([]*bitset.BitSet, len(tiers)+1)
-		for k, tier := range tiers {
-			next[k+1] = tier.Intersection(set)
-			without := tier.Difference(set)
-			if k > 0 {
-				without.InPlaceUnion(next[k])
+// servePreferred gives hosts that carry all preferred labels out as they come,
+// and only then looks at those that carry fewer.
+func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
+	most := len(p.carried)
+	for len(p.tiers) < most {
+		p.tiers = append(p.tiers, nil)
+	}
+	tiers := p.tiers[:most] // hosts by how many preferred labels they carry
+	for i := range tiers {
+		tiers[i] = tiers[i][:0]
+	}
+	for _, num := range free {
+		count := 0
+		for _, set := range p.carried {
+			if set.has(int(num)) {
+				count++
 			}
-			next[k] = without
 		}
-		tiers = next
-	}
-	slices.Reverse(tiers)
-	return tiers
-}
-
-// serveFrom gives hosts of one tier away and returns how many.
-func (p *planner) serveFrom(tier *bitset.BitSet, g *group, n int, round Round) int {
-	given := 0
-	for bit, ok := tier.NextSet(0); ok && given < n; bit, ok = tier.NextSet(bit + 1) {
-		e := p.nextFor(g, int(bit))
-		if e == nil {
+		if count < most {
+			tiers[count] = append(tiers[count], num)
 			continue
 		}
-		p.give(e, int(bit), round)
-		given++
+		if p.giveNext(g, num, round) {
+			if n--; n == 0 {
+				return
+			}
+		}
+	}
+	for count := most - 1; count >= 0 && n > 0; count-- {
+		n -= p.serveFrom(tiers[count], g, n, round)
+	}
+}
+
+// serveFrom gives up to n hosts of a list away, in order, and returns how many.
+func (p *planner) serveFrom(list []int32, g *group, n int, round Round) int {
+	given := 0
+	for _, num := range list {
+		if given == n {
+			break
+		}
+		if p.giveNext(g, num, round) {
+			given++
+		}
 	}
 	return given
+}
+
+// giveNext gives a host to the group's next entry that may have it, if any.
+func (p *planner) giveNext(g *group, num int32, round Round) bool {
+	e := p.nextFor(g, int(num))
+	if e == nil {
+		return false
+	}
+	p.give(e, int(num), round)
+	return true
 }
 
 // nextFor finds the group's first entry in queue order that has no host yet and

@@ -156,7 +156,7 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 			r.Never++
 		}
 		r.Waiting = append(r.Waiting, WaitingEntry{
-			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: never, Reason: w.Reason.Text,
+			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: never, Reason: w.Reason.String(),
 			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, Locked: w.Reason.Locked,
 			GivenAway: w.Reason.GivenAway, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
 		})
