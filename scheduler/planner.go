@@ -136,6 +136,7 @@ func newPlanner(s *Snapshot) *planner {
 		badMinimums:  make(map[JobID]string),
 		siblings:     make(map[JobID][]Sibling),
 		synchEntries: make(map[JobID][]*Entry),
+		sets:         newSetTable(len(s.Jobs)),
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	p.plan.Basis = s.Basis

@@ -108,19 +108,41 @@ func (p *planner) groupFor(e *pending) *group { return &p.groups[p.groupOf[e.job
 // that name a host, entries with a meta_host, suite (none first), job, entry
 // (Autotest JobQueryManager.get_pending_queue_entries). Entries without job are
 // reported and left out.
+//
+// It sorts by parts: there are far fewer of them than entries, and databases
+// tend to give the rows of each in order of their ids, so that often nothing is
+// left to sort.
 func (p *planner) queue() []pending {
-	all := make([]pending, 0, len(p.s.Entries))
+	parts := partition{number: make(map[place]int32), in: make([]int32, 0, len(p.s.Entries))}
 	for i := range p.s.Entries {
 		e := &p.s.Entries[i]
 		job := p.job(e.Job)
 		if job == nil {
 			p.problem(e, fmt.Sprintf("entry %d belongs to job %d, which does not exist", e.ID, e.Job))
+			parts.in = append(parts.in, noPart)
 			continue
 		}
 		job.entries++
-		all = append(all, pending{entry: e, job: job, host: -1})
+		parts.add(placeOf(e, job))
 	}
-	return sortQueue(all)
+	begin := parts.begin()
+	next := slices.Clone(begin)
+	out := make([]pending, parts.size)
+	for i, n := range parts.in {
+		if n == noPart {
+			continue
+		}
+		e := &p.s.Entries[i]
+		out[next[n]] = pending{entry: e, job: p.job(e.Job), host: -1}
+		next[n]++
+	}
+	for n := range begin {
+		part := out[begin[n]:next[n]]
+		if !slices.IsSortedFunc(part, compareIDs) {
+			slices.SortFunc(part, compareIDs)
+		}
+	}
+	return out
 }
 
 // place is what entries of one part of the queue have in common.
@@ -130,61 +152,56 @@ type place struct {
 	suite    JobID
 }
 
-func (e *pending) place() place {
-	at := place{priority: e.job.Priority, suite: e.job.Parent}
-	if e.entry.Host == 0 {
+func placeOf(e *Entry, job *jobInfo) place {
+	at := place{priority: job.Priority, suite: job.Parent}
+	if e.Host == 0 {
 		at.rank += 2
 	}
-	if e.entry.MetaHost == 0 {
+	if e.MetaHost == 0 {
 		at.rank++
 	}
 	return at
 }
 
-// sortQueue sorts the queue by parts: there are far fewer of them than entries,
-// and databases tend to give the rows of each in order of their ids, so that
-// often nothing is left to sort.
-func sortQueue(all []pending) []pending {
-	number := make(map[place]int32)
-	var places []place
-	var sizes []int
-	in := make([]int32, len(all)) // entry -> number of its part
-	for i := range all {
-		at := all[i].place()
-		// Neighbours are often of one suite.
-		if i > 0 && at == places[in[i-1]] {
-			in[i] = in[i-1]
-			sizes[in[i]]++
-			continue
-		}
-		n, known := number[at]
-		if !known {
-			n = int32(len(places))
-			number[at] = n
-			places, sizes = append(places, at), append(sizes, 0)
-		}
-		in[i] = n
-		sizes[n]++
+// partition divides the entries by their places.
+type partition struct {
+	number map[place]int32
+	places []place
+	sizes  []int
+	size   int
+	in     []int32 // entry -> number of its part
+}
+
+// noPart is the part of entries that are left out.
+const noPart = -1
+
+func (q *partition) add(at place) {
+	q.size++
+	// Neighbours are often of one suite.
+	if n := len(q.in); n > 0 && q.in[n-1] != noPart && at == q.places[q.in[n-1]] {
+		q.in = append(q.in, q.in[n-1])
+		q.sizes[q.in[n]]++
+		return
 	}
-	order := slices.SortedFunc(slices.Values(places), comparePlaces)
-	begin, end := make([]int, len(places)), 0
-	for _, at := range order {
-		n := number[at]
+	n, known := q.number[at]
+	if !known {
+		n = int32(len(q.places))
+		q.number[at] = n
+		q.places, q.sizes = append(q.places, at), append(q.sizes, 0)
+	}
+	q.in = append(q.in, n)
+	q.sizes[n]++
+}
+
+// begin is where each part begins in the queue.
+func (q *partition) begin() []int {
+	begin, end := make([]int, len(q.places)), 0
+	for _, at := range slices.SortedFunc(slices.Values(q.places), comparePlaces) {
+		n := q.number[at]
 		begin[n] = end
-		end += sizes[n]
+		end += q.sizes[n]
 	}
-	out, next := make([]pending, len(all)), slices.Clone(begin)
-	for i := range all {
-		out[next[in[i]]] = all[i]
-		next[in[i]]++
-	}
-	for n := range places {
-		part := out[begin[n]:next[n]]
-		if !slices.IsSortedFunc(part, compareIDs) {
-			slices.SortFunc(part, compareIDs)
-		}
-	}
-	return out
+	return begin
 }
 
 func comparePlaces(a, b place) int {
@@ -233,7 +250,7 @@ func (p *planner) readJob(job *jobInfo) {
 // number interns a request.
 func (p *planner) number(key request) int32 {
 	if p.numbers == nil {
-		p.numbers = make([]int32, firstSlots)
+		p.numbers = make([]int32, slotsFor(len(p.jobs)))
 	}
 	slot := p.slot(&key)
 	if n := p.numbers[slot]; n != 0 {
@@ -242,7 +259,7 @@ func (p *planner) number(key request) int32 {
 	p.requests = append(p.requests, key)
 	p.numbers[slot] = int32(len(p.requests))
 	if 2*len(p.requests) > len(p.numbers) {
-		p.numbers = make([]int32, 4*len(p.numbers))
+		p.numbers = make([]int32, 2*len(p.numbers))
 		for i := range p.requests {
 			p.numbers[p.slot(&p.requests[i])] = int32(i + 1)
 		}

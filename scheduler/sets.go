@@ -15,12 +15,26 @@ type setTable struct {
 }
 
 const (
-	firstSlots = 1 << 10
+	firstSlots = 1 << 8
 	setRoom    = 1 << 12 // ids
 	// The multiplier of 64-bit FNV-1a, which mixes ids well enough.
 	fnvPrime  = 1099511628211
 	fnvOffset = 14695981039346656037
 )
+
+func newSetTable(jobs int) setTable {
+	return setTable{sets: [][]int64{nil}, slots: make([]setID, slotsFor(jobs))}
+}
+
+// slotsFor is the size of a hash table for what so many jobs ask for: they
+// mostly repeat each other.
+func slotsFor(jobs int) int {
+	slots := firstSlots
+	for slots < jobs/2 {
+		slots *= 2
+	}
+	return slots
+}
 
 // intern sorts ids in place and returns the set's id.
 func (t *setTable) intern(ids []int64) setID {
@@ -30,10 +44,6 @@ func (t *setTable) intern(ids []int64) setID {
 	if len(ids) > 1 {
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
-	}
-	if t.sets == nil {
-		t.sets = [][]int64{nil}
-		t.slots = make([]setID, firstSlots)
 	}
 	slot := t.slot(ids)
 	if id := t.slots[slot]; id != 0 {
