@@ -60,8 +60,16 @@ func (p *planner) assignment(e *pending) Assignment {
 		Entry: e.entry.ID, Job: e.job.ID, Suite: e.job.Parent, Host: h.ID, Hostname: h.Hostname,
 		Round: e.round, Named: e.entry.Host != 0,
 		Tasks: p.preJobTasks(e), RequestedBy: e.job.user.ID, Status: StatusQueued,
-		Priority: e.job.Priority, QueuedSeconds: e.job.QueuedSeconds,
+		Priority: e.job.Priority, QueuedSeconds: p.queuedSeconds(e.job),
 	}
+}
+
+// queuedSeconds is how long a job has been waiting, negative if unknown.
+func (p *planner) queuedSeconds(job *jobInfo) int64 {
+	if job.Created == 0 {
+		return -1
+	}
+	return p.s.Now - job.Created
 }
 
 // preJobTasks chooses Provision alone, else Reset alone, else Cleanup and/or

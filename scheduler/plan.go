@@ -101,8 +101,9 @@ type Assignment struct {
 	Subdir string
 	// Synch is true for jobs whose entries start together: their assignments
 	// and changes belong into one transaction.
-	Synch         bool
-	Priority      int64
+	Synch    bool
+	Priority int64
+	// QueuedSeconds is how long the job has been waiting; negative if unknown.
 	QueuedSeconds int64
 }
 

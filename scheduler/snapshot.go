@@ -19,6 +19,9 @@ const NoPriority = -1 << 40
 type Snapshot struct {
 	Rules Rules
 
+	// Now is the database's clock, in seconds since 1970.
+	Now int64
+
 	Labels []Label
 	// StaticLabels are the rows of afe_static_labels. Host.StaticLabels refers
 	// to their ids, which are independent of the ids of Labels.
@@ -175,9 +178,9 @@ type Job struct {
 	RunVerify    bool
 	RunReset     bool
 	RebootBefore RebootBefore
-	// QueuedSeconds is the age of the job by the database's clock, in seconds;
-	// negative if unknown.
-	QueuedSeconds int64
+	// Created is when the job was created, in seconds since 1970 by the database's
+	// clock; 0 if unknown.
+	Created int64
 	// Deps are the labels of afe_jobs_dependency_labels.
 	Deps []LabelID
 }

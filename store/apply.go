@@ -233,19 +233,10 @@ func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, e
 	}
 	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
 	err := db.read(ctx, func(r *reader) {
-		r.each("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+list(hosts)+owner+noActiveEntry, func(scan scanner) error {
-			var id int64
-			err := scan(&id)
-			free[id] = true
-			return err
-		})
-		r.each("SELECT id, host_id, status FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+list(entries), func(scan scanner) error {
-			var id int64
-			var host sql.NullInt64
-			var status string
-			err := scan(&id, &host, &status)
-			asPlanned[id] = expect[id] == entryRow{host: host.Int64, status: scheduler.EntryStatus(status)}
-			return err
+		r.ids("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+list(hosts)+owner+noActiveEntry, func(id int64) { free[id] = true })
+		r.rows("SELECT id, host_id, status FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+list(entries), func(v row) {
+			id := v.int(0).n
+			asPlanned[id] = expect[id] == entryRow{host: v.int(1).n, status: scheduler.EntryStatus(v.text(2))}
 		})
 	})
 	if err != nil {
@@ -317,18 +308,12 @@ func (a *applier) releases(ctx context.Context, releases []scheduler.Release) er
 // host came into use after the snapshot.
 func stillLeased(ctx context.Context, tx *sql.Tx, chunk []scheduler.Release, ids []int64) ([]scheduler.Release, error) {
 	leased := make(map[scheduler.HostID]bool)
-	r := &reader{ctx: ctx, tx: tx}
-	r.each("SELECT id FROM afe_hosts WHERE leased = 1 AND id IN "+list(ids), func(scan scanner) error {
-		var id scheduler.HostID
-		err := scan(&id)
-		leased[id] = true
-		return err
-	})
+	err := eachID(ctx, tx, "SELECT id FROM afe_hosts WHERE leased = 1 AND id IN "+list(ids), func(id int64) { leased[scheduler.HostID(id)] = true })
 	var kept []scheduler.Release
 	for _, rel := range chunk {
 		if !leased[rel.Host] {
 			kept = append(kept, rel)
 		}
 	}
-	return kept, r.err
+	return kept, err
 }

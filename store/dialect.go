@@ -25,6 +25,11 @@ type dialect struct {
 	// byKey makes an UPDATE find its rows by primary key. Left to itself, the
 	// server may prefer to read the index of some other condition.
 	byKey string
+	// tableTimes is a query for what time it is, in seconds since 1970, and for the
+	// names of tables and the times of the last commit to them, if the server
+	// keeps any.
+	tableTimes    string
+	hasTableTimes bool
 	// age is an SQL expression for the seconds since a datetime column.
 	age func(column string) string
 
@@ -38,6 +43,7 @@ func sqliteDialect(version string) dialect {
 		insertIgnore: "INSERT OR IGNORE INTO",
 		now:          "CURRENT_TIMESTAMP",
 		nowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+		tableTimes:   "SELECT CAST(strftime('%s', 'now') AS INTEGER), NULL, NULL",
 		age: func(c string) string {
 			return "CAST(strftime('%s', 'now') - strftime('%s', " + c + ") AS INTEGER)"
 		},
@@ -54,8 +60,9 @@ func mysqlDialect(version string) dialect {
 		nowMillis:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 		age:          func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
 		byKey:        " FORCE INDEX (PRIMARY)",
-		primaryKey:   "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY",
-		engine:       "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
+		tableTimes:   mysqlTableTimes(), hasTableTimes: true,
+		primaryKey: "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY",
+		engine:     "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
 	}
 	if strings.Contains(strings.ToLower(version), "mariadb") {
 		d.server = serverMariaDB

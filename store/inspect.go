@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"github.com/hostsched/hostsched/scheduler"
@@ -46,7 +45,7 @@ func (db *DB) Inspect(ctx context.Context, scope Scope, recorder *scheduler.Reco
 	rebuilt := scheduler.NewRecorder(nil)
 	hosts := map[scheduler.HostID]hostLease{}
 	err := db.read(ctx, func(r *reader) {
-		own := r.ownership(scope)
+		own := r.ownershipOf(scope)
 		r.findings(&f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.hosts+" ORDER BY h.id, q.id",
 			"has several active entries")
 		r.findings(&f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.hosts+" ORDER BY h.id",
@@ -57,12 +56,9 @@ func (db *DB) Inspect(ctx context.Context, scope Scope, recorder *scheduler.Reco
 			return
 		}
 		rebuilt = r.recorder(own)
-		r.each("SELECT id, hostname, leased FROM afe_hosts h WHERE 1=1"+own.hosts, func(scan scanner) error {
-			var id, leased integer
-			var name sql.NullString
-			err := scan(&id, &name, &leased)
-			hosts[scheduler.HostID(id.n)] = hostLease{name.String, leased.flag()}
-			return err
+		r.rows("SELECT id, hostname, leased FROM afe_hosts h WHERE 1=1"+own.hosts, func(v row) {
+			leased := v.int(2)
+			hosts[scheduler.HostID(v.int(0).n)] = hostLease{v.text(1), leased.flag()}
 		})
 	})
 	if err != nil {
@@ -82,15 +78,12 @@ type hostLease struct {
 }
 
 func (r *reader) findings(out *[]Finding, query, text string) {
-	r.each(query, func(scan scanner) error {
-		var host, entry, job integer
-		var hostname, status sql.NullString
-		err := scan(&host, &hostname, &status, &entry, &job)
-		f := Finding{Host: scheduler.HostID(host.n), Hostname: hostname.String, Entry: scheduler.EntryID(entry.n), Job: scheduler.JobID(job.n), Text: text}
+	r.rows(query, func(v row) {
+		entry := v.int(3)
+		f := Finding{Host: scheduler.HostID(v.int(0).n), Hostname: v.text(1), Entry: scheduler.EntryID(entry.n), Job: scheduler.JobID(v.int(4).n), Text: text}
 		if !entry.valid {
-			f.Text += " (status " + status.String + ")"
+			f.Text += " (status " + v.text(2) + ")"
 		}
 		*out = append(*out, f)
-		return err
 	})
 }

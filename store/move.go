@@ -40,15 +40,14 @@ func (a *applier) moveChunk(ctx context.Context, chunk []scheduler.Move, to sche
 			return err
 		}
 		left := make(map[scheduler.HostID]bool)
-		r := &reader{ctx: ctx, tx: tx}
-		r.ids("SELECT id FROM afe_hosts WHERE id IN "+list(ids)+a.owner(), func(id int64) { left[scheduler.HostID(id)] = true })
+		err = eachID(ctx, tx, "SELECT id FROM afe_hosts WHERE id IN "+list(ids)+a.owner(), func(id int64) { left[scheduler.HostID(id)] = true })
 		kept = kept[:0]
 		for _, m := range chunk {
 			if !left[m.Host] {
 				kept = append(kept, m)
 			}
 		}
-		return r.err
+		return err
 	})
 	if err == nil {
 		a.res.Applied.Moves = append(a.res.Applied.Moves, kept...)

@@ -13,18 +13,16 @@ import (
 // JobQueryManager.get_pending_queue_entries).
 const pendingCondition = "q.status = 'Queued' AND q.active = 0 AND q.complete = 0 AND q.aborted = 0 AND (q.host_id IS NOT NULL OR q.meta_host IS NOT NULL)"
 
-// notOfShards leaves entries whose meta_host label belongs to a shard to that
-// shard, which has them in a database of its own (Autotest's master).
-const notOfShards = " AND NOT EXISTS (SELECT 1 FROM afe_shards_labels s WHERE s.label_id = q.meta_host)"
-
 // ownership is a scope as the database has it at the moment: which rows are the
-// shard's. The conditions begin with AND, or are empty; they say in SQL what
-// shard.Layout says of one row.
+// shard's.
 type ownership struct {
 	basis  scheduler.Basis
 	layout shard.Layout
-	// hosts is a condition on afe_hosts h, entries on afe_host_queue_entries q.
-	hosts, entries string
+	// hosts is a condition on afe_hosts h, which says in SQL what shard.Layout
+	// says of one row. It begins with AND, or is empty.
+	hosts string
+	// changed: it is not what it was before.
+	changed bool
 }
 
 // ofHost restricts a column that refers to a host.
@@ -35,36 +33,49 @@ func (o ownership) ofHost(column string) string {
 	return " AND " + column + " IN (SELECT h.id FROM afe_hosts h WHERE 1=1" + o.hosts + ")"
 }
 
-// ownership finds out what belongs to a shard.
-func (r *reader) ownership(scope Scope) ownership {
+// ownershipOf finds out what belongs to a shard.
+func (r *reader) ownershipOf(scope Scope) ownership {
 	scope.Shared = scope.Shared && !scope.Bare
-	own := ownership{basis: scheduler.Basis{Shared: scope.Shared}}
+	return r.ownership(scope, &tableTimes{all: true, read: map[string]reading{}}, ownership{})
+}
+
+// ownership finds out what belongs to a shard, given what did before.
+func (r *reader) ownership(scope Scope, tables *tableTimes, before ownership) ownership {
+	own := ownership{basis: scheduler.Basis{Shared: scope.Shared}, layout: before.layout}
 	if !scope.Bare {
 		r.fenceState(scope, &own.basis)
 	}
-	if !scope.Shared {
-		if scope.Shard.IsMaster() {
-			own.entries = notOfShards
+	// A shard's own database is its own as a whole, and says nothing of shards.
+	if scope.Shared || scope.Shard.IsMaster() {
+		if tables.stale(r, "afe_shards", "afe_shards_labels", "hostsched_released_labels") || own.basis.Layout != before.basis.Layout {
+			own.layout = r.layout(scope.Shared)
+			own.changed = true
 		}
-		return own
 	}
-	own.layout = r.layout()
-	if scope.Shard.IsMaster() {
+	if scope.Shared {
+		r.owner(scope.Shard, &own)
+	}
+	return own
+}
+
+// owner fills in who owns the rows of a shared database.
+func (r *reader) owner(name shard.Name, own *ownership) {
+	if name.IsMaster() {
 		if len(own.layout.Names) > 0 {
-			own.ofMaster()
+			own.hosts = ownerCondition("h.", own.basis)
 		}
-		return own
+		return
 	}
-	for id, name := range own.layout.Names {
-		if name == scope.Shard {
-			own.ofShard(id)
-			return own
+	for id, n := range own.layout.Names {
+		if n == name {
+			own.basis.Shard = scheduler.ShardID(id)
+			own.hosts = ownerCondition("h.", own.basis)
+			return
 		}
 	}
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, scope.Shard)
+		r.err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, name)
 	}
-	return own
 }
 
 // fenceState reads what the fence row says about scheduling; a shard that never
@@ -80,49 +91,19 @@ func (r *reader) fenceState(scope Scope, basis *scheduler.Basis) {
 }
 
 // layout reads which shards there are and what is theirs.
-func (r *reader) layout() shard.Layout {
+func (r *reader) layout(shared bool) shard.Layout {
 	l := shard.Layout{Names: map[shard.ID]shard.Name{}, Labels: map[int64]shard.ID{}, Released: map[int64]shard.ID{}}
-	r.each("SELECT id, hostname FROM afe_shards", func(scan scanner) error {
-		var id integer
-		var name sql.NullString
-		err := scan(&id, &name)
-		l.Names[shard.ID(id.n)] = shard.Name(name.String)
-		return err
-	})
-	for query, into := range map[string]map[int64]shard.ID{
-		"SELECT label_id, shard_id FROM afe_shards_labels":         l.Labels,
-		"SELECT label_id, shard_id FROM hostsched_released_labels": l.Released,
-	} {
-		r.each(query, func(scan scanner) error {
-			var label, id integer
-			err := scan(&label, &id)
-			into[label.n] = shard.ID(id.n)
-			return err
-		})
+	r.pairs("SELECT label_id, shard_id FROM afe_shards_labels", func(label, id int64) { l.Labels[label] = shard.ID(id) })
+	if !shared {
+		return l
 	}
+	r.rows("SELECT id, hostname FROM afe_shards", func(v row) { l.Names[shard.ID(v.int(0).n)] = shard.Name(v.text(1)) })
+	r.pairs("SELECT label_id, shard_id FROM hostsched_released_labels", func(label, id int64) { l.Released[label] = shard.ID(id) })
 	return l
 }
 
-// A row that refers to a shard that does not exist is the master's.
-const (
-	hostOfSomeShard  = "SELECT 1 FROM afe_hosts h JOIN afe_shards n ON n.id = h.shard_id WHERE h.id = q.host_id"
-	labelOfSomeShard = "SELECT 1 FROM afe_shards_labels s JOIN afe_shards n ON n.id = s.shard_id WHERE s.label_id = q.meta_host"
-)
-
-func (o *ownership) ofMaster() {
-	o.hosts = ownerCondition("h.", o.basis)
-	o.entries = " AND NOT EXISTS (" + hostOfSomeShard + ") AND (q.host_id IS NOT NULL OR NOT EXISTS (" + labelOfSomeShard + "))"
-}
-
-func (o *ownership) ofShard(id shard.ID) {
-	o.basis.Shard = scheduler.ShardID(id)
-	o.hosts = ownerCondition("h.", o.basis)
-	own := fmt.Sprintf("shard_id = %d", id)
-	o.entries = " AND (EXISTS (SELECT 1 FROM afe_hosts h WHERE h.id = q.host_id AND h." + own + ")" +
-		" OR (q.host_id IS NULL AND EXISTS (SELECT 1 FROM afe_shards_labels s WHERE s.label_id = q.meta_host AND s." + own + ")))"
-}
-
-// ownerCondition restricts afe_hosts to those of the shard a plan was made for.
+// ownerCondition restricts afe_hosts to those of the shard a plan was made for. A
+// row that refers to a shard that does not exist is the master's.
 func ownerCondition(prefix string, b scheduler.Basis) string {
 	switch {
 	case !b.Shared:

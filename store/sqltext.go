@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -21,6 +22,60 @@ func list(ids []int64) string {
 	tuple(&b, ids...)
 	b.WriteByte(')')
 	return b.String()
+}
+
+const (
+	// maxListed bounds the ids that are written into one statement.
+	maxListed = 20_000
+	// maxRanges bounds the ranges of one statement: SQLite takes expressions
+	// about a thousand operators deep.
+	maxRanges = 400
+	// rangeGap is how many ids in between are read for nothing rather than begin
+	// another range.
+	rangeGap = 8
+)
+
+// ranges cuts sorted ids into conditions on a column, each for one statement.
+// They also let neighbours of the ids through: to read on is cheaper than to
+// look up.
+func ranges(column string, ids []int64) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for len(ids) > 0 {
+			var where string
+			where, ids = someRanges(column, ids)
+			if !yield("(" + where + ")") {
+				return
+			}
+		}
+	}
+}
+
+func someRanges(column string, ids []int64) (where string, rest []int64) {
+	var b strings.Builder
+	var single []int64
+	for n := 0; len(ids) > 0 && n < maxRanges && len(single) < maxListed; {
+		end := 1
+		for end < len(ids) && ids[end]-ids[end-1] <= rangeGap {
+			end++
+		}
+		if end == 1 {
+			single = append(single, ids[0])
+		} else {
+			n++
+			if b.Len() > 0 {
+				b.WriteString(" OR ")
+			}
+			fmt.Fprintf(&b, "%s BETWEEN %d AND %d", column, ids[0], ids[end-1])
+		}
+		ids = ids[end:]
+	}
+	if len(single) > 0 {
+		if b.Len() > 0 {
+			b.WriteString(" OR ")
+		}
+		b.WriteString(column + " IN " + list(single))
+	}
+	return b.String(), ids
 }
 
 func listKeys(pairs []pair) string { return list(idsOf(pairs, func(p pair) int64 { return p.key })) }

@@ -31,37 +31,26 @@ type Shard struct {
 func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 	byID := map[shard.ID]*Shard{shard.MasterID: {Name: shard.Master, Labels: []string{}}}
 	err := db.read(ctx, func(r *reader) {
-		layout := r.layout()
+		layout := r.layout(true)
 		for id, name := range layout.Names {
 			byID[id] = &Shard{ID: id, Name: name, Labels: []string{}}
 		}
-		r.each("SELECT s.shard_id, l.name FROM afe_shards_labels s JOIN afe_labels l ON l.id = s.label_id ORDER BY l.name", func(scan scanner) error {
-			var id integer
-			var name sql.NullString
-			err := scan(&id, &name)
-			if s := byID[shard.ID(id.n)]; s != nil {
-				s.Labels = append(s.Labels, name.String)
+		r.rows("SELECT s.shard_id, l.name FROM afe_shards_labels s JOIN afe_labels l ON l.id = s.label_id ORDER BY l.name", func(v row) {
+			if s := byID[shard.ID(v.int(0).n)]; s != nil {
+				s.Labels = append(s.Labels, v.text(1))
 			}
-			return err
 		})
-		r.each("SELECT shard_id, dsn FROM hostsched_shard_databases", func(scan scanner) error {
-			var id integer
-			var dsn string
-			err := scan(&id, &dsn)
-			if s := byID[shard.ID(id.n)]; s != nil {
-				s.DSN = dsn
+		r.rows("SELECT shard_id, dsn FROM hostsched_shard_databases", func(v row) {
+			if s := byID[shard.ID(v.int(0).n)]; s != nil {
+				s.DSN = v.text(1)
 			}
-			return err
 		})
-		r.each("SELECT COALESCE(shard_id, 0), COUNT(*), SUM(CASE WHEN leased <> 0 THEN 1 ELSE 0 END) FROM afe_hosts GROUP BY COALESCE(shard_id, 0)", func(scan scanner) error {
-			var id, hosts, leased integer
-			err := scan(&id, &hosts, &leased)
-			s := byID[shard.ID(id.n)]
+		r.rows("SELECT COALESCE(shard_id, 0), COUNT(*), SUM(CASE WHEN leased <> 0 THEN 1 ELSE 0 END) FROM afe_hosts GROUP BY COALESCE(shard_id, 0)", func(v row) {
+			s := byID[shard.ID(v.int(0).n)]
 			if s == nil {
 				s = byID[shard.MasterID]
 			}
-			s.Hosts, s.InUse = s.Hosts+int(hosts.n), s.InUse+int(leased.n)
-			return err
+			s.Hosts, s.InUse = s.Hosts+int(v.int(1).n), s.InUse+int(v.int(2).n)
 		})
 	})
 	if err != nil {

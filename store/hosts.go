@@ -1,0 +1,221 @@
+package store
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/hostsched/hostsched/scheduler"
+)
+
+// hostRows is what a Snapshots remembers of the hosts; the hosts themselves are
+// in its snapshot, by hostname, then id, as plans want them.
+type hostRows struct {
+	num       map[int64]int32 // id -> position
+	seen      []bool          // by position: found by the running read
+	others    map[int64]bool  // hosts of other shards, where that matters
+	malformed []scheduler.Problem
+	texts     interned
+}
+
+func (t *Snapshots) readHosts(r *reader) {
+	own := &t.own
+	// Which hosts are the shard's depends on which shards there are.
+	rows := t.tables.stale(r, "afe_hosts") || own.changed
+	links := t.tables.stale(r, "afe_hosts_labels", "afe_acl_groups_hosts", "afe_static_hosts_labels")
+	if rows {
+		links = t.readHostRows(r) || links
+	}
+	if links {
+		t.changed = true
+		t.readHostLinks(r)
+	}
+	if rows || links {
+		own.place(t.last)
+	}
+}
+
+// readHostRows reads all hosts of the shard, and tells whether there are others
+// than before.
+func (t *Snapshots) readHostRows(r *reader) (others bool) {
+	s, h := t.last, &t.hosts
+	if h.num == nil {
+		h.num, h.texts = make(map[int64]int32), make(interned)
+	}
+	h.seen = make([]bool, len(s.Hosts))
+	malformed := h.malformed
+	h.malformed = nil
+	lock := "NULL, NULL"
+	if s.Details {
+		lock = "CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END"
+	}
+	order := false // a host is new or renamed
+	r.rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, "+lock+" FROM afe_hosts h WHERE 1=1"+t.own.hosts, func(v row) {
+		id := v.int(0).n
+		i, known := h.num[id]
+		if !known {
+			i = int32(len(s.Hosts))
+			h.num[id] = i
+			s.Hosts = append(s.Hosts, scheduler.Host{ID: scheduler.HostID(id)})
+			h.seen = append(h.seen, false)
+			order, others = true, true
+		}
+		h.seen[i] = true
+		changed, renamed := t.hostRow(&s.Hosts[i], v)
+		t.changed = t.changed || changed
+		order = order || renamed
+	})
+	if !slices.Equal(malformed, h.malformed) {
+		t.changed = true
+	}
+	if slices.Contains(h.seen, false) {
+		t.dropHosts()
+		order = true
+	}
+	if order {
+		t.changed = true
+		sortHosts(s.Hosts)
+		clear(h.num)
+		for i := range s.Hosts {
+			h.num[int64(s.Hosts[i].ID)] = int32(i)
+		}
+	}
+	t.readOtherHosts(r)
+	return others
+}
+
+// dropHosts forgets the hosts that the running read did not find.
+func (t *Snapshots) dropHosts() {
+	i := -1
+	t.last.Hosts = slices.DeleteFunc(t.last.Hosts, func(scheduler.Host) bool {
+		i++
+		return !t.hosts.seen[i]
+	})
+}
+
+func sortHosts(hosts []scheduler.Host) {
+	slices.SortFunc(hosts, func(a, b scheduler.Host) int {
+		if c := strings.Compare(a.Hostname, b.Hostname); c != 0 {
+			return c
+		}
+		return int(a.ID - b.ID)
+	})
+}
+
+// hostRow decodes a row of afe_hosts, and tells whether it says anything new,
+// and whether the host has another name. A host with nonsense in it is taken for
+// locked: it is not given out and not released until somebody looks at it.
+func (t *Snapshots) hostRow(h *scheduler.Host, v row) (changed, renamed bool) {
+	locked, invalid, leased, dirty, protection, shardID := v.int(3), v.int(4), v.int(5), v.int(6), v.int(7), v.int(8)
+	fresh := scheduler.Host{
+		ID: h.ID, Hostname: h.Hostname, Status: t.hosts.texts.text(v, 2),
+		Locked: locked.flag(), Leased: leased.flag(), Invalid: invalid.flag(), Dirty: dirty.n != 0,
+		Shard: h.Shard, LockReason: v.text(9), LockedSince: v.text(10),
+	}
+	if renamed = !v.same(1, h.Hostname); renamed {
+		fresh.Hostname = v.text(1)
+	}
+	fresh.Ready = v[2] == nil || strings.EqualFold(fresh.Status, scheduler.HostReady)
+	if !t.own.basis.Shared {
+		fresh.Shard = scheduler.ShardID(shardID.n)
+	}
+	if protection.n == int64(scheduler.DoNotVerify) {
+		fresh.Protection = scheduler.DoNotVerify
+	}
+	id := v.int(0)
+	if anyBad(&id, &locked, &invalid, &leased, &dirty, &protection, &shardID) {
+		t.hosts.malformed = append(t.hosts.malformed, malformed(0, "host %d (%s) has a value that is no integer; it counts as locked", h.ID, fresh.Hostname))
+		fresh.Locked, fresh.LockReason = true, "malformed row"
+	}
+	changed = renamed || h.Status != fresh.Status || h.Ready != fresh.Ready || h.Locked != fresh.Locked || h.Leased != fresh.Leased || h.Invalid != fresh.Invalid ||
+		h.Dirty != fresh.Dirty || h.Protection != fresh.Protection || h.Shard != fresh.Shard || h.LockReason != fresh.LockReason || h.LockedSince != fresh.LockedSince
+	if changed {
+		// What comes from other tables stays.
+		fresh.Labels, fresh.StaticLabels, fresh.ACLs = h.Labels, h.StaticLabels, h.ACLs
+		fresh.ActiveEntry, fresh.OpenTask = h.ActiveEntry, h.OpenTask
+		fresh.Displaced, fresh.Home = h.Displaced, h.Home
+		*h = fresh
+	}
+	return changed, renamed
+}
+
+// readOtherHosts notes the hosts of other shards: an entry that names one of
+// them is not the master's, but one that names no host at all is.
+func (t *Snapshots) readOtherHosts(r *reader) {
+	t.hosts.others = nil
+	if !t.own.basis.Shared || t.own.basis.Shard != 0 || t.own.hosts == "" {
+		return
+	}
+	t.hosts.others = make(map[int64]bool)
+	r.ids("SELECT id FROM afe_hosts WHERE shard_id IN (SELECT id FROM afe_shards)", func(id int64) { t.hosts.others[id] = true })
+}
+
+// readHostLinks reads the labels and ACL groups of all hosts.
+func (t *Snapshots) readHostLinks(r *reader) {
+	s := t.last
+	labels := hostLinks[scheduler.LabelID](r, t, "SELECT host_id, label_id FROM afe_hosts_labels")
+	acls := hostLinks[scheduler.ACLID](r, t, "SELECT host_id, aclgroup_id FROM afe_acl_groups_hosts")
+	static := func(int32) []scheduler.LabelID { return nil }
+	if s.Rules.RespectStaticLabels {
+		static = hostLinks[scheduler.LabelID](r, t, "SELECT host_id, staticlabel_id FROM afe_static_hosts_labels")
+	}
+	for i := range s.Hosts {
+		n := int32(i)
+		s.Hosts[i].Labels, s.Hosts[i].ACLs, s.Hosts[i].StaticLabels = labels(n), acls(n), static(n)
+	}
+}
+
+// hostLinks reads a table that links hosts to something, and returns the links
+// by position of the host.
+func hostLinks[T ~int64](r *reader, t *Snapshots, query string) func(int32) []T {
+	var l links[T]
+	r.pairs(query+" WHERE 1=1"+t.own.ofHost("host_id"), func(host, id int64) {
+		if i, ok := t.hosts.num[host]; ok {
+			l.add(i, T(id))
+		}
+	})
+	return l.lists()
+}
+
+// readUses notes which hosts active entries and special tasks use.
+func (t *Snapshots) readUses(r *reader) {
+	s := t.last
+	if t.queue.usesChanged || t.changed {
+		active := make([]bool, len(s.Hosts))
+		for i := range t.queue.live {
+			e := &t.queue.live[i]
+			if num, ok := t.hosts.num[int64(e.entry.Host)]; ok && e.standing&isActive != 0 {
+				active[num] = true
+			}
+		}
+		for i := range s.Hosts {
+			if s.Hosts[i].ActiveEntry != active[i] {
+				s.Hosts[i].ActiveEntry, t.changed = active[i], true
+			}
+		}
+	}
+	if !t.tables.stale(r, "afe_special_tasks") && !t.changed {
+		return
+	}
+	open := make([]bool, len(s.Hosts))
+	var hosts []scheduler.HostID
+	// With both columns the server has an index for it.
+	r.rows("SELECT host_id, queue_entry_id, is_active FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0", func(v row) {
+		host, entry, active := v.int(0), v.int(1), v.int(2)
+		num, ok := t.hosts.num[host.n]
+		if !ok {
+			return
+		}
+		open[num] = true
+		if !entry.valid && !entry.bad && active.n == 0 {
+			hosts = append(hosts, scheduler.HostID(host.n))
+		}
+	})
+	for i := range s.Hosts {
+		if s.Hosts[i].OpenTask != open[i] {
+			s.Hosts[i].OpenTask, t.changed = open[i], true
+		}
+	}
+	if !slices.Equal(hosts, s.TaskHosts) {
+		s.TaskHosts, t.changed = hosts, true
+	}
+}

@@ -1,0 +1,257 @@
+package store
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/hostsched/hostsched/scheduler"
+)
+
+// jobRows is what a Snapshots remembers of the jobs of pending entries; the jobs
+// themselves are in its snapshot.
+type jobRows struct {
+	num map[scheduler.JobID]int32 // id -> position
+	bad map[scheduler.JobID]bool  // a value is no integer
+	// several are the jobs with more than one entry.
+	several map[scheduler.JobID]bool
+	suites  []int64 // of the minimums read last
+	texts   interned
+}
+
+// readJobs reads the jobs of entries that are new, or whose turn it is.
+func (t *Snapshots) readJobs(r *reader) {
+	j := &t.jobs
+	if j.num == nil {
+		j.num, j.bad, j.several, j.texts = make(map[scheduler.JobID]int32), make(map[scheduler.JobID]bool), make(map[scheduler.JobID]bool), make(interned)
+	}
+	t.purgeJobs()
+	if ids := t.jobsDue(); len(ids) > 0 {
+		t.readJobRows(r, ids)
+		t.readDeps(r, ids)
+		t.readSeveral(r, ids)
+	}
+	t.leaveBadJobsOut()
+	keyvals := t.tables.stale(r, "afe_job_keyvals")
+	if keyvals || t.changed {
+		t.readMinimums(r, keyvals)
+	}
+	if t.queue.stale || t.changed {
+		t.readSiblings(r)
+	}
+}
+
+// keptJobs is how many jobs may be remembered that no pending entry has, beyond
+// as many as there are pending entries.
+const keptJobs = 1000
+
+// purgeJobs forgets jobs without pending entries once they are the majority.
+func (t *Snapshots) purgeJobs() {
+	s, j := t.last, &t.jobs
+	if len(s.Jobs) <= 2*len(s.Entries)+keptJobs {
+		return
+	}
+	needed := make(map[scheduler.JobID]bool, len(s.Entries))
+	for i := range s.Entries {
+		needed[s.Entries[i].Job] = true
+	}
+	kept := make([]scheduler.Job, 0, len(needed))
+	clear(j.num)
+	for i := range s.Jobs {
+		id := s.Jobs[i].ID
+		if !needed[id] {
+			delete(j.bad, id)
+			delete(j.several, id)
+			continue
+		}
+		j.num[id] = int32(len(kept))
+		kept = append(kept, s.Jobs[i])
+	}
+	s.Jobs = kept
+}
+
+// jobsDue lists the jobs to read: those of pending entries that are unknown, and
+// those of the entries that were read in this snapshot.
+func (t *Snapshots) jobsDue() []int64 {
+	var ids []int64
+	for _, e := range t.last.Entries {
+		if _, known := t.jobs.num[e.Job]; !known {
+			ids = append(ids, int64(e.Job))
+		}
+	}
+	for _, at := range t.queue.again {
+		if e := &t.queue.live[at]; e.ours {
+			ids = append(ids, int64(e.entry.Job))
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func (t *Snapshots) readJobRows(r *reader, ids []int64) {
+	s, j := t.last, &t.jobs
+	for where := range ranges("j.id", ids) {
+		r.rows("SELECT j.id, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.dialect.age("j.created_on")+" FROM afe_jobs j WHERE "+where, func(v row) {
+			id := v.int(0).n
+			if _, wanted := slices.BinarySearch(ids, id); !wanted {
+				return
+			}
+			job, bad := t.jobRow(v)
+			if bad {
+				j.bad[job.ID] = true
+			} else {
+				delete(j.bad, job.ID)
+			}
+			i, known := j.num[job.ID]
+			if !known {
+				j.num[job.ID] = int32(len(s.Jobs))
+				s.Jobs = append(s.Jobs, job)
+				t.changed = true
+				return
+			}
+			have := &s.Jobs[i]
+			job.Deps = have.Deps
+			if have.Owner != job.Owner || have.Priority != job.Priority || have.Parent != job.Parent || have.SynchCount != job.SynchCount ||
+				have.RunVerify != job.RunVerify || have.RunReset != job.RunReset || have.RebootBefore != job.RebootBefore {
+				t.changed = true
+			}
+			*have = job
+		})
+	}
+}
+
+// jobRow decodes a row of afe_jobs; bad is true if there is nonsense in it.
+func (t *Snapshots) jobRow(v row) (job scheduler.Job, bad bool) {
+	id, priority, parent, synch, verify, reset, reboot, age := v.int(0), v.int(2), v.int(3), v.int(4), v.int(5), v.int(6), v.int(7), v.int(8)
+	job = scheduler.Job{
+		ID: scheduler.JobID(id.n), Owner: t.jobs.texts.text(v, 1),
+		Priority: priority.n, Parent: scheduler.JobID(parent.n), SynchCount: int(synch.n),
+		RunVerify: verify.n != 0, RunReset: reset.n != 0, RebootBefore: rebootBefore(reboot.n),
+	}
+	if !priority.valid {
+		job.Priority = scheduler.NoPriority
+	}
+	if age.valid {
+		job.Created = t.last.Now - age.n
+	}
+	return job, anyBad(&id, &priority, &parent, &synch, &verify, &reset, &reboot)
+}
+
+// leaveBadJobsOut reports entries whose job has nonsense in it, and passes them
+// over.
+func (t *Snapshots) leaveBadJobsOut() {
+	s, j := t.last, &t.jobs
+	if len(j.bad) == 0 {
+		return
+	}
+	s.Entries = slices.DeleteFunc(s.Entries, func(e scheduler.Entry) bool {
+		if !j.bad[e.Job] {
+			return false
+		}
+		t.queue.malformed = append(t.queue.malformed, malformedEntry(&e))
+		return true
+	})
+}
+
+// readDeps reads which labels the jobs depend on.
+func (t *Snapshots) readDeps(r *reader, ids []int64) {
+	var deps links[scheduler.LabelID]
+	for where := range ranges("job_id", ids) {
+		r.rows("SELECT job_id, label_id FROM afe_jobs_dependency_labels WHERE "+where, func(v row) {
+			if i, ok := t.jobs.num[scheduler.JobID(v.int(0).n)]; ok {
+				// A label that is no integer stays as one that does not exist: the
+				// entry must not run as if it had no such dependency.
+				deps.add(i, scheduler.LabelID(v.int(1).n))
+			}
+		})
+	}
+	of := deps.lists()
+	for _, id := range ids {
+		i, ok := t.jobs.num[scheduler.JobID(id)]
+		if !ok {
+			continue
+		}
+		if job := &t.last.Jobs[i]; !slices.Equal(job.Deps, of(i)) {
+			job.Deps, t.changed = of(i), true
+		}
+	}
+}
+
+// readSeveral finds out which of the jobs have more than one entry.
+func (t *Snapshots) readSeveral(r *reader, ids []int64) {
+	for _, id := range ids {
+		delete(t.jobs.several, scheduler.JobID(id))
+	}
+	for where := range ranges("job_id", ids) {
+		r.ids("SELECT job_id FROM afe_host_queue_entries WHERE "+where+" GROUP BY job_id HAVING COUNT(*) > 1", func(id int64) {
+			if _, wanted := slices.BinarySearch(ids, id); wanted {
+				t.jobs.several[scheduler.JobID(id)] = true
+			}
+		})
+	}
+}
+
+// readMinimums reads the suite_min_duts keyvals of the suites that have pending
+// jobs. There may be millions of keyvals, with an index by job only.
+func (t *Snapshots) readMinimums(r *reader, keyvals bool) {
+	s, j := t.last, &t.jobs
+	suites := t.suites()
+	if !keyvals && slices.Equal(suites, j.suites) {
+		return
+	}
+	j.suites = suites
+	var fresh []scheduler.Minimum
+	for chunk := range slices.Chunk(suites, maxListed) {
+		r.rows("SELECT job_id, value FROM afe_job_keyvals WHERE `key` = 'suite_min_duts' AND job_id IN "+list(chunk)+" ORDER BY id", func(v row) {
+			fresh = append(fresh, scheduler.Minimum{Suite: scheduler.JobID(v.int(0).n), Value: v.text(1)})
+		})
+	}
+	if !slices.Equal(fresh, s.Minimums) {
+		s.Minimums, t.changed = fresh, true
+	}
+}
+
+// suites lists the parents of the pending entries' jobs.
+func (t *Snapshots) suites() []int64 {
+	seen := make(map[int64]bool)
+	var last int64
+	for i := range t.last.Entries {
+		n, ok := t.jobs.num[t.last.Entries[i].Job]
+		if !ok {
+			continue
+		}
+		// Neighbours are often of one suite.
+		if suite := int64(t.last.Jobs[n].Parent); suite != 0 && suite != last {
+			seen[suite], last = true, suite
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// readSiblings reads the other entries of jobs that have several.
+func (t *Snapshots) readSiblings(r *reader) {
+	s, j := t.last, &t.jobs
+	var ids []int64
+	for i := range s.Entries {
+		if job := s.Entries[i].Job; j.several[job] {
+			ids = append(ids, int64(job))
+		}
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	var fresh []scheduler.Sibling
+	for where := range ranges("job_id", ids) {
+		r.rows("SELECT id, job_id, host_id, status, execution_subdir FROM afe_host_queue_entries WHERE "+where+" ORDER BY id", func(v row) {
+			entry, job, host := scheduler.EntryID(v.int(0).n), scheduler.JobID(v.int(1).n), v.int(2)
+			i, known := j.num[job]
+			if !known || !j.several[job] || t.queue.isOurs(entry) || !host.valid && s.Jobs[i].SynchCount <= 1 {
+				return
+			}
+			fresh = append(fresh, scheduler.Sibling{
+				ID: entry, Job: job, Host: scheduler.HostID(host.n), Status: scheduler.EntryStatus(j.texts.text(v, 3)), Subdir: v.text(4),
+			})
+		})
+	}
+	if !slices.Equal(fresh, s.Siblings) {
+		s.Siblings, t.changed = fresh, true
+	}
+}
