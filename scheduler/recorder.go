@@ -95,15 +95,32 @@ func (r *Recorder) Notice(hosts []Host) {
 	if len(r.suite) == 0 {
 		return
 	}
-	leased := make(map[HostID]bool, len(r.suite))
+	found := 0
 	for i := range hosts {
-		if hosts[i].Leased {
-			leased[hosts[i].ID] = true
+		id := hosts[i].ID
+		if _, held := r.suite[id]; !held {
+			continue
 		}
+		if !hosts[i].Leased {
+			r.forget(id)
+			continue
+		}
+		found++
 	}
-	for host := range r.suite {
-		if !leased[host] {
-			r.forget(host)
+	if found < len(r.suite) {
+		r.forgetMissing(hosts)
+	}
+}
+
+// forgetMissing forgets hosts that are not there any more.
+func (r *Recorder) forgetMissing(hosts []Host) {
+	there := make(map[HostID]bool, len(hosts))
+	for i := range hosts {
+		there[hosts[i].ID] = true
+	}
+	for id := range r.suite {
+		if !there[id] {
+			r.forget(id)
 		}
 	}
 }

@@ -9,11 +9,6 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 )
 
-// chunkSize bounds the assignments, leases or releases of one transaction. At
-// 500 a transaction stays well below 100 ms, so other clients of the database
-// are not held up, and the fence's own statement costs next to nothing.
-const chunkSize = 500
-
 // Result tells what became of a plan.
 type Result struct {
 	// Applied is the part of the plan that is in the database now, also when
@@ -67,6 +62,10 @@ type applier struct {
 	res Result
 }
 
+// chunk is how many of n leases or releases one transaction writes. They cost
+// less than an assignment.
+func (a *applier) chunk(n int) int { return min(n, a.l.pace.chunk(n)) }
+
 // lockAttempts bounds how often a transaction is repeated that collided with
 // another client of the same tables: it was the victim of a deadlock, or waited
 // too long for a row. Nothing of it was written.
@@ -85,7 +84,9 @@ func (a *applier) write(ctx context.Context, what string, work func(context.Cont
 }
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
-	for chunk := range chunks(leases) {
+	for len(leases) > 0 {
+		chunk := leases[:a.chunk(len(leases))]
+		leases = leases[len(chunk):]
 		ids := idsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
 		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx *sql.Tx) error {
 			// A host locked or leased meanwhile is left alone: the next tick
@@ -109,10 +110,16 @@ type unit struct {
 }
 
 func (a *applier) assignments(ctx context.Context, plan scheduler.Plan) error {
-	for _, chunk := range chunkUnits(units(plan)) {
+	rest := units(plan)
+	for len(rest) > 0 {
+		n := chunkOfUnits(rest, a.l.pace.chunk(rows(rest)))
+		chunk := rest[:n]
+		rest = rest[n:]
+		began := time.Now()
 		if err := a.applyUnits(ctx, chunk); err != nil {
 			return err
 		}
+		a.l.pace.took(rows(chunk), time.Since(began))
 	}
 	return nil
 }
@@ -125,10 +132,10 @@ func units(plan scheduler.Plan) []unit {
 		changed[c.Job] = append(changed[c.Job], c)
 	}
 	together := make(map[scheduler.JobID]int)
-	var out []unit
-	for _, as := range plan.Assignments {
+	out := make([]unit, 0, len(plan.Assignments))
+	for n, as := range plan.Assignments {
 		if !as.Synch {
-			out = append(out, unit{assignments: []scheduler.Assignment{as}})
+			out = append(out, unit{assignments: plan.Assignments[n : n+1 : n+1]})
 			continue
 		}
 		i, ok := together[as.Job]
@@ -142,20 +149,26 @@ func units(plan scheduler.Plan) []unit {
 	return out
 }
 
-// chunkUnits splits without tearing a unit apart.
-func chunkUnits(all []unit) [][]unit {
-	var out [][]unit
-	size := 0
-	for _, u := range all {
-		n := len(u.assignments) + len(u.changes)
-		if len(out) == 0 || size+n > chunkSize {
-			out = append(out, nil)
-			size = 0
-		}
-		out[len(out)-1] = append(out[len(out)-1], u)
-		size += n
+func (u unit) rows() int { return len(u.assignments) + len(u.changes) }
+
+func rows(us []unit) int {
+	n := 0
+	for _, u := range us {
+		n += u.rows()
 	}
-	return out
+	return n
+}
+
+// chunkOfUnits is how many units make a chunk of about so many rows, without
+// tearing one apart; at least one.
+func chunkOfUnits(all []unit, size int) int {
+	n := all[0].rows()
+	for i, u := range all[1:] {
+		if n += u.rows(); n > size {
+			return i + 1
+		}
+	}
+	return len(all)
 }
 
 // applyUnits writes a chunk. If rows have changed, the units concerned are left
@@ -282,7 +295,9 @@ const (
 )
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
-	for chunk := range chunks(releases) {
+	for len(releases) > 0 {
+		chunk := releases[:a.chunk(len(releases))]
+		releases = releases[len(chunk):]
 		ids := idsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
 		kept := chunk
 		err := a.write(ctx, "release hosts", func(ctx context.Context, tx *sql.Tx) error {

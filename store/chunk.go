@@ -1,11 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
 )
@@ -15,21 +16,18 @@ import (
 func (db *DB) writeUnits(ctx context.Context, tx *sql.Tx, us []unit, owner string) error {
 	w := &chunkWriter{ctx: ctx, tx: tx, dialect: db.dialect}
 	w.collect(us)
-	w.exec(len(w.hosts), "UPDATE afe_hosts"+w.dialect.byKey+" SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(w.hosts)+owner)
-	const queued = " AND status = 'Queued' AND active = 0 AND complete = 0 AND aborted = 0"
-	if len(w.anyHost) > 0 {
-		w.exec(len(w.anyHost), "UPDATE afe_host_queue_entries"+w.dialect.byKey+" SET active = 1, host_id = "+caseOf(w.anyHost)+" WHERE host_id IS NULL"+queued+" AND id IN "+listKeys(w.anyHost))
-		w.exec(-1, w.dialect.insertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+w.ineligible.String())
-	}
-	if len(w.named) > 0 {
-		w.exec(len(w.named), "UPDATE afe_host_queue_entries"+w.dialect.byKey+" SET active = 1 WHERE host_id = "+caseOf(w.named)+queued+" AND id IN "+listKeys(w.named))
+	w.lease(owner)
+	w.assign(w.anyHost, false)
+	w.assign(w.named, true)
+	if len(w.ineligible) > 0 {
+		w.exec(-1, w.dialect.insertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+string(w.ineligible))
 	}
 	w.writeStatuses()
 	if db.fail.chunk != nil && w.err == nil {
 		w.err = db.fail.chunk()
 	}
-	if w.tasks.Len() > 0 {
-		w.exec(-1, "INSERT INTO afe_special_tasks (host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES "+w.tasks.String())
+	if len(w.tasks) > 0 {
+		w.exec(-1, "INSERT INTO afe_special_tasks (host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES "+string(w.tasks))
 	}
 	return w.err
 }
@@ -43,18 +41,28 @@ type chunkWriter struct {
 	err     error
 
 	hosts             []int64
-	anyHost, named    []pair // entry -> host
-	ineligible, tasks strings.Builder
+	anyHost, named    []assigned
+	ineligible, tasks []byte                 // rows of VALUES
 	pending, stopped  []int64                // assigned entries that end so
-	starting          map[string][]int64     // subdir -> assigned entries
-	hostPending       []int64                // hosts that become Pending
-	hostReady         []int64                // hosts that become Ready
+	hostPending       []int64                // assigned hosts that become Pending
+	hostReady         []int64                // hosts that become Ready again
 	changes           map[changeKind][]int64 // entries changed besides
 	changeOrder       []changeKind           // in plan order
-	startOrder        []string               // in plan order
 }
 
-type pair struct{ key, value int64 }
+// assigned is an entry with its host, and the results directory if it starts at
+// once.
+type assigned struct {
+	entry, host int64
+	starts      bool
+	subdir      string
+}
+
+// pair is an id and a value, written in SQL.
+type pair struct {
+	key   int64
+	value string
+}
 
 type changeKind struct {
 	from, to scheduler.EntryStatus
@@ -62,7 +70,6 @@ type changeKind struct {
 }
 
 func (w *chunkWriter) collect(us []unit) {
-	w.starting = make(map[string][]int64)
 	w.changes = make(map[changeKind][]int64)
 	for _, u := range us {
 		for i := range u.assignments {
@@ -84,53 +91,82 @@ func (w *chunkWriter) collect(us []unit) {
 func (w *chunkWriter) assignment(a *scheduler.Assignment) {
 	entry, host := int64(a.Entry), int64(a.Host)
 	w.hosts = append(w.hosts, host)
+	as := assigned{entry: entry, host: host, starts: a.Status == scheduler.StatusStarting, subdir: a.Subdir}
 	if a.Named {
-		w.named = append(w.named, pair{entry, host})
+		w.named = append(w.named, as)
 	} else {
-		w.anyHost = append(w.anyHost, pair{entry, host})
-		tuple(&w.ineligible, int64(a.Job), host)
-		w.ineligible.WriteByte(')')
+		w.anyHost = append(w.anyHost, as)
+		w.ineligible = append(tuple(w.ineligible, int64(a.Job), host), ')')
 	}
 	switch a.Status {
 	case scheduler.StatusPending:
 		w.pending = append(w.pending, entry)
 		w.hostPending = append(w.hostPending, host)
 	case scheduler.StatusStarting:
-		if w.starting[a.Subdir] == nil {
-			w.startOrder = append(w.startOrder, a.Subdir)
-		}
-		w.starting[a.Subdir] = append(w.starting[a.Subdir], entry)
 		w.hostPending = append(w.hostPending, host)
 	case scheduler.StatusStopped:
 		w.stopped = append(w.stopped, entry)
 		w.hostReady = append(w.hostReady, host)
 	}
 	for _, task := range a.Tasks.Names() {
-		tuple(&w.tasks, host)
-		fmt.Fprintf(&w.tasks, ", '%s', %d, %d, 0, 0, 0, 0, %s)", task, entry, a.RequestedBy, w.dialect.now)
+		b := append(tuple(w.tasks, host), ", '"...)
+		b = append(append(b, task...), "', "...)
+		b = append(strconv.AppendInt(b, entry, 10), ", "...)
+		b = append(strconv.AppendInt(b, int64(a.RequestedBy), 10), ", 0, 0, 0, 0, "...)
+		w.tasks = append(append(b, w.dialect.now...), ')')
 	}
 }
 
-// tuple begins another row of a VALUES list with integers; the caller closes it.
-func tuple(b *strings.Builder, values ...int64) {
-	if b.Len() > 0 {
-		b.WriteString(", ")
+// lease takes the hosts, if all of them are still free.
+func (w *chunkWriter) lease(owner string) {
+	if len(w.hosts) == 0 {
+		return
 	}
-	b.WriteByte('(')
-	for i, v := range values {
-		if i > 0 {
-			b.WriteString(", ")
+	set := "leased = 1"
+	if len(w.hostPending) > 0 {
+		set += ", status = CASE WHEN id IN " + list(w.hostPending) + " THEN 'Pending' ELSE status END"
+	}
+	w.exec(len(w.hosts), "UPDATE afe_hosts"+w.dialect.byKey+" SET "+set+" WHERE leased = 0 AND locked = 0 AND id IN "+list(w.hosts)+owner)
+}
+
+// assign gives entries their hosts, and starts those that need no tasks, if all
+// of them are still pending. An entry that names its host must still do so.
+func (w *chunkWriter) assign(entries []assigned, named bool) {
+	if len(entries) == 0 {
+		return
+	}
+	slices.SortFunc(entries, func(a, b assigned) int { return cmp.Compare(a.entry, b.entry) })
+	ids := make([]int64, len(entries))
+	hosts := make([]pair, len(entries))
+	var starting []int64
+	var subdirs []pair
+	var args []any
+	for i, e := range entries {
+		ids[i] = e.entry
+		hosts[i] = pair{e.entry, strconv.FormatInt(e.host, 10)}
+		if e.starts {
+			starting = append(starting, e.entry)
+			subdirs = append(subdirs, pair{e.entry, "?"})
+			args = append(args, e.subdir)
 		}
-		b.WriteString(strconv.FormatInt(v, 10))
 	}
+	set, where := "active = 1, host_id = "+caseOf(hosts, ""), "host_id IS NULL"
+	if named {
+		set, where = "active = 1", "host_id = "+caseOf(hosts, "")
+	}
+	if len(starting) > 0 {
+		set += ", execution_subdir = " + caseOf(subdirs, "execution_subdir") + ", status = CASE WHEN id IN " + list(starting) + " THEN 'Starting' ELSE status END"
+	}
+	w.exec(len(ids), "UPDATE afe_host_queue_entries"+w.dialect.byKey+" SET "+set+" WHERE "+where+
+		" AND status = 'Queued' AND active = 0 AND complete = 0 AND aborted = 0 AND id IN "+list(ids), args...)
 }
 
+// writeStatuses writes what becomes of synchronous jobs.
 func (w *chunkWriter) writeStatuses() {
 	entries := "UPDATE afe_host_queue_entries" + w.dialect.byKey + " SET "
 	if len(w.pending) > 0 {
 		w.exec(len(w.pending), entries+"status = 'Pending' WHERE id IN "+list(w.pending))
 	}
-	w.writeStarts()
 	if len(w.stopped) > 0 {
 		w.exec(len(w.stopped), entries+"status = 'Stopped', active = 0, complete = 1 WHERE id IN "+list(w.stopped))
 	}
@@ -143,31 +179,9 @@ func (w *chunkWriter) writeStatuses() {
 		}
 		w.exec(len(ids), entries+set+" WHERE complete = 0 AND status = '"+string(kind.from)+"' AND id IN "+list(ids), args...)
 	}
-	if len(w.hostPending) > 0 {
-		w.exec(-1, "UPDATE afe_hosts"+w.dialect.byKey+" SET status = 'Pending' WHERE id IN "+list(w.hostPending))
-	}
 	if len(w.hostReady) > 0 {
 		w.exec(-1, "UPDATE afe_hosts"+w.dialect.byKey+" SET status = 'Ready' WHERE id IN "+list(w.hostReady))
 	}
-}
-
-// writeStarts sets the results directory of all entries that start, with one
-// statement: every host's entry has its own.
-func (w *chunkWriter) writeStarts() {
-	if len(w.startOrder) == 0 {
-		return
-	}
-	var ids []int64
-	var args []any
-	var b strings.Builder
-	for _, subdir := range w.startOrder {
-		for _, id := range w.starting[subdir] {
-			fmt.Fprintf(&b, " WHEN %d THEN ?", id)
-			args = append(args, subdir)
-			ids = append(ids, id)
-		}
-	}
-	w.exec(len(ids), "UPDATE afe_host_queue_entries"+w.dialect.byKey+" SET status = 'Starting', execution_subdir = CASE id"+b.String()+" END WHERE id IN "+list(ids), args...)
 }
 
 // exec runs a statement; want is the number of rows it must hit, -1 if any.

@@ -34,6 +34,7 @@ type Leader struct {
 	// fresh is true while the connection need not be tried before it is used: it
 	// was, earlier in the same Apply.
 	fresh bool
+	pace  pace
 	// basis is what the plan being applied stands on; nil outside of Apply.
 	basis *scheduler.Basis
 }

@@ -18,7 +18,9 @@ func (a *applier) moves(ctx context.Context, moves []scheduler.Move) error {
 		byTarget[m.To] = append(byTarget[m.To], m)
 	}
 	for _, to := range slices.Sorted(maps.Keys(byTarget)) {
-		for chunk := range chunks(byTarget[to]) {
+		for rest := byTarget[to]; len(rest) > 0; {
+			chunk := rest[:a.chunk(len(rest))]
+			rest = rest[len(chunk):]
 			if err := a.moveChunk(ctx, chunk, to); err != nil {
 				return err
 			}

@@ -174,7 +174,7 @@ func (t *Snapshots) readUsers(r *reader) {
 func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[scheduler.EntryID]scheduler.HostID, error) {
 	given := make(map[scheduler.EntryID]scheduler.HostID)
 	err := db.read(ctx, func(r *reader) {
-		for chunk := range chunks(entries) {
+		for chunk := range slices.Chunk(entries, maxListed) {
 			ids := idsOf(chunk, func(id scheduler.EntryID) int64 { return int64(id) })
 			r.pairs("SELECT id, host_id FROM afe_host_queue_entries WHERE host_id IS NOT NULL AND (active = 1 OR complete = 1) AND id IN "+list(ids), func(id, host int64) {
 				given[scheduler.EntryID(id)] = scheduler.HostID(host)

@@ -1,10 +1,8 @@
 package store
 
 import (
-	"cmp"
 	"fmt"
 	"iter"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,15 +11,22 @@ import (
 // database, and a statement with thousands of parameters costs more than one
 // with thousands of numbers.
 
-// chunks cuts a slice into pieces of at most chunkSize.
-func chunks[T any](all []T) iter.Seq[[]T] { return slices.Chunk(all, chunkSize) }
-
 // list writes ids as (1, 2, 3).
-func list(ids []int64) string {
-	var b strings.Builder
-	tuple(&b, ids...)
-	b.WriteByte(')')
-	return b.String()
+func list(ids []int64) string { return string(append(tuple(nil, ids...), ')')) }
+
+// tuple begins another row of a VALUES list with integers; the caller closes it.
+func tuple(b []byte, values ...int64) []byte {
+	if len(b) > 0 {
+		b = append(b, ", "...)
+	}
+	b = append(b, '(')
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = strconv.AppendInt(b, v, 10)
+	}
+	return b
 }
 
 const (
@@ -78,8 +83,6 @@ func someRanges(column string, ids []int64) (where string, rest []int64) {
 	return b.String(), ids
 }
 
-func listKeys(pairs []pair) string { return list(idsOf(pairs, func(p pair) int64 { return p.key })) }
-
 // idsOf collects an id of every element.
 func idsOf[T any](all []T, id func(T) int64) []int64 {
 	ids := make([]int64, len(all))
@@ -89,26 +92,30 @@ func idsOf[T any](all []T, id func(T) int64) []int64 {
 	return ids
 }
 
-// caseOf maps the id column to the values of pairs. A server tries the branches
-// of a CASE one after the other for every row, so a long one is cut into halves
-// again and again: ten comparisons instead of hundreds.
-func caseOf(pairs []pair) string {
-	sorted := slices.SortedFunc(slices.Values(pairs), func(a, b pair) int { return cmp.Compare(a.key, b.key) })
-	return string(appendCase(nil, sorted))
+// caseOf maps the id column to the values of pairs; otherwise is what it is for
+// other ids. A server tries the branches of a CASE one after the other for every
+// row, so a long one is cut into halves again and again: ten comparisons instead
+// of hundreds. Pairs are sorted by key.
+func caseOf(pairs []pair, otherwise string) string {
+	return string(appendCase(make([]byte, 0, caseLength*len(pairs)), pairs, otherwise))
 }
 
-// caseBranches is how many branches a CASE has that is not cut any more.
-const caseBranches = 4
+const (
+	// caseBranches is how many branches a CASE has that is not cut any more.
+	caseBranches = 4
+	// caseLength is about how many bytes a branch takes.
+	caseLength = 32
+)
 
-func appendCase(b []byte, pairs []pair) []byte {
+func appendCase(b []byte, pairs []pair, otherwise string) []byte {
 	if len(pairs) > caseBranches {
 		half := len(pairs) / 2
 		b = append(b, "CASE WHEN id < "...)
 		b = strconv.AppendInt(b, pairs[half].key, 10)
 		b = append(b, " THEN "...)
-		b = appendCase(b, pairs[:half])
+		b = appendCase(b, pairs[:half], otherwise)
 		b = append(b, " ELSE "...)
-		b = appendCase(b, pairs[half:])
+		b = appendCase(b, pairs[half:], otherwise)
 		return append(b, " END"...)
 	}
 	b = append(b, "CASE id"...)
@@ -116,7 +123,10 @@ func appendCase(b []byte, pairs []pair) []byte {
 		b = append(b, " WHEN "...)
 		b = strconv.AppendInt(b, p.key, 10)
 		b = append(b, " THEN "...)
-		b = strconv.AppendInt(b, p.value, 10)
+		b = append(b, p.value...)
+	}
+	if otherwise != "" {
+		b = append(append(b, " ELSE "...), otherwise...)
 	}
 	return append(b, " END"...)
 }

@@ -226,11 +226,15 @@ func (db *DB) RemoveShard(ctx context.Context, name shard.Name, who, reason stri
 	})
 }
 
+// releasedJobs is how many jobs ReleaseJobs changes at once: it takes no longer
+// than other clients can wait.
+const releasedJobs = 500
+
 // ReleaseJobs takes afe_jobs.shard_id of a shard away, which only refers to it.
-// It returns how many jobs it changed, at most a chunk.
+// It returns how many jobs it changed, at most releasedJobs.
 func (db *DB) ReleaseJobs(ctx context.Context, name shard.Name) (int, error) {
 	var ids []int64
-	err := eachRow(ctx, db.sql, "SELECT j.id FROM afe_jobs j JOIN afe_shards s ON s.id = j.shard_id WHERE s.hostname = ? ORDER BY j.id LIMIT ?", []any{name.String(), chunkSize}, func(scan scanner) error {
+	err := eachRow(ctx, db.sql, "SELECT j.id FROM afe_jobs j JOIN afe_shards s ON s.id = j.shard_id WHERE s.hostname = ? ORDER BY j.id LIMIT ?", []any{name.String(), releasedJobs}, func(scan scanner) error {
 		var id int64
 		err := scan(&id)
 		ids = append(ids, id)

@@ -104,12 +104,12 @@ const envPrefix = "HOSTSCHED_"
 // Defaults that are worth a name.
 const (
 	defaultTTL     = 5 * time.Second
-	defaultMinTick = 500 * time.Millisecond
+	defaultMinTick = 50 * time.Millisecond
 	defaultListen  = "127.0.0.1:8470"
 	// Longer than a restart, shorter than anybody would wait for.
 	defaultHoldOff = 5 * time.Second
 	// At half a second per tick, about once a minute.
-	defaultAuditEvery       = 120
+	defaultAuditEvery       = 1200
 	defaultNotifyInterval   = time.Minute
 	defaultSMTPPort         = 25
 	defaultMetadataInterval = 5 * time.Second

@@ -43,6 +43,12 @@ const (
 	snapshotTimeout = 30 * time.Second
 	// resignTimeout bounds the end of a term.
 	resignTimeout = time.Second
+	// quietTick is how long a leader waits after a tick that found nothing new: it
+	// costs a query then to see that something is. After any other tick it only
+	// rests for restShare of the time that the tick took, so that the database has
+	// room for others.
+	quietTick = 100 * time.Millisecond
+	restShare = 0.5
 	// maxFailures in a row end a term: another replica may be better placed.
 	maxFailures = 3
 	// settledAfter is how long a campaign must wait without failing until the
@@ -94,6 +100,18 @@ type Replica struct {
 	recorder   *scheduler.Recorder
 }
 
+// term is what a leader carries from one tick to the next.
+type term struct {
+	leader    *store.Leader
+	recorder  *scheduler.Recorder
+	snapshots *store.Snapshots
+	// settled is the plan of the last tick if it was empty: as long as the
+	// snapshot stays the same, so does the plan. Nil if it was not.
+	settled *scheduler.Plan
+	// quiet: the last tick found nothing new and nothing to do.
+	quiet bool
+}
+
 // New returns a replica that does nothing until Run.
 func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Observer, log hclog.Logger) *Replica {
 	r := &Replica{cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log.With("shard", cfg.Scope.Shard.String())}
@@ -140,34 +158,34 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	name := r.cfg.Scope.Shard
 	// A campaign that waits quietly has recovered from whatever failed before.
 	settled := time.AfterFunc(settledAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
-	term, err := r.campaigner.Campaign(ctx, name)
+	won, err := r.campaigner.Campaign(ctx, name)
 	settled.Stop()
 	if err != nil {
 		return err
 	}
-	won := time.Now()
-	leader, recorder, err := r.takeOver(ctx, term)
+	began := time.Now()
+	t, err := r.takeOver(ctx, won)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.trouble(err)
 		}
-		return r.resign(term, err)
+		return r.resign(won, err)
 	}
-	took := time.Since(won)
-	fence := leader.Fence()
-	r.log.Info("leading", "token", term.Token, "epoch", fence.Epoch, "takeover", took)
-	r.observer.Leading(name, term.Token, took)
+	took := time.Since(began)
+	fence := t.leader.Fence()
+	r.log.Info("leading", "token", won.Token, "epoch", fence.Epoch, "takeover", took)
+	r.observer.Leading(name, won.Token, took)
 	r.status.set(func(s *Status) {
-		s.State, s.Token, s.Epoch, s.Since, s.TakeOver = StateLeader, term.Token, fence.Epoch, term.Since, took
+		s.State, s.Token, s.Epoch, s.Since, s.TakeOver = StateLeader, won.Token, fence.Epoch, won.Since, took
 		s.Terms++
 		s.LastError = ""
 	})
 	before := r.Status()
 	r.announced = ""
-	r.keep(recorder)
-	err = r.lead(ctx, term, leader, recorder)
+	r.keep(t.recorder)
+	err = r.lead(ctx, won, t)
 	r.keep(nil)
-	return errors.Join(r.endTerm(ctx, term, leader, before, err), leader.Close())
+	return errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
 }
 
 // endTerm hands the shard over and then notes in the history how the term ended.
@@ -194,16 +212,16 @@ func (r *Replica) trouble(err error) {
 	}
 }
 
-func (r *Replica) takeOver(ctx context.Context, term *election.Term) (*store.Leader, *scheduler.Recorder, error) {
-	leader, err := r.db.TakeOver(ctx, store.Claim{Shard: term.Shard, Token: term.Token, Cluster: term.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared})
+func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
+	leader, err := r.db.TakeOver(ctx, store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	recorder, err := r.db.Recorder(ctx, r.cfg.Scope)
 	if err != nil {
-		return nil, nil, errors.Join(err, leader.Close())
+		return nil, errors.Join(err, leader.Close())
 	}
-	return leader, recorder, nil
+	return &term{leader: leader, recorder: recorder, snapshots: r.db.Snapshots(r.cfg.Scope)}, nil
 }
 
 // resign hands the shard over, whatever happened.
@@ -225,13 +243,13 @@ func (r *Replica) resign(term *election.Term, err error) error {
 }
 
 // lead ticks until the term ends or ctx does.
-func (r *Replica) lead(ctx context.Context, term *election.Term, leader *store.Leader, recorder *scheduler.Recorder) error {
+func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 	failures := 0
 	for n := 1; ; n++ {
 		began := time.Now()
-		err := r.tick(ctx, leader, recorder)
+		err := r.tick(ctx, t)
 		if err == nil && r.cfg.InspectEvery > 0 && n%r.cfg.InspectEvery == 0 {
-			err = r.inspect(ctx, recorder)
+			err = r.inspect(ctx, t.recorder)
 		}
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -246,32 +264,41 @@ func (r *Replica) lead(ctx context.Context, term *election.Term, leader *store.L
 			continue
 		case err == nil:
 			failures = 0
-			r.announce(ctx, term)
+			r.announce(ctx, won)
 		default:
 			failures++
-			if err := r.recover(ctx, leader, recorder, err, failures); err != nil {
+			if err := r.recover(ctx, t, err, failures); err != nil {
 				return err
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-term.Done():
-			return term.Cause()
-		case <-time.After(r.cfg.MinTick - time.Since(began)):
+		case <-won.Done():
+			return won.Cause()
+		case <-time.After(r.pause(time.Since(began), t.quiet)):
 		}
 	}
 }
 
+// pause is how long to wait after a tick that took so long.
+func (r *Replica) pause(took time.Duration, quiet bool) time.Duration {
+	rest := time.Duration(restShare * float64(took))
+	if quiet {
+		rest = max(rest, quietTick-took)
+	}
+	return max(rest, r.cfg.MinTick-took)
+}
+
 // announce shows in etcd whether the shard is paused.
-func (r *Replica) announce(ctx context.Context, term *election.Term) {
+func (r *Replica) announce(ctx context.Context, won *election.Term) {
 	paused := r.Status().Paused
 	if paused == r.announced {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, resignTimeout)
 	defer cancel()
-	if err := term.Announce(ctx, paused); err != nil {
+	if err := won.Announce(ctx, paused); err != nil {
 		r.log.Debug("announcing a pause", "error", err) // again after the next tick
 		return
 	}
@@ -288,7 +315,8 @@ func (r *Replica) fenced(err error) error {
 // recover deals with a failed tick: asks whether the term is over (a successor
 // may have ended the connection), and reconciles the recorder with the part of
 // the plan that is in the database.
-func (r *Replica) recover(ctx context.Context, leader *store.Leader, recorder *scheduler.Recorder, err error, failures int) error {
+func (r *Replica) recover(ctx context.Context, t *term, err error, failures int) error {
+	t.settled = nil
 	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.log.Error("tick failed", "error", err, "in a row", failures)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
@@ -296,7 +324,7 @@ func (r *Replica) recover(ctx context.Context, leader *store.Leader, recorder *s
 		r.trouble(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
-	if verr := leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
+	if verr := t.leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
 		return r.fenced(verr)
 	}
 	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
@@ -305,7 +333,7 @@ func (r *Replica) recover(ctx context.Context, leader *store.Leader, recorder *s
 	}
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
-	recorder.Reconcile(rebuilt)
+	t.recorder.Reconcile(rebuilt)
 	return nil
 }
 
@@ -327,7 +355,7 @@ func (r *Replica) keep(recorder *scheduler.Recorder) {
 }
 
 // tick is the heart of the matter: snapshot, plan, apply.
-func (r *Replica) tick(ctx context.Context, leader *store.Leader, recorder *scheduler.Recorder) (err error) {
+func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	defer func() {
 		r.status.set(func(s *Status) { s.Phase = PhaseIdle })
 		if p := recover(); p != nil {
@@ -335,20 +363,20 @@ func (r *Replica) tick(ctx context.Context, leader *store.Leader, recorder *sche
 		}
 	}()
 	rep := Report{Began: time.Now()}
-	snapshot, err := r.snapshot(ctx, recorder)
+	snapshot, changed, err := r.snapshot(ctx, t)
 	if err != nil {
 		return err
 	}
 	rep.Snapshot = time.Since(rep.Began)
 
 	r.phase(PhasePlan)
-	plan := scheduler.MakePlan(snapshot)
+	plan := t.plan(snapshot, changed)
 	rep.Plan = time.Since(rep.Began) - rep.Snapshot
 
 	r.phase(PhaseApply)
 	// A signal to stop does not interrupt an apply: it is finished first.
-	rep.Result, err = leader.Apply(context.WithoutCancel(ctx), plan)
-	r.record(recorder, rep.Result.Applied)
+	rep.Result, err = t.leader.Apply(context.WithoutCancel(ctx), plan)
+	r.record(t.recorder, rep.Result.Applied)
 	rep.Total = time.Since(rep.Began)
 	rep.Apply = rep.Total - rep.Snapshot - rep.Plan
 	if err != nil {
@@ -358,22 +386,38 @@ func (r *Replica) tick(ctx context.Context, leader *store.Leader, recorder *sche
 	return nil
 }
 
-func (r *Replica) snapshot(ctx context.Context, recorder *scheduler.Recorder) (*scheduler.Snapshot, error) {
+// plan makes the plan of a tick. What depends on nothing but the snapshot and
+// the recorder, and was empty, needs no second thought while they stay the same:
+// the recorder only changes by plans, and by what is noticed in other snapshots.
+func (t *term) plan(snapshot *scheduler.Snapshot, changed bool) scheduler.Plan {
+	t.quiet = !changed && t.settled != nil
+	if t.quiet {
+		return *t.settled
+	}
+	plan := scheduler.MakePlan(snapshot)
+	t.settled = nil
+	if plan.Empty() {
+		t.settled = &plan
+	}
+	return plan
+}
+
+func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, bool, error) {
 	r.phase(PhaseSnapshot)
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	s, err := r.db.Snapshot(ctx, r.cfg.Scope)
+	s, changed, err := t.snapshots.Next(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
-	if s.Basis.Paused == "" {
-		recorder.Notice(s.Hosts)
+	if s.Basis.Paused == "" && changed {
+		t.recorder.Notice(s.Hosts)
 	}
-	s.Recorder = recorder
+	s.Recorder = t.recorder
 	r.status.set(func(st *Status) { st.Paused = s.Basis.Paused })
-	return s, nil
+	return s, changed, nil
 }
 
 func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {

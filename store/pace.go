@@ -1,0 +1,48 @@
+package store
+
+import "time"
+
+// pace sizes the chunks in which a plan is written. A chunk locks the rows it
+// writes until it is committed, so it should not take so long that other clients
+// of the database notice; and each has a few statements of its own, so there
+// should not be more of them than need be.
+type pace struct {
+	perRow time.Duration // as measured lately; 0 if never
+}
+
+const (
+	// chunkTime is how long a chunk is meant to take: other clients should not
+	// have to wait for more than 100 ms, and no two chunks take the same time.
+	chunkTime = 80 * time.Millisecond
+	// firstChunk is the size before anything was measured; fewest and most bound
+	// what the measurements suggest.
+	firstChunk  = 1500
+	fewestChunk = 100
+	mostChunk   = 2000
+	// measurable rows say something about the time of each.
+	measurable = 100
+)
+
+// chunk is the size of the next chunk when n rows are left to write: of equal
+// chunks, as few as there may be.
+func (p *pace) chunk(n int) int {
+	size := firstChunk
+	if p.perRow > 0 {
+		size = min(mostChunk, max(fewestChunk, int(chunkTime/p.perRow)))
+	}
+	chunks := (n + size - 1) / size
+	return (n + chunks - 1) / max(1, chunks)
+}
+
+// took notes how long a chunk of n rows took.
+func (p *pace) took(n int, d time.Duration) {
+	if n < measurable {
+		return
+	}
+	latest := max(1, d/time.Duration(n))
+	if p.perRow == 0 {
+		p.perRow = latest
+		return
+	}
+	p.perRow = (p.perRow + latest) / 2
+}
