@@ -1,7 +1,18 @@
-// Command bench measures ticks on a private MariaDB, against the bare SQL that
-// moves the same rows in the same run, and prints a table.
+// Command bench measures hostsched on a private MariaDB, and prints tables in
+// Markdown. It is what `make bench` runs.
 //
 //	go run ./internal/bench -sizes 1000x2000,10000x20000 -json bench.json
 //
-// It is what `make bench` runs.
+// Every size has labs of its own, all generated from the same seed:
+//
+//   - bare.go measures the floor: the rows of a full tick, moved by one
+//     hand-written statement per table, and the tables read once;
+//   - ticks.go measures ticks of each kind in this process: a full one (all
+//     hosts are free), steady ones (some hosts were freed, some entries are new)
+//     and idle ones (nothing to do);
+//   - service.go starts real `hostsched server` processes, for their memory and
+//     for what another client of the database notices (probe.go), for the latency
+//     from a job to its host (latency.go) and for failovers (failover.go).
+//
+// No figure is compared with a limit here: a benchmark is no test.
 package main

@@ -7,23 +7,49 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
+	"runtime/pprof"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hostsched/hostsched/internal/testserver"
 )
 
+// options are the flags.
+type options struct {
+	sizes, out, program string
+	latency             time.Duration
+	failovers           int
+	cpuProfile          string
+}
+
 func main() {
-	sizes := flag.String("sizes", "1000x2000,5000x10000,10000x20000", "hosts x entries, comma-separated")
-	out := flag.String("json", "", "also write the figures to this file")
+	var o options
+	flag.StringVar(&o.sizes, "sizes", "1000x2000,5000x10000,10000x20000", "hosts x entries, comma-separated")
+	flag.StringVar(&o.out, "json", "", "also write the figures to this file")
+	flag.StringVar(&o.program, "hostsched", "bin/hostsched", "the program under test")
+	flag.DurationVar(&o.latency, "latency", 0, "how long to measure the latency from a job to its host, 10,000 hosts x 50,000 entries; 0: not at all")
+	flag.IntVar(&o.failovers, "failovers", 0, "how many crashes and how many hand-overs to measure, on the same lab")
+	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of the ticks in this process to this file")
 	flag.Parse()
-	if err := run(context.Background(), *sizes, *out); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, sizes, out string) (err error) {
+// results are all that is measured, and the format of -json.
+type results struct {
+	Sizes    []Figures         `json:"sizes"`
+	Slopes   map[string]slopes `json:"slopes,omitempty"`
+	Latency  *Latency          `json:"latency,omitempty"`
+	Failover *Failover         `json:"failover,omitempty"`
+}
+
+func run(ctx context.Context, o options) (err error) {
 	dir, err := os.MkdirTemp("", "hostsched-bench-")
 	if err != nil {
 		return err
@@ -34,31 +60,62 @@ func run(ctx context.Context, sizes, out string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	var all struct {
-		Sizes []Figures `json:"sizes"`
+	if o.cpuProfile != "" {
+		stop, err := profile(o.cpuProfile)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
-	for size := range strings.SplitSeq(sizes, ",") {
+	b := &bench{server: server, program: o.program, dir: dir}
+	var all results
+	for size := range strings.SplitSeq(o.sizes, ",") {
 		hosts, entries, err := parseSize(size)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "measuring %d hosts x %d entries\n", hosts, entries)
-		f, err := measure(ctx, server, hosts, entries)
+		progress("%d hosts x %d entries", hosts, entries)
+		f, err := b.size(ctx, hosts, entries)
 		if err != nil {
 			return fmt.Errorf("%s: %w", size, err)
 		}
 		all.Sizes = append(all.Sizes, f)
 	}
-	printTable(all.Sizes)
-	if out == "" {
+	all.Slopes = slopesOf(all.Sizes)
+	if o.latency > 0 || o.failovers > 0 {
+		if all.Latency, all.Failover, err = b.service(ctx, o.latency, o.failovers); err != nil {
+			return err
+		}
+	}
+	all.print(os.Stdout)
+	if o.out == "" {
 		return nil
 	}
 	data, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, append(data, '\n'), 0o644)
+	return os.WriteFile(o.out, append(data, '\n'), 0o644)
 }
+
+// profile records where this process spends its time until stop is called.
+func profile(file string) (stop func(), err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: profile:", err)
+		}
+	}, nil
+}
+
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
 
 func parseSize(size string) (hosts, entries int, err error) {
 	h, e, ok := strings.Cut(strings.TrimSpace(size), "x")
@@ -68,13 +125,4 @@ func parseSize(size string) (hosts, entries int, err error) {
 		return 0, 0, fmt.Errorf("size %q: write HOSTSxENTRIES, like 1000x2000", size)
 	}
 	return hosts, entries, nil
-}
-
-func printTable(all []Figures) {
-	fmt.Println("| hosts | entries | assigned | bare SQL ms | full tick ms | ratio | snapshot ms | plan ms | apply ms | steady ms | idle ms | statements | longest tx ms | RSS MiB |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
-	for _, f := range all {
-		fmt.Printf("| %d | %d | %d | %.0f | %.0f | %.2f | %.0f | %.1f | %.0f | %.0f | %.0f | %d | %.0f | %.0f |\n",
-			f.Hosts, f.Entries, f.Assigned, f.BareSQL, f.FullTick, f.Ratio, f.Snapshot, f.Plan, f.Apply, f.Steady, f.Idle, f.Statements, f.LongestTx, f.RSS)
-	}
 }

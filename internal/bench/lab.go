@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store"
+)
+
+// bench is what all measurements share.
+type bench struct {
+	server    *testserver.MariaDB
+	program   string
+	dir       string
+	databases int
+}
+
+// testLab is a generated lab in a database of its own.
+type testLab struct {
+	b    *bench
+	db   *store.DB
+	lab  *lab.Lab
+	spec lab.Spec
+	name string
+	dsn  string
+}
+
+// The labs: as the issue of speed has them.
+const (
+	seed         = 1
+	boards       = 50
+	suites       = 100
+	minimumShare = 0.1
+)
+
+// newLab makes a lab. Without hosts it is empty.
+func (b *bench) newLab(ctx context.Context, hosts, entries int) (*testLab, error) {
+	b.databases++
+	l := &testLab{b: b, name: fmt.Sprintf("bench%d", b.databases)}
+	var err error
+	if l.dsn, err = b.server.Create(l.name); err != nil {
+		return nil, err
+	}
+	if l.db, err = store.Open(ctx, store.Config{DSN: l.dsn, TxTimeout: time.Minute}); err != nil {
+		return nil, err
+	}
+	if _, err := l.db.Migrate(ctx, store.MigrateOptions{}); err != nil {
+		return nil, err
+	}
+	if hosts == 0 {
+		return l, nil
+	}
+	l.spec = lab.Spec{Seed: seed, Hosts: hosts, Boards: boards, Suites: suites, Entries: entries, MinimumShare: minimumShare}
+	if l.lab, err = lab.Create(ctx, l.db.SQL(), l.spec); err != nil {
+		return nil, err
+	}
+	// What a lab that has run for a while has: fresh statistics.
+	return l, l.exec(ctx, "ANALYZE TABLE afe_hosts, afe_host_queue_entries, afe_jobs, afe_jobs_dependency_labels, afe_hosts_labels, afe_acl_groups_hosts, afe_special_tasks")
+}
+
+// drop ends a lab.
+func (l *testLab) drop(ctx context.Context) error {
+	return errors.Join(l.exec(ctx, "DROP DATABASE "+l.name), l.db.Close())
+}
+
+func (l *testLab) exec(ctx context.Context, texts ...string) error {
+	for _, text := range texts {
+		if _, err := l.db.SQL().ExecContext(ctx, text); err != nil {
+			return fmt.Errorf("%.100s: %w", text, err)
+		}
+	}
+	return nil
+}
+
+// with makes a lab, works on it and drops it.
+func (b *bench) with(ctx context.Context, hosts, entries int, work func(*testLab) error) error {
+	l, err := b.newLab(ctx, hosts, entries)
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(l), l.drop(ctx))
+}
+
+// churn is the share of running jobs that end, and of entries that are added,
+// before a steady tick.
+const churn = 0.05
+
+// stir ends a share of the running jobs, whose hosts are released by the next
+// tick and given out by the one after, and queues as large a share of new
+// entries.
+func (l *testLab) stir(ctx context.Context) error {
+	n := int(churn * float64(l.spec.Hosts))
+	ended := fmt.Sprintf("(SELECT id, host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL ORDER BY id LIMIT %d) e", n)
+	if err := l.exec(ctx,
+		"UPDATE afe_special_tasks t JOIN "+ended+" ON e.id = t.queue_entry_id SET t.is_complete = 1",
+		"UPDATE afe_hosts h JOIN "+ended+" ON e.host_id = h.id SET h.status = 'Ready'",
+		"UPDATE afe_host_queue_entries q JOIN "+ended+" ON e.id = q.id SET q.active = 0, q.complete = 1, q.status = 'Completed'",
+	); err != nil {
+		return err
+	}
+	const arriving = 5
+	for range arriving {
+		if err := l.lab.AddSuite(ctx, l.db.SQL(), int(churn*float64(l.spec.Entries))/arriving); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/replica"
+)
+
+// Latency is the time from the commit of a new job to the commit that gives it a
+// host, in milliseconds, in a lab where as many entries wait as Queued says.
+type Latency struct {
+	Hosts   int     `json:"hosts"`
+	Queued  int     `json:"queued"`
+	PerSec  float64 `json:"jobs_per_second"`
+	Seconds float64 `json:"seconds"`
+	Jobs    int     `json:"jobs"`
+	P50     float64 `json:"p50_ms"`
+	P99     float64 `json:"p99_ms"`
+	Max     float64 `json:"max_ms"`
+	Ticks   int64   `json:"ticks"`
+}
+
+// The lab of the service's measurements: all but spareHosts are busy from the
+// beginning, and queuedEntries wait for them. The new jobs are for the others.
+const (
+	serviceHosts  = 10_000
+	spareHosts    = 1_000
+	queuedEntries = 50_000
+	jobPause      = 20 * time.Millisecond // 50 jobs a second
+	// spareJob is how long a new job runs; otherEnds is how many of the other
+	// jobs end in every step.
+	spareJob  = 3 * time.Second
+	otherEnds = 2
+	step      = 100 * time.Millisecond
+)
+
+// service measures the latency and the failovers.
+func (b *bench) service(ctx context.Context, latency time.Duration, failovers int) (lat *Latency, fail *Failover, err error) {
+	progress("latency and failover: %d hosts, %d queued", serviceHosts, queuedEntries)
+	busy := serviceHosts - spareHosts
+	err = b.with(ctx, busy, busy+queuedEntries, func(l *testLab) (err error) {
+		load, err := l.newLoad(ctx)
+		if err != nil {
+			return err
+		}
+		in, err := l.install(ctx, 3)
+		if err != nil {
+			return errors.Join(err, in.stop())
+		}
+		defer func() { err = errors.Join(err, in.stop()) }()
+		if _, _, err := in.leader(ctx, "the first ticks", func(st replica.Status) bool {
+			return st.Assignments > int64(busy)*8/10 && st.Waiting > 0
+		}); err != nil {
+			return err
+		}
+		if err := in.followers(ctx); err != nil {
+			return err
+		}
+		return load.during(ctx, func(ctx context.Context) error {
+			if latency > 0 {
+				if lat, err = load.latency(ctx, in, latency); err != nil {
+					return err
+				}
+			}
+			if failovers > 0 {
+				fail, err = load.failovers(ctx, in, failovers)
+			}
+			return err
+		})
+	})
+	return lat, fail, err
+}
+
+// load inserts jobs for the spare hosts, sees when they get one, and lets jobs
+// end.
+type load struct {
+	l     *testLab
+	label int64
+
+	mu       sync.Mutex
+	inserted map[int64]time.Time // entry -> when, without a host yet
+	took     []float64
+	latest   time.Time // when the last host was seen to be given
+}
+
+func (l *testLab) newLoad(ctx context.Context) (*load, error) {
+	res, err := l.db.SQL().ExecContext(ctx, "INSERT INTO afe_labels (name, invalid, only_if_needed, platform) VALUES ('board:spare', 0, 0, 0)")
+	if err != nil {
+		return nil, err
+	}
+	label, err := res.LastInsertId()
+	if err != nil {
+		return nil, err
+	}
+	var hosts, labels, acls [][]any
+	for i := range spareHosts {
+		id := l.spec.Hosts + i + 1
+		hosts = append(hosts, []any{id, fmt.Sprintf("spare-host%d", id), "Ready", false, false, false, false, 0, nil})
+		labels = append(labels, []any{id, label})
+		acls = append(acls, []any{id, 1})
+	}
+	db := l.db.SQL()
+	return &load{l: l, label: label, inserted: map[int64]time.Time{}}, errors.Join(
+		lab.Insert(ctx, db, "afe_hosts", lab.HostColumns, hosts),
+		lab.Insert(ctx, db, "afe_hosts_labels", "host_id, label_id", labels),
+		lab.Insert(ctx, db, "afe_acl_groups_hosts", "host_id, aclgroup_id", acls))
+}
+
+// during works while something else is done.
+func (w *load) during(ctx context.Context, other func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	g, gctx := errgroup.WithContext(ctx)
+	for every, work := range map[time.Duration]func(context.Context) error{jobPause: w.insert, look: w.watch, step: w.endJobs} {
+		g.Go(func() error { return repeat(gctx, every, work) })
+	}
+	g.Go(func() error {
+		defer stop()
+		return other(gctx)
+	})
+	return g.Wait()
+}
+
+// repeat works at a steady rate, however long each turn takes, until ctx ends.
+func repeat(ctx context.Context, every time.Duration, work func(context.Context) error) error {
+	ticks := time.NewTicker(every)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticks.C:
+		}
+		if err := work(ctx); err != nil && ctx.Err() == nil && !lab.Collision(err) {
+			return err
+		}
+	}
+}
+
+// insert adds a job for a spare host.
+func (w *load) insert(ctx context.Context) error {
+	tx, err := w.l.db.SQL().BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	entry, err := w.insertIn(ctx, tx)
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inserted[entry] = time.Now()
+	return nil
+}
+
+func (w *load) insertIn(ctx context.Context, tx lab.Execer) (entry int64, err error) {
+	res, err := tx.ExecContext(ctx, "INSERT INTO afe_jobs (owner, name, priority, synch_count, run_verify, run_reset, reboot_before, created_on, timeout, email_list, reboot_after, max_runtime_hrs, max_runtime_mins, timeout_mins)"+
+		" VALUES ('alice', 'spare', 40, 1, 0, 1, 1, NOW(), 24, '', 0, 24, 1440, 1440)")
+	if err != nil {
+		return 0, err
+	}
+	job, err := res.LastInsertId()
+	if err != nil {
+		return 0, err
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO afe_jobs_dependency_labels (job_id, label_id) VALUES (?, ?)", job, w.label); err != nil {
+		return 0, err
+	}
+	res, err = tx.ExecContext(ctx, "INSERT INTO afe_host_queue_entries (job_id, meta_host, status, active, complete, aborted, deleted, execution_subdir) VALUES (?, ?, 'Queued', 0, 0, 0, 0, '')", job, w.label)
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
+}
+
+// watch looks which of the new jobs have got a host.
+func (w *load) watch(ctx context.Context) error {
+	w.mu.Lock()
+	var ids []string
+	for id := range w.inserted {
+		ids = append(ids, fmt.Sprint(id))
+	}
+	w.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, err := w.l.db.SQL().QueryContext(ctx, "SELECT id FROM afe_host_queue_entries WHERE active = 1 AND id IN ("+strings.Join(ids, ",")+")")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		w.latest = time.Now()
+		w.took = append(w.took, ms(w.latest.Sub(w.inserted[id])))
+		delete(w.inserted, id)
+	}
+	return rows.Err()
+}
+
+// endJobs ends the new jobs that have run long enough, and some others.
+func (w *load) endJobs(ctx context.Context) error {
+	for _, chosen := range []string{
+		fmt.Sprintf("q.host_id > %d AND t.time_requested < NOW() - INTERVAL %d SECOND", w.l.spec.Hosts, int(spareJob.Seconds())),
+		fmt.Sprintf("q.host_id <= %d LIMIT %d", w.l.spec.Hosts, otherEnds),
+	} {
+		if err := w.end(ctx, chosen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *load) end(ctx context.Context, chosen string) error {
+	var entries, hosts []string
+	err := eachPair(ctx, w.l, "SELECT q.id, q.host_id FROM afe_special_tasks t JOIN afe_host_queue_entries q ON q.id = t.queue_entry_id WHERE t.is_active IN (0, 1) AND t.is_complete = 0 AND q.active = 1 AND "+chosen, func(entry, host int64) {
+		entries, hosts = append(entries, fmt.Sprint(entry)), append(hosts, fmt.Sprint(host))
+	})
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	in := "(" + strings.Join(entries, ",") + ")"
+	return w.l.exec(ctx,
+		"UPDATE afe_special_tasks SET is_complete = 1, success = 1 WHERE is_complete = 0 AND queue_entry_id IN "+in,
+		"UPDATE afe_host_queue_entries SET status = 'Completed', active = 0, complete = 1 WHERE id IN "+in,
+		"UPDATE afe_hosts SET status = 'Ready', dirty = 1 WHERE id IN ("+strings.Join(hosts, ",")+")")
+}
+
+func eachPair(ctx context.Context, l *testLab, query string, each func(a, b int64)) error {
+	rows, err := l.db.SQL().QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a, b int64
+		if err := rows.Scan(&a, &b); err != nil {
+			return err
+		}
+		each(a, b)
+	}
+	return rows.Err()
+}
+
+// latency measures for a time.
+func (w *load) latency(ctx context.Context, in *installation, d time.Duration) (*Latency, error) {
+	_, before, err := in.leader(ctx, "a tick", func(replica.Status) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	w.took = nil
+	w.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(d):
+	}
+	_, after, err := in.leader(ctx, "a tick", func(replica.Status) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lat := &Latency{Hosts: serviceHosts, Queued: after.Waiting, Seconds: d.Seconds(), Jobs: len(w.took), Ticks: after.Ticks - before.Ticks}
+	lat.PerSec = float64(lat.Jobs) / lat.Seconds
+	lat.P50, lat.P99, lat.Max = percentiles(w.took)
+	return lat, nil
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// Figures of one size. Times are milliseconds, the median of several rounds.
+type Figures struct {
+	Hosts    int     `json:"hosts"`
+	Entries  int     `json:"entries"`
+	Assigned int     `json:"assigned"`
+	FullTick float64 `json:"full_tick_ms"`
+	Ratio    float64 `json:"full_tick_over_bare_sql"`
+	BareSQL  float64 `json:"bare_sql_ms"`
+	Snapshot float64 `json:"snapshot_ms"`
+	// Plan is the planner alone, on the snapshot of the full tick.
+	Plan  float64 `json:"plan_ms"`
+	Apply float64 `json:"apply_ms"`
+	// Steady is a tick after stir: it releases as many hosts as it gives out.
+	Steady         float64 `json:"steady_tick_ms"`
+	SteadyAssigned int     `json:"steady_assigned"`
+	// Idle is a tick that finds nothing to do right after one that did much;
+	// Quiet is one after nobody has written anything for a few seconds.
+	Idle  float64 `json:"idle_tick_ms"`
+	Quiet float64 `json:"quiet_tick_ms"`
+	// IdleWrites is how many statements of an idle tick write anything.
+	IdleWrites      int64   `json:"idle_tick_writes"`
+	Statements      int64   `json:"statements_full_tick"`
+	IdleStatements  int64   `json:"statements_idle_tick"`
+	QuietStatements int64   `json:"statements_quiet_tick"`
+	LongestTx       float64 `json:"longest_tx_ms"`
+	// RSS is the peak of a leader's resident memory in MiB, above that of one
+	// with an empty lab.
+	RSS     float64 `json:"rss_mib"`
+	RSSIdle float64 `json:"rss_idle_mib"`
+	Probe   Probe   `json:"probe"`
+}
+
+// Rounds of a measurement; of a large lab there is one, which takes a minute.
+const (
+	rounds       = 3
+	largeLab     = 50_000 // hosts
+	planRounds   = 9
+	steadyRounds = 5
+	idleRounds   = 7
+)
+
+// size measures one size.
+func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
+	n := rounds
+	if hosts >= largeLab {
+		n = 1
+	}
+	var bare []float64
+	var full []Figures
+	for range n {
+		err := b.with(ctx, hosts, entries, func(l *testLab) error {
+			took, err := l.bareSQL(ctx)
+			bare = append(bare, took)
+			return err
+		})
+		if err != nil {
+			return Figures{}, err
+		}
+		err = b.with(ctx, hosts, entries, func(l *testLab) error {
+			f, err := l.ticks(ctx)
+			full = append(full, f)
+			return err
+		})
+		if err != nil {
+			return Figures{}, err
+		}
+	}
+	slices.SortFunc(full, func(a, b Figures) int { return int(a.FullTick - b.FullTick) })
+	f := full[len(full)/2]
+	f.BareSQL = median(bare)
+	f.Ratio = f.FullTick / f.BareSQL
+	progress("memory and the probe")
+	return f, b.footprint(ctx, &f)
+}
+
+func median(all []float64) float64 {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// ticker ticks in this process, as a leader does.
+type ticker struct {
+	l         *testLab
+	leader    *store.Leader
+	recorder  *scheduler.Recorder
+	snapshots *store.Snapshots
+}
+
+// tickTimes is what a tick took.
+type tickTimes struct {
+	snapshot, plan, apply, total time.Duration
+	result                       store.Result
+}
+
+func (l *testLab) ticks(ctx context.Context) (f Figures, err error) {
+	f = Figures{Hosts: l.spec.Hosts, Entries: l.spec.Entries}
+	t := &ticker{l: l, recorder: scheduler.NewRecorder(nil), snapshots: l.db.Snapshots(store.Scope{Shard: shard.Master})}
+	if t.leader, err = l.db.TakeOver(ctx, store.Claim{Shard: shard.Master, Token: 1, Cluster: "bench", Holder: "bench"}); err != nil {
+		return f, err
+	}
+	defer func() { err = errors.Join(err, t.leader.Close()) }()
+	for _, step := range []func(context.Context, *Figures) error{planAlone(l), t.full, t.idle, t.steady, t.quiet} {
+		if err := step(ctx, &f); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+// planAlone measures the planner on the snapshot of a full tick.
+func planAlone(l *testLab) func(context.Context, *Figures) error {
+	return func(ctx context.Context, f *Figures) error {
+		s, err := l.db.Snapshot(ctx, store.Scope{Shard: shard.Master})
+		if err != nil {
+			return err
+		}
+		s.Recorder = scheduler.NewRecorder(nil)
+		var took []float64
+		for range planRounds {
+			began := time.Now()
+			scheduler.MakePlan(s)
+			took = append(took, ms(time.Since(began)))
+		}
+		f.Plan = median(took)
+		return nil
+	}
+}
+
+// tick is what a replica does, without the election around it.
+func (t *ticker) tick(ctx context.Context) (x tickTimes, err error) {
+	began := time.Now()
+	s, changed, err := t.snapshots.Next(ctx)
+	if err != nil {
+		return x, err
+	}
+	x.snapshot = time.Since(began)
+	if changed {
+		t.recorder.Notice(s.Hosts)
+		s.Recorder = t.recorder
+		plan := scheduler.MakePlan(s)
+		x.plan = time.Since(began) - x.snapshot
+		x.result, err = t.leader.Apply(ctx, plan)
+		t.recorder.Record(x.result.Applied)
+	}
+	x.total = time.Since(began)
+	x.apply = x.total - x.snapshot - x.plan
+	return x, err
+}
+
+func (t *ticker) full(ctx context.Context, f *Figures) error {
+	before, err := counters(ctx, t.l.b.server)
+	if err != nil {
+		return err
+	}
+	x, err := t.tick(ctx)
+	if err != nil {
+		return err
+	}
+	after, err := counters(ctx, t.l.b.server)
+	f.Assigned = len(x.result.Applied.Assignments)
+	f.Snapshot, f.Apply, f.FullTick = ms(x.snapshot), ms(x.apply), ms(x.total)
+	f.LongestTx, f.Statements = ms(x.result.LongestTx), after.statements-before.statements-1
+	return err
+}
+
+// idle measures ticks that find nothing to do. The first one only sees what the
+// one before has written.
+func (t *ticker) idle(ctx context.Context, f *Figures) error {
+	if _, err := t.tick(ctx); err != nil {
+		return err
+	}
+	var err error
+	f.Idle, f.IdleStatements, f.IdleWrites, err = t.nothing(ctx)
+	return err
+}
+
+// nothing measures ticks without anything to do, and counts the statements of
+// each.
+func (t *ticker) nothing(ctx context.Context) (took float64, statements, writes int64, err error) {
+	before, err := counters(ctx, t.l.b.server)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	var all []float64
+	for range idleRounds {
+		x, err := t.tick(ctx)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		all = append(all, ms(x.total))
+	}
+	after, err := counters(ctx, t.l.b.server)
+	return median(all), (after.statements - before.statements) / idleRounds, after.writes - before.writes, err
+}
+
+func (t *ticker) steady(ctx context.Context, f *Figures) error {
+	var took []float64
+	for n := range steadyRounds + 1 {
+		if err := t.l.stir(ctx); err != nil {
+			return err
+		}
+		x, err := t.tick(ctx)
+		if err != nil {
+			return err
+		}
+		if n > 0 { // the first one only releases hosts
+			took = append(took, ms(x.total))
+			f.SteadyAssigned = len(x.result.Applied.Assignments)
+		}
+	}
+	f.Steady = median(took)
+	return nil
+}
+
+// quietAfter is when the store knows that nobody has written, and has read in
+// turns what it reads in turns.
+const quietAfter = 3 * time.Second
+
+// quiet measures ticks in a lab where nobody writes.
+func (t *ticker) quiet(ctx context.Context, f *Figures) error {
+	for until := time.Now().Add(quietAfter); time.Now().Before(until); {
+		if _, err := t.tick(ctx); err != nil {
+			return err
+		}
+	}
+	var err error
+	f.Quiet, f.QuietStatements, _, err = t.nothing(ctx)
+	return err
+}
+
+// serverCounters are the server's own counts.
+type serverCounters struct{ statements, writes int64 }
+
+// counters reads how many statements the server was sent, this one included, and
+// how many of them change something.
+func counters(ctx context.Context, server *testserver.MariaDB) (c serverCounters, err error) {
+	rows, err := server.Admin().QueryContext(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions', 'Com_insert', 'Com_update', 'Com_delete')")
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var name string
+		var n int64
+		if err := rows.Scan(&name, &n); err != nil {
+			return c, err
+		}
+		if name == "Questions" {
+			c.statements = n
+			continue
+		}
+		c.writes += n
+	}
+	return c, rows.Err()
+}
