@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 
@@ -71,7 +70,7 @@ func (a *applier) chunk(n int) int { return min(n, a.l.pace.chunk(n)) }
 // too long for a row. Nothing of it was written.
 const lockAttempts = 5
 
-func (a *applier) write(ctx context.Context, what string, work func(context.Context, *sql.Tx) error) error {
+func (a *applier) write(ctx context.Context, what string, work func(context.Context, dbtx) error) error {
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
 		err := a.l.write(ctx, what, work)
@@ -88,7 +87,7 @@ func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 		chunk := leases[:a.chunk(len(leases))]
 		leases = leases[len(chunk):]
 		ids := idsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
-		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx *sql.Tx) error {
+		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx dbtx) error {
 			// A host locked or leased meanwhile is left alone: the next tick
 			// looks at its task again.
 			_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(ids)+a.owner())
@@ -178,7 +177,7 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 	if len(us) == 0 {
 		return nil
 	}
-	err := a.write(ctx, "write assignments", func(ctx context.Context, tx *sql.Tx) error {
+	err := a.write(ctx, "write assignments", func(ctx context.Context, tx dbtx) error {
 		return a.l.db.writeUnits(ctx, tx, us, a.owner())
 	})
 	if err == nil {
@@ -300,7 +299,7 @@ func (a *applier) releases(ctx context.Context, releases []scheduler.Release) er
 		releases = releases[len(chunk):]
 		ids := idsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
 		kept := chunk
-		err := a.write(ctx, "release hosts", func(ctx context.Context, tx *sql.Tx) error {
+		err := a.write(ctx, "release hosts", func(ctx context.Context, tx dbtx) error {
 			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+list(ids)+a.owner()+unused)
 			if err != nil {
 				return err
@@ -321,7 +320,7 @@ func (a *applier) releases(ctx context.Context, releases []scheduler.Release) er
 
 // stillLeased returns the releases less those that did not happen because the
 // host came into use after the snapshot.
-func stillLeased(ctx context.Context, tx *sql.Tx, chunk []scheduler.Release, ids []int64) ([]scheduler.Release, error) {
+func stillLeased(ctx context.Context, tx dbtx, chunk []scheduler.Release, ids []int64) ([]scheduler.Release, error) {
 	leased := make(map[scheduler.HostID]bool)
 	err := eachID(ctx, tx, "SELECT id FROM afe_hosts WHERE leased = 1 AND id IN "+list(ids), func(id int64) { leased[scheduler.HostID(id)] = true })
 	var kept []scheduler.Release

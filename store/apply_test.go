@@ -112,11 +112,11 @@ func TestApplyWritesThePlan(t *testing.T) {
 // comes out whole.
 func TestApplyInChunks(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		_, err := lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: 2, Hosts: 1500, Boards: 2, Suites: 12, Entries: 2500})
+		_, err := lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: 2, Hosts: 5000, Boards: 2, Suites: 12, Entries: 8000})
 		require.NoError(t, err)
 		l := takeOver(t, db, shard.Master, 1)
 		plan := fullPlan(t, db)
-		require.Greater(t, len(plan.Assignments), 1000)
+		require.Greater(t, len(plan.Assignments), 3000)
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, res.Transactions, 3)

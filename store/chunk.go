@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,7 +12,7 @@ import (
 
 // writeUnits writes a chunk of assignments with a handful of statements, and
 // fails with errChanged if a row is not as the snapshot had it.
-func (db *DB) writeUnits(ctx context.Context, tx *sql.Tx, us []unit, owner string) error {
+func (db *DB) writeUnits(ctx context.Context, tx dbtx, us []unit, owner string) error {
 	w := &chunkWriter{ctx: ctx, tx: tx, dialect: db.dialect}
 	w.collect(us)
 	w.lease(owner)
@@ -36,7 +35,7 @@ func (db *DB) writeUnits(ctx context.Context, tx *sql.Tx, us []unit, owner strin
 // first error.
 type chunkWriter struct {
 	ctx     context.Context
-	tx      *sql.Tx
+	tx      dbtx
 	dialect dialect
 	err     error
 

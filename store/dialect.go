@@ -18,6 +18,8 @@ const (
 type dialect struct {
 	server  string
 	version string
+	// isolation is the level of the server's new sessions.
+	isolation string
 
 	insertIgnore string // INSERT that passes over existing unique keys
 	now          string // current time, of the same clock as the columns
@@ -104,10 +106,14 @@ func (d dialect) atLeast(major, minor, patch int) bool {
 	return true
 }
 
-// snapshotIsolation is the level at which all reads of a transaction see the
-// state of the first. SQLite knows no other.
+// repeatable is what servers call the level at which all reads of a transaction
+// see the state of the first.
+const repeatable = "REPEATABLE-READ"
+
+// snapshotIsolation is that level. It is SQLite's only one, and most servers'
+// usual one, which need not be asked for in every snapshot.
 func (d dialect) snapshotIsolation() sql.IsolationLevel {
-	if d.server == serverSQLite {
+	if d.server == serverSQLite || d.isolation == repeatable {
 		return sql.LevelDefault
 	}
 	return sql.LevelRepeatableRead

@@ -86,6 +86,9 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 			err = l.beginTerm(ctx)
 		}
 		if err == nil {
+			err = l.beginByItself(ctx)
+		}
+		if err == nil {
 			return l, nil
 		}
 		if !isLockTimeout(err) || ctx.Err() != nil {

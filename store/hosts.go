@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -73,7 +74,7 @@ func (t *Snapshots) readHostRows(r *reader) (others bool) {
 	}
 	if order {
 		t.changed = true
-		sortHosts(s.Hosts)
+		s.Hosts = sortHosts(s.Hosts)
 		clear(h.num)
 		for i := range s.Hosts {
 			h.num[int64(s.Hosts[i].ID)] = int32(i)
@@ -92,13 +93,24 @@ func (t *Snapshots) dropHosts() {
 	})
 }
 
-func sortHosts(hosts []scheduler.Host) {
-	slices.SortFunc(hosts, func(a, b scheduler.Host) int {
-		if c := strings.Compare(a.Hostname, b.Hostname); c != 0 {
+// sortHosts returns the hosts by name, then id. Hosts are large: they are moved
+// once, to where they belong.
+func sortHosts(hosts []scheduler.Host) []scheduler.Host {
+	order := make([]int32, len(hosts))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		if c := strings.Compare(hosts[a].Hostname, hosts[b].Hostname); c != 0 {
 			return c
 		}
-		return int(a.ID - b.ID)
+		return cmp.Compare(hosts[a].ID, hosts[b].ID)
 	})
+	sorted := make([]scheduler.Host, len(hosts))
+	for i, from := range order {
+		sorted[i] = hosts[from]
+	}
+	return sorted
 }
 
 // hostRow decodes a row of afe_hosts, and tells whether it says anything new,
@@ -164,10 +176,13 @@ func (t *Snapshots) readHostLinks(r *reader) {
 	}
 }
 
+// linksPerHost is room for the labels of a usual host.
+const linksPerHost = 8
+
 // hostLinks reads a table that links hosts to something, and returns the links
 // by position of the host.
 func hostLinks[T ~int64](r *reader, t *Snapshots, query string) func(int32) []T {
-	var l links[T]
+	l := newLinks[T](linksPerHost * len(t.last.Hosts))
 	r.pairs(query+" WHERE 1=1"+t.own.ofHost("host_id"), func(host, id int64) {
 		if i, ok := t.hosts.num[host]; ok {
 			l.add(i, T(id))

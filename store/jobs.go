@@ -89,6 +89,10 @@ func (t *Snapshots) jobsDue() []int64 {
 
 func (t *Snapshots) readJobRows(r *reader, ids []int64) {
 	s, j := t.last, &t.jobs
+	if len(s.Jobs) == 0 {
+		s.Jobs = make([]scheduler.Job, 0, len(ids))
+		j.num = make(map[scheduler.JobID]int32, len(ids))
+	}
 	for where := range ranges("j.id", ids) {
 		r.rows("SELECT j.id, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.dialect.age("j.created_on")+" FROM afe_jobs j WHERE "+where, func(v row) {
 			id := v.int(0).n
@@ -152,15 +156,24 @@ func (t *Snapshots) leaveBadJobsOut() {
 	})
 }
 
+// linksPerJob is room for the labels of a usual job.
+const linksPerJob = 6
+
 // readDeps reads which labels the jobs depend on.
 func (t *Snapshots) readDeps(r *reader, ids []int64) {
-	var deps links[scheduler.LabelID]
+	deps := newLinks[scheduler.LabelID](linksPerJob * len(ids))
+	last, at, known := int64(-1), int32(0), false
 	for where := range ranges("job_id", ids) {
 		r.rows("SELECT job_id, label_id FROM afe_jobs_dependency_labels WHERE "+where, func(v row) {
-			if i, ok := t.jobs.num[scheduler.JobID(v.int(0).n)]; ok {
+			// The labels of a job come one after the other.
+			if job := v.int(0).n; job != last {
+				last = job
+				at, known = t.jobs.num[scheduler.JobID(job)]
+			}
+			if known {
 				// A label that is no integer stays as one that does not exist: the
 				// entry must not run as if it had no such dependency.
-				deps.add(i, scheduler.LabelID(v.int(1).n))
+				deps.add(at, scheduler.LabelID(v.int(1).n))
 			}
 		})
 	}

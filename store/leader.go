@@ -31,6 +31,9 @@ type Leader struct {
 	shardID int64
 	// termID is the row of hostsched_terms.
 	termID int64
+	// manual is true once the connection begins transactions by itself: see
+	// transaction.go.
+	manual bool
 	// fresh is true while the connection need not be tried before it is used: it
 	// was, earlier in the same Apply.
 	fresh bool
@@ -51,7 +54,7 @@ func (l *Leader) disconnect() error {
 		return nil
 	}
 	conn := l.conn
-	l.conn, l.fresh = nil, false
+	l.conn, l.fresh, l.manual = nil, false, false
 	// Session settings must not leak into the pool: have the driver drop it.
 	err := conn.Raw(func(any) error { return driver.ErrBadConn })
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
@@ -86,7 +89,7 @@ func (l *Leader) connection(ctx context.Context) (*sql.Conn, error) {
 	if l.fence.Epoch == 0 {
 		return conn, nil // not taken over yet: TakeOver registers
 	}
-	if err := l.register(ctx); err != nil {
+	if err := errors.Join(l.register(ctx), l.beginByItself(ctx)); err != nil {
 		return nil, errors.Join(err, l.disconnect())
 	}
 	return conn, nil
@@ -122,6 +125,11 @@ func (l *Leader) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if l.manual {
+		if _, err := l.conn.ExecContext(ctx, "COMMIT"); err != nil {
+			return err
+		}
+	}
 	return l.oneFence(res)
 }
 
@@ -149,23 +157,22 @@ func (l *Leader) oneFence(res sql.Result) error {
 
 // write runs one fenced transaction. It either happened as a whole or, with an
 // error, not at all; a lost answer to COMMIT is looked up.
-func (l *Leader) write(ctx context.Context, what string, work func(context.Context, *sql.Tx) error) error {
+func (l *Leader) write(ctx context.Context, what string, work func(context.Context, dbtx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, l.db.cfg.TxTimeout)
 	defer cancel()
-	conn, err := l.connection(ctx)
-	if err != nil {
+	if _, err := l.connection(ctx); err != nil {
 		return l.explain(err, what)
 	}
 	l.writes++
 	id := fmt.Sprintf("%d.%d", l.fence.Epoch, l.writes)
-	tx, err := conn.BeginTx(ctx, nil)
+	tx, err := l.begin(ctx)
 	if err != nil {
 		return l.explain(err, what)
 	}
 	if err := l.inTx(ctx, tx, id, work); err != nil {
-		return l.explain(rollbackUnless(tx, err), what)
+		return l.explain(tx.rollBack(ctx, err), what)
 	}
-	err = tx.Commit()
+	err = tx.commit(ctx)
 	if err == nil && l.db.fail.afterCommit != nil {
 		err = l.db.fail.afterCommit()
 	}
@@ -175,7 +182,7 @@ func (l *Leader) write(ctx context.Context, what string, work func(context.Conte
 	return l.explain(l.resolve(context.WithoutCancel(ctx), id, err), what)
 }
 
-func (l *Leader) inTx(ctx context.Context, tx *sql.Tx, id string, work func(context.Context, *sql.Tx) error) error {
+func (l *Leader) inTx(ctx context.Context, tx dbtx, id string, work func(context.Context, dbtx) error) error {
 	if err := l.checkFence(ctx, tx, id); err != nil {
 		return err
 	}
@@ -189,7 +196,7 @@ func (l *Leader) inTx(ctx context.Context, tx *sql.Tx, id string, work func(cont
 
 // checkFence locks the fence row for this transaction, if the term is still the
 // latest and the layout is the one the plan was made on.
-func (l *Leader) checkFence(ctx context.Context, tx *sql.Tx, id string) error {
+func (l *Leader) checkFence(ctx context.Context, tx dbtx, id string) error {
 	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND epoch = ? AND holder = ?"
 	args := []any{id, l.fence.Shard.String(), l.fence.Epoch, l.fence.Holder}
 	if l.basis != nil {

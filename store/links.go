@@ -7,6 +7,11 @@ type links[T any] struct {
 	most   int32
 }
 
+// newLinks makes room for so many rows.
+func newLinks[T any](rows int) *links[T] {
+	return &links[T]{owners: make([]int32, 0, rows), values: make([]T, 0, rows)}
+}
+
 func (l *links[T]) add(owner int32, value T) {
 	l.owners, l.values = append(l.owners, owner), append(l.values, value)
 	l.most = max(l.most, owner)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 	"strconv"
@@ -36,7 +35,7 @@ func (a *applier) moveChunk(ctx context.Context, chunk []scheduler.Move, to sche
 	}
 	ids := idsOf(chunk, func(m scheduler.Move) int64 { return int64(m.Host) })
 	var kept []scheduler.Move
-	err := a.write(ctx, "hand hosts over to another shard", func(ctx context.Context, tx *sql.Tx) error {
+	err := a.write(ctx, "hand hosts over to another shard", func(ctx context.Context, tx dbtx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET shard_id = "+target+" WHERE leased = 0 AND id IN "+list(ids)+a.owner()+unused)
 		if err != nil {
 			return err

@@ -13,10 +13,10 @@ type pace struct {
 const (
 	// chunkTime is how long a chunk is meant to take: other clients should not
 	// have to wait for more than 100 ms, and no two chunks take the same time.
-	chunkTime = 80 * time.Millisecond
+	chunkTime = 84 * time.Millisecond
 	// firstChunk is the size before anything was measured; fewest and most bound
 	// what the measurements suggest.
-	firstChunk  = 1500
+	firstChunk  = 1400
 	fewestChunk = 100
 	mostChunk   = 2000
 	// measurable rows say something about the time of each.

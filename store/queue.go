@@ -82,8 +82,8 @@ func (t *Snapshots) readStandings(r *reader) {
 // what is known of them.
 func (t *Snapshots) merge() {
 	q := &t.queue
-	old, now := q.live, q.spare[:0]
 	queued, active, aborted := q.ids[0], q.ids[1], q.ids[2]
+	old, now := q.live, slices.Grow(q.spare[:0], len(queued)+len(active))
 	for len(queued) > 0 || len(active) > 0 {
 		var e liveEntry
 		id := first(queued, active)

@@ -151,15 +151,14 @@ func (t *Snapshots) readUsers(r *reader) {
 	}
 	t.changed = true
 	s.Users, s.ACLGroups = nil, nil
-	num := make(map[int64]int)
-	r.rows("SELECT id, login FROM afe_users WHERE login IS NOT NULL", func(v row) {
-		id := v.int(0).n
-		num[id] = len(s.Users)
-		s.Users = append(s.Users, scheduler.User{ID: scheduler.UserID(id), Login: v.text(1)})
-	})
-	r.pairs("SELECT user_id, aclgroup_id FROM afe_acl_groups_users", func(user, group int64) {
-		if i, ok := num[user]; ok {
-			s.Users[i].ACLs = append(s.Users[i].ACLs, scheduler.ACLID(group))
+	r.rows("SELECT u.id, u.login, m.aclgroup_id FROM afe_users u LEFT JOIN afe_acl_groups_users m ON m.user_id = u.id WHERE u.login IS NOT NULL ORDER BY u.id", func(v row) {
+		id := scheduler.UserID(v.int(0).n)
+		if n := len(s.Users); n == 0 || s.Users[n-1].ID != id {
+			s.Users = append(s.Users, scheduler.User{ID: id, Login: v.text(1)})
+		}
+		if group := v.int(2); group.valid {
+			u := &s.Users[len(s.Users)-1]
+			u.ACLs = append(u.ACLs, scheduler.ACLID(group.n))
 		}
 	})
 	if s.Details {

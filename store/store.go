@@ -163,7 +163,11 @@ func (db *DB) detect(ctx context.Context) (dialect, error) {
 	if err := db.sql.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
 		return dialect{}, err
 	}
-	return mysqlDialect(version), nil
+	d := mysqlDialect(version)
+	// MySQL 8 and MariaDB call it by different names.
+	var name string
+	err := db.sql.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &d.isolation)
+	return d, err
 }
 
 // ServeShards makes room for the connections of so many leaders: each keeps one
