@@ -89,6 +89,7 @@ type planner struct {
 	minimums map[JobID]int
 	// badMinimums are suites whose keyval is no integer.
 	badMinimums map[JobID]string
+	spoilt      map[JobID]bool // those of pending entries
 	siblings    map[JobID][]Sibling
 	// synchEntries are the pending entries of jobs whose entries start together.
 	synchEntries map[JobID][]*Entry
@@ -134,6 +135,7 @@ func newPlanner(s *Snapshot) *planner {
 		shared:       make(map[setID]*hostSet),
 		minimums:     make(map[JobID]int),
 		badMinimums:  make(map[JobID]string),
+		spoilt:       make(map[JobID]bool),
 		siblings:     make(map[JobID][]Sibling),
 		synchEntries: make(map[JobID][]*Entry),
 		sets:         newSetTable(len(s.Jobs)),

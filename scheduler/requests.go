@@ -47,6 +47,7 @@ func (p *planner) readRequests() {
 		}
 		p.readRequest(e)
 	}
+	p.reportMinimums()
 }
 
 // group collects the entries of each request for any host, and puts the
@@ -236,6 +237,7 @@ func (p *planner) readJob(job *jobInfo) {
 		return
 	}
 	if value, bad := p.badMinimums[job.Parent]; bad {
+		p.spoilt[job.Parent] = true
 		job.reason = &Reason{Code: BadMinimum, text: fmt.Sprintf("keyval suite_min_duts of suite %d is %q, which is no integer", job.Parent, value)}
 		return
 	}
@@ -328,8 +330,11 @@ func (p *planner) readMinimums() {
 		}
 		p.minimums[m.Suite] = n
 	}
-	// A map is enough for lookups; problems must come in a fixed order.
-	for _, suite := range sortedKeys(p.badMinimums) {
+}
+
+// reportMinimums reports the keyvals that keep entries waiting.
+func (p *planner) reportMinimums() {
+	for _, suite := range sortedKeys(p.spoilt) {
 		p.plan.Problems = append(p.plan.Problems, Problem{Text: fmt.Sprintf(
 			"suite %d: keyval suite_min_duts is %q, which is no integer; its entries wait until it is corrected", suite, p.badMinimums[suite])})
 	}

@@ -45,12 +45,12 @@ func (t *Snapshots) readHostRows(r *reader) (others bool) {
 	h.seen = make([]bool, len(s.Hosts))
 	malformed := h.malformed
 	h.malformed = nil
-	lock := "NULL, NULL"
+	lock := ""
 	if s.Details {
-		lock = "CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END"
+		lock = ", CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END"
 	}
 	order := false // a host is new or renamed
-	r.rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, "+lock+" FROM afe_hosts h WHERE 1=1"+t.own.hosts, func(v row) {
+	r.rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+t.own.hosts, func(v row) {
 		id := v.int(0).n
 		i, known := h.num[id]
 		if !known {
@@ -121,7 +121,10 @@ func (t *Snapshots) hostRow(h *scheduler.Host, v row) (changed, renamed bool) {
 	fresh := scheduler.Host{
 		ID: h.ID, Hostname: h.Hostname, Status: t.hosts.texts.text(v, 2),
 		Locked: locked.flag(), Leased: leased.flag(), Invalid: invalid.flag(), Dirty: dirty.n != 0,
-		Shard: h.Shard, LockReason: v.text(9), LockedSince: v.text(10),
+		Shard: h.Shard,
+	}
+	if t.last.Details {
+		fresh.LockReason, fresh.LockedSince = v.text(9), v.text(10)
 	}
 	if renamed = !v.same(1, h.Hostname); renamed {
 		fresh.Hostname = v.text(1)
@@ -213,16 +216,16 @@ func (t *Snapshots) readUses(r *reader) {
 	}
 	open := make([]bool, len(s.Hosts))
 	var hosts []scheduler.HostID
-	// With both columns the server has an index for it.
-	r.rows("SELECT host_id, queue_entry_id, is_active FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0", func(v row) {
-		host, entry, active := v.int(0), v.int(1), v.int(2)
-		num, ok := t.hosts.num[host.n]
+	// With both conditions the server has an index for it. The last bit tells
+	// frontend tasks that have not begun.
+	r.ids("SELECT 2 * host_id + CASE WHEN queue_entry_id IS NULL AND is_active = 0 THEN 1 ELSE 0 END FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0", func(n int64) {
+		num, ok := t.hosts.num[n/2]
 		if !ok {
 			return
 		}
 		open[num] = true
-		if !entry.valid && !entry.bad && active.n == 0 {
-			hosts = append(hosts, scheduler.HostID(host.n))
+		if n%2 == 1 {
+			hosts = append(hosts, scheduler.HostID(n/2))
 		}
 	})
 	for i := range s.Hosts {

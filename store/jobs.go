@@ -14,21 +14,27 @@ type jobRows struct {
 	bad map[scheduler.JobID]bool  // a value is no integer
 	// several are the jobs with more than one entry.
 	several map[scheduler.JobID]bool
-	suites  []int64 // of the minimums read last
-	texts   interned
+	// suites are the parents of the jobs; asked are those whose minimums were read.
+	suites map[int64]bool
+	asked  []int64
+	texts  interned
 }
 
 // readJobs reads the jobs of entries that are new, or whose turn it is.
 func (t *Snapshots) readJobs(r *reader) {
 	j := &t.jobs
 	if j.num == nil {
-		j.num, j.bad, j.several, j.texts = make(map[scheduler.JobID]int32), make(map[scheduler.JobID]bool), make(map[scheduler.JobID]bool), make(interned)
+		j.num, j.bad, j.several = make(map[scheduler.JobID]int32), make(map[scheduler.JobID]bool), make(map[scheduler.JobID]bool)
+		j.suites, j.texts = make(map[int64]bool), make(interned)
 	}
 	t.purgeJobs()
-	if ids := t.jobsDue(); len(ids) > 0 {
-		t.readJobRows(r, ids)
-		t.readDeps(r, ids)
-		t.readSeveral(r, ids)
+	fresh, due := t.jobsDue()
+	if len(due) > 0 {
+		t.readJobRows(r, due)
+		t.readDeps(r, due)
+	}
+	if len(fresh) > 0 {
+		t.readSeveral(r, fresh)
 	}
 	t.leaveBadJobsOut()
 	keyvals := t.tables.stale(r, "afe_job_keyvals")
@@ -56,6 +62,7 @@ func (t *Snapshots) purgeJobs() {
 	}
 	kept := make([]scheduler.Job, 0, len(needed))
 	clear(j.num)
+	clear(j.suites)
 	for i := range s.Jobs {
 		id := s.Jobs[i].ID
 		if !needed[id] {
@@ -65,26 +72,37 @@ func (t *Snapshots) purgeJobs() {
 		}
 		j.num[id] = int32(len(kept))
 		kept = append(kept, s.Jobs[i])
+		j.suite(&s.Jobs[i])
 	}
 	s.Jobs = kept
 }
 
-// jobsDue lists the jobs to read: those of pending entries that are unknown, and
-// those of the entries that were read in this snapshot.
-func (t *Snapshots) jobsDue() []int64 {
-	var ids []int64
-	for _, e := range t.last.Entries {
-		if _, known := t.jobs.num[e.Job]; !known {
-			ids = append(ids, int64(e.Job))
-		}
-	}
+// jobsDue lists the jobs to read: those of entries that are new, or were not
+// pending or not ours before, and, together with them, those of all entries that were read
+// in this snapshot.
+func (t *Snapshots) jobsDue() (fresh, due []int64) {
 	for _, at := range t.queue.again {
-		if e := &t.queue.live[at]; e.ours {
-			ids = append(ids, int64(e.entry.Job))
+		e := &t.queue.live[at]
+		if !e.ours {
+			continue
 		}
+		if e.fresh {
+			fresh = append(fresh, int64(e.entry.Job))
+		}
+		due = append(due, int64(e.entry.Job))
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	slices.Sort(fresh)
+	fresh = slices.Compact(fresh)
+	due = append(due, fresh...)
+	slices.Sort(due)
+	return fresh, slices.Compact(due)
+}
+
+// suite notes the parent of a job.
+func (j *jobRows) suite(job *scheduler.Job) {
+	if job.Parent != 0 {
+		j.suites[int64(job.Parent)] = true
+	}
 }
 
 func (t *Snapshots) readJobRows(r *reader, ids []int64) {
@@ -105,6 +123,7 @@ func (t *Snapshots) readJobRows(r *reader, ids []int64) {
 			} else {
 				delete(j.bad, job.ID)
 			}
+			j.suite(&job)
 			i, known := j.num[job.ID]
 			if !known {
 				j.num[job.ID] = int32(len(s.Jobs))
@@ -204,14 +223,15 @@ func (t *Snapshots) readSeveral(r *reader, ids []int64) {
 }
 
 // readMinimums reads the suite_min_duts keyvals of the suites that have pending
-// jobs. There may be millions of keyvals, with an index by job only.
+// jobs, or had lately. There may be millions of keyvals, with an index by job
+// only.
 func (t *Snapshots) readMinimums(r *reader, keyvals bool) {
 	s, j := t.last, &t.jobs
-	suites := t.suites()
-	if !keyvals && slices.Equal(suites, j.suites) {
+	suites := slices.Sorted(maps.Keys(j.suites))
+	if !keyvals && slices.Equal(suites, j.asked) {
 		return
 	}
-	j.suites = suites
+	j.asked = suites
 	var fresh []scheduler.Minimum
 	for chunk := range slices.Chunk(suites, maxListed) {
 		r.rows("SELECT job_id, value FROM afe_job_keyvals WHERE `key` = 'suite_min_duts' AND job_id IN "+list(chunk)+" ORDER BY id", func(v row) {
@@ -223,26 +243,12 @@ func (t *Snapshots) readMinimums(r *reader, keyvals bool) {
 	}
 }
 
-// suites lists the parents of the pending entries' jobs.
-func (t *Snapshots) suites() []int64 {
-	seen := make(map[int64]bool)
-	var last int64
-	for i := range t.last.Entries {
-		n, ok := t.jobs.num[t.last.Entries[i].Job]
-		if !ok {
-			continue
-		}
-		// Neighbours are often of one suite.
-		if suite := int64(t.last.Jobs[n].Parent); suite != 0 && suite != last {
-			seen[suite], last = true, suite
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
-}
-
 // readSiblings reads the other entries of jobs that have several.
 func (t *Snapshots) readSiblings(r *reader) {
 	s, j := t.last, &t.jobs
+	if len(j.several) == 0 && len(s.Siblings) == 0 {
+		return
+	}
 	var ids []int64
 	for i := range s.Entries {
 		if job := s.Entries[i].Job; j.several[job] {
