@@ -63,8 +63,8 @@ func (r *results) print(w io.Writer) {
 		row(w, "%d|%d|%.1f|%d|%d|%.0f|%.0f|%.0f|", l.Hosts, l.Queued, l.PerSec, l.Jobs, l.Ticks, l.P50, l.P99, l.Max)
 	}
 	if f := r.Failover; f != nil {
-		table(w, "TTL ms|rounds|crash to first host p50 ms|max ms|hand-over to first host p50 ms|max ms|")
-		row(w, "%.0f|%d|%.0f|%.0f|%.0f|%.0f|", f.TTL, f.Count, f.Crash50, f.CrashMax, f.HandOver50, f.HandOverMax)
+		table(w, "TTL ms|rounds|crash to first host p50 ms|max ms|hand-over to takeover p50 ms|max ms|to first host p50 ms|max ms|")
+		row(w, "%.0f|%d|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|", f.TTL, f.Count, f.Crash50, f.CrashMax, f.TakeOver50, f.TakeOverMax, f.HandOver50, f.HandOverMax)
 	}
 }
 

@@ -41,6 +41,9 @@ var ErrHandOver = errors.New("handed over")
 const (
 	// snapshotTimeout bounds reading; a larger lab than we know takes a second.
 	snapshotTimeout = 30 * time.Second
+	// warmUpTimeout is how long a new leader waits for a reading that it began as
+	// a candidate.
+	warmUpTimeout = time.Second
 	// resignTimeout bounds the end of a term.
 	resignTimeout = time.Second
 	// quietTick is how long a leader waits after a tick that found nothing new: it
@@ -94,6 +97,11 @@ type Replica struct {
 	// announced is the pause that etcd shows; only the loop uses it.
 	announced string
 
+	// snapshots are read ahead while the replica campaigns, and warm waits for
+	// that: see warmUp.
+	snapshots *store.Snapshots
+	warm      func()
+
 	// recorderMu guards the recorder of the current term against readers of
 	// Holdings; the loop itself is its only writer.
 	recorderMu sync.Mutex
@@ -102,9 +110,8 @@ type Replica struct {
 
 // term is what a leader carries from one tick to the next.
 type term struct {
-	leader    *store.Leader
-	recorder  *scheduler.Recorder
-	snapshots *store.Snapshots
+	leader   *store.Leader
+	recorder *scheduler.Recorder
 	// settled is the plan of the last tick if it was empty: as long as the
 	// snapshot stays the same, so does the plan. Nil if it was not.
 	settled *scheduler.Plan
@@ -122,6 +129,7 @@ func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Obse
 // Run campaigns and leads until ctx ends. It returns when the shard is handed
 // over.
 func (r *Replica) Run(ctx context.Context) {
+	r.warmUp(ctx)
 	for ctx.Err() == nil {
 		err := r.serveTerm(ctx)
 		if ctx.Err() != nil {
@@ -133,7 +141,35 @@ func (r *Replica) Run(ctx context.Context) {
 		}
 		sleep(ctx, minPause+rand.N(maxPause-minPause))
 	}
+	r.warm()
+	r.snapshots = nil
 	r.Follow()
+}
+
+// warmUp begins to read the lab while the campaign is on, so that the first
+// tick only has to read what has changed since. It decides nothing: what the
+// predecessor writes until the takeover is read after it. Whoever uses the
+// snapshots waits for the reading, which is ended if it takes too long.
+func (r *Replica) warmUp(ctx context.Context) {
+	r.snapshots = r.db.Snapshots(r.cfg.Scope)
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, _, err := r.snapshots.Next(ctx); err != nil {
+			r.log.Debug("reading ahead", "error", err) // the first tick reads all
+		}
+	}()
+	r.warm = sync.OnceFunc(func() {
+		defer cancel()
+		select {
+		case <-done:
+			return
+		case <-time.After(warmUpTimeout):
+		}
+		cancel()
+		<-done
+	})
 }
 
 // Follow says that this replica is there, but does not campaign.
@@ -221,7 +257,7 @@ func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, erro
 	if err != nil {
 		return nil, errors.Join(err, leader.Close())
 	}
-	return &term{leader: leader, recorder: recorder, snapshots: r.db.Snapshots(r.cfg.Scope)}, nil
+	return &term{leader: leader, recorder: recorder}, nil
 }
 
 // resign hands the shard over, whatever happened.
@@ -406,7 +442,8 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	r.phase(PhaseSnapshot)
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	s, changed, err := t.snapshots.Next(ctx)
+	r.warm()
+	s, changed, err := r.snapshots.Next(ctx)
 	if err != nil {
 		return nil, false, err
 	}
