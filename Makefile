@@ -30,13 +30,29 @@ test: test-deps ## run all tests, on private MariaDB and etcd servers
 test-race: test-deps ## run all tests under the race detector
 	$(GO) test -race -timeout 30m ./...
 
-BENCH_SIZES ?= 1000x2000,5000x10000,10000x20000
-BENCH_JSON  ?=
+# Chosen sizes are measured alone; without a choice, latency and failovers are, too.
+ifeq ($(origin BENCH_SIZES),undefined)
+BENCH_LATENCY   ?= 2m
+BENCH_FAILOVERS ?= 5
+endif
+BENCH_SIZES     ?= 1000x2000,5000x10000,10000x20000,100000x200000
+BENCH_LATENCY   ?= 0
+BENCH_FAILOVERS ?= 0
+BENCH_JSON      ?=
 
 .PHONY: bench
-bench: test-deps ## measure ticks on a private MariaDB (BENCH_SIZES=1000x2000 BENCH_JSON=FILE), and the planner alone
-	$(GO) run ./internal/bench -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)"
+bench: build test-deps ## measure on a private MariaDB, and the planner alone (BENCH_SIZES=1000x2000 BENCH_JSON=FILE)
+	$(GO) run ./internal/bench -hostsched $(BIN) -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS)
 	$(GO) test -run '^$$' -bench . -benchmem ./scheduler
+
+PROFILE_SIZE ?= 10000x20000
+
+.PHONY: profile
+profile: build test-deps ## where ticks, and the planner alone, spend their time (PROFILE_SIZE=10000x20000); writes ticks.prof, plan.prof
+	$(GO) run ./internal/bench -hostsched $(BIN) -sizes "$(PROFILE_SIZE)" -cpuprofile ticks.prof
+	$(GO) tool pprof -top -cum -nodecount 40 ticks.prof
+	$(GO) test -run '^$$' -bench 'MakePlan/$(PROFILE_SIZE)' -benchmem -cpuprofile plan.prof -o $(BIN)-plan.test ./scheduler
+	$(GO) tool pprof -top -cum -nodecount 40 $(BIN)-plan.test plan.prof
 
 .PHONY: lint
 lint: ## run the linters, at the version pinned in internal/tools/go.mod

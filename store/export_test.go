@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -41,3 +42,35 @@ func busy(db *DB) error {
 	_, err := db.sql.Exec("UPDATE hostsched_fence SET ticks = ticks")
 	return err
 }
+
+// RefreshRows sets how many rows are read again in turns per snapshot.
+func (t *Snapshots) RefreshRows(n int) { t.refreshRows = n }
+
+// StandStill breaks the snapshots: the times of all tables look as if nobody
+// wrote any more.
+func (t *Snapshots) StandStill() {
+	broken := *t.db
+	broken.dialect.tableTimes = "SELECT UNIX_TIMESTAMP(), TABLE_NAME, 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
+	t.db = &broken
+}
+
+// HasTableTimes tells whether the server keeps times of tables.
+func HasTableTimes(db *DB) bool { return db.dialect.hasTableTimes }
+
+// Ranges are the conditions for some ids.
+var Ranges = ranges
+
+// Pace sizes chunks.
+type Pace = pace
+
+// Chunk and Took are a pace's.
+func (p *pace) Chunk(n int) int { return p.chunk(n) }
+
+// Took notes a chunk.
+func (p *pace) Took(n int, d time.Duration) { p.took(n, d) }
+
+// Bounds of a pace.
+const (
+	ChunkTime = chunkTime
+	MostChunk = mostChunk
+)

@@ -27,11 +27,10 @@ func (t *Snapshots) readHosts(r *reader) {
 		links = t.readHostRows(r) || links
 	}
 	if links {
-		t.changed = true
 		t.readHostLinks(r)
 	}
-	if rows || links {
-		own.place(t.last)
+	if (rows || links) && own.place(t.last) {
+		t.changed = true
 	}
 }
 
@@ -174,8 +173,10 @@ func (t *Snapshots) readHostLinks(r *reader) {
 		static = hostLinks[scheduler.LabelID](r, t, "SELECT host_id, staticlabel_id FROM afe_static_hosts_labels")
 	}
 	for i := range s.Hosts {
-		n := int32(i)
-		s.Hosts[i].Labels, s.Hosts[i].ACLs, s.Hosts[i].StaticLabels = labels(n), acls(n), static(n)
+		n, h := int32(i), &s.Hosts[i]
+		renew(t, &h.Labels, labels(n), same)
+		renew(t, &h.ACLs, acls(n), same)
+		renew(t, &h.StaticLabels, static(n), same)
 	}
 }
 
@@ -233,7 +234,5 @@ func (t *Snapshots) readUses(r *reader) {
 			s.Hosts[i].OpenTask, t.changed = open[i], true
 		}
 	}
-	if !slices.Equal(hosts, s.TaskHosts) {
-		s.TaskHosts, t.changed = hosts, true
-	}
+	renew(t, &s.TaskHosts, hosts, same)
 }

@@ -202,9 +202,7 @@ func (t *Snapshots) readDeps(r *reader, ids []int64) {
 		if !ok {
 			continue
 		}
-		if job := &t.last.Jobs[i]; !slices.Equal(job.Deps, of(i)) {
-			job.Deps, t.changed = of(i), true
-		}
+		renew(t, &t.last.Jobs[i].Deps, of(i), same)
 	}
 }
 
@@ -238,9 +236,7 @@ func (t *Snapshots) readMinimums(r *reader, keyvals bool) {
 			fresh = append(fresh, scheduler.Minimum{Suite: scheduler.JobID(v.int(0).n), Value: v.text(1)})
 		})
 	}
-	if !slices.Equal(fresh, s.Minimums) {
-		s.Minimums, t.changed = fresh, true
-	}
+	renew(t, &s.Minimums, fresh, same)
 }
 
 // readSiblings reads the other entries of jobs that have several.
@@ -270,7 +266,5 @@ func (t *Snapshots) readSiblings(r *reader) {
 			})
 		})
 	}
-	if !slices.Equal(fresh, s.Siblings) {
-		s.Siblings, t.changed = fresh, true
-	}
+	renew(t, &s.Siblings, fresh, same)
 }

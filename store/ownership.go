@@ -114,14 +114,16 @@ func ownerCondition(prefix string, b scheduler.Basis) string {
 	return fmt.Sprintf(" AND %sshard_id = %d", prefix, b.Shard)
 }
 
-// place notes where each host of a shared database belongs.
-func (o *ownership) place(s *scheduler.Snapshot) {
+// place notes where each host of a shared database belongs, and tells whether
+// that is news.
+func (o *ownership) place(s *scheduler.Snapshot) (changed bool) {
 	if !o.basis.Shared {
-		return
+		return false
 	}
 	var labels []int64
 	for i := range s.Hosts {
 		h := &s.Hosts[i]
+		before := [...]scheduler.ShardID{h.Shard, h.Home}
 		h.Shard = o.basis.Shard
 		labels = labels[:0]
 		for _, l := range h.Labels {
@@ -129,5 +131,7 @@ func (o *ownership) place(s *scheduler.Snapshot) {
 		}
 		h.Home = scheduler.ShardID(o.layout.Home(shard.ID(h.Shard), labels))
 		h.Displaced = h.Home != h.Shard
+		changed = changed || before != [...]scheduler.ShardID{h.Shard, h.Home}
 	}
+	return changed
 }

@@ -208,14 +208,15 @@ func (t *Snapshots) listPending() {
 	s.Entries, q.malformed = s.Entries[:0], nil
 	for i := range q.live {
 		e := &q.live[i]
-		before := e.ours
-		e.ours = e.pending && !e.bad && t.ours(&e.entry)
+		before, mine := e.ours, e.pending && t.ours(&e.entry)
+		e.ours = mine && !e.bad
+		t.changed = t.changed || e.ours != before
 		if e.ours && !before && !e.fresh {
 			// It was another shard's: nobody has read its job.
 			e.fresh = true
 			q.again = append(q.again, i)
 		}
-		if e.bad && e.pending && t.ours(&e.entry) {
+		if mine && e.bad {
 			q.malformed = append(q.malformed, malformedEntry(&e.entry))
 		}
 		if !e.ours {

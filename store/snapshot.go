@@ -119,21 +119,29 @@ func (t *Snapshots) begin(r *reader) {
 	}
 }
 
+// renew replaces what was read before, and notes whether it is something else.
+func renew[T any](t *Snapshots, have *[]T, read []T, equal func(a, b T) bool) {
+	if !slices.EqualFunc(*have, read, equal) {
+		*have, t.changed = read, true
+	}
+}
+
+func same[T comparable](a, b T) bool { return a == b }
+
 func (t *Snapshots) readLabels(r *reader) {
 	s := t.last
 	if t.tables.stale(r, "afe_labels") {
-		s.Labels = r.labelRows("SELECT id, name FROM afe_labels")
-		t.changed = true
+		renew(t, &s.Labels, r.labelRows("SELECT id, name FROM afe_labels"), same)
 	}
 	if !s.Rules.RespectStaticLabels || !t.tables.stale(r, "afe_static_labels", "afe_replaced_labels") {
 		return
 	}
-	t.changed = true
-	s.StaticLabels = r.labelRows("SELECT id, name FROM afe_static_labels")
-	s.ReplacedLabels = nil
+	renew(t, &s.StaticLabels, r.labelRows("SELECT id, name FROM afe_static_labels"), same)
+	var replaced []scheduler.LabelID
 	r.ids("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(id int64) {
-		s.ReplacedLabels = append(s.ReplacedLabels, scheduler.LabelID(id))
+		replaced = append(replaced, scheduler.LabelID(id))
 	})
+	renew(t, &s.ReplacedLabels, replaced, same)
 }
 
 func (r *reader) labelRows(query string) []scheduler.Label {
@@ -149,23 +157,28 @@ func (t *Snapshots) readUsers(r *reader) {
 	if !t.tables.stale(r, "afe_users", "afe_acl_groups_users", "afe_acl_groups") {
 		return
 	}
-	t.changed = true
-	s.Users, s.ACLGroups = nil, nil
+	var users []scheduler.User
 	r.rows("SELECT u.id, u.login, m.aclgroup_id FROM afe_users u LEFT JOIN afe_acl_groups_users m ON m.user_id = u.id WHERE u.login IS NOT NULL ORDER BY u.id", func(v row) {
 		id := scheduler.UserID(v.int(0).n)
-		if n := len(s.Users); n == 0 || s.Users[n-1].ID != id {
-			s.Users = append(s.Users, scheduler.User{ID: id, Login: v.text(1)})
+		if n := len(users); n == 0 || users[n-1].ID != id {
+			users = append(users, scheduler.User{ID: id, Login: v.text(1)})
 		}
 		if group := v.int(2); group.valid {
-			u := &s.Users[len(s.Users)-1]
+			u := &users[len(users)-1]
 			u.ACLs = append(u.ACLs, scheduler.ACLID(group.n))
 		}
 	})
-	if s.Details {
-		r.rows("SELECT id, name FROM afe_acl_groups", func(v row) {
-			s.ACLGroups = append(s.ACLGroups, scheduler.ACLGroup{ID: scheduler.ACLID(v.int(0).n), Name: v.text(1)})
-		})
+	renew(t, &s.Users, users, func(a, b scheduler.User) bool {
+		return a.ID == b.ID && a.Login == b.Login && slices.Equal(a.ACLs, b.ACLs)
+	})
+	if !s.Details {
+		return
 	}
+	var groups []scheduler.ACLGroup
+	r.rows("SELECT id, name FROM afe_acl_groups", func(v row) {
+		groups = append(groups, scheduler.ACLGroup{ID: scheduler.ACLID(v.int(0).n), Name: v.text(1)})
+	})
+	renew(t, &s.ACLGroups, groups, same)
 }
 
 // HostsOf returns the hosts of those of the given entries that have become

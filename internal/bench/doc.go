@@ -2,6 +2,7 @@
 // Markdown. It is what `make bench` runs.
 //
 //	go run ./internal/bench -sizes 1000x2000,10000x20000 -json bench.json
+//	go run ./internal/bench -sizes 10000x20000 -latency 2m -failovers 5
 //
 // Every size has labs of its own, all generated from the same seed:
 //

@@ -1,0 +1,69 @@
+package store_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/hostsched/hostsched/store"
+)
+
+// TestPace: chunks are bounded, nearly equal, as few as may be, and follow the
+// speed of the server.
+func TestPace(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var p store.Pace
+		perRow := time.Duration(rapid.IntRange(1, 2000).Draw(t, "microseconds per row")) * time.Microsecond
+		left := rapid.IntRange(1, 100_000).Draw(t, "rows")
+		var sizes []int
+		for left > 0 {
+			n := p.Chunk(left)
+			require.Positive(t, n)
+			require.LessOrEqual(t, n, min(left, store.MostChunk))
+			if len(sizes) > 3 && n > 100 {
+				require.LessOrEqual(t, time.Duration(n)*perRow, store.ChunkTime*11/10, "a chunk takes too long")
+			}
+			p.Took(n, time.Duration(n)*perRow)
+			sizes = append(sizes, n)
+			left -= n
+		}
+		// After the first ones have told the speed, the others are alike.
+		if len(sizes) > 8 {
+			alike := sizes[6:]
+			require.LessOrEqual(t, slices.Max(alike)-slices.Min(alike), 1+slices.Max(alike)/4)
+		}
+	})
+}
+
+// TestRanges: the conditions let every id through, and only near neighbours
+// besides.
+func TestRanges(t *testing.T) {
+	db := servers[0].lab(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		ids := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOf(rapid.Int64Range(1, 3000)).Draw(rt, "ids"))))
+		var got []int64
+		for where := range store.Ranges("id", ids) {
+			rows, err := db.SQL().Query("WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 3000) SELECT id FROM n WHERE " + where)
+			require.NoError(rt, err)
+			for rows.Next() {
+				var id int64
+				require.NoError(rt, rows.Scan(&id))
+				got = append(got, id)
+			}
+			require.NoError(rt, rows.Err())
+			require.NoError(rt, rows.Close())
+		}
+		slices.Sort(got)
+		require.Equal(rt, len(got), len(slices.Compact(slices.Clone(got))), "a row comes once")
+		for _, id := range ids {
+			require.Contains(rt, got, id)
+		}
+		for _, id := range got {
+			i, _ := slices.BinarySearch(ids, id)
+			require.True(rt, ids[i] == id || id-ids[i-1] <= 8, "%d is far from all ids", id)
+		}
+	})
+}
