@@ -32,6 +32,9 @@ type dialect struct {
 	// keeps any.
 	tableTimes    string
 	hasTableTimes bool
+	// freshTimes, if not empty, makes a session see those times as they are: MySQL
+	// 8 remembers them for a day otherwise.
+	freshTimes string
 	// age is an SQL expression for the seconds since a datetime column.
 	age func(column string) string
 
@@ -68,7 +71,9 @@ func mysqlDialect(version string) dialect {
 	}
 	if strings.Contains(strings.ToLower(version), "mariadb") {
 		d.server = serverMariaDB
+		return d
 	}
+	d.freshTimes = "SET SESSION information_schema_stats_expiry = 0"
 	return d
 }
 

@@ -2,7 +2,10 @@
 //
 // Three things happen here:
 //
-//   - [DB.Snapshot] reads everything one tick needs at one point in time;
+//   - [DB.Snapshot] reads everything one tick needs at one point in time, and
+//     [DB.Snapshots] reads one snapshot after the other at the cost of what has
+//     changed (snapshot.go begins; tables.go knows what may have changed,
+//     hosts.go, queue.go and jobs.go read it);
 //   - [DB.TakeOver] makes a replica the only writer of a shard, and
 //     [Leader.Apply] writes a plan under that right;
 //   - [Migrate] creates the tables, for labs that have no Autotest, and our own
@@ -25,7 +28,7 @@
 // # Shards
 //
 // With [Scope].Shared several shards have their rows in one database. What is
-// whose is decided in ownership.go; [DB.AssignLabel], [DB.RemoveShard] and
+// whose is decided by shard.Layout, read in ownership.go; [DB.AssignLabel], [DB.RemoveShard] and
 // [DB.PauseShard] change it under the fences of the shards concerned and raise
 // their layout, and a plan that was made before is refused with [ErrLayout].
 // Every term is noted in hostsched_terms, every change by command in

@@ -42,6 +42,9 @@ var tablesRead = []string{
 // shows in the next look.
 func (t *tableTimes) look(r *reader) {
 	t.times = make(map[string]int64, len(tablesRead))
+	if r.dialect.freshTimes != "" && r.err == nil {
+		_, r.err = r.conn.ExecContext(r.ctx, r.dialect.freshTimes)
+	}
 	r.rows(r.dialect.tableTimes, func(v row) {
 		t.now = v.int(0).n
 		if name := v.text(1); name != "" {

@@ -226,13 +226,17 @@ func (t *ticker) steady(ctx context.Context, f *Figures) error {
 	return nil
 }
 
-// quietAfter is when the store knows that nobody has written, and has read in
-// turns what it reads in turns.
-const quietAfter = 3 * time.Second
+// After quietAfter the store knows that nobody has written; what it reads in
+// turns takes another second per turnsPerSecond hosts, at most.
+const (
+	quietAfter     = 3 * time.Second
+	turnsPerSecond = 25_000
+)
 
 // quiet measures ticks in a lab where nobody writes.
 func (t *ticker) quiet(ctx context.Context, f *Figures) error {
-	for until := time.Now().Add(quietAfter); time.Now().Before(until); {
+	wait := quietAfter + time.Duration(t.l.spec.Hosts)*time.Second/turnsPerSecond
+	for until := time.Now().Add(wait); time.Now().Before(until); {
 		if _, err := t.tick(ctx); err != nil {
 			return err
 		}

@@ -2,7 +2,8 @@
 //
 //	campaign → take over the fence → rebuild the recorder → tick … → resign
 //
-// and a tick is: snapshot → plan → apply.
+// and a tick is: snapshot → plan → apply. While it campaigns the replica reads the
+// lab already, so that the first tick only reads what has changed since.
 //
 // The loop ends a term when etcd does (Term.Done), when the database refuses a
 // write (store.ErrFenced), or when ticks keep failing; then it campaigns again.
