@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"database/sql"
 	"slices"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -46,15 +48,13 @@ func TestRanges(t *testing.T) {
 		ids := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOf(rapid.Int64Range(1, 3000)).Draw(rt, "ids"))))
 		var got []int64
 		for where := range store.Ranges("id", ids) {
-			rows, err := db.SQL().Query("WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 3000) SELECT id FROM n WHERE " + where)
-			require.NoError(rt, err)
-			for rows.Next() {
+			query := "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 3000) SELECT id FROM n WHERE " + where
+			require.NoError(rt, lab.Each(t.Context(), db.SQL(), query, func(rows *sql.Rows) error {
 				var id int64
-				require.NoError(rt, rows.Scan(&id))
+				err := rows.Scan(&id)
 				got = append(got, id)
-			}
-			require.NoError(rt, rows.Err())
-			require.NoError(rt, rows.Close())
+				return err
+			}))
 		}
 		slices.Sort(got)
 		require.Equal(rt, len(got), len(slices.Compact(slices.Clone(got))), "a row comes once")

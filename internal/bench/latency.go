@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -51,9 +52,9 @@ func (b *bench) service(ctx context.Context, latency time.Duration, failovers in
 		if err != nil {
 			return err
 		}
-		in, err := l.install(ctx, 3)
+		in, err := l.install(3)
 		if err != nil {
-			return errors.Join(err, in.stop())
+			return err
 		}
 		defer func() { err = errors.Join(err, in.stop()) }()
 		if _, _, err := in.leader(ctx, "the first ticks", func(st replica.Status) bool {
@@ -194,23 +195,21 @@ func (w *load) watch(ctx context.Context) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	rows, err := w.l.db.SQL().QueryContext(ctx, "SELECT id FROM afe_host_queue_entries WHERE active = 1 AND id IN ("+strings.Join(ids, ",")+")")
-	if err != nil {
+	return lab.Each(ctx, w.l.db.SQL(), "SELECT id FROM afe_host_queue_entries WHERE active = 1 AND id IN ("+strings.Join(ids, ",")+")", func(rows *sql.Rows) error {
+		var id int64
+		err := rows.Scan(&id)
+		w.given(id)
 		return err
-	}
-	defer rows.Close()
+	})
+}
+
+// given notes that an entry was seen to have a host.
+func (w *load) given(entry int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return err
-		}
-		w.latest = time.Now()
-		w.took = append(w.took, ms(w.latest.Sub(w.inserted[id])))
-		delete(w.inserted, id)
-	}
-	return rows.Err()
+	w.latest = time.Now()
+	w.took = append(w.took, ms(w.latest.Sub(w.inserted[entry])))
+	delete(w.inserted, entry)
 }
 
 // endJobs ends the new jobs that have run long enough, and some others.
@@ -228,8 +227,12 @@ func (w *load) endJobs(ctx context.Context) error {
 
 func (w *load) end(ctx context.Context, chosen string) error {
 	var entries, hosts []string
-	err := eachPair(ctx, w.l, "SELECT q.id, q.host_id FROM afe_special_tasks t JOIN afe_host_queue_entries q ON q.id = t.queue_entry_id WHERE t.is_active IN (0, 1) AND t.is_complete = 0 AND q.active = 1 AND "+chosen, func(entry, host int64) {
-		entries, hosts = append(entries, fmt.Sprint(entry)), append(hosts, fmt.Sprint(host))
+	query := "SELECT q.id, q.host_id FROM afe_special_tasks t JOIN afe_host_queue_entries q ON q.id = t.queue_entry_id WHERE t.is_active IN (0, 1) AND t.is_complete = 0 AND q.active = 1 AND " + chosen
+	err := lab.Each(ctx, w.l.db.SQL(), query, func(rows *sql.Rows) error {
+		var entry, host string
+		err := rows.Scan(&entry, &host)
+		entries, hosts = append(entries, entry), append(hosts, host)
+		return err
 	})
 	if err != nil || len(entries) == 0 {
 		return err
@@ -239,22 +242,6 @@ func (w *load) end(ctx context.Context, chosen string) error {
 		"UPDATE afe_special_tasks SET is_complete = 1, success = 1 WHERE is_complete = 0 AND queue_entry_id IN "+in,
 		"UPDATE afe_host_queue_entries SET status = 'Completed', active = 0, complete = 1 WHERE id IN "+in,
 		"UPDATE afe_hosts SET status = 'Ready', dirty = 1 WHERE id IN ("+strings.Join(hosts, ",")+")")
-}
-
-func eachPair(ctx context.Context, l *testLab, query string, each func(a, b int64)) error {
-	rows, err := l.db.SQL().QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var a, b int64
-		if err := rows.Scan(&a, &b); err != nil {
-			return err
-		}
-		each(a, b)
-	}
-	return rows.Err()
 }
 
 // latency measures for a time.

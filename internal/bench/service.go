@@ -42,29 +42,36 @@ const (
 )
 
 // install starts etcd and so many replicas on a lab.
-func (l *testLab) install(ctx context.Context, replicas int) (in *installation, err error) {
+func (l *testLab) install(replicas int) (*installation, error) {
 	if _, err := os.Stat(l.b.program); err != nil {
 		return nil, fmt.Errorf("the program under test: %w; `make build` makes it", err)
 	}
-	in = &installation{l: l, dir: filepath.Join(l.b.dir, l.name)}
+	in := &installation{l: l, dir: filepath.Join(l.b.dir, l.name)}
+	if err := in.start(replicas); err != nil {
+		return nil, errors.Join(err, in.stop())
+	}
+	return in, nil
+}
+
+func (in *installation) start(replicas int) (err error) {
 	if err := os.Mkdir(in.dir, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	if in.etcd, err = embedetcd.Start(filepath.Join(in.dir, "etcd")); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range replicas {
 		addr, err := embedetcd.FreeAddr()
 		if err != nil {
-			return in, err
+			return err
 		}
 		s := &serverProcess{in: in, name: "replica-" + strconv.Itoa(i+1), listen: addr}
 		in.servers = append(in.servers, s)
 		if err := s.start(); err != nil {
-			return in, err
+			return err
 		}
 	}
-	return in, nil
+	return nil
 }
 
 // stop ends everything.
@@ -175,10 +182,11 @@ func (s *serverProcess) memory(line string) (float64, error) {
 // footprint measures a leader's memory, and what another client notices of it.
 func (b *bench) footprint(ctx context.Context, f *Figures) error {
 	err := b.with(ctx, 0, 0, func(l *testLab) error {
-		in, err := l.install(ctx, 1)
-		if err == nil {
-			f.RSSIdle, err = in.restingMemory(ctx)
+		in, err := l.install(1)
+		if err != nil {
+			return err
 		}
+		f.RSSIdle, err = in.restingMemory(ctx)
 		return errors.Join(err, in.stop())
 	})
 	if err != nil {
@@ -207,9 +215,9 @@ func (l *testLab) busyMemory(ctx context.Context, f *Figures) error {
 	}
 	f.Probe.Without50, f.Probe.Without99, f.Probe.WithoutMax = p.percentiles()
 	p = l.newProbe()
-	in, err := l.install(ctx, 1)
+	in, err := l.install(1)
 	if err != nil {
-		return errors.Join(err, in.stop())
+		return err
 	}
 	var leader *serverProcess
 	err = p.run(ctx, probeTime, func(ctx context.Context) (err error) {
