@@ -82,6 +82,28 @@ func Place(servers []Server, seats []Seat) map[Name]string {
 	return p.placed
 }
 
+// Heir guesses which server will lead a shard when its holder is gone: of the
+// others of the lowest tier the one that rendezvous hashing likes best; "" if
+// there is none. Place may decide otherwise, so that a holder's shards are spread
+// over all others; to be prepared, a guess is enough.
+func Heir(servers []Server, seat Seat) string {
+	var heir *Server
+	for i := range servers {
+		s := &servers[i]
+		if s.Name == seat.Holder {
+			continue
+		}
+		if heir == nil || s.tier(seat.Shard) < heir.tier(seat.Shard) ||
+			s.tier(seat.Shard) == heir.tier(seat.Shard) && score(seat.Shard, s) > score(seat.Shard, heir) {
+			heir = s
+		}
+	}
+	if heir == nil {
+		return ""
+	}
+	return heir.Name
+}
+
 // Bound is the largest number of shards that a server of this weight leads, of n
 // shards over servers with a total weight, once all have settled.
 func Bound(n int, weight, total float64) int {
@@ -283,8 +305,10 @@ func (p *placement) use(from, to string) use {
 
 // score is the rendezvous score of a server for a shard: the greatest wins. With
 // weights w the chance to win is proportional to w.
-func (p *placement) score(name Name, server string) float64 {
-	return -p.servers[server].weight() / math.Log(unit(name.String(), server))
+func (p *placement) score(name Name, server string) float64 { return score(name, p.servers[server]) }
+
+func score(name Name, s *Server) float64 {
+	return -s.weight() / math.Log(unit(name.String(), s.Name))
 }
 
 // unit hashes two names to a number in (0, 1): FNV-1a, then a finalizer, because

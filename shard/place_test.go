@@ -2,6 +2,7 @@ package shard_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -240,4 +241,20 @@ func reversed[T any](in []T) []T {
 		out = append(out, in[i])
 	}
 	return out
+}
+
+// TestHeir: with one shard, the heir is who Place would choose without the
+// holder.
+func TestHeir(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var servers []shard.Server
+		for i := range rapid.IntRange(0, 6).Draw(t, "servers") {
+			servers = append(servers, shard.Server{
+				Name: fmt.Sprintf("s%d", i), Tier: rapid.SampledFrom([]shard.Tier{shard.Primary, shard.Backup}).Draw(t, "tier"), Weight: rapid.IntRange(1, 3).Draw(t, "weight"), Settled: true,
+			})
+		}
+		seat := shard.Seat{Shard: shard.Name(rapid.SampledFrom([]string{"master", "a", "b"}).Draw(t, "shard")), Holder: "s0"}
+		others := slices.DeleteFunc(slices.Clone(servers), func(s shard.Server) bool { return s.Name == "s0" })
+		require.Equal(t, shard.Place(others, []shard.Seat{{Shard: seat.Shard}})[seat.Shard], shard.Heir(servers, seat))
+	})
 }

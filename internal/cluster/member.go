@@ -277,10 +277,12 @@ func (m *Member) decide(ctx context.Context) {
 	may, why := m.mayLead()
 	seats := m.sorted()
 	should := map[shard.Name]string{}
+	servers := m.servers(now)
 	if m.seen {
-		should = shard.Place(m.servers(now), m.seatsToPlace(seats))
+		should = shard.Place(servers, m.seatsToPlace(seats))
 	}
 	for _, s := range seats {
+		heir := may && m.seen && shard.Heir(servers, m.seatToPlace(s.name)) == m.cfg.Server
 		mine := should[s.name] == m.cfg.Server || m.orphaned(s.name, now)
 		switch {
 		case !may:
@@ -294,6 +296,7 @@ func (m *Member) decide(ctx context.Context) {
 		default:
 			s.stop(fmt.Errorf("%w: %s should lead", replica.ErrHandOver, should[s.name]))
 		}
+		s.standBy(ctx, heir)
 	}
 }
 
@@ -340,10 +343,14 @@ func (m *Member) servers(now time.Time) []shard.Server {
 func (m *Member) seatsToPlace(seats []*seat) []shard.Seat {
 	out := make([]shard.Seat, 0, len(seats))
 	for _, s := range seats {
-		c := m.view.Shards[s.name]
-		out = append(out, shard.Seat{Shard: s.name, Holder: c.Holder(), Wanted: c.Wanted})
+		out = append(out, m.seatToPlace(s.name))
 	}
 	return out
+}
+
+func (m *Member) seatToPlace(name shard.Name) shard.Seat {
+	c := m.view.Shards[name]
+	return shard.Seat{Shard: name, Holder: c.Holder(), Wanted: c.Wanted}
 }
 
 // orphaned tells whether nobody has campaigned for a shard for so long that

@@ -84,11 +84,34 @@ func (s *seat) prepare(ctx context.Context) (*replica.Replica, error) {
 	r = replica.New(cfg, s.m.campaigner, db, s.m.observer, s.m.log)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.replica != nil { // standBy was faster
+		return s.replica, nil
+	}
 	s.replica = r
 	if s.dsn != "" {
 		s.own = db
 	}
 	return r, nil
+}
+
+// standBy prepares this member for a shard that it is likely to inherit, or
+// forgets what it had prepared. It does not wait. A shard's own database is not
+// opened for that.
+func (s *seat) standBy(ctx context.Context, heir bool) {
+	s.mu.Lock()
+	r, busy := s.replica, s.cancel != nil
+	s.mu.Unlock()
+	switch {
+	case busy:
+	case !heir && r != nil:
+		r.Forget()
+	case heir && (r != nil || s.dsn == ""):
+		s.running.Go(func() {
+			if r, err := s.prepare(ctx); err == nil {
+				r.StandBy(ctx)
+			}
+		})
+	}
 }
 
 // stop ends the campaign or the term: a running apply is finished, then the

@@ -41,9 +41,6 @@ var ErrHandOver = errors.New("handed over")
 const (
 	// snapshotTimeout bounds reading; a larger lab than we know takes a second.
 	snapshotTimeout = 30 * time.Second
-	// warmUpTimeout is how long a new leader waits for a reading that it began as
-	// a candidate.
-	warmUpTimeout = time.Second
 	// resignTimeout bounds the end of a term.
 	resignTimeout = time.Second
 	// quietTick is how long a leader waits after a tick that found nothing new: it
@@ -97,10 +94,7 @@ type Replica struct {
 	// announced is the pause that etcd shows; only the loop uses it.
 	announced string
 
-	// snapshots are read ahead while the replica campaigns, and warm waits for
-	// that: see warmUp.
-	snapshots *store.Snapshots
-	warm      func()
+	ahead ahead
 
 	// recorderMu guards the recorder of the current term against readers of
 	// Holdings; the loop itself is its only writer.
@@ -129,7 +123,7 @@ func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Obse
 // Run campaigns and leads until ctx ends. It returns when the shard is handed
 // over.
 func (r *Replica) Run(ctx context.Context) {
-	r.warmUp(ctx)
+	stop := r.ahead.begin(ctx, r.readAhead)
 	for ctx.Err() == nil {
 		err := r.serveTerm(ctx)
 		if ctx.Err() != nil {
@@ -141,35 +135,8 @@ func (r *Replica) Run(ctx context.Context) {
 		}
 		sleep(ctx, minPause+rand.N(maxPause-minPause))
 	}
-	r.warm()
-	r.snapshots = nil
+	stop()
 	r.Follow()
-}
-
-// warmUp begins to read the lab while the campaign is on, so that the first
-// tick only has to read what has changed since. It decides nothing: what the
-// predecessor writes until the takeover is read after it. Whoever uses the
-// snapshots waits for the reading, which is ended if it takes too long.
-func (r *Replica) warmUp(ctx context.Context) {
-	r.snapshots = r.db.Snapshots(r.cfg.Scope)
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if _, _, err := r.snapshots.Next(ctx); err != nil {
-			r.log.Debug("reading ahead", "error", err) // the first tick reads all
-		}
-	}()
-	r.warm = sync.OnceFunc(func() {
-		defer cancel()
-		select {
-		case <-done:
-			return
-		case <-time.After(warmUpTimeout):
-		}
-		cancel()
-		<-done
-	})
 }
 
 // Follow says that this replica is there, but does not campaign.
@@ -442,8 +409,12 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	r.phase(PhaseSnapshot)
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	r.warm()
-	s, changed, err := r.snapshots.Next(ctx)
+	var s *scheduler.Snapshot
+	var changed bool
+	err := r.ahead.use(func() (err error) {
+		s, changed, err = r.readSnapshot(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, false, err
 	}

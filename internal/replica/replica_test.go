@@ -183,3 +183,41 @@ func TestInspection(t *testing.T) {
 	require.NoError(t, err)
 	w.until(t, "a finding", func(w *witness) bool { return w.findings > 0 })
 }
+
+// TestStandingBy: what a replica read before it leads does not keep it from
+// seeing what happened until then, nor afterwards.
+func TestStandingBy(t *testing.T) {
+	db := openLab(t)
+	exec := func(text string) {
+		_, err := db.SQL().Exec(text)
+		require.NoError(t, err)
+	}
+	active := func() (n int) {
+		require.NoError(t, db.SQL().QueryRow("SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1").Scan(&n))
+		return n
+	}
+	exec("UPDATE afe_hosts SET locked = 1")
+	var w witness
+	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: "a", MinTick: time.Millisecond}, election.NewMemory().Candidate("a"), db, &w, hclog.NewNullLogger())
+	r.StandBy(t.Context())
+	exec("UPDATE afe_hosts SET locked = 0 WHERE id <= 25")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	w.until(t, "hosts that were unlocked meanwhile are given out", func(w *witness) bool { return w.assignments > 0 })
+	r.StandBy(t.Context()) // must not take news away from the ticks
+	before := active()
+	exec("UPDATE afe_hosts SET locked = 0")
+	r.StandBy(t.Context())
+	require.Eventually(t, func() bool { return active() > before }, soon, time.Millisecond)
+	r.Forget()
+	w.note(func() { before = w.ticks })
+	w.until(t, "ticking on", func(w *witness) bool { return w.ticks > before+2 })
+}
