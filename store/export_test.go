@@ -46,6 +46,9 @@ func busy(db *DB) error {
 // RefreshRows sets how many rows are read again in turns per snapshot.
 func (t *Snapshots) RefreshRows(n int) { t.refreshRows = n }
 
+// KeptJobs sets how many jobs without pending entries are remembered.
+func (t *Snapshots) KeptJobs(n int) { t.keptJobs = n }
+
 // StandStill breaks the snapshots: the times of all tables look as if nobody
 // wrote any more.
 func (t *Snapshots) StandStill() {

@@ -220,13 +220,14 @@ func (t *Snapshots) readUses(r *reader) {
 	// With both conditions the server has an index for it. The last bit tells
 	// frontend tasks that have not begun.
 	r.ids("SELECT 2 * host_id + CASE WHEN queue_entry_id IS NULL AND is_active = 0 THEN 1 ELSE 0 END FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0", func(n int64) {
-		num, ok := t.hosts.num[n/2]
+		host := n >> 1
+		num, ok := t.hosts.num[host]
 		if !ok {
 			return
 		}
 		open[num] = true
-		if n%2 == 1 {
-			hosts = append(hosts, scheduler.HostID(n/2))
+		if n&1 == 1 {
+			hosts = append(hosts, scheduler.HostID(host))
 		}
 	})
 	for i := range s.Hosts {

@@ -46,14 +46,10 @@ func (t *Snapshots) readJobs(r *reader) {
 	}
 }
 
-// keptJobs is how many jobs may be remembered that no pending entry has, beyond
-// as many as there are pending entries.
-const keptJobs = 1000
-
 // purgeJobs forgets jobs without pending entries once they are the majority.
 func (t *Snapshots) purgeJobs() {
 	s, j := t.last, &t.jobs
-	if len(s.Jobs) <= 2*len(s.Entries)+keptJobs {
+	if len(s.Jobs) <= 2*len(s.Entries)+t.keptJobs {
 		return
 	}
 	needed := make(map[scheduler.JobID]bool, len(s.Entries))

@@ -70,7 +70,7 @@ func (t *Snapshots) readStandings(r *reader) {
 	r.ids("SELECT 4 * id FROM afe_host_queue_entries WHERE status = 'Queued'"+
 		" UNION ALL SELECT 4 * id + 1 FROM afe_host_queue_entries WHERE active = 1"+
 		" UNION ALL SELECT 4 * id + 2 FROM afe_host_queue_entries WHERE aborted = 1 AND complete = 0", func(n int64) {
-		q.ids[n%4] = append(q.ids[n%4], n/4)
+		q.ids[n&3] = append(q.ids[n&3], n>>2)
 	})
 	for i := range q.ids {
 		if !slices.IsSorted(q.ids[i]) {
@@ -87,29 +87,23 @@ func (t *Snapshots) merge() {
 	queued, active, aborted := q.ids[0], q.ids[1], q.ids[2]
 	old, now := q.live, slices.Grow(q.spare[:0], len(queued)+len(active))
 	for len(queued) > 0 || len(active) > 0 {
-		var e liveEntry
 		id := first(queued, active)
-		e.standing = take(&queued, id, isQueued) | take(&active, id, isActive)
 		for len(aborted) > 0 && aborted[0] < id {
 			aborted = aborted[1:]
 		}
-		e.standing |= take(&aborted, id, isAborted)
+		stands := take(&queued, id, isQueued) | take(&active, id, isActive) | take(&aborted, id, isAborted)
 		for len(old) > 0 && int64(old[0].entry.ID) < id {
 			t.gone(&old[0])
 			old = old[1:]
 		}
-		if len(old) > 0 && int64(old[0].entry.ID) == id && old[0].standing == e.standing {
-			now = append(now, old[0])
-			now[len(now)-1].fresh = false
-			old = old[1:]
-			continue
-		}
+		e := liveEntry{entry: scheduler.Entry{ID: scheduler.EntryID(id)}}
 		if len(old) > 0 && int64(old[0].entry.ID) == id {
-			e.entry, e.pending, e.bad, e.ours = old[0].entry, old[0].pending, old[0].bad, old[0].ours
-			old = old[1:]
+			e, old = old[0], old[1:]
 		}
-		e.entry.ID, e.fresh = scheduler.EntryID(id), true
-		q.again = append(q.again, len(now))
+		if e.fresh = e.standing != stands; e.fresh {
+			e.standing = stands
+			q.again = append(q.again, len(now))
+		}
 		now = append(now, e)
 	}
 	for i := range old {

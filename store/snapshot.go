@@ -51,6 +51,9 @@ type Snapshots struct {
 	scope Scope
 	// refreshRows is how many entries and jobs are read again per snapshot.
 	refreshRows int
+	// keptJobs is how many jobs may be remembered that no pending entry has,
+	// beyond as many as there are pending entries.
+	keptJobs int
 
 	last    *scheduler.Snapshot // nil before the first, and after an error
 	tables  tableTimes
@@ -65,11 +68,14 @@ type Snapshots struct {
 // of 50,000 entries after some seconds.
 const defaultRefreshRows = 1000
 
+// defaultKeptJobs is nothing to a computer; forgetting has its price, too.
+const defaultKeptJobs = 1000
+
 // Snapshots begins to read snapshots. The first one reads everything.
 func (db *DB) Snapshots(scope Scope) *Snapshots {
 	scope.Rules.OnShard = !scope.Shard.IsMaster()
 	scope.Shared = scope.Shared && !scope.Bare
-	return &Snapshots{db: db, scope: scope, refreshRows: defaultRefreshRows}
+	return &Snapshots{db: db, scope: scope, refreshRows: defaultRefreshRows, keptJobs: defaultKeptJobs}
 }
 
 // Next returns the next snapshot, and whether it differs from the last one. The
