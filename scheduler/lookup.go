@@ -146,3 +146,18 @@ func (a *arena) copyWithin(list []int32, set *bitset.BitSet) []int32 {
 	a.buf = a.buf[:begin+n]
 	return out[:n:n]
 }
+
+// slab allocates values many at a time.
+type slab[T any] struct{ free []T }
+
+// slabSize is how many values a slab allocates at once.
+const slabSize = 128
+
+func (s *slab[T]) next() *T {
+	if len(s.free) == 0 {
+		s.free = make([]T, slabSize)
+	}
+	v := &s.free[0]
+	s.free = s.free[1:]
+	return v
+}

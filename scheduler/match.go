@@ -41,7 +41,7 @@ func (p *planner) matching(deps, acls setID) *match {
 			return m
 		}
 	}
-	m := p.newMatch()
+	m := p.matches.next()
 	m.deps, m.acls = deps, acls
 	m.labelled = set.hosts
 	m.eligible = set.hosts
@@ -49,18 +49,6 @@ func (p *planner) matching(deps, acls setID) *match {
 		m.eligible = p.lists.within(set.hosts, shared.bits)
 	}
 	set.matches, m.next = m, set.matches
-	return m
-}
-
-// matchRoom is how many matches are allocated at once.
-const matchRoom = 256
-
-func (p *planner) newMatch() *match {
-	if len(p.matchRoom) == 0 {
-		p.matchRoom = make([]match, matchRoom)
-	}
-	m := &p.matchRoom[0]
-	p.matchRoom = p.matchRoom[1:]
 	return m
 }
 

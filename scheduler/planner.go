@@ -79,7 +79,7 @@ type planner struct {
 
 	sets      setTable   // interned label and ACL sets
 	labelSets []labelled // by label set
-	matchRoom []match
+	matches   slab[match]
 	lists     arena
 	// required and preferred are scratch space.
 	required, preferred []int64
@@ -94,7 +94,7 @@ type planner struct {
 	// synchEntries are the pending entries of jobs whose entries start together.
 	synchEntries map[JobID][]*Entry
 	fates        []fate // by host, once the hosts are given out
-	reasonRoom   []Reason
+	reasons      slab[Reason]
 }
 
 // userInfo is a user with the interned set of the ACL groups.

@@ -150,22 +150,10 @@ func (p *planner) explain() {
 	}
 }
 
-// reasonRoom is how many reasons are allocated at once.
-const reasonRoom = 64
-
-func (p *planner) newReason() *Reason {
-	if len(p.reasonRoom) == 0 {
-		p.reasonRoom = make([]Reason, reasonRoom)
-	}
-	r := &p.reasonRoom[0]
-	p.reasonRoom = p.reasonRoom[1:]
-	return r
-}
-
 // groupReason counts what became of the hosts that match a request.
 func (p *planner) groupReason(g *group, e *pending) *Reason {
 	m := g.match
-	r := p.newReason()
+	r := p.reasons.next()
 	*r = Reason{
 		Matching: len(m.labelled), Eligible: len(m.eligible),
 		Minimum: p.minimums[g.key.suite], Held: p.s.Recorder.Held(g.key.suite), Ahead: g.ahead,
