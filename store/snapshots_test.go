@@ -329,3 +329,45 @@ func TestSnapshotsAfterAnError(t *testing.T) {
 		require.NoError(t, follow(t, m, 5, masterScope, func() (*scheduler.Snapshot, bool, error) { return snapshots.Next(t.Context()) }, nil))
 	})
 }
+
+// TestSnapshotsAfterQuietTime: once the tables have settled, so that they are not
+// read any more, the first commit shows in the very next snapshot, and so does
+// the next one in the same second.
+func TestSnapshotsAfterQuietTime(t *testing.T) {
+	db := servers[1].lab(t)
+	newMeddler(t, db, 15)
+	snapshots := db.Snapshots(masterScope)
+	next := func() *scheduler.Snapshot {
+		s, _, err := snapshots.Next(t.Context())
+		require.NoError(t, err)
+		return s
+	}
+	sees := func(text string, seen func(*scheduler.Snapshot) bool) {
+		t.Helper()
+		_, err := db.SQL().Exec(text)
+		require.NoError(t, err)
+		require.True(t, seen(next()), "not seen: %s", text)
+	}
+	for round := range 3 {
+		require.Eventually(t, func() bool {
+			before := selects(t, db)
+			next()
+			return selects(t, db)-before <= 3
+		}, 10*time.Second, 20*time.Millisecond)
+		for again := range 3 {
+			name := fmt.Sprintf("quiet%d.%d", round, again)
+			sees(fmt.Sprintf("INSERT INTO afe_labels (name, invalid, only_if_needed, platform) VALUES ('%s', 0, 0, 0)", name), func(s *scheduler.Snapshot) bool {
+				return slices.ContainsFunc(s.Labels, func(l scheduler.Label) bool { return l.Name == name })
+			})
+			sees(fmt.Sprintf("UPDATE afe_hosts SET hostname = '%s' WHERE id = 7", name), func(s *scheduler.Snapshot) bool {
+				return slices.ContainsFunc(s.Hosts, func(h scheduler.Host) bool { return h.Hostname == name })
+			})
+			sees(fmt.Sprintf("UPDATE afe_users SET login = '%s' WHERE id = 2", name), func(s *scheduler.Snapshot) bool {
+				return slices.ContainsFunc(s.Users, func(u scheduler.User) bool { return u.Login == name })
+			})
+			sees(fmt.Sprintf("UPDATE afe_host_queue_entries SET aborted = %d WHERE id = 9", 1-again%2), func(s *scheduler.Snapshot) bool {
+				return slices.ContainsFunc(s.Entries, func(e scheduler.Entry) bool { return e.ID == 9 }) == (again%2 == 1)
+			})
+		}
+	}
+}
