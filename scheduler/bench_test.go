@@ -64,7 +64,7 @@ func benchLab(hosts, entries int) *Snapshot {
 // asRead arranges a snapshot as the store delivers it: hosts in order, and the
 // labels of neighbours next to each other.
 func asRead(s *Snapshot) *Snapshot {
-	slices.SortFunc(s.Hosts, func(a, b Host) int { return compareHosts(&a, &b) })
+	slices.SortFunc(s.Hosts, func(a, b Host) int { return CompareHosts(&a, &b) })
 	var labels []LabelID
 	together := func(list []LabelID) []LabelID {
 		labels = append(labels, list...)

@@ -186,7 +186,9 @@ func (p *planner) readSiblings() {
 	}
 }
 
-func compareHosts(a, b *Host) int {
+// CompareHosts is the order in which a plan gives equal hosts out: by hostname,
+// then id. MakePlan is faster on hosts that come in this order.
+func CompareHosts(a, b *Host) int {
 	if c := strings.Compare(a.Hostname, b.Hostname); c != 0 {
 		return c
 	}
@@ -201,8 +203,8 @@ func (p *planner) numberHosts() {
 	for i := range p.s.Hosts {
 		p.hosts[i] = &p.s.Hosts[i]
 	}
-	if !slices.IsSortedFunc(p.hosts, compareHosts) {
-		slices.SortFunc(p.hosts, compareHosts)
+	if !slices.IsSortedFunc(p.hosts, CompareHosts) {
+		slices.SortFunc(p.hosts, CompareHosts)
 	}
 	p.hostNum = newLookup(n, func(i int) int64 { return int64(p.hosts[i].ID) })
 	p.valid = newHostSet(n)

@@ -61,10 +61,6 @@ type applier struct {
 	res Result
 }
 
-// chunk is how many of n leases or releases one transaction writes. They cost
-// less than an assignment.
-func (a *applier) chunk(n int) int { return min(n, a.l.pace.chunk(n)) }
-
 // lockAttempts bounds how often a transaction is repeated that collided with
 // another client of the same tables: it was the victim of a deadlock, or waited
 // too long for a row. Nothing of it was written.
@@ -83,9 +79,7 @@ func (a *applier) write(ctx context.Context, what string, work func(context.Cont
 }
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
-	for len(leases) > 0 {
-		chunk := leases[:a.chunk(len(leases))]
-		leases = leases[len(chunk):]
+	for chunk := range chunks(&a.l.pace, leases) {
 		ids := idsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
 		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx dbtx) error {
 			// A host locked or leased meanwhile is left alone: the next tick
@@ -294,9 +288,7 @@ const (
 )
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
-	for len(releases) > 0 {
-		chunk := releases[:a.chunk(len(releases))]
-		releases = releases[len(chunk):]
+	for chunk := range chunks(&a.l.pace, releases) {
 		ids := idsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
 		kept := chunk
 		err := a.write(ctx, "release hosts", func(ctx context.Context, tx dbtx) error {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
@@ -92,19 +91,14 @@ func (t *Snapshots) dropHosts() {
 	})
 }
 
-// sortHosts returns the hosts by name, then id. Hosts are large: they are moved
-// once, to where they belong.
+// sortHosts returns the hosts in the order of plans. Hosts are large: they are
+// moved once, to where they belong.
 func sortHosts(hosts []scheduler.Host) []scheduler.Host {
 	order := make([]int32, len(hosts))
 	for i := range order {
 		order[i] = int32(i)
 	}
-	slices.SortFunc(order, func(a, b int32) int {
-		if c := strings.Compare(hosts[a].Hostname, hosts[b].Hostname); c != 0 {
-			return c
-		}
-		return cmp.Compare(hosts[a].ID, hosts[b].ID)
-	})
+	slices.SortFunc(order, func(a, b int32) int { return scheduler.CompareHosts(&hosts[a], &hosts[b]) })
 	sorted := make([]scheduler.Host, len(hosts))
 	for i, from := range order {
 		sorted[i] = hosts[from]

@@ -74,8 +74,8 @@ func (t *Snapshots) purgeJobs() {
 }
 
 // jobsDue lists the jobs to read: those of entries that are new, or were not
-// pending or not ours before, and, together with them, those of all entries that were read
-// in this snapshot.
+// pending or not ours before, and, together with them, those of all entries that
+// were read in this snapshot.
 func (t *Snapshots) jobsDue() (fresh, due []int64) {
 	for _, at := range t.queue.again {
 		e := &t.queue.live[at]

@@ -17,9 +17,7 @@ func (a *applier) moves(ctx context.Context, moves []scheduler.Move) error {
 		byTarget[m.To] = append(byTarget[m.To], m)
 	}
 	for _, to := range slices.Sorted(maps.Keys(byTarget)) {
-		for rest := byTarget[to]; len(rest) > 0; {
-			chunk := rest[:a.chunk(len(rest))]
-			rest = rest[len(chunk):]
+		for chunk := range chunks(&a.l.pace, byTarget[to]) {
 			if err := a.moveChunk(ctx, chunk, to); err != nil {
 				return err
 			}

@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"iter"
+	"time"
+)
 
 // pace sizes the chunks in which a plan is written. A chunk locks the rows it
 // writes until it is committed, so it should not take so long that other clients
@@ -32,6 +35,19 @@ func (p *pace) chunk(n int) int {
 	}
 	chunks := (n + size - 1) / size
 	return (n + chunks - 1) / max(1, chunks)
+}
+
+// chunks cuts rows that cost no more than an assignment each into chunks.
+func chunks[T any](p *pace, all []T) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		for len(all) > 0 {
+			n := p.chunk(len(all))
+			if !yield(all[:n]) {
+				return
+			}
+			all = all[n:]
+		}
+	}
 }
 
 // took notes how long a chunk of n rows took.
