@@ -16,7 +16,7 @@ type Result struct {
 	// Overtaken are entries whose row, or whose host's row, another client
 	// changed after the snapshot. They are planned anew in the next tick.
 	Overtaken []scheduler.EntryID
-	// Transactions and LongestTx describe the writing.
+	// Transactions and LongestTx describe the writing, by all lanes.
 	Transactions int
 	LongestTx    time.Duration
 	// Lease, Schedule, Release and Move are how long each step took.
@@ -27,13 +27,13 @@ type Result struct {
 var errChanged = errors.New("rows changed since the snapshot")
 
 // Apply writes a plan, in chunks, each a fenced transaction: leases for frontend
-// tasks, then assignments in queue order, then releases. ErrFenced means that
-// the term is over. After any other error the plan may be applied in part;
-// Result says how far.
+// tasks, then assignments in queue order, then releases. Many assignments are
+// written by several lanes at once. ErrFenced means that the term is over. After
+// any other error the plan may be applied in part; Result says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
-	a := &applier{l: l}
+	a := &applier{l: l, lane: l.main()}
 	l.basis = &plan.Basis
-	defer func() { l.basis, l.fresh = nil, false }()
+	defer l.applied()
 	a.res.Applied.Basis = plan.Basis
 	a.res.Applied.Waiting = plan.Waiting
 	a.res.Applied.Problems = plan.Problems
@@ -56,9 +56,18 @@ func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error)
 	return a.res, nil
 }
 
+func (l *Leader) applied() {
+	l.basis = nil
+	for _, la := range l.lanes {
+		la.fresh = false
+	}
+}
+
+// applier writes by one lane and notes what it wrote.
 type applier struct {
-	l   *Leader
-	res Result
+	l    *Leader
+	lane *lane
+	res  Result
 }
 
 // lockAttempts bounds how often a transaction is repeated that collided with
@@ -69,7 +78,7 @@ const lockAttempts = 5
 func (a *applier) write(ctx context.Context, what string, work func(context.Context, dbtx) error) error {
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
-		err := a.l.write(ctx, what, work)
+		err := a.lane.write(ctx, what, work)
 		a.res.Transactions++
 		a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
 		if !isLockTimeout(err) || attempt == lockAttempts {
@@ -100,21 +109,6 @@ func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 type unit struct {
 	assignments []scheduler.Assignment
 	changes     []scheduler.Change
-}
-
-func (a *applier) assignments(ctx context.Context, plan scheduler.Plan) error {
-	rest := units(plan)
-	for len(rest) > 0 {
-		n := chunkOfUnits(rest, a.l.pace.chunk(rows(rest)))
-		chunk := rest[:n]
-		rest = rest[n:]
-		began := time.Now()
-		if err := a.applyUnits(ctx, chunk); err != nil {
-			return err
-		}
-		a.l.pace.took(rows(chunk), time.Since(began))
-	}
-	return nil
 }
 
 // units groups a plan, in queue order of the first assignment of each unit.

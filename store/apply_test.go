@@ -120,7 +120,7 @@ func TestApplyInChunks(t *testing.T) {
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, res.Transactions, 3)
-		require.Len(t, res.Applied.Assignments, len(plan.Assignments))
+		require.Equal(t, plan, res.Applied, "in the order of the plan")
 		require.Equal(t, len(plan.Assignments), count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1"))
 		require.Equal(t, len(plan.Assignments), count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE leased = 1"))
 		require.Empty(t, fullPlan(t, db).Assignments)

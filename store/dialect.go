@@ -21,6 +21,13 @@ type dialect struct {
 	// isolation is the level of the server's new sessions.
 	isolation string
 
+	// lanes is how many connections a leader writes by.
+	lanes int
+
+	// forUpdate ends a query that locks what it reads. SQLite needs none: its
+	// writing transactions are exclusive from the beginning.
+	forUpdate string
+
 	insertIgnore string // INSERT that passes over existing unique keys
 	now          string // current time, of the same clock as the columns
 	nowMillis    string // current time in milliseconds since 1970
@@ -40,11 +47,14 @@ type dialect struct {
 
 	// Tokens of schema/*.sql.
 	primaryKey, caseless, engine string
+	// fenceByLane are statements that give every lane a fence row of its own.
+	fenceByLane string
 }
 
 func sqliteDialect(version string) dialect {
 	return dialect{
 		server: serverSQLite, version: version,
+		lanes:        1, // a file has one writer
 		insertIgnore: "INSERT OR IGNORE INTO",
 		now:          "CURRENT_TIMESTAMP",
 		nowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
@@ -54,12 +64,16 @@ func sqliteDialect(version string) dialect {
 		},
 		primaryKey: "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT",
 		caseless:   "COLLATE NOCASE",
+		// The key stays as it is: there is one lane.
+		fenceByLane: "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0",
 	}
 }
 
 func mysqlDialect(version string) dialect {
 	d := dialect{
 		server: serverMySQL, version: version,
+		lanes:        maxLanes,
+		forUpdate:    " FOR UPDATE",
 		insertIgnore: "INSERT IGNORE INTO",
 		now:          "CURRENT_TIMESTAMP",
 		nowMillis:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
@@ -68,6 +82,9 @@ func mysqlDialect(version string) dialect {
 		tableTimes:   mysqlTableTimes(), hasTableTimes: true,
 		primaryKey: "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY",
 		engine:     "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
+		// In one statement: whoever leads meanwhile finds either the old table or
+		// the new one.
+		fenceByLane: "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0, DROP PRIMARY KEY, ADD PRIMARY KEY (shard, lane)",
 	}
 	if strings.Contains(strings.ToLower(version), "mariadb") {
 		d.server = serverMariaDB
@@ -79,7 +96,7 @@ func mysqlDialect(version string) dialect {
 
 // expand replaces the tokens of a schema text.
 func (d dialect) expand(text string) string {
-	return strings.NewReplacer("@PK@", d.primaryKey, " @CI@", spaced(d.caseless), "@ENGINE@", d.engine).Replace(text)
+	return strings.NewReplacer("@PK@", d.primaryKey, " @CI@", spaced(d.caseless), "@ENGINE@", d.engine, "@FENCE_BY_LANE@", d.fenceByLane).Replace(text)
 }
 
 func spaced(s string) string {

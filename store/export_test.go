@@ -67,10 +67,24 @@ var Ranges = ranges
 type Pace = pace
 
 // Chunk and Took are a pace's.
-func (p *pace) Chunk(n int) int { return p.chunk(n) }
+func (p *pace) Chunk(n, lanes int) int { return p.chunk(n, lanes) }
 
 // Took notes a chunk.
 func (p *pace) Took(n int, d time.Duration) { p.took(n, d) }
+
+// SmallChunks makes the chunks of the next plan small.
+func (l *Leader) SmallChunks() { l.pace.perRow = time.Hour }
+
+// Lanes is how many connections a leader writes by.
+func Lanes(db *DB) int { return db.dialect.lanes }
+
+// MigrateFormer creates the lab's tables and our own as of a former version.
+func (db *DB) MigrateFormer(ctx context.Context, version int) error {
+	if err := db.runUp(ctx, labVersions, labSchemas); err != nil {
+		return err
+	}
+	return db.runUp(ctx, ownVersions, ownSchemas[:version])
+}
 
 // Bounds of a pace.
 const (

@@ -26,7 +26,7 @@ type Claim struct {
 	Shared bool
 }
 
-// Fence is a row of hostsched_fence.
+// Fence is what hostsched_fence says of a shard.
 type Fence struct {
 	Shard   shard.Name `json:"shard"`
 	Epoch   int64      `json:"epoch"`
@@ -39,10 +39,6 @@ type Fence struct {
 	// Paused says why nothing is scheduled, empty if the shard is not paused.
 	Paused   string `json:"paused,omitempty"`
 	PausedBy string `json:"paused_by,omitempty"`
-
-	lastWrite   string
-	sessionID   int64
-	sessionPeer string
 }
 
 // takeOverRetry is the pause between attempts while a predecessor's transaction
@@ -65,8 +61,8 @@ type queryer interface {
 
 func readFence(ctx context.Context, q queryer, name shard.Name) (Fence, error) {
 	f := Fence{Shard: name}
-	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, pause_reason, paused_by FROM hostsched_fence WHERE shard = ?", name.String()).
-		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.lastWrite, &f.sessionID, &f.sessionPeer, &f.Paused, &f.PausedBy)
+	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
+		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy)
 	return f, err
 }
 
@@ -79,14 +75,14 @@ func readFence(ctx context.Context, q queryer, name shard.Name) (Fence, error) {
 func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.TakeOverTimeout)
 	defer cancel()
-	l := &Leader{db: db, claim: c}
+	l := newLeader(db, c)
 	for {
 		err := l.takeOverOnce(ctx)
 		if err == nil {
 			err = l.beginTerm(ctx)
 		}
 		if err == nil {
-			err = l.beginByItself(ctx)
+			err = l.ready(ctx)
 		}
 		if err == nil {
 			return l, nil
@@ -106,8 +102,9 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 	}
 }
 
+// takeOverOnce changes the rows of all lanes in one statement, all or none.
 func (l *Leader) takeOverOnce(ctx context.Context) error {
-	conn, err := l.connection(ctx)
+	conn, err := l.main().connection(ctx)
 	if err != nil {
 		return err
 	}
@@ -121,8 +118,10 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	if err := l.db.ensureFence(ctx, conn, c.Shard); err != nil {
 		return err
 	}
-	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.dialect.now+", session_id = ?, session_peer = ?, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR epoch = 0)",
-		c.Token, c.Holder, l.sessionID, l.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
+	la := l.main()
+	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.dialect.now+
+		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR epoch = 0)",
+		c.Token, c.Holder, la.sessionID, la.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
 	if err != nil {
 		return err
 	}
@@ -131,24 +130,51 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return err
 	}
 	f, err := readFence(ctx, conn, c.Shard)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if n == 1 {
+	case n == int64(len(l.lanes)):
 		l.fence = f
 		return nil
-	}
-	if f.Cluster != c.Cluster {
+	case n > 0:
+		return fmt.Errorf("%w: the %d rows of shard %s in hostsched_fence contradict each other; run 'hostsched fence adopt %s'", ErrOvertaken, len(l.lanes), c.Shard, c.Shard)
+	case f.Cluster != c.Cluster:
 		return fmt.Errorf("%w: shard %s was led under etcd cluster %s, this is %s; if that cluster is gone for good, run 'hostsched fence adopt %s'", ErrForeignCluster, c.Shard, f.Cluster, c.Cluster, c.Shard)
 	}
 	return fmt.Errorf("%w: shard %s is held by %s with token %d, ours is %d; if etcd was restored from a backup, run 'hostsched fence adopt %s'", ErrOvertaken, c.Shard, f.Holder, f.Token, c.Token, c.Shard)
 }
 
-// ensureFence makes sure that a shard has a fence row; one that never was led
-// belongs to no etcd cluster.
-func (db *DB) ensureFence(ctx context.Context, conn execer, name shard.Name) error {
-	_, err := conn.ExecContext(ctx, db.dialect.insertIgnore+" hostsched_fence ("+fenceColumns+") VALUES (?, 0, 0, '', '', "+db.dialect.now+", 0, '', 0, '')", name.String())
-	return err
+// ready prepares all lanes: the first plan of a term is often the largest.
+func (l *Leader) ready(ctx context.Context) error {
+	for _, la := range l.lanes[1:] {
+		if _, err := la.connection(ctx); err != nil {
+			return err
+		}
+	}
+	return l.main().beginByItself(ctx)
+}
+
+// ensureFence makes sure that a shard has a fence row for every lane; a shard
+// that never was led belongs to no etcd cluster. The row of another lane is a
+// copy of the first, taken under its lock: the rows of a shard never differ but
+// in what a lane itself writes there.
+func (db *DB) ensureFence(ctx context.Context, conn dbtx, name shard.Name) error {
+	var rows int
+	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = ?", name.String()).Scan(&rows); err != nil || rows == db.dialect.lanes {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, db.dialect.insertIgnore+" hostsched_fence ("+fenceColumns+") VALUES (?, 0, 0, '', '', "+db.dialect.now+", 0, '', 0, '')", name.String()); err != nil {
+		return err
+	}
+	for num := 1; num < db.dialect.lanes; num++ {
+		const alike = "shard, epoch, token, etcd_cluster, holder, taken_at, shard_id, layout, pause_reason, paused_by, paused_at"
+		_, err := conn.ExecContext(ctx, db.dialect.insertIgnore+" hostsched_fence ("+alike+", lane, ticks, last_write, session_id, session_peer) SELECT "+alike+", ?, 0, '', 0, '' FROM hostsched_fence WHERE shard = ? AND lane = 0"+db.dialect.forUpdate,
+			num, name.String())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shardID returns the row of afe_shards that is claimed, 0 for the master and
@@ -164,20 +190,38 @@ func shardID(ctx context.Context, q queryer, c Claim) (id int64, err error) {
 	return id, err
 }
 
-// evict disconnects the registered writer of a shard, which holds the fence row
-// locked and does not go on.
+// evict disconnects the registered writers of a shard, one of which holds a
+// fence row locked and does not go on.
 func (db *DB) evict(ctx context.Context, name shard.Name) error {
-	f, ok, err := db.ReadFence(ctx, name)
-	if err != nil || !ok || f.sessionID == 0 {
-		return err
+	type session struct {
+		id           int64
+		peer, holder string
 	}
+	var sessions []session
+	err := eachRow(ctx, db.sql, "SELECT session_id, session_peer, holder FROM hostsched_fence WHERE shard = ? AND session_id <> 0", []any{name.String()}, func(scan scanner) error {
+		var s session
+		err := scan(&s.id, &s.peer, &s.holder)
+		sessions = append(sessions, s)
+		return err
+	})
+	if err != nil {
+		return explain(err, "look for the predecessor of shard "+name.String(), db.target.name)
+	}
+	for _, s := range sessions {
+		if err := db.evictSession(ctx, s.id, s.peer, s.holder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (db *DB) evictSession(ctx context.Context, id int64, peer, holder string) error {
 	if db.dialect.server == serverSQLite {
-		return evictProcess(f.sessionID, f.sessionPeer)
+		return evictProcess(id, peer)
 	}
 	// The id alone could have been reused: the peer address, which includes the
 	// port, must match too.
-	var id int64
-	err = db.sql.QueryRowContext(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID = ? AND HOST = ?", f.sessionID, f.sessionPeer).Scan(&id)
+	err := db.sql.QueryRowContext(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID = ? AND HOST = ?", id, peer).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -188,7 +232,7 @@ func (db *DB) evict(ctx context.Context, name shard.Name) error {
 	if mysqlCode(err) == myNoSuchThread {
 		return nil
 	}
-	return explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", f.Holder, id), db.target.name)
+	return explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", holder, id), db.target.name)
 }
 
 // AdoptFence lets the given etcd cluster lead a shard whose fence belongs to
@@ -200,12 +244,17 @@ func (db *DB) AdoptFence(ctx context.Context, name shard.Name, cluster, who, rea
 		return explain(err, "adopt the fence", db.target.name)
 	}
 	defer func() { err = rollbackUnless(tx, err) }()
-	res, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", cluster, name.String())
-	if err != nil {
+	// The epoch is written, not counted up: rows that contradicted each other
+	// agree again.
+	var epoch sql.NullInt64
+	if err := tx.QueryRowContext(ctx, "SELECT MAX(epoch) FROM hostsched_fence WHERE shard = ?"+db.dialect.forUpdate, name.String()).Scan(&epoch); err != nil {
 		return explain(err, "adopt the fence", db.target.name)
 	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name), err)
+	if !epoch.Valid {
+		return fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name)
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster, name.String()); err != nil {
+		return explain(err, "adopt the fence", db.target.name)
 	}
 	if err := db.audit(ctx, tx, who, "fence adopt", name.String(), "etcd cluster "+cluster+": "+reason); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -102,7 +103,7 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 }
 
 // TestPausedLeaderDoesNotBlockItsSuccessor stops a real process (SIGSTOP) in the
-// middle of a transaction that holds the fence.
+// middle of transactions of all its lanes, which hold the fence.
 func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
@@ -110,7 +111,7 @@ func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 			db := open(t, dsn)
 			_, err := db.Migrate(t.Context(), store.MigrateOptions{})
 			require.NoError(t, err)
-			fillLab(t, db)
+			fillLargeLab(t, db)
 			sleeper := startSleeper(t, dsn)
 
 			began := time.Now()
@@ -133,7 +134,7 @@ func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 const sleeperEnv = "HOSTSCHED_TEST_SLEEPER_DSN"
 
 // sleepInTransaction is the process that TestPausedLeader… stops: it leads with
-// token 10, opens a transaction and stops itself inside.
+// token 10, opens a transaction by every lane and stops itself inside.
 func sleepInTransaction(dsn string) int {
 	ctx := context.Background()
 	// The transaction must not end by its own timeout while others look on.
@@ -147,7 +148,14 @@ func sleepInTransaction(dsn string) int {
 		fmt.Println(err)
 		return 3
 	}
+	var inside atomic.Int32
+	woken := make(chan struct{})
 	db.FailInTx(func(context.Context) error {
+		if int(inside.Add(1)) < store.Lanes(db) {
+			<-woken
+			return nil
+		}
+		defer close(woken)
 		fmt.Println("sleeping")
 		if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
 			return err
@@ -157,7 +165,10 @@ func sleepInTransaction(dsn string) int {
 		_, err := os.Stdin.Read(make([]byte, 1))
 		return err
 	})
-	_, err = l.Apply(ctx, scheduler.Plan{Releases: []scheduler.Release{{Host: 1}}})
+	s, err := db.Snapshot(ctx, masterScope)
+	if err == nil {
+		_, err = l.Apply(ctx, scheduler.MakePlan(s))
+	}
 	fmt.Println("woke up:", err)
 	if err != nil {
 		return 1

@@ -23,11 +23,14 @@ var ownSchema string
 //go:embed schema/own_v2.sql
 var ownSchema2 string
 
+//go:embed schema/own_v3.sql
+var ownSchema3 string
+
 // labSchemas and ownSchemas are the migrations of each set, in order of their
 // versions.
 var (
 	labSchemas = []string{labSchema}
-	ownSchemas = append([]string{ownSchema, ownSchema2}, newerSchemas...)
+	ownSchemas = append([]string{ownSchema, ownSchema2, ownSchema3}, newerSchemas...)
 )
 
 // Two sets of migrations, each with a goose table of its own: the lab's tables,

@@ -84,7 +84,7 @@ func (r *reader) fenceState(scope Scope, basis *scheduler.Basis) {
 	if r.err != nil {
 		return
 	}
-	err := r.tx.QueryRowContext(r.ctx, "SELECT layout, pause_reason FROM hostsched_fence WHERE shard = ?", scope.Shard.String()).Scan(&basis.Layout, &basis.Paused)
+	err := r.tx.QueryRowContext(r.ctx, "SELECT layout, pause_reason FROM hostsched_fence WHERE shard = ? AND lane = 0", scope.Shard.String()).Scan(&basis.Layout, &basis.Paused)
 	if !errors.Is(err, sql.ErrNoRows) {
 		r.err = err
 	}

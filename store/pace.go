@@ -14,9 +14,13 @@ type pace struct {
 }
 
 const (
-	// chunkTime is how long a chunk is meant to take: other clients should not
-	// have to wait for more than 100 ms, and no two chunks take the same time.
-	chunkTime = 84 * time.Millisecond
+	// chunkTime is how long a chunk may be expected to take: other clients should
+	// not have to wait for more than 100 ms, and no two chunks take the same time.
+	chunkTime = 94 * time.Millisecond
+	// careful: a lane that has this many chunks to write makes one more of them.
+	// The more there are, the likelier one takes longer than expected, and the less
+	// another one costs.
+	careful = 5
 	// firstChunk is the size before anything was measured; fewest and most bound
 	// what the measurements suggest.
 	firstChunk  = 1400
@@ -26,22 +30,25 @@ const (
 	measurable = 100
 )
 
-// chunk is the size of the next chunk when n rows are left to write: of equal
-// chunks, as few as there may be.
-func (p *pace) chunk(n int) int {
+// chunk is the size of the next chunk when n rows are left to write, by so many
+// lanes: of equal chunks, as few as there may be, and as many for each lane.
+func (p *pace) chunk(n, lanes int) int {
 	size := firstChunk
 	if p.perRow > 0 {
 		size = min(mostChunk, max(fewestChunk, int(chunkTime/p.perRow)))
 	}
-	chunks := (n + size - 1) / size
-	return (n + chunks - 1) / max(1, chunks)
+	each := max(1, ceil(n, lanes*size))
+	return ceil(n, lanes*(each+each/careful))
 }
+
+// ceil is the quotient of two positive numbers, rounded up.
+func ceil(n, by int) int { return (n + by - 1) / by }
 
 // chunks cuts rows that cost no more than an assignment each into chunks.
 func chunks[T any](p *pace, all []T) iter.Seq[[]T] {
 	return func(yield func([]T) bool) {
 		for len(all) > 0 {
-			n := p.chunk(len(all))
+			n := p.chunk(len(all), 1)
 			if !yield(all[:n]) {
 				return
 			}

@@ -13,24 +13,27 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
-// TestPace: chunks are bounded, nearly equal, as few as may be, and follow the
-// speed of the server.
+// TestPace: chunks are bounded, nearly equal, as few as may be, as many for each
+// lane, and follow the speed of the server.
 func TestPace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p store.Pace
 		perRow := time.Duration(rapid.IntRange(1, 2000).Draw(t, "microseconds per row")) * time.Microsecond
 		left := rapid.IntRange(1, 100_000).Draw(t, "rows")
+		lanes := rapid.IntRange(1, 3).Draw(t, "lanes")
 		var sizes []int
 		for left > 0 {
-			n := p.Chunk(left)
-			require.Positive(t, n)
-			require.LessOrEqual(t, n, min(left, store.MostChunk))
-			if len(sizes) > 3 && n > 100 {
-				require.LessOrEqual(t, time.Duration(n)*perRow, store.ChunkTime*11/10, "a chunk takes too long")
+			size := p.Chunk(left, lanes)
+			require.Positive(t, size)
+			require.LessOrEqual(t, size, min(left, store.MostChunk))
+			if len(sizes) > 0 && size > 100 {
+				require.LessOrEqual(t, time.Duration(size)*perRow, store.ChunkTime*11/10, "a chunk takes too long")
 			}
-			p.Took(n, time.Duration(n)*perRow)
-			sizes = append(sizes, n)
-			left -= n
+			round := min(left, lanes*size)
+			require.GreaterOrEqual(t, round, min(left, lanes*(size-1)+1), "every lane has something to write")
+			p.Took(size, time.Duration(size)*perRow)
+			sizes = append(sizes, size)
+			left -= round
 		}
 		// After the first ones have told the speed, the others are alike.
 		if len(sizes) > 8 {

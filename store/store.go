@@ -38,7 +38,7 @@ const (
 	defaultTxTimeout       = 5 * time.Second
 	defaultTakeOverTimeout = 10 * time.Second
 	defaultMaxConns        = 8
-	connsPerShard          = 2
+	connsPerShard          = 3
 	// connectTimeout bounds the first contact with a server.
 	connectTimeout = 5 * time.Second
 	// lockWait is how long one statement waits for a row lock before the
@@ -170,8 +170,8 @@ func (db *DB) detect(ctx context.Context) (dialect, error) {
 	return d, err
 }
 
-// ServeShards makes room for the connections of so many leaders: each keeps one
-// for its transactions and needs another to read.
+// ServeShards makes room for the connections of so many leaders: each writes
+// by two and needs another to read.
 func (db *DB) ServeShards(n int) {
 	size := db.cfg.MaxConns + connsPerShard*n
 	db.sql.SetMaxOpenConns(size)

@@ -39,7 +39,7 @@ type TermEnd struct {
 // beginTerm notes the term in the history, in a fenced transaction, and makes
 // sure that a shard that was renamed has no leader under its former name.
 func (l *Leader) beginTerm(ctx context.Context) error {
-	return l.write(ctx, "record the term", func(ctx context.Context, tx dbtx) error {
+	return l.main().write(ctx, "record the term", func(ctx context.Context, tx dbtx) error {
 		name, now := l.fence.Shard.String(), l.db.dialect.nowMillis
 		if l.shardID != 0 {
 			if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', shard_id = 0 WHERE shard_id = ? AND shard <> ?", l.shardID, name); err != nil {

@@ -305,13 +305,13 @@ func (db *DB) change(ctx context.Context, what string, fences []shard.Name, work
 }
 
 func (db *DB) changeOnce(ctx context.Context, fences []shard.Name, work func(*sql.Tx) error) (err error) {
-	// A Leader's connection has the settings that a change needs, too.
-	l := &Leader{db: db}
-	conn, err := l.connection(ctx)
+	// A lane's connection has the settings that a change needs, too.
+	la := &lane{l: &Leader{db: db}}
+	conn, err := la.connection(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
+	defer func() { err = errors.Join(err, la.disconnect()) }()
 	fences = slices.Compact(slices.Sorted(slices.Values(fences)))
 	for _, name := range fences {
 		if err := db.ensureFence(ctx, conn, name); err != nil {

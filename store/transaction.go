@@ -15,8 +15,8 @@ type dbtx interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// transaction is a leader's. On MySQL and MariaDB it needs no statement to
-// begin: the leader's connection does not commit by itself, so the update of
+// transaction is a lane's. On MySQL and MariaDB it needs no statement to
+// begin: the lane's connection does not commit by itself, so the update of
 // the fence begins the transaction. In a large plan that is one statement less
 // for every chunk.
 type transaction struct {
@@ -25,23 +25,23 @@ type transaction struct {
 	conn *sql.Conn // nil on SQLite
 }
 
-// beginByItself makes the leader's connection begin transactions by itself, and
+// beginByItself makes the lane's connection begin transactions by itself, and
 // commit none.
-func (l *Leader) beginByItself(ctx context.Context) error {
-	if l.db.dialect.server == serverSQLite {
+func (la *lane) beginByItself(ctx context.Context) error {
+	if la.l.db.dialect.server == serverSQLite {
 		return nil
 	}
-	_, err := l.conn.ExecContext(ctx, "SET SESSION autocommit = 0")
-	l.manual = err == nil
+	_, err := la.conn.ExecContext(ctx, "SET SESSION autocommit = 0")
+	la.manual = err == nil
 	return err
 }
 
-// begin begins a transaction on the leader's connection.
-func (l *Leader) begin(ctx context.Context) (transaction, error) {
-	if l.manual {
-		return transaction{dbtx: l.conn, conn: l.conn}, nil
+// begin begins a transaction on the lane's connection.
+func (la *lane) begin(ctx context.Context) (transaction, error) {
+	if la.manual {
+		return transaction{dbtx: la.conn, conn: la.conn}, nil
 	}
-	tx, err := l.conn.BeginTx(ctx, nil)
+	tx, err := la.conn.BeginTx(ctx, nil)
 	return transaction{dbtx: tx, tx: tx}, err
 }
 

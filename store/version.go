@@ -3,7 +3,7 @@
 package store
 
 // SchemaVersion is the version of our own tables this binary works with.
-const SchemaVersion = 2
+const SchemaVersion = 3
 
-// newerSchemas are migrations after version 2.
+// newerSchemas are migrations after version 3.
 var newerSchemas []string

@@ -4,7 +4,7 @@ package store
 
 // SchemaVersion of the binary that stands for the next version in the test of
 // rolling upgrades.
-const SchemaVersion = 3
+const SchemaVersion = 4
 
 // newerSchemas add a column that only the next version knows.
 var newerSchemas = []string{"ALTER TABLE hostsched_terms ADD COLUMN binary_version VARCHAR(64) NOT NULL DEFAULT ''"}

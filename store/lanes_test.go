@@ -1,0 +1,309 @@
+package store_test
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// fillLargeLab makes a lab whose plan every lane has a part in.
+func fillLargeLab(t testing.TB, db *store.DB) {
+	t.Helper()
+	_, err := lab.Create(context.Background(), db.SQL(), lab.Spec{Seed: 3, Hosts: 900, Boards: 2, Suites: 6, Entries: 1200})
+	require.NoError(t, err)
+}
+
+// largePlan is the plan of a large lab, to be written in many small chunks.
+func largePlan(t testing.TB, db *store.DB) (*store.Leader, scheduler.Plan) {
+	t.Helper()
+	fillLargeLab(t, db)
+	l := takeOver(t, db, shard.Master, 10)
+	l.SmallChunks()
+	plan := fullPlan(t, db)
+	require.Greater(t, len(plan.Assignments), 600)
+	return l, plan
+}
+
+// requireOnlyApplied compares the database with what Apply says it has written,
+// in part, of a plan on an unused lab.
+func requireOnlyApplied(t testing.TB, db *store.DB, res store.Result) {
+	t.Helper()
+	n := len(res.Applied.Assignments)
+	for _, query := range []string{
+		"SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL",
+		"SELECT COUNT(*) FROM afe_hosts WHERE leased = 1",
+		"SELECT COUNT(*) FROM afe_ineligible_host_queues",
+	} {
+		require.Equal(t, n, count(t, db, query), query)
+	}
+	requireApplied(t, db, res.Applied)
+}
+
+// nth runs f in the n-th of many calls, which may come from several lanes.
+func nth(n int32, f func() error) func() error {
+	var calls atomic.Int32
+	return func() error {
+		if calls.Add(1) == n {
+			return f()
+		}
+		return nil
+	}
+}
+
+func inTx(f func() error) func(context.Context) error {
+	return func(context.Context) error { return f() }
+}
+
+// TestLanesShareAPlan: every lane writes its part under its own fence row, and
+// the result is the plan, in its order.
+func TestLanesShareAPlan(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		l, plan := largePlan(t, db)
+		var side sync.WaitGroup
+		side.Add(store.Lanes(db))
+		var inside atomic.Int32
+		db.FailInTx(func(context.Context) error {
+			if int(inside.Add(1)) <= store.Lanes(db) { // all lanes are in a transaction
+				side.Done()
+				side.Wait()
+			}
+			return nil
+		})
+		res, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		require.Equal(t, plan, res.Applied)
+		requireOnlyApplied(t, db, res)
+		require.Equal(t, store.Lanes(db), count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = 'master' AND ticks > 0"))
+		require.Equal(t, 1, count(t, db, "SELECT COUNT(DISTINCT epoch) FROM hostsched_fence WHERE shard = 'master'"))
+		f, _, err := db.ReadFence(t.Context(), shard.Master)
+		require.NoError(t, err)
+		require.EqualValues(t, res.Transactions+1, f.Writes, "the record of the term, and the plan")
+	})
+}
+
+// TestStaleEpochIsRefusedInEveryLane, and a takeover that forgot a lane would be
+// found.
+func TestStaleEpochIsRefusedInEveryLane(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		old, plan := largePlan(t, db)
+		takeOver(t, db, shard.Master, 11)
+		before := dump(t, db)
+		res, err := old.Apply(t.Context(), plan)
+		require.ErrorIs(t, err, store.ErrFenced)
+		requireOneLine(t, err)
+		require.True(t, res.Applied.Empty())
+		require.Equal(t, before, dump(t, db))
+
+		last := store.Lanes(db) - 1
+		f := old.Fence()
+		_, err = db.SQL().Exec("UPDATE hostsched_fence SET epoch = ?, holder = ? WHERE lane = ?", f.Epoch, f.Holder, last)
+		require.NoError(t, err)
+		res, err = old.Apply(t.Context(), plan)
+		if last > 0 {
+			require.ErrorIs(t, err, store.ErrFenced, "of the other lane")
+		}
+		require.NotEmpty(t, res.Applied.Assignments, "the mutant writes")
+	})
+}
+
+// TestTakeOverWhileLanesWrite: the successor comes while the lanes are inside
+// their transactions. What the old leader says it has written is what is there.
+func TestTakeOverWhileLanesWrite(t *testing.T) {
+	for call := int32(1); call <= 4; call++ {
+		t.Run(fmt.Sprint("transaction ", call), func(t *testing.T) {
+			onEveryServer(t, func(t *testing.T, db *store.DB) {
+				old, plan := largePlan(t, db)
+				successor := make(chan error, 1)
+				db.FailInTx(inTx(nth(call, func() error {
+					go func() {
+						l, err := db.TakeOver(context.Background(), store.Claim{Shard: shard.Master, Token: 11, Cluster: "test", Holder: "next"})
+						if err == nil {
+							err = l.Close()
+						}
+						successor <- err
+					}()
+					// Wait for the takeover, at most for as long as it takes to be
+					// disconnected by it; SQLite's waits for us.
+					if store.Lanes(db) > 1 {
+						err := <-successor
+						successor <- err
+					}
+					return nil
+				})))
+				res, err := old.Apply(t.Context(), plan)
+				require.NoError(t, <-successor)
+				if store.Lanes(db) > 1 {
+					require.Error(t, err)
+					require.Less(t, len(res.Applied.Assignments), len(plan.Assignments))
+				}
+				require.ErrorIs(t, old.Verify(t.Context()), store.ErrFenced)
+				requireOnlyApplied(t, db, res)
+			})
+		})
+	}
+}
+
+// TestLostCommitAnswersOfLanes: no answer to any COMMIT of any lane comes.
+func TestLostCommitAnswersOfLanes(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		l, plan := largePlan(t, db)
+		db.FailAfterCommit(func() error { return driver.ErrBadConn })
+		res, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		require.Equal(t, plan, res.Applied)
+		requireOnlyApplied(t, db, res)
+	})
+}
+
+// TestLaneFails: whatever happens in one lane, the others begin nothing more,
+// and the result says what is in the database. The next plan completes it.
+func TestLaneFails(t *testing.T) {
+	db := servers[1].lab(t)
+	broken := errors.New("the machine room is on fire")
+	kill := func(lane int) func() error {
+		return func() error {
+			var id int64
+			if err := db.SQL().QueryRow("SELECT session_id FROM hostsched_fence WHERE lane = ?", lane).Scan(&id); err != nil {
+				return err
+			}
+			_, err := db.SQL().Exec(fmt.Sprintf("KILL CONNECTION %d", id))
+			return err
+		}
+	}
+	l, plan := largePlan(t, db)
+	for _, c := range []struct {
+		name string
+		fail func() error
+	}{
+		{"an error", func() error { return broken }},
+		{"the first connection is lost", kill(0)},
+		{"the second connection is lost", kill(1)},
+	} {
+		db.FailInTx(inTx(nth(3, c.fail)))
+		part, err := l.Apply(t.Context(), plan)
+		db.FailInTx(nil)
+		require.Error(t, err, c.name)
+		require.NotErrorIs(t, err, store.ErrFenced, c.name)
+		require.Less(t, len(part.Applied.Assignments), len(plan.Assignments), c.name)
+		requireApplied(t, db, part.Applied)
+		require.Equal(t, len(part.Applied.Assignments), count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE leased = 1"), c.name)
+		_, err = db.SQL().Exec("UPDATE afe_hosts SET leased = 0")
+		require.NoError(t, err)
+		_, err = db.SQL().Exec("UPDATE afe_host_queue_entries SET status = 'Completed', active = 0, complete = 1 WHERE active = 1")
+		require.NoError(t, err)
+		plan = fullPlan(t, db)
+		l.SmallChunks()
+		require.Greater(t, len(plan.Assignments), 300, c.name)
+	}
+	res, err := l.Apply(t.Context(), plan)
+	require.NoError(t, err)
+	require.Equal(t, plan.Assignments, res.Applied.Assignments)
+	requireApplied(t, db, res.Applied)
+}
+
+// TestRowsOvertakenInLanes: what other clients changed is left out, wherever in
+// the plan it is, and reported in its order.
+func TestRowsOvertakenInLanes(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		l, plan := largePlan(t, db)
+		var want []scheduler.EntryID
+		for i := 7; i < len(plan.Assignments); i += 97 {
+			want = append(want, plan.Assignments[i].Entry)
+			_, err := db.SQL().Exec("UPDATE afe_hosts SET locked = 1 WHERE id = ?", plan.Assignments[i].Host)
+			require.NoError(t, err)
+		}
+		res, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		require.Equal(t, want, res.Overtaken)
+		requireOnlyApplied(t, db, res)
+		require.Len(t, res.Applied.Assignments, len(plan.Assignments)-len(want))
+	})
+}
+
+// TestPauseStopsAllLanes: a plan that was made before the pause is refused in
+// the middle, by every lane.
+func TestPauseStopsAllLanes(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, db *store.DB) {
+		l, plan := largePlan(t, db)
+		db.FailAfterCommit(nth(2, func() error {
+			return db.PauseShard(context.Background(), shard.Master, "alice", "repairs", "repairs")
+		}))
+		res, err := l.Apply(t.Context(), plan)
+		db.FailAfterCommit(nil)
+		require.ErrorIs(t, err, store.ErrLayout)
+		requireOneLine(t, err)
+		require.NotEmpty(t, res.Applied.Assignments)
+		require.LessOrEqual(t, res.Transactions, 2+2*store.Lanes(db))
+		requireOnlyApplied(t, db, res)
+	})
+}
+
+// TestContradictoryFenceRows: nobody leads a shard whose lanes have different
+// epochs or tokens, until a person says so.
+func TestContradictoryFenceRows(t *testing.T) {
+	db := servers[1].lab(t)
+	fillLab(t, db)
+	takeOver(t, db, shard.Master, 10)
+	_, err := db.SQL().Exec("UPDATE hostsched_fence SET token = 99, epoch = 50 WHERE lane = 1")
+	require.NoError(t, err)
+	claim := store.Claim{Shard: shard.Master, Token: 11, Cluster: "test", Holder: "next"}
+	_, err = db.TakeOver(t.Context(), claim)
+	require.ErrorContains(t, err, "fence adopt")
+	require.NoError(t, db.AdoptFence(t.Context(), shard.Master, "test", "alice", "edited by hand"))
+	l, err := db.TakeOver(t.Context(), claim)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	require.Greater(t, l.Fence().Epoch, int64(50), "epochs go on rising")
+	_, err = l.Apply(t.Context(), fullPlan(t, db))
+	require.NoError(t, err)
+}
+
+// TestFenceOfAFormerVersion: the row of a shard that was led under schema
+// version 2 becomes the rows of all lanes, and who led then is refused.
+func TestFenceOfAFormerVersion(t *testing.T) {
+	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+		db := open(t, dsn)
+		require.NoError(t, db.MigrateFormer(t.Context(), 2))
+		_, err := db.SQL().Exec("INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, layout) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '', 3)")
+		require.NoError(t, err)
+		st, err := db.Migrate(t.Context(), store.MigrateOptions{})
+		require.NoError(t, err)
+		require.EqualValues(t, store.SchemaVersion, st.Schema)
+
+		const stillLeads = "UPDATE hostsched_fence SET ticks = ticks + 1 WHERE shard = 'master' AND epoch = 7 AND holder = 'former'"
+		res, err := db.SQL().Exec(stillLeads)
+		require.NoError(t, err)
+		n, err := res.RowsAffected()
+		require.NoError(t, err)
+		require.EqualValues(t, 1, n, "the migration ends no term")
+
+		_, err = db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 9, Cluster: "test", Holder: "late"})
+		require.ErrorIs(t, err, store.ErrOvertaken)
+		l, plan := largePlan(t, db)
+		require.EqualValues(t, 8, l.Fence().Epoch)
+		require.Equal(t, store.Lanes(db), count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 8 AND token = 10 AND layout = 3"))
+		res, err = db.SQL().Exec(stillLeads)
+		require.NoError(t, err)
+		n, err = res.RowsAffected()
+		require.NoError(t, err)
+		require.Zero(t, n)
+		applied, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		require.Equal(t, plan, applied.Applied)
+		var oldest string
+		require.NoError(t, db.SQL().QueryRow("SELECT value FROM hostsched_facts WHERE name = 'oldest'").Scan(&oldest))
+		require.False(t, strings.HasPrefix(oldest, "2"))
+	})
+}
