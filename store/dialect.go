@@ -34,10 +34,10 @@ type dialect struct {
 	// byKey makes an UPDATE find its rows by primary key. Left to itself, the
 	// server may prefer to read the index of some other condition.
 	byKey string
-	// tableTimes is a query for what time it is, in seconds since 1970, and for the
+	// tableTimes is a query for what time it is, in seconds since 1970, for the
 	// names of tables and the times of the last commit to them, if the server
-	// keeps any.
-	tableTimes    string
+	// keeps any, and for columns of what is joined.
+	tableTimes    func(join string) string
 	hasTableTimes bool
 	// freshTimes, if not empty, makes a session see those times as they are: MySQL
 	// 8 remembers them for a day otherwise.
@@ -58,7 +58,7 @@ func sqliteDialect(version string) dialect {
 		insertIgnore: "INSERT OR IGNORE INTO",
 		now:          "CURRENT_TIMESTAMP",
 		nowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-		tableTimes:   "SELECT CAST(strftime('%s', 'now') AS INTEGER), NULL, NULL",
+		tableTimes:   sqliteTableTimes,
 		age: func(c string) string {
 			return "CAST(strftime('%s', 'now') - strftime('%s', " + c + ") AS INTEGER)"
 		},
@@ -79,7 +79,7 @@ func mysqlDialect(version string) dialect {
 		nowMillis:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 		age:          func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
 		byKey:        " FORCE INDEX (PRIMARY)",
-		tableTimes:   mysqlTableTimes(), hasTableTimes: true,
+		tableTimes:   mysqlTableTimes, hasTableTimes: true,
 		primaryKey: "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY",
 		engine:     "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
 		// In one statement: whoever leads meanwhile finds either the old table or

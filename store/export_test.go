@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -53,7 +54,9 @@ func (t *Snapshots) KeptJobs(n int) { t.keptJobs = n }
 // wrote any more.
 func (t *Snapshots) StandStill() {
 	broken := *t.db
-	broken.dialect.tableTimes = "SELECT UNIX_TIMESTAMP(), TABLE_NAME, 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
+	broken.dialect.tableTimes = func(join string) string {
+		return strings.Replace(mysqlTableTimes(join), "UNIX_TIMESTAMP(UPDATE_TIME)", "1", 1)
+	}
 	t.db = &broken
 }
 

@@ -157,40 +157,41 @@ func (t *Snapshots) readOtherHosts(r *reader) {
 	r.ids("SELECT id FROM afe_hosts WHERE shard_id IN (SELECT id FROM afe_shards)", func(id int64) { t.hosts.others[id] = true })
 }
 
-// readHostLinks reads the labels and ACL groups of all hosts.
+// readHostLinks reads the labels and ACL groups of all hosts. In one query:
+// hosts of ACL groups come as negative numbers.
 func (t *Snapshots) readHostLinks(r *reader) {
 	s := t.last
-	labels := hostLinks[scheduler.LabelID](r, t, "SELECT host_id, label_id FROM afe_hosts_labels")
-	acls := hostLinks[scheduler.ACLID](r, t, "SELECT host_id, aclgroup_id FROM afe_acl_groups_hosts")
-	static := func(int32) []scheduler.LabelID { return nil }
+	labels, acls, static := newLinks[scheduler.LabelID](linksPerHost*len(s.Hosts)), newLinks[scheduler.ACLID](len(s.Hosts)), newLinks[scheduler.LabelID](0)
+	ours := t.own.ofHost("host_id")
+	r.pairs("SELECT host_id, label_id FROM afe_hosts_labels WHERE host_id > 0"+ours+
+		" UNION ALL SELECT -host_id, aclgroup_id FROM afe_acl_groups_hosts WHERE host_id > 0"+ours, func(host, id int64) {
+		if i, ok := t.hosts.num[host]; ok {
+			labels.add(i, scheduler.LabelID(id))
+		} else if i, ok := t.hosts.num[-host]; ok {
+			acls.add(i, scheduler.ACLID(id))
+		}
+	})
 	if s.Rules.RespectStaticLabels {
-		static = hostLinks[scheduler.LabelID](r, t, "SELECT host_id, staticlabel_id FROM afe_static_hosts_labels")
+		r.pairs("SELECT host_id, staticlabel_id FROM afe_static_hosts_labels WHERE 1=1"+ours, func(host, id int64) {
+			if i, ok := t.hosts.num[host]; ok {
+				static.add(i, scheduler.LabelID(id))
+			}
+		})
 	}
+	labelsOf, aclsOf, staticOf := labels.lists(), acls.lists(), static.lists()
 	for i := range s.Hosts {
 		n, h := int32(i), &s.Hosts[i]
-		renew(t, &h.Labels, labels(n), same)
-		renew(t, &h.ACLs, acls(n), same)
-		renew(t, &h.StaticLabels, static(n), same)
+		renew(t, &h.Labels, labelsOf(n), same)
+		renew(t, &h.ACLs, aclsOf(n), same)
+		renew(t, &h.StaticLabels, staticOf(n), same)
 	}
 }
 
 // linksPerHost is room for the labels of a usual host.
 const linksPerHost = 8
 
-// hostLinks reads a table that links hosts to something, and returns the links
-// by position of the host.
-func hostLinks[T ~int64](r *reader, t *Snapshots, query string) func(int32) []T {
-	l := newLinks[T](linksPerHost * len(t.last.Hosts))
-	r.pairs(query+" WHERE 1=1"+t.own.ofHost("host_id"), func(host, id int64) {
-		if i, ok := t.hosts.num[host]; ok {
-			l.add(i, T(id))
-		}
-	})
-	return l.lists()
-}
-
-// readUses notes which hosts active entries and special tasks use.
-func (t *Snapshots) readUses(r *reader) {
+// noteUses notes which hosts active entries and special tasks use.
+func (t *Snapshots) noteUses() {
 	s := t.last
 	if t.queue.usesChanged || t.changed {
 		active := make([]bool, len(s.Hosts))
@@ -206,24 +207,21 @@ func (t *Snapshots) readUses(r *reader) {
 			}
 		}
 	}
-	if !t.tables.stale(r, "afe_special_tasks") && !t.changed {
+	if !t.queue.tasksStale && !t.changed {
 		return
 	}
 	open := make([]bool, len(s.Hosts))
-	var hosts []scheduler.HostID
-	// With both conditions the server has an index for it. The last bit tells
-	// frontend tasks that have not begun.
-	r.ids("SELECT 2 * host_id + CASE WHEN queue_entry_id IS NULL AND is_active = 0 THEN 1 ELSE 0 END FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0", func(n int64) {
-		host := n >> 1
-		num, ok := t.hosts.num[host]
-		if !ok {
-			return
+	for _, host := range t.queue.tasks {
+		if num, ok := t.hosts.num[host]; ok {
+			open[num] = true
 		}
-		open[num] = true
-		if n&1 == 1 {
+	}
+	var hosts []scheduler.HostID
+	for _, host := range t.queue.frontend {
+		if _, ok := t.hosts.num[host]; ok {
 			hosts = append(hosts, scheduler.HostID(host))
 		}
-	})
+	}
 	for i := range s.Hosts {
 		if s.Hosts[i].OpenTask != open[i] {
 			s.Hosts[i].OpenTask, t.changed = open[i], true

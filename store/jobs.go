@@ -28,13 +28,9 @@ func (t *Snapshots) readJobs(r *reader) {
 		j.suites, j.texts = make(map[int64]bool), make(interned)
 	}
 	t.purgeJobs()
-	fresh, due := t.jobsDue()
-	if len(due) > 0 {
+	if due := t.jobsDue(); len(due) > 0 {
 		t.readJobRows(r, due)
-		t.readDeps(r, due)
-	}
-	if len(fresh) > 0 {
-		t.readSeveral(r, fresh)
+		t.readLinks(r, due)
 	}
 	t.leaveBadJobsOut()
 	keyvals := t.tables.stale(r, "afe_job_keyvals")
@@ -73,25 +69,17 @@ func (t *Snapshots) purgeJobs() {
 	s.Jobs = kept
 }
 
-// jobsDue lists the jobs to read: those of entries that are new, or were not
-// pending or not ours before, and, together with them, those of all entries that
-// were read in this snapshot.
-func (t *Snapshots) jobsDue() (fresh, due []int64) {
+// jobsDue lists the jobs to read: those of all entries that were read in this
+// snapshot.
+func (t *Snapshots) jobsDue() []int64 {
+	var due []int64
 	for _, at := range t.queue.again {
-		e := &t.queue.live[at]
-		if !e.ours {
-			continue
+		if e := &t.queue.live[at]; e.ours {
+			due = append(due, int64(e.entry.Job))
 		}
-		if e.fresh {
-			fresh = append(fresh, int64(e.entry.Job))
-		}
-		due = append(due, int64(e.entry.Job))
 	}
-	slices.Sort(fresh)
-	fresh = slices.Compact(fresh)
-	due = append(due, fresh...)
 	slices.Sort(due)
-	return fresh, slices.Compact(due)
+	return slices.Compact(due)
 }
 
 // suite notes the parent of a job.
@@ -174,16 +162,29 @@ func (t *Snapshots) leaveBadJobsOut() {
 // linksPerJob is room for the labels of a usual job.
 const linksPerJob = 6
 
-// readDeps reads which labels the jobs depend on.
-func (t *Snapshots) readDeps(r *reader, ids []int64) {
+// readLinks reads which labels the jobs depend on, and which jobs have more than
+// one entry. In one query: the latter come as negative numbers.
+func (t *Snapshots) readLinks(r *reader, ids []int64) {
+	j := &t.jobs
+	for _, id := range ids {
+		delete(j.several, scheduler.JobID(id))
+	}
 	deps := newLinks[scheduler.LabelID](linksPerJob * len(ids))
-	last, at, known := int64(-1), int32(0), false
+	last, at, known := int64(0), int32(0), false
 	for where := range ranges("job_id", ids) {
-		r.rows("SELECT job_id, label_id FROM afe_jobs_dependency_labels WHERE "+where, func(v row) {
+		r.rows("SELECT job_id, label_id FROM afe_jobs_dependency_labels WHERE job_id > 0 AND "+where+
+			" UNION ALL SELECT -job_id, NULL FROM afe_host_queue_entries WHERE job_id > 0 AND "+where+" GROUP BY job_id HAVING COUNT(*) > 1", func(v row) {
+			job := v.int(0).n
+			if job < 0 {
+				if _, wanted := slices.BinarySearch(ids, -job); wanted {
+					j.several[scheduler.JobID(-job)] = true
+				}
+				return
+			}
 			// The labels of a job come one after the other.
-			if job := v.int(0).n; job != last {
+			if job != last {
 				last = job
-				at, known = t.jobs.num[scheduler.JobID(job)]
+				at, known = j.num[scheduler.JobID(job)]
 			}
 			if known {
 				// A label that is no integer stays as one that does not exist: the
@@ -194,25 +195,11 @@ func (t *Snapshots) readDeps(r *reader, ids []int64) {
 	}
 	of := deps.lists()
 	for _, id := range ids {
-		i, ok := t.jobs.num[scheduler.JobID(id)]
+		i, ok := j.num[scheduler.JobID(id)]
 		if !ok {
 			continue
 		}
 		renew(t, &t.last.Jobs[i].Deps, of(i), same)
-	}
-}
-
-// readSeveral finds out which of the jobs have more than one entry.
-func (t *Snapshots) readSeveral(r *reader, ids []int64) {
-	for _, id := range ids {
-		delete(t.jobs.several, scheduler.JobID(id))
-	}
-	for where := range ranges("job_id", ids) {
-		r.ids("SELECT job_id FROM afe_host_queue_entries WHERE "+where+" GROUP BY job_id HAVING COUNT(*) > 1", func(id int64) {
-			if _, wanted := slices.BinarySearch(ids, id); wanted {
-				t.jobs.several[scheduler.JobID(id)] = true
-			}
-		})
 	}
 }
 

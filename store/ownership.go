@@ -1,8 +1,6 @@
 package store
 
 import (
-	"database/sql"
-	"errors"
 	"fmt"
 
 	"github.com/hostsched/hostsched/scheduler"
@@ -36,15 +34,13 @@ func (o ownership) ofHost(column string) string {
 // ownershipOf finds out what belongs to a shard.
 func (r *reader) ownershipOf(scope Scope) ownership {
 	scope.Shared = scope.Shared && !scope.Bare
-	return r.ownership(scope, &tableTimes{all: true, read: map[string]reading{}}, ownership{})
+	tables := &tableTimes{}
+	return r.ownership(scope, tables.look(r, scope), tables, ownership{})
 }
 
 // ownership finds out what belongs to a shard, given what did before.
-func (r *reader) ownership(scope Scope, tables *tableTimes, before ownership) ownership {
-	own := ownership{basis: scheduler.Basis{Shared: scope.Shared}, layout: before.layout}
-	if !scope.Bare {
-		r.fenceState(scope, &own.basis)
-	}
+func (r *reader) ownership(scope Scope, basis scheduler.Basis, tables *tableTimes, before ownership) ownership {
+	own := ownership{basis: basis, layout: before.layout}
 	// A shard's own database is its own as a whole, and says nothing of shards.
 	if scope.Shared || scope.Shard.IsMaster() {
 		if tables.stale(r, "afe_shards", "afe_shards_labels", "hostsched_released_labels") || own.basis.Layout != before.basis.Layout {
@@ -75,18 +71,6 @@ func (r *reader) owner(name shard.Name, own *ownership) {
 	}
 	if r.err == nil {
 		r.err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, name)
-	}
-}
-
-// fenceState reads what the fence row says about scheduling; a shard that never
-// was led has none.
-func (r *reader) fenceState(scope Scope, basis *scheduler.Basis) {
-	if r.err != nil {
-		return
-	}
-	err := r.tx.QueryRowContext(r.ctx, "SELECT layout, pause_reason FROM hostsched_fence WHERE shard = ? AND lane = 0", scope.Shard.String()).Scan(&basis.Layout, &basis.Paused)
-	if !errors.Is(err, sql.ErrNoRows) {
-		r.err = err
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -32,13 +33,16 @@ type queueRows struct {
 	live      []liveEntry // by id
 	spare     []liveEntry // room for the next list
 	ids       [3][]int64  // of each standing
+	tasks     []int64     // hosts of open special tasks
+	frontend  []int64     // those of frontend tasks that have not begun
 	next      int         // whose turn it is to be read again
 	left      int         // how many have to be, until all were since the last change
 	again     []int       // positions of entries whose rows were read in this snapshot
 	malformed []scheduler.Problem
 	// usesChanged: which entries are active, or on which hosts, is not as before.
 	usesChanged bool
-	stale       bool
+	// The tables of entries and of special tasks may have changed.
+	stale, tasksStale bool
 }
 
 // readQueue finds out which entries are pending.
@@ -46,9 +50,8 @@ func (t *Snapshots) readQueue(r *reader) {
 	q := &t.queue
 	q.usesChanged, q.again = false, q.again[:0]
 	q.stale = t.tables.stale(r, "afe_host_queue_entries")
-	if q.stale {
-		t.readStandings(r)
-	}
+	q.tasksStale = t.tables.stale(r, "afe_special_tasks")
+	t.readStandings(r)
 	if t.tables.stale(r, "afe_jobs", "afe_jobs_dependency_labels") || q.stale {
 		q.left = len(q.live)
 	}
@@ -59,19 +62,50 @@ func (t *Snapshots) readQueue(r *reader) {
 	}
 }
 
+// What readStandings asks, of the queue and of special tasks. One column instead
+// of two: the lists are long.
+const (
+	standings = "SELECT 8 * id FROM afe_host_queue_entries WHERE status = 'Queued'" +
+		" UNION ALL SELECT 8 * id + 1 FROM afe_host_queue_entries WHERE active = 1" +
+		" UNION ALL SELECT 8 * id + 2 FROM afe_host_queue_entries WHERE aborted = 1 AND complete = 0"
+	// With both conditions the server has an index for it.
+	openTasks = "SELECT 8 * host_id + CASE WHEN queue_entry_id IS NULL AND is_active = 0 THEN 4 ELSE 3 END FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0"
+)
+
 // readStandings asks the indexes which entries are queued, active or aborted,
-// and notes the entries that are new or changed their standing.
+// and which hosts special tasks use, if those tables may have changed. It notes
+// the entries that are new or changed their standing.
 func (t *Snapshots) readStandings(r *reader) {
 	q := &t.queue
-	for i := range q.ids {
-		q.ids[i] = q.ids[i][:0]
+	var queries []string
+	if q.stale {
+		queries = append(queries, standings)
+		for i := range q.ids {
+			q.ids[i] = q.ids[i][:0]
+		}
 	}
-	// One column instead of two: the lists are long.
-	r.ids("SELECT 4 * id FROM afe_host_queue_entries WHERE status = 'Queued'"+
-		" UNION ALL SELECT 4 * id + 1 FROM afe_host_queue_entries WHERE active = 1"+
-		" UNION ALL SELECT 4 * id + 2 FROM afe_host_queue_entries WHERE aborted = 1 AND complete = 0", func(n int64) {
-		q.ids[n&3] = append(q.ids[n&3], n>>2)
+	if q.tasksStale {
+		queries = append(queries, openTasks)
+		q.tasks, q.frontend = q.tasks[:0], q.frontend[:0]
+	}
+	if len(queries) == 0 {
+		return
+	}
+	r.ids(strings.Join(queries, " UNION ALL "), func(n int64) {
+		id, what := n>>3, n&7
+		switch what {
+		case 4:
+			q.frontend = append(q.frontend, id)
+			fallthrough
+		case 3:
+			q.tasks = append(q.tasks, id)
+		default:
+			q.ids[what] = append(q.ids[what], id)
+		}
 	})
+	if !q.stale {
+		return
+	}
 	for i := range q.ids {
 		if !slices.IsSorted(q.ids[i]) {
 			slices.Sort(q.ids[i])

@@ -62,19 +62,26 @@ func (in interned) text(r row, i int) string {
 }
 
 // rows runs a query in the reader's transaction and passes on every row.
-func (r *reader) rows(query string, each func(row)) {
+func (r *reader) rows(query string, each func(row)) { r.rowsOf(query, nil, each) }
+
+// rowsOf is rows for a query with arguments.
+func (r *reader) rowsOf(query string, args []any, each func(row)) {
 	if r.err != nil {
 		return
 	}
-	r.err = r.conn.Raw(func(conn any) error { return driverRows(r.ctx, conn, query, each) })
+	named := make([]driver.NamedValue, len(args))
+	for i, arg := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
+	}
+	r.err = r.conn.Raw(func(conn any) error { return driverRows(r.ctx, conn, query, named, each) })
 }
 
-func driverRows(ctx context.Context, conn any, query string, each func(row)) (err error) {
+func driverRows(ctx context.Context, conn any, query string, args []driver.NamedValue, each func(row)) (err error) {
 	queryer, ok := conn.(driver.QueryerContext)
 	if !ok {
 		return fmt.Errorf("the database driver %T cannot run a query in one step", conn)
 	}
-	rows, err := queryer.QueryContext(ctx, query, nil)
+	rows, err := queryer.QueryContext(ctx, query, args)
 	if err != nil {
 		return err
 	}

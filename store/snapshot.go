@@ -100,7 +100,7 @@ func (t *Snapshots) next(r *reader) *scheduler.Snapshot {
 	t.readHosts(r)
 	t.readUsers(r)
 	t.readQueue(r)
-	t.readUses(r)
+	t.noteUses()
 	t.readJobs(r)
 	s.Malformed = slices.Concat(t.hosts.malformed, t.queue.malformed)
 	t.tables.done()
@@ -116,10 +116,10 @@ func (t *Snapshots) begin(r *reader) {
 		t.own = ownership{}
 		t.changed = true
 	}
-	t.tables.look(r)
+	basis := t.tables.look(r, t.scope)
 	t.last.Now = t.tables.now
 	before := t.own
-	t.own = r.ownership(t.scope, &t.tables, before)
+	t.own = r.ownership(t.scope, basis, &t.tables, before)
 	if t.own.basis != before.basis {
 		t.changed = true
 	}

@@ -1,6 +1,10 @@
 package store
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/hostsched/hostsched/scheduler"
+)
 
 // tableTimes tells which tables may have changed since they were read. MySQL and
 // MariaDB keep the time of the last commit to each table in memory, in whole
@@ -38,15 +42,21 @@ var tablesRead = []string{
 	"afe_special_tasks", "afe_static_hosts_labels", "afe_static_labels", "afe_users", "hostsched_released_labels",
 }
 
-// look asks for the times. It comes before all other reads: a commit after it
-// shows in the next look.
-func (t *tableTimes) look(r *reader) {
+// look asks for the times, and for what the fence says about scheduling; a shard
+// that never was led has no fence. It comes before all other reads: a commit
+// after it shows in the next look. (What time it is means when the query began.)
+func (t *tableTimes) look(r *reader, scope Scope) scheduler.Basis {
+	basis := scheduler.Basis{Shared: scope.Shared}
 	t.times = make(map[string]int64, len(tablesRead))
 	if r.dialect.freshTimes != "" && r.err == nil {
 		_, r.err = r.conn.ExecContext(r.ctx, r.dialect.freshTimes)
 	}
-	r.rows(r.dialect.tableTimes, func(v row) {
-		t.now = v.int(0).n
+	fence, args := noFence, []any(nil)
+	if !scope.Bare {
+		fence, args = fenceOfShard, []any{scope.Shard.String()}
+	}
+	r.rowsOf(r.dialect.tableTimes(fence), args, func(v row) {
+		t.now, basis.Layout, basis.Paused = v.int(0).n, v.int(3).n, v.text(4)
 		if name := v.text(1); name != "" {
 			t.times[strings.ToLower(name)] = v.int(2).n
 		}
@@ -55,7 +65,14 @@ func (t *tableTimes) look(r *reader) {
 		t.read = make(map[string]reading)
 	}
 	t.all = t.now-t.readAll >= readAllEvery
+	return basis
 }
+
+// What a table may be joined with: the fence of a shard, or nothing alike.
+const (
+	fenceOfShard = " LEFT JOIN hostsched_fence f ON f.shard = ? AND f.lane = 0"
+	noFence      = " LEFT JOIN (SELECT NULL AS layout, NULL AS pause_reason) f ON 1=0"
+)
 
 // stale tells whether one of the tables must be read, and takes it for read.
 func (t *tableTimes) stale(r *reader, tables ...string) bool {
@@ -81,7 +98,10 @@ func (t *tableTimes) done() {
 	}
 }
 
-// mysqlTableTimes asks for the times of the tables, and what time it is.
-func mysqlTableTimes() string {
-	return "SELECT UNIX_TIMESTAMP(), TABLE_NAME, UNIX_TIMESTAMP(UPDATE_TIME) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ('" + strings.Join(tablesRead, "', '") + "')"
+func mysqlTableTimes(join string) string {
+	return "SELECT UNIX_TIMESTAMP(), TABLE_NAME, UNIX_TIMESTAMP(UPDATE_TIME), layout, pause_reason FROM information_schema.TABLES" + join + " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ('" + strings.Join(tablesRead, "', '") + "')"
+}
+
+func sqliteTableTimes(join string) string {
+	return "SELECT CAST(strftime('%s', 'now') AS INTEGER), NULL, NULL, layout, pause_reason FROM (SELECT 1) one" + join
 }
