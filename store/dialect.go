@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,8 +17,9 @@ const (
 type dialect struct {
 	server  string
 	version string
-	// isolation is the level of the server's new sessions.
-	isolation string
+	// reading are session variables of connections that only read, in transactions
+	// that they begin by themselves and in which all queries see one state.
+	reading map[string]string
 
 	// lanes is how many connections a leader writes by.
 	lanes int
@@ -39,9 +39,6 @@ type dialect struct {
 	// keeps any, and for columns of what is joined.
 	tableTimes    func(join string) string
 	hasTableTimes bool
-	// freshTimes, if not empty, makes a session see those times as they are: MySQL
-	// 8 remembers them for a day otherwise.
-	freshTimes string
 	// age is an SQL expression for the seconds since a datetime column.
 	age func(column string) string
 
@@ -72,6 +69,7 @@ func sqliteDialect(version string) dialect {
 func mysqlDialect(version string) dialect {
 	d := dialect{
 		server: serverMySQL, version: version,
+		reading:      map[string]string{"autocommit": "0"},
 		lanes:        maxLanes,
 		forUpdate:    " FOR UPDATE",
 		insertIgnore: "INSERT IGNORE INTO",
@@ -90,7 +88,8 @@ func mysqlDialect(version string) dialect {
 		d.server = serverMariaDB
 		return d
 	}
-	d.freshTimes = "SET SESSION information_schema_stats_expiry = 0"
+	// Otherwise the server remembers the times of tables for a day.
+	d.reading["information_schema_stats_expiry"] = "0"
 	return d
 }
 
@@ -126,17 +125,4 @@ func (d dialect) atLeast(major, minor, patch int) bool {
 		}
 	}
 	return true
-}
-
-// repeatable is what servers call the level at which all reads of a transaction
-// see the state of the first.
-const repeatable = "REPEATABLE-READ"
-
-// snapshotIsolation is that level. It is SQLite's only one, and most servers'
-// usual one, which need not be asked for in every snapshot.
-func (d dialect) snapshotIsolation() sql.IsolationLevel {
-	if d.server == serverSQLite || d.isolation == repeatable {
-		return sql.LevelDefault
-	}
-	return sql.LevelRepeatableRead
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math"
@@ -37,15 +36,7 @@ func (la *lane) disconnect() error {
 	}
 	conn := la.conn
 	la.conn, la.fresh, la.manual = nil, false, false
-	// Session settings must not leak into the pool: have the driver drop it.
-	err := conn.Raw(func(any) error { return driver.ErrBadConn })
-	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
-		err = nil
-	}
-	if cerr := conn.Close(); cerr != nil && !errors.Is(cerr, sql.ErrConnDone) {
-		err = errors.Join(err, cerr)
-	}
-	return err
+	return dropConn(conn) // with its settings
 }
 
 // connection returns the lane's connection, opening and registering a new one

@@ -121,32 +121,64 @@ func (r *reader) pairs(query string, each func(from, to int64)) {
 type reader struct {
 	ctx     context.Context
 	conn    *sql.Conn
-	tx      *sql.Tx
 	dialect dialect
 	err     error
 }
 
 // read runs queries that all see the same state.
 func (db *DB) read(ctx context.Context, queries func(*reader)) (err error) {
-	conn, err := db.sql.Conn(ctx)
+	conn, err := db.reads.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := conn.Close(); !errors.Is(cerr, sql.ErrConnDone) {
-			err = errors.Join(err, cerr)
-		}
-	}()
-	tx, err := conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.snapshotIsolation()})
+	end, err := db.beginReading(ctx, conn)
 	if err != nil {
-		return err
+		return errors.Join(err, conn.Close())
 	}
-	r := &reader{ctx: ctx, conn: conn, tx: tx, dialect: db.dialect}
+	r := &reader{ctx: ctx, conn: conn, dialect: db.dialect}
 	queries(r)
-	if err := tx.Rollback(); err != nil && r.err == nil && !errors.Is(err, sql.ErrTxDone) {
-		return err
+	if err = end(); err != nil {
+		err = errors.Join(err, dropConn(conn))
+	} else {
+		err = conn.Close()
 	}
-	return r.err
+	if r.err != nil {
+		return r.err // the rest only follows from it
+	}
+	return err
+}
+
+// beginReading begins a read-only transaction. Reading connections to MySQL and
+// MariaDB begin one by themselves.
+func (db *DB) beginReading(ctx context.Context, conn *sql.Conn) (end func() error, err error) {
+	if db.dialect.server != serverSQLite {
+		return func() error {
+			_, err := conn.ExecContext(ctx, "ROLLBACK")
+			return err
+		}, nil
+	}
+	tx, err := conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if err := tx.Rollback(); !errors.Is(err, sql.ErrTxDone) {
+			return err
+		}
+		return nil // ended with the context
+	}, nil
+}
+
+// dropConn ends a connection whose state must not leak into its pool.
+func dropConn(conn *sql.Conn) error {
+	err := conn.Raw(func(any) error { return driver.ErrBadConn })
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
+		err = nil
+	}
+	if cerr := conn.Close(); cerr != nil && !errors.Is(cerr, sql.ErrConnDone) {
+		err = errors.Join(err, cerr)
+	}
+	return err
 }
 
 type scanner func(dest ...any) error

@@ -3,8 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -29,7 +32,8 @@ type Config struct {
 	// TakeOverTimeout bounds a takeover, including the removal of a paused
 	// predecessor; 10 s if zero.
 	TakeOverTimeout time.Duration
-	// MaxConns bounds the connections to the server; 8 if zero.
+	// MaxConns bounds the connections to the server; 8 if zero. There are half as
+	// many besides that only read, and those of leaders, see ServeShards.
 	MaxConns int
 }
 
@@ -38,7 +42,8 @@ const (
 	defaultTxTimeout       = 5 * time.Second
 	defaultTakeOverTimeout = 10 * time.Second
 	defaultMaxConns        = 8
-	connsPerShard          = 3
+	// A leader reads by one connection.
+	readsPerShard = 1
 	// connectTimeout bounds the first contact with a server.
 	connectTimeout = 5 * time.Second
 	// lockWait is how long one statement waits for a row lock before the
@@ -48,9 +53,11 @@ const (
 
 // DB is an open database.
 type DB struct {
-	cfg     Config
-	target  target
-	sql     *sql.DB
+	cfg    Config
+	target target
+	sql    *sql.DB
+	// reads are connections that only read; SQLite needs no others for it.
+	reads   *sql.DB
 	dialect dialect
 	fail    failpoints
 }
@@ -89,13 +96,15 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.sql.SetMaxOpenConns(cfg.MaxConns)
-	db.sql.SetMaxIdleConns(cfg.MaxConns)
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if db.dialect, err = db.detect(ctx); err != nil {
 		return nil, closeAfter(db.sql, explain(err, "connect", t.name))
 	}
+	if db.reads, err = db.openReads(); err != nil {
+		return nil, closeAfter(db.sql, err)
+	}
+	db.ServeShards(0)
 	return db, nil
 }
 
@@ -114,8 +123,26 @@ func closeAfter(db *sql.DB, err error) error {
 	return err
 }
 
-func (db *DB) openMySQL() error {
+func (db *DB) openMySQL() (err error) {
+	db.sql, err = db.mysqlPool(nil)
+	return err
+}
+
+// openReads opens a pool of connections that only read.
+func (db *DB) openReads() (*sql.DB, error) {
+	if db.target.mysql == nil {
+		return db.sql, nil
+	}
+	return db.mysqlPool(db.dialect.reading)
+}
+
+// mysqlPool opens a pool of connections with session variables.
+func (db *DB) mysqlPool(variables map[string]string) (*sql.DB, error) {
 	cfg := db.target.mysql.Clone()
+	if cfg.Params == nil {
+		cfg.Params = make(map[string]string)
+	}
+	maps.Copy(cfg.Params, variables)
 	// Affected rows must count rows found, or a re-check that changes nothing
 	// would look like a conflict.
 	cfg.ClientFoundRows = true
@@ -128,10 +155,9 @@ func (db *DB) openMySQL() error {
 	cfg.Timeout = orDefault(cfg.Timeout, connectTimeout)
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
-		return fmt.Errorf("%w: %s: the options do not fit together", ErrDSN, db.target.name)
+		return nil, fmt.Errorf("%w: %s: the options do not fit together", ErrDSN, db.target.name)
 	}
-	db.sql = sql.OpenDB(connector)
-	return nil
+	return sql.OpenDB(connector), nil
 }
 
 func (db *DB) openSQLite() error {
@@ -164,22 +190,39 @@ func (db *DB) detect(ctx context.Context) (dialect, error) {
 		return dialect{}, err
 	}
 	d := mysqlDialect(version)
-	// MySQL 8 and MariaDB call it by different names.
-	var name string
-	err := db.sql.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &d.isolation)
-	return d, err
+	// Servers call the same variables by different names.
+	var name, level string
+	if err := db.sql.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &level); err != nil {
+		return dialect{}, err
+	}
+	d.reading[name] = "'REPEATABLE-READ'"
+	d.reading[strings.TrimSuffix(name, "isolation")+"read_only"] = "1"
+	return d, nil
 }
 
-// ServeShards makes room for the connections of so many leaders: each writes
-// by two and needs another to read.
+// ServeShards makes room for the connections of so many leaders: each keeps one
+// for every lane and needs another to read.
 func (db *DB) ServeShards(n int) {
-	size := db.cfg.MaxConns + connsPerShard*n
-	db.sql.SetMaxOpenConns(size)
-	db.sql.SetMaxIdleConns(size)
+	if db.reads == db.sql {
+		limit(db.sql, db.cfg.MaxConns+(db.dialect.lanes+readsPerShard)*n)
+		return
+	}
+	limit(db.sql, db.cfg.MaxConns+db.dialect.lanes*n)
+	limit(db.reads, max(1, db.cfg.MaxConns/2)+readsPerShard*n)
+}
+
+func limit(pool *sql.DB, conns int) {
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
 }
 
 // Close closes all connections.
-func (db *DB) Close() error { return db.sql.Close() }
+func (db *DB) Close() error {
+	if db.reads == db.sql {
+		return db.sql.Close()
+	}
+	return errors.Join(db.reads.Close(), db.sql.Close())
+}
 
 // SQL gives access to the connection pool, for simulators and tests that are
 // other clients of the same database.

@@ -48,9 +48,6 @@ var tablesRead = []string{
 func (t *tableTimes) look(r *reader, scope Scope) scheduler.Basis {
 	basis := scheduler.Basis{Shared: scope.Shared}
 	t.times = make(map[string]int64, len(tablesRead))
-	if r.dialect.freshTimes != "" && r.err == nil {
-		_, r.err = r.conn.ExecContext(r.ctx, r.dialect.freshTimes)
-	}
 	fence, args := noFence, []any(nil)
 	if !scope.Bare {
 		fence, args = fenceOfShard, []any{scope.Shard.String()}
