@@ -166,7 +166,7 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 		return nil
 	}
 	err := a.write(ctx, "write assignments", func(ctx context.Context, tx dbtx) error {
-		return a.l.db.writeUnits(ctx, tx, us, a.owner())
+		return a.lane.writeUnits(ctx, tx, us, a.owner())
 	})
 	if err == nil {
 		for _, u := range us {

@@ -19,7 +19,7 @@ func (db *DB) FailAfterCommit(f func() error) { db.fail.afterCommit = f }
 // FailAtStep runs f after each step of an administrative change.
 func (db *DB) FailAtStep(f func(name string) error) { db.fail.step = f }
 
-// FailInChunk runs f before the last statement of a chunk of assignments.
+// FailInChunk runs f after the last statement of a chunk of assignments.
 func (db *DB) FailInChunk(f func() error) { db.fail.chunk = f }
 
 // RemoveGuard drops the guard index.

@@ -70,7 +70,7 @@ type failpoints struct {
 	afterCommit func() error
 	// step runs after each step of an administrative change.
 	step func(name string) error
-	// chunk runs before the last statement of a chunk of assignments.
+	// chunk runs after the last statement of a chunk of assignments.
 	chunk func() error
 }
 
