@@ -39,8 +39,8 @@ func (p *planner) activate() {
 func (p *planner) activateSynch(e *pending, js *jobState) {
 	if js.stopped {
 		// The original assigned the host all the same and died on an
-		// assertion, or left an entry both active and complete.
-		p.free.Set(uint(e.host))
+		// assertion, or left an entry both active and complete. Others get the
+		// host in the next tick: for them it was given away in this one.
 		e.host = -1
 		e.reason = &Reason{Code: JobStopped, text: fmt.Sprintf("job %d was stopped: it can no longer reach synch_count %d", e.job.ID, e.job.SynchCount)}
 		return

@@ -23,11 +23,25 @@ func MakePlan(s *Snapshot) Plan {
 	p.roundNamed()
 	p.roundMinimum()
 	p.roundRest()
-	p.activate()
-	p.release()
-	p.move()
-	p.explain()
+	p.conclude()
 	return p.plan
+}
+
+// conclude works out what follows from the hosts given. Nothing of it changes
+// which entry has a host, but for synchronous jobs that are stopped: who waits is
+// known only after that.
+func (p *planner) conclude() {
+	act := func() {
+		p.activate()
+		p.release()
+		p.move()
+	}
+	if p.givenSynch > 0 {
+		act()
+		p.explain()
+		return
+	}
+	both(p.explain, act)
 }
 
 // both runs two steps that share nothing at the same time. A panic in either of
@@ -56,6 +70,9 @@ type planner struct {
 	jobNum  lookup  // id -> position in jobs
 	jobs    []jobInfo
 	users   map[string]*userInfo // by folded login
+	// owner is the one looked for last, as ownerLogin; nil if there is none.
+	owner      *userInfo
+	ownerLogin string
 
 	labels      *labelTable
 	labelHosts  hostSets            // by plain label
@@ -70,21 +87,26 @@ type planner struct {
 	// freeAtStart is free before round 0, kept for the reasons.
 	freeAtStart *bitset.BitSet
 
-	entries  []pending // in queue order
-	given    int       // how many of them got a host
-	requests []request
-	numbers  []int32 // of requests + 1, by hash, open addressing
-	groups   []group // requests for any host, in serving order
-	groupOf  []int32 // request -> group + 1
+	entries []pending // in queue order
+	given   int       // how many of them got a host
+	// givenSynch are those of jobs whose entries start together.
+	givenSynch int
+	requests   []request
+	numbers    []int32 // of requests + 1, by hash, open addressing
+	groups     []group // requests for any host, in serving order
+	groupOf    []int32 // request -> group + 1
 
 	sets      setTable   // interned label and ACL sets
 	labelSets []labelled // by label set
 	matches   slab[match]
 	lists     arena
-	// required and preferred are scratch space.
-	required, preferred []int64
-	tiers               [][]int32
-	carried             []*hostSet
+	// depLists are the label lists of jobs as they come, asked what each asks for.
+	depLists setTable
+	asked    []asked
+	// deps, required and preferred are scratch space.
+	deps, required, preferred []int64
+	tiers                     [][]int32
+	carried                   []*hostSet
 
 	minimums map[JobID]int
 	// badMinimums are suites whose keyval is no integer.
@@ -139,6 +161,9 @@ func newPlanner(s *Snapshot) *planner {
 		siblings:     make(map[JobID][]Sibling),
 		synchEntries: make(map[JobID][]*Entry),
 		sets:         newSetTable(len(s.Jobs)),
+		depLists:     newSetTable(len(s.Jobs)),
+		asked:        make([]asked, 1),
+		requests:     make([]request, 0, len(s.Jobs)/2),
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	p.plan.Basis = s.Basis
@@ -276,6 +301,9 @@ func (p *planner) leaseTaskHosts() {
 // give takes a host out of the pool for an entry.
 func (p *planner) give(e *pending, num int, round Round) {
 	p.given++
+	if e.job.SynchCount > 1 {
+		p.givenSynch++
+	}
 	e.host = int32(num)
 	e.round = round
 	p.free.Clear(uint(num))

@@ -349,6 +349,12 @@ func waitsForGood(w Waiting) bool {
 	return w.Reason.Code == JobStopped || w.Reason.Code == BadMinimum || w.Reason.Code == UnknownOwner
 }
 
+// gaveBack tells whether a job was stopped in this tick, after its entries had
+// got hosts: those are free from the next tick on.
+func gaveBack(p Plan) bool {
+	return slices.ContainsFunc(p.Waiting, func(w Waiting) bool { return w.Reason.Code == JobStopped })
+}
+
 // jobGot tells whether another entry of the job got the host.
 func (r *rules) jobGot(p Plan, job JobID, host HostID) bool {
 	return slices.ContainsFunc(p.Assignments, func(a Assignment) bool { return a.Job == job && a.Host == host })
@@ -361,8 +367,8 @@ func nothingLeft(s *Snapshot, plan planFunc) error {
 	for _, a := range p.Assignments {
 		given[a.Host] = true
 	}
-	if slices.ContainsFunc(p.Waiting, func(w Waiting) bool { return w.Reason.Code == JobStopped }) {
-		return nil // hosts of a job that was stopped in this tick are free from the next on
+	if gaveBack(p) {
+		return nil
 	}
 	for _, w := range p.Waiting {
 		if waitsForGood(w) {
@@ -396,6 +402,9 @@ func preferredFirst(s *Snapshot, plan planFunc) error {
 	given := map[HostID]bool{}
 	for _, a := range p.Assignments {
 		given[a.Host] = true
+	}
+	if gaveBack(p) {
+		return nil
 	}
 	for _, a := range p.Assignments {
 		e := r.entry(a.Entry)

@@ -131,7 +131,7 @@ func (r *Reason) busyText() string {
 
 // explain gives every entry that got no host its reason.
 func (p *planner) explain() {
-	if n := len(p.entries) - len(p.plan.Assignments); n > 0 {
+	if n := len(p.entries) - p.given; n > 0 {
 		p.plan.Waiting = make([]Waiting, 0, n)
 	}
 	for i := range p.entries {

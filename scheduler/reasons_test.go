@@ -85,3 +85,28 @@ func TestReasons(t *testing.T) {
 		}
 	}
 }
+
+// TestHostOfAStoppedJob: a host that a synchronous job had got when it was
+// stopped was given away in this tick, to whoever waits for it; the next tick
+// gives it to them.
+func TestHostOfAStoppedJob(t *testing.T) {
+	s := &Snapshot{
+		Labels: []Label{{1, "board:a"}},
+		Users:  []User{{1, "alice", []ACLID{1}}},
+		Hosts: []Host{
+			{ID: 1, Hostname: "h1", Ready: true, Labels: []LabelID{1}, ACLs: []ACLID{1}},
+			{ID: 2, Hostname: "h2", Ready: true, Labels: []LabelID{1}, ACLs: []ACLID{1}},
+		},
+		Jobs: []Job{
+			{ID: 10, Owner: "alice", Priority: 9, SynchCount: 3, Deps: []LabelID{1}}, // has two entries only
+			{ID: 11, Owner: "alice", SynchCount: 1, Deps: []LabelID{1}},
+		},
+		Entries: []Entry{{ID: 1, Job: 10, MetaHost: 1}, {ID: 2, Job: 10, MetaHost: 1}, {ID: 3, Job: 11, MetaHost: 1}},
+	}
+	s.Recorder = NewRecorder(nil)
+	codes := map[EntryID]Code{}
+	for _, w := range MakePlan(s).Waiting {
+		codes[w.Entry] = w.Reason.Code
+	}
+	require.Equal(t, map[EntryID]Code{2: JobStopped, 3: Outranked}, codes)
+}

@@ -288,23 +288,49 @@ func (r *request) hash() uint64 {
 	return h
 }
 
-// userOf finds a user by login, without regard to case.
+// userOf finds a user by login, without regard to case. Neighbours are often of
+// one owner.
 func (p *planner) userOf(login string) *userInfo {
-	if u := p.users[login]; u != nil {
-		return u
+	if p.owner != nil && login == p.ownerLogin {
+		return p.owner
 	}
-	return p.users[strings.ToLower(login)]
+	u := p.users[login]
+	if u == nil {
+		u = p.users[strings.ToLower(login)]
+	}
+	p.owner, p.ownerLogin = u, login
+	return u
+}
+
+// asked is what a list of labels asks for: labels that a host must have, and
+// labels that it should have. impossible: one of them does not exist.
+type asked struct {
+	deps, preferred setID
+	impossible      bool
 }
 
 // jobRequest sorts a job's labels into required and preferred ones. ok is false
-// if one of them does not exist.
+// if one of them does not exist. Jobs repeat each other: each list of labels is
+// looked at once.
 func (p *planner) jobRequest(job *jobInfo) (key request, ok bool) {
-	key = request{suite: job.Parent, priority: job.Priority, acls: job.user.acls}
-	required, preferred := p.required[:0], p.preferred[:0]
+	p.deps = p.deps[:0]
 	for _, l := range job.Deps {
+		p.deps = append(p.deps, int64(l))
+	}
+	list := int(p.depLists.put(p.deps))
+	if list == len(p.asked) {
+		p.asked = append(p.asked, p.ask(job.Deps))
+	}
+	a := &p.asked[list]
+	return request{suite: job.Parent, priority: job.Priority, acls: job.user.acls, deps: a.deps, preferred: a.preferred}, !a.impossible
+}
+
+func (p *planner) ask(labels []LabelID) asked {
+	required, preferred := p.required[:0], p.preferred[:0]
+	for _, l := range labels {
 		info := p.labels.get(l)
 		if !info.known {
-			return key, false
+			return asked{impossible: true}
 		}
 		switch info.kind {
 		case labelRequired:
@@ -313,10 +339,8 @@ func (p *planner) jobRequest(job *jobInfo) (key request, ok bool) {
 			preferred = append(preferred, int64(l))
 		}
 	}
-	key.deps = p.sets.intern(required)
-	key.preferred = p.sets.intern(preferred)
 	p.required, p.preferred = required, preferred
-	return key, true
+	return asked{deps: p.sets.intern(required), preferred: p.sets.intern(preferred)}
 }
 
 // readMinimums parses the suite_min_duts keyvals of suites as Python's int()

@@ -38,12 +38,18 @@ func slotsFor(jobs int) int {
 
 // intern sorts ids in place and returns the set's id.
 func (t *setTable) intern(ids []int64) setID {
-	if len(ids) == 0 {
-		return 0
-	}
 	if len(ids) > 1 {
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
+	}
+	return t.put(ids)
+}
+
+// put returns the id of a list of ids as it is; new lists are numbered one after
+// the other.
+func (t *setTable) put(ids []int64) setID {
+	if len(ids) == 0 {
+		return 0
 	}
 	slot := t.slot(ids)
 	if id := t.slots[slot]; id != 0 {
