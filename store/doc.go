@@ -13,13 +13,19 @@
 //
 // # The fence
 //
-// The table hostsched_fence has one row per shard. Whoever wins a campaign
-// takes over the row: the epoch rises by one and the holder changes, but only
-// if the new fencing token is higher than the stored one. Every transaction
-// that writes begins by updating that row where epoch and holder are still its
+// The table hostsched_fence says who may write to a shard. Whoever wins a
+// campaign takes it over: the epoch rises by one and the holder changes, but
+// only if the new fencing token is higher than the stored one. Every transaction
+// that writes begins by updating the fence where epoch and holder are still its
 // own. If that hits no row the transaction is refused with [ErrFenced], and the
 // replica steps down. It is a write, not a read, so two writers also collide
 // where a cluster certifies transactions.
+//
+// A leader writes large plans by two connections, its lanes (lane.go, lanes.go).
+// Each has a row of the fence to itself, so that they do not wait for each other.
+// All else, a takeover first of all, changes the rows of all lanes in one
+// statement, and so waits for what every lane has begun. On SQLite there is one
+// lane.
 //
 // A transaction re-checks every row it changes (still unleased, still queued),
 // because other clients write the same tables. What somebody else overtook is

@@ -5,5 +5,5 @@
 -- statement.
 @FENCE_BY_LANE@;
 
--- Version 2 knows of one row only: it cannot take over any more.
+-- Version 2 knows of one row only: it cannot take over from version 3.
 UPDATE hostsched_facts SET value = '3' WHERE name = 'oldest';
