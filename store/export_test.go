@@ -45,7 +45,9 @@ func busy(db *DB) error {
 }
 
 // RefreshRows sets how many rows are read again in turns per snapshot.
-func (t *Snapshots) RefreshRows(n int) { t.refreshRows = n }
+func (t *Snapshots) RefreshRows(n int) {
+	t.refreshRows = func(time.Duration) int { return n }
+}
 
 // KeptJobs sets how many jobs without pending entries are remembered.
 func (t *Snapshots) KeptJobs(n int) { t.keptJobs = n }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -177,7 +178,9 @@ func take(list *[]int64, id int64, means standing) standing {
 // takeTurns adds the entries whose turn it is to be read again.
 func (t *Snapshots) takeTurns() {
 	q := &t.queue
-	n := min(t.refreshRows, q.left, len(q.live))
+	now := time.Now()
+	n := min(t.refreshRows(now.Sub(t.lastAt)), q.left, len(q.live))
+	t.lastAt = now
 	q.left -= n
 	for range n {
 		if q.next >= len(q.live) {

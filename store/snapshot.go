@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -40,7 +41,7 @@ func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, e
 //   - which entries are queued, active or aborted is read from indexes, which
 //     is exact, and the rows of those only that appear or change their standing;
 //   - what hardly ever changes in place (a job's row and labels, the job and
-//     label of an entry) is read again in turns, refreshRows at a time.
+//     label of an entry) is read again in turns, refreshRate rows a second.
 //
 // So the database may be ahead of a snapshot, by the turns at most, in what is
 // changed in place on a job that is queued already: its priority, owner, labels.
@@ -49,8 +50,10 @@ func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, e
 type Snapshots struct {
 	db    *DB
 	scope Scope
-	// refreshRows is how many entries and jobs are read again per snapshot.
-	refreshRows int
+	// refreshRows is how many entries and jobs are read again in a snapshot, given
+	// how long ago the last one was.
+	refreshRows func(time.Duration) int
+	lastAt      time.Time
 	// keptJobs is how many jobs may be remembered that no pending entry has,
 	// beyond as many as there are pending entries.
 	keptJobs int
@@ -64,9 +67,18 @@ type Snapshots struct {
 	changed bool
 }
 
-// defaultRefreshRows costs a few milliseconds per snapshot, and has seen a queue
-// of 50,000 entries after some seconds.
-const defaultRefreshRows = 1000
+const (
+	// refreshRate costs a few milliseconds of every hundred, and has seen a queue of
+	// 50,000 entries after five seconds.
+	refreshRate = 10_000 // rows a second
+	// mostRefreshed bounds what one snapshot reads of them.
+	mostRefreshed = 2000
+)
+
+// refreshRows is how many rows have their turn after so much time.
+func refreshRows(since time.Duration) int {
+	return int(min(mostRefreshed, 1+min(since, time.Second)*refreshRate/time.Second))
+}
 
 // defaultKeptJobs is nothing to a computer; forgetting has its price, too.
 const defaultKeptJobs = 1000
@@ -75,7 +87,7 @@ const defaultKeptJobs = 1000
 func (db *DB) Snapshots(scope Scope) *Snapshots {
 	scope.Rules.OnShard = !scope.Shard.IsMaster()
 	scope.Shared = scope.Shared && !scope.Bare
-	return &Snapshots{db: db, scope: scope, refreshRows: defaultRefreshRows, keptJobs: defaultKeptJobs}
+	return &Snapshots{db: db, scope: scope, refreshRows: refreshRows, keptJobs: defaultKeptJobs}
 }
 
 // Next returns the next snapshot, and whether it differs from the last one. The

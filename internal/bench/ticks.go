@@ -227,15 +227,15 @@ func (t *ticker) steady(ctx context.Context, f *Figures) error {
 }
 
 // After quietAfter the store knows that nobody has written; what it reads in
-// turns takes another second per turnsPerSecond hosts, at most.
+// turns takes another second per turnsPerSecond entries, at most.
 const (
 	quietAfter     = 3 * time.Second
-	turnsPerSecond = 25_000
+	turnsPerSecond = 8000
 )
 
 // quiet measures ticks in a lab where nobody writes.
 func (t *ticker) quiet(ctx context.Context, f *Figures) error {
-	wait := quietAfter + time.Duration(t.l.spec.Hosts)*time.Second/turnsPerSecond
+	wait := quietAfter + time.Duration(t.l.spec.Entries)*time.Second/turnsPerSecond
 	for until := time.Now().Add(wait); time.Now().Before(until); {
 		if _, err := t.tick(ctx); err != nil {
 			return err
