@@ -165,9 +165,8 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 	if len(us) == 0 {
 		return nil
 	}
-	err := a.write(ctx, "write assignments", func(ctx context.Context, tx dbtx) error {
-		return a.lane.writeUnits(ctx, tx, us, a.owner())
-	})
+	c := a.l.db.dialect.chunkOf(us, a.owner())
+	err := a.write(ctx, "write assignments", func(ctx context.Context, tx dbtx) error { return a.lane.writeChunk(ctx, tx, c) })
 	if err == nil {
 		for _, u := range us {
 			a.res.Applied.Assignments = append(a.res.Applied.Assignments, u.assignments...)

@@ -10,52 +10,10 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 )
 
-// writeUnits writes a chunk of assignments with a handful of statements, and
-// fails with errChanged if a row is not as the snapshot had it. Lanes do it in
-// different order, so that they seldom change the same index at the same time:
-// that makes a large plan a tenth faster.
-func (la *lane) writeUnits(ctx context.Context, tx dbtx, us []unit, owner string) error {
-	db := la.l.db
-	w := &chunkWriter{ctx: ctx, tx: tx, dialect: db.dialect}
-	w.collect(us)
-	w.lease(owner)
-	if la.num == 0 {
-		w.assignAll()
-		w.insert()
-	} else {
-		w.insert()
-		w.assignAll()
-	}
-	if db.fail.chunk != nil && w.err == nil {
-		w.err = db.fail.chunk()
-	}
-	return w.err
-}
-
-// assignAll writes what becomes of entries.
-func (w *chunkWriter) assignAll() {
-	w.assign(w.anyHost, false)
-	w.assign(w.named, true)
-	w.writeStatuses()
-}
-
-// insert writes the rows that come with assignments.
-func (w *chunkWriter) insert() {
-	if len(w.ineligible) > 0 {
-		w.exec(-1, w.dialect.insertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+string(w.ineligible))
-	}
-	if len(w.tasks) > 0 {
-		w.exec(-1, "INSERT INTO afe_special_tasks (host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES "+string(w.tasks))
-	}
-}
-
-// chunkWriter collects the rows of a chunk and runs its statements until the
-// first error.
-type chunkWriter struct {
-	ctx     context.Context
-	tx      dbtx
+// chunk is what a chunk of assignments writes: a handful of statements, made
+// before its transaction begins, for that locks what others may wait for.
+type chunk struct {
 	dialect dialect
-	err     error
 
 	hosts             []int64
 	anyHost, named    []assigned
@@ -65,6 +23,58 @@ type chunkWriter struct {
 	hostReady         []int64                // hosts that become Ready again
 	changes           map[changeKind][]int64 // entries changed besides
 	changeOrder       []changeKind           // in plan order
+
+	lease, entries, inserts []statement
+}
+
+// statement is text with its arguments; want is the number of rows it must hit,
+// -1 if any.
+type statement struct {
+	want int
+	text string
+	args []any
+}
+
+func (d dialect) chunkOf(us []unit, owner string) *chunk {
+	c := &chunk{dialect: d, changes: make(map[changeKind][]int64)}
+	c.collect(us)
+	c.leaseHosts(owner)
+	c.assign(c.anyHost, false)
+	c.assign(c.named, true)
+	c.setStatuses()
+	c.insertRows()
+	return c
+}
+
+// writeChunk fails with errChanged if a row is not as the snapshot had it. Lanes
+// write in different order, so that they seldom change the same index at the same
+// time: that makes a large plan a tenth faster.
+func (la *lane) writeChunk(ctx context.Context, tx dbtx, c *chunk) error {
+	order := [][]statement{c.lease, c.entries, c.inserts}
+	if la.num > 0 {
+		order = [][]statement{c.lease, c.inserts, c.entries}
+	}
+	for _, s := range slices.Concat(order...) {
+		if err := s.run(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if la.l.db.fail.chunk != nil {
+		return la.l.db.fail.chunk()
+	}
+	return nil
+}
+
+func (s statement) run(ctx context.Context, tx dbtx) error {
+	res, err := tx.ExecContext(ctx, s.text, s.args...)
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err == nil && s.want >= 0 && n != int64(s.want) {
+		err = fmt.Errorf("%w: %d of %d rows", errChanged, n, s.want)
+	}
+	return err
 }
 
 // assigned is an entry with its host, and the results directory if it starts at
@@ -86,69 +96,68 @@ type changeKind struct {
 	subdir   string
 }
 
-func (w *chunkWriter) collect(us []unit) {
-	w.changes = make(map[changeKind][]int64)
+func (c *chunk) collect(us []unit) {
 	for _, u := range us {
 		for i := range u.assignments {
-			w.assignment(&u.assignments[i])
+			c.assignment(&u.assignments[i])
 		}
-		for _, c := range u.changes {
-			kind := changeKind{c.From, c.Status, c.Subdir}
-			if w.changes[kind] == nil {
-				w.changeOrder = append(w.changeOrder, kind)
+		for _, change := range u.changes {
+			kind := changeKind{change.From, change.Status, change.Subdir}
+			if c.changes[kind] == nil {
+				c.changeOrder = append(c.changeOrder, kind)
 			}
-			w.changes[kind] = append(w.changes[kind], int64(c.Entry))
-			if c.Status == scheduler.StatusStopped && c.From == scheduler.StatusPending && c.Host != 0 {
-				w.hostReady = append(w.hostReady, int64(c.Host))
+			c.changes[kind] = append(c.changes[kind], int64(change.Entry))
+			if change.Status == scheduler.StatusStopped && change.From == scheduler.StatusPending && change.Host != 0 {
+				c.hostReady = append(c.hostReady, int64(change.Host))
 			}
 		}
 	}
 }
 
-func (w *chunkWriter) assignment(a *scheduler.Assignment) {
+func (c *chunk) assignment(a *scheduler.Assignment) {
 	entry, host := int64(a.Entry), int64(a.Host)
-	w.hosts = append(w.hosts, host)
+	c.hosts = append(c.hosts, host)
 	as := assigned{entry: entry, host: host, starts: a.Status == scheduler.StatusStarting, subdir: a.Subdir}
 	if a.Named {
-		w.named = append(w.named, as)
+		c.named = append(c.named, as)
 	} else {
-		w.anyHost = append(w.anyHost, as)
-		w.ineligible = append(tuple(w.ineligible, int64(a.Job), host), ')')
+		c.anyHost = append(c.anyHost, as)
+		c.ineligible = append(tuple(c.ineligible, int64(a.Job), host), ')')
 	}
 	switch a.Status {
 	case scheduler.StatusPending:
-		w.pending = append(w.pending, entry)
-		w.hostPending = append(w.hostPending, host)
+		c.pending = append(c.pending, entry)
+		c.hostPending = append(c.hostPending, host)
 	case scheduler.StatusStarting:
-		w.hostPending = append(w.hostPending, host)
+		c.hostPending = append(c.hostPending, host)
 	case scheduler.StatusStopped:
-		w.stopped = append(w.stopped, entry)
-		w.hostReady = append(w.hostReady, host)
+		c.stopped = append(c.stopped, entry)
+		c.hostReady = append(c.hostReady, host)
 	}
 	for _, task := range a.Tasks.Names() {
-		b := append(tuple(w.tasks, host), ", '"...)
+		b := append(tuple(c.tasks, host), ", '"...)
 		b = append(append(b, task...), "', "...)
 		b = append(strconv.AppendInt(b, entry, 10), ", "...)
 		b = append(strconv.AppendInt(b, int64(a.RequestedBy), 10), ", 0, 0, 0, 0, "...)
-		w.tasks = append(append(b, w.dialect.now...), ')')
+		c.tasks = append(append(b, c.dialect.now...), ')')
 	}
 }
 
-// lease takes the hosts, if all of them are still free.
-func (w *chunkWriter) lease(owner string) {
-	if len(w.hosts) == 0 {
+// leaseHosts takes the hosts, if all of them are still free.
+func (c *chunk) leaseHosts(owner string) {
+	if len(c.hosts) == 0 {
 		return
 	}
 	set := "leased = 1"
-	if len(w.hostPending) > 0 {
-		set += ", status = CASE WHEN id IN " + list(w.hostPending) + " THEN 'Pending' ELSE status END"
+	if len(c.hostPending) > 0 {
+		set += ", status = CASE WHEN id IN " + list(c.hostPending) + " THEN 'Pending' ELSE status END"
 	}
-	w.exec(len(w.hosts), "UPDATE afe_hosts"+w.dialect.byKey+" SET "+set+" WHERE leased = 0 AND locked = 0 AND id IN "+list(w.hosts)+owner)
+	c.lease = add(c.lease, len(c.hosts), "UPDATE afe_hosts"+c.dialect.byKey+" SET "+set+" WHERE leased = 0 AND locked = 0 AND id IN "+list(c.hosts)+owner)
 }
 
 // assign gives entries their hosts, and starts those that need no tasks, if all
 // of them are still pending. An entry that names its host must still do so.
-func (w *chunkWriter) assign(entries []assigned, named bool) {
+func (c *chunk) assign(entries []assigned, named bool) {
 	if len(entries) == 0 {
 		return
 	}
@@ -174,46 +183,43 @@ func (w *chunkWriter) assign(entries []assigned, named bool) {
 	if len(starting) > 0 {
 		set += ", execution_subdir = " + caseOf(subdirs, "execution_subdir") + ", status = CASE WHEN id IN " + list(starting) + " THEN 'Starting' ELSE status END"
 	}
-	w.exec(len(ids), "UPDATE afe_host_queue_entries"+w.dialect.byKey+" SET "+set+" WHERE "+where+
+	c.entries = add(c.entries, len(ids), "UPDATE afe_host_queue_entries"+c.dialect.byKey+" SET "+set+" WHERE "+where+
 		" AND status = 'Queued' AND active = 0 AND complete = 0 AND aborted = 0 AND id IN "+list(ids), args...)
 }
 
-// writeStatuses writes what becomes of synchronous jobs.
-func (w *chunkWriter) writeStatuses() {
-	entries := "UPDATE afe_host_queue_entries" + w.dialect.byKey + " SET "
-	if len(w.pending) > 0 {
-		w.exec(len(w.pending), entries+"status = 'Pending' WHERE id IN "+list(w.pending))
+// setStatuses says what becomes of synchronous jobs.
+func (c *chunk) setStatuses() {
+	entries := "UPDATE afe_host_queue_entries" + c.dialect.byKey + " SET "
+	if len(c.pending) > 0 {
+		c.entries = add(c.entries, len(c.pending), entries+"status = 'Pending' WHERE id IN "+list(c.pending))
 	}
-	if len(w.stopped) > 0 {
-		w.exec(len(w.stopped), entries+"status = 'Stopped', active = 0, complete = 1 WHERE id IN "+list(w.stopped))
+	if len(c.stopped) > 0 {
+		c.entries = add(c.entries, len(c.stopped), entries+"status = 'Stopped', active = 0, complete = 1 WHERE id IN "+list(c.stopped))
 	}
-	for _, kind := range w.changeOrder {
-		ids := w.changes[kind]
+	for _, kind := range c.changeOrder {
+		ids := c.changes[kind]
 		set := "status = 'Starting', active = 1, execution_subdir = ?"
 		args := []any{kind.subdir}
 		if kind.to == scheduler.StatusStopped {
 			set, args = "status = 'Stopped', active = 0, complete = 1", nil
 		}
-		w.exec(len(ids), entries+set+" WHERE complete = 0 AND status = '"+string(kind.from)+"' AND id IN "+list(ids), args...)
+		c.entries = add(c.entries, len(ids), entries+set+" WHERE complete = 0 AND status = '"+string(kind.from)+"' AND id IN "+list(ids), args...)
 	}
-	if len(w.hostReady) > 0 {
-		w.exec(-1, "UPDATE afe_hosts"+w.dialect.byKey+" SET status = 'Ready' WHERE id IN "+list(w.hostReady))
+	if len(c.hostReady) > 0 {
+		c.entries = add(c.entries, -1, "UPDATE afe_hosts"+c.dialect.byKey+" SET status = 'Ready' WHERE id IN "+list(c.hostReady))
 	}
 }
 
-// exec runs a statement; want is the number of rows it must hit, -1 if any.
-func (w *chunkWriter) exec(want int, text string, args ...any) {
-	if w.err != nil {
-		return
+// insertRows adds the rows that come with assignments.
+func (c *chunk) insertRows() {
+	if len(c.ineligible) > 0 {
+		c.inserts = add(c.inserts, -1, c.dialect.insertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+string(c.ineligible))
 	}
-	res, err := w.tx.ExecContext(w.ctx, text, args...)
-	if err != nil {
-		w.err = err
-		return
+	if len(c.tasks) > 0 {
+		c.inserts = add(c.inserts, -1, "INSERT INTO afe_special_tasks (host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES "+string(c.tasks))
 	}
-	n, err := res.RowsAffected()
-	if err == nil && want >= 0 && n != int64(want) {
-		err = fmt.Errorf("%w: %d of %d rows", errChanged, n, want)
-	}
-	w.err = err
+}
+
+func add(to []statement, want int, text string, args ...any) []statement {
+	return append(to, statement{want, text, args})
 }
