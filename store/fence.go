@@ -79,10 +79,10 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 	for {
 		err := l.takeOverOnce(ctx)
 		if err == nil {
-			err = l.beginTerm(ctx)
+			err = l.ready(ctx)
 		}
 		if err == nil {
-			err = l.ready(ctx)
+			err = l.beginTerm(ctx) // last: what comes before may be repeated
 		}
 		if err == nil {
 			return l, nil

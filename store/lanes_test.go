@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -160,6 +161,30 @@ func TestTakeOverWhileLanesWrite(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTermIsRecordedOnce: a lane that cannot register at once does not make the
+// takeover record its term a second time, as if the first had been lost.
+func TestTermIsRecordedOnce(t *testing.T) {
+	db := servers[1].lab(t)
+	takeOver(t, db, shard.Master, 10)
+	var other *sql.Tx
+	db.FailInTx(inTx(func() (err error) { // in the transaction that records the term
+		if other != nil {
+			return other.Rollback()
+		}
+		if other, err = db.SQL().Begin(); err == nil {
+			_, err = other.Exec("UPDATE hostsched_fence SET ticks = ticks WHERE shard = 'master' AND lane = 1")
+		}
+		return err
+	}))
+	takeOver(t, db, shard.Master, 11)
+	db.FailInTx(nil)
+	require.NotNil(t, other)
+	require.NoError(t, other.Rollback(), "the lane did not have to wait")
+	terms, err := db.Terms(t.Context(), shard.Master, 10)
+	require.NoError(t, err)
+	require.Len(t, terms, 2)
 }
 
 // TestLostCommitAnswersOfLanes: no answer to any COMMIT of any lane comes.
