@@ -36,7 +36,7 @@ func (p *planner) conclude() {
 		p.release()
 		p.move()
 	}
-	if p.givenSynch > 0 {
+	if len(p.synchEntries) > 0 {
 		act()
 		p.explain()
 		return
@@ -87,14 +87,12 @@ type planner struct {
 	// freeAtStart is free before round 0, kept for the reasons.
 	freeAtStart *bitset.BitSet
 
-	entries []pending // in queue order
-	given   int       // how many of them got a host
-	// givenSynch are those of jobs whose entries start together.
-	givenSynch int
-	requests   []request
-	numbers    []int32 // of requests + 1, by hash, open addressing
-	groups     []group // requests for any host, in serving order
-	groupOf    []int32 // request -> group + 1
+	entries  []pending // in queue order
+	given    int       // how many of them got a host
+	requests []request
+	numbers  []int32 // of requests + 1, by hash, open addressing
+	groups   []group // requests for any host, in serving order
+	groupOf  []int32 // request -> group
 
 	sets      setTable   // interned label and ACL sets
 	labelSets []labelled // by label set
@@ -301,9 +299,6 @@ func (p *planner) leaseTaskHosts() {
 // give takes a host out of the pool for an entry.
 func (p *planner) give(e *pending, num int, round Round) {
 	p.given++
-	if e.job.SynchCount > 1 {
-		p.givenSynch++
-	}
 	e.host = int32(num)
 	e.round = round
 	p.free.Clear(uint(num))

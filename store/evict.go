@@ -1,13 +1,62 @@
 package store
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/hostsched/hostsched/shard"
 )
+
+// evict disconnects the registered writers of a shard, one of which holds a
+// fence row locked and does not go on.
+func (db *DB) evict(ctx context.Context, name shard.Name) error {
+	type session struct {
+		id           int64
+		peer, holder string
+	}
+	var sessions []session
+	err := eachRow(ctx, db.sql, "SELECT session_id, session_peer, holder FROM hostsched_fence WHERE shard = ? AND session_id <> 0", []any{name.String()}, func(scan scanner) error {
+		var s session
+		err := scan(&s.id, &s.peer, &s.holder)
+		sessions = append(sessions, s)
+		return err
+	})
+	if err != nil {
+		return explain(err, "look for the predecessor of shard "+name.String(), db.target.name)
+	}
+	for _, s := range sessions {
+		if err := db.evictSession(ctx, s.id, s.peer, s.holder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (db *DB) evictSession(ctx context.Context, id int64, peer, holder string) error {
+	if db.dialect.server == serverSQLite {
+		return evictProcess(id, peer)
+	}
+	// The id alone could have been reused: the peer address, which includes the
+	// port, must match too.
+	err := db.sql.QueryRowContext(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID = ? AND HOST = ?", id, peer).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return explain(err, "look for the predecessor's connection", db.target.name)
+	}
+	_, err = db.sql.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
+	if mysqlCode(err) == myNoSuchThread {
+		return nil
+	}
+	return explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", holder, id), db.target.name)
+}
 
 // evictProcess ends a stopped process that holds the write lock of an SQLite
 // file; nothing else frees that lock. Only a process on this machine that was

@@ -104,7 +104,8 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 
 // takeOverOnce changes the rows of all lanes in one statement, all or none.
 func (l *Leader) takeOverOnce(ctx context.Context) error {
-	conn, err := l.main().connection(ctx)
+	la := l.main()
+	conn, err := la.connection(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,6 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	if err := l.db.ensureFence(ctx, conn, c.Shard); err != nil {
 		return err
 	}
-	la := l.main()
 	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.dialect.now+
 		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR epoch = 0)",
 		c.Token, c.Holder, la.sessionID, la.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
@@ -188,51 +188,6 @@ func shardID(ctx context.Context, q queryer, c Claim) (id int64, err error) {
 		err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, c.Shard)
 	}
 	return id, err
-}
-
-// evict disconnects the registered writers of a shard, one of which holds a
-// fence row locked and does not go on.
-func (db *DB) evict(ctx context.Context, name shard.Name) error {
-	type session struct {
-		id           int64
-		peer, holder string
-	}
-	var sessions []session
-	err := eachRow(ctx, db.sql, "SELECT session_id, session_peer, holder FROM hostsched_fence WHERE shard = ? AND session_id <> 0", []any{name.String()}, func(scan scanner) error {
-		var s session
-		err := scan(&s.id, &s.peer, &s.holder)
-		sessions = append(sessions, s)
-		return err
-	})
-	if err != nil {
-		return explain(err, "look for the predecessor of shard "+name.String(), db.target.name)
-	}
-	for _, s := range sessions {
-		if err := db.evictSession(ctx, s.id, s.peer, s.holder); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (db *DB) evictSession(ctx context.Context, id int64, peer, holder string) error {
-	if db.dialect.server == serverSQLite {
-		return evictProcess(id, peer)
-	}
-	// The id alone could have been reused: the peer address, which includes the
-	// port, must match too.
-	err := db.sql.QueryRowContext(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID = ? AND HOST = ?", id, peer).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return explain(err, "look for the predecessor's connection", db.target.name)
-	}
-	_, err = db.sql.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
-	if mysqlCode(err) == myNoSuchThread {
-		return nil
-	}
-	return explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", holder, id), db.target.name)
 }
 
 // AdoptFence lets the given etcd cluster lead a shard whose fence belongs to

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -148,14 +147,7 @@ func sleepInTransaction(dsn string) int {
 		fmt.Println(err)
 		return 3
 	}
-	var inside atomic.Int32
-	woken := make(chan struct{})
-	db.FailInTx(func(context.Context) error {
-		if int(inside.Add(1)) < store.Lanes(db) {
-			<-woken
-			return nil
-		}
-		defer close(woken)
+	db.FailInTx(inTx(meet(db, func() error {
 		fmt.Println("sleeping")
 		if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
 			return err
@@ -164,7 +156,7 @@ func sleepInTransaction(dsn string) int {
 		// this one must not go on.
 		_, err := os.Stdin.Read(make([]byte, 1))
 		return err
-	})
+	})))
 	s, err := db.Snapshot(ctx, masterScope)
 	if err == nil {
 		_, err = l.Apply(ctx, scheduler.MakePlan(s))

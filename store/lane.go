@@ -145,8 +145,8 @@ func (la *lane) inTx(ctx context.Context, tx dbtx, id string, work func(context.
 	return work(ctx, tx)
 }
 
-// checkFence locks the fence row of the lane for this transaction, if the term is still the
-// latest and the layout is the one the plan was made on.
+// checkFence locks the fence row of the lane for this transaction, if the term is
+// still the latest and the layout is the one the plan was made on.
 func (la *lane) checkFence(ctx context.Context, tx dbtx, id string) error {
 	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND lane = ? AND epoch = ? AND holder = ?"
 	args := []any{id, la.l.fence.Shard.String(), la.num, la.l.fence.Epoch, la.l.fence.Holder}

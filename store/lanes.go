@@ -25,9 +25,9 @@ func (a *applier) assignments(ctx context.Context, plan scheduler.Plan) error {
 	w.lanes = w.lanes[:max(1, min(len(w.lanes), rows(w.rest)/worthALane))]
 	var lanes sync.WaitGroup
 	for _, la := range w.lanes[1:] {
-		lanes.Go(func() { w.run(ctx, a.l, la) })
+		lanes.Go(func() { w.run(ctx, la) })
 	}
-	w.run(ctx, a.l, a.lane)
+	w.run(ctx, a.lane)
 	lanes.Wait()
 	for _, part := range w.parts {
 		a.res.add(part.res)
@@ -50,9 +50,9 @@ type work struct {
 }
 
 // run writes by one lane until nothing is left or any lane has failed.
-func (w *work) run(ctx context.Context, l *Leader, la *lane) {
+func (w *work) run(ctx context.Context, la *lane) {
 	for {
-		chunk, part := w.next(l, la)
+		chunk, part := w.next(la)
 		if len(chunk) == 0 {
 			return
 		}
@@ -63,7 +63,7 @@ func (w *work) run(ctx context.Context, l *Leader, la *lane) {
 }
 
 // next takes the next chunk, none if there is none.
-func (w *work) next(l *Leader, la *lane) ([]unit, *applier) {
+func (w *work) next(la *lane) ([]unit, *applier) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.rest) == 0 || w.err != nil {
@@ -76,7 +76,7 @@ func (w *work) next(l *Leader, la *lane) ([]unit, *applier) {
 	n := chunkOfUnits(w.rest, w.size)
 	chunk := w.rest[:n]
 	w.rest = w.rest[n:]
-	part := &applier{l: l, lane: la}
+	part := &applier{l: la.l, lane: la}
 	w.parts = append(w.parts, part)
 	return chunk, part
 }

@@ -217,12 +217,7 @@ func limit(pool *sql.DB, conns int) {
 }
 
 // Close closes all connections.
-func (db *DB) Close() error {
-	if db.reads == db.sql {
-		return db.sql.Close()
-	}
-	return errors.Join(db.reads.Close(), db.sql.Close())
-}
+func (db *DB) Close() error { return errors.Join(db.reads.Close(), db.sql.Close()) }
 
 // SQL gives access to the connection pool, for simulators and tests that are
 // other clients of the same database.

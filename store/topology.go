@@ -306,7 +306,7 @@ func (db *DB) change(ctx context.Context, what string, fences []shard.Name, work
 
 func (db *DB) changeOnce(ctx context.Context, fences []shard.Name, work func(*sql.Tx) error) (err error) {
 	// A lane's connection has the settings that a change needs, too.
-	la := &lane{l: &Leader{db: db}}
+	la := newLeader(db, Claim{}).main()
 	conn, err := la.connection(ctx)
 	if err != nil {
 		return err
