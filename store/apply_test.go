@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -23,11 +23,11 @@ var masterScope = store.Scope{Shard: shard.Master}
 func fillLab(t testing.TB, db *store.DB) {
 	t.Helper()
 	ctx := context.Background()
-	_, err := lab.Create(ctx, db.SQL(), lab.Spec{Seed: 1, Hosts: 60, Boards: 3, Suites: 6, Entries: 80, MinimumShare: 0.1})
+	_, err := simlab.Create(ctx, db.SQL(), simlab.Spec{Seed: 1, Hosts: 60, Boards: 3, Suites: 6, Entries: 80, MinimumShare: 0.1})
 	require.NoError(t, err)
 	for _, text := range []string{
 		"UPDATE afe_hosts SET leased = 1 WHERE id <= 5", // unused: released
-		"INSERT INTO afe_special_tasks (" + lab.TaskColumns + ") VALUES (60, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)",
+		"INSERT INTO afe_special_tasks (" + simlab.TaskColumns + ") VALUES (60, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)",
 		// A synchronous job without tasks that can never start any more.
 		"UPDATE afe_jobs SET synch_count = 2, run_reset = 0, reboot_before = 0, priority = 99 WHERE id = 2",
 		"DELETE FROM afe_jobs_dependency_labels WHERE job_id = 2",
@@ -55,7 +55,7 @@ func dump(t testing.TB, db *store.DB) string {
 		"SELECT host_id, COALESCE(queue_entry_id, 0), task FROM afe_special_tasks ORDER BY id",
 		"SELECT id, job_id, host_id FROM afe_ineligible_host_queues ORDER BY id",
 	} {
-		require.NoError(t, lab.Each(context.Background(), db.SQL(), query, func(rows *sql.Rows) error {
+		require.NoError(t, simlab.Each(context.Background(), db.SQL(), query, func(rows *sql.Rows) error {
 			var x, y, z string
 			err := rows.Scan(&x, &y, &z)
 			fmt.Fprintln(&b, x, y, z)
@@ -112,7 +112,7 @@ func TestApplyWritesThePlan(t *testing.T) {
 // comes out whole.
 func TestApplyInChunks(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		_, err := lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: 2, Hosts: 5000, Boards: 2, Suites: 12, Entries: 8000})
+		_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 2, Hosts: 5000, Boards: 2, Suites: 12, Entries: 8000})
 		require.NoError(t, err)
 		l := takeOver(t, db, shard.Master, 1)
 		plan := fullPlan(t, db)
@@ -156,7 +156,7 @@ func TestRowsOvertakenByAnotherClient(t *testing.T) {
 		"entry stopped":         "UPDATE afe_host_queue_entries SET status = 'Stopped', complete = 1 WHERE id = %[1]d",
 		"host locked":           "UPDATE afe_hosts SET locked = 1 WHERE id = %[2]d",
 		"host leased":           "UPDATE afe_hosts SET leased = 1 WHERE id = %[2]d",
-		"host in an active use": "INSERT INTO afe_host_queue_entries (" + lab.EntryColumns + ") VALUES (9999, 1, %[2]d, NULL, 'Running', 1, 0, 0, 0, '')",
+		"host in an active use": "INSERT INTO afe_host_queue_entries (" + simlab.EntryColumns + ") VALUES (9999, 1, %[2]d, NULL, 'Running', 1, 0, 0, 0, '')",
 	}
 	for name, text := range change {
 		t.Run(name, func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestReleaseOvertaken(t *testing.T) {
 		l := takeOver(t, db, shard.Master, 1)
 		plan := fullPlan(t, db)
 		host := plan.Releases[0].Host
-		_, err := db.SQL().Exec("INSERT INTO afe_special_tasks ("+lab.TaskColumns+") VALUES (?, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)", host)
+		_, err := db.SQL().Exec("INSERT INTO afe_special_tasks ("+simlab.TaskColumns+") VALUES (?, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)", host)
 		require.NoError(t, err)
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
@@ -202,7 +202,7 @@ func TestGuardRefusesASecondActiveEntry(t *testing.T) {
 		plan := fullPlan(t, db)
 		_, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
-		insert := "INSERT INTO afe_host_queue_entries (" + lab.EntryColumns + ") VALUES (9999, 1, ?, NULL, 'Queued', %d, 0, 0, 0, '')"
+		insert := "INSERT INTO afe_host_queue_entries (" + simlab.EntryColumns + ") VALUES (9999, 1, ?, NULL, 'Queued', %d, 0, 0, 0, '')"
 		active := slices.IndexFunc(plan.Assignments, func(a scheduler.Assignment) bool { return a.Status != scheduler.StatusStopped })
 		host := plan.Assignments[active].Host
 		_, err = db.SQL().Exec(fmt.Sprintf(insert, 1), host)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/golden"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store"
 )
@@ -38,14 +38,14 @@ func FuzzSnapshot(f *testing.F) {
 		f.Add(data, uint8(i), []string{"x", "", "-1", "0", "2", "99999999999999999999", "1.5", "Ready"}[i%8], uint8(i%3))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, column uint8, value string, row uint8) {
-		var sc golden.Scenario
+		var sc storetest.Scenario
 		if json.Unmarshal(data, &sc) != nil || len(sc.Input.Jobs) > 50 {
 			return
 		}
 		ctx := context.Background()
 		db := servers[0].lab(t)
 		removeGuard(t, db)
-		if _, err := golden.NewWorld(ctx, db.SQL(), sc.Input); err != nil {
+		if _, err := storetest.NewWorld(ctx, db.SQL(), sc.Input); err != nil {
 			return // not a scenario any more
 		}
 		table, name, _ := strings.Cut(fuzzColumns[int(column)%len(fuzzColumns)], ".")

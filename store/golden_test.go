@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/golden"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -33,7 +33,7 @@ func goldenDir() string {
 // TestGolden plays every scenario recorded from the original scheduler on every
 // database and compares what FORMAT.md says must be equal.
 func TestGolden(t *testing.T) {
-	scenarios, err := golden.ReadFolder(goldenDir())
+	scenarios, err := storetest.ReadFolder(goldenDir())
 	require.NoError(t, err)
 	for _, server := range servers {
 		t.Run(server.name, func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func playScenario(t *testing.T, server testServer, sc golden.Scenario) {
+func playScenario(t *testing.T, server testServer, sc storetest.Scenario) {
 	db := server.lab(t)
 	// Scenarios may begin with two active entries on one host, which the guard
 	// would refuse.
@@ -55,13 +55,13 @@ func playScenario(t *testing.T, server testServer, sc golden.Scenario) {
 	playOn(t, db, sc)
 }
 
-func playOn(t *testing.T, db *store.DB, sc golden.Scenario) {
+func playOn(t *testing.T, db *store.DB, sc storetest.Scenario) {
 	ctx := t.Context()
-	world, err := golden.NewWorld(ctx, db.SQL(), sc.Input)
+	world, err := storetest.NewWorld(ctx, db.SQL(), sc.Input)
 	require.NoError(t, err)
 	p := &player{t: t, db: db, scope: scopeOf(sc), world: world}
 	p.restart(ctx)
-	departure, departs := golden.Departures[sc.Name]
+	departure, departs := storetest.Departures[sc.Name]
 	ticks := 0
 	for i, step := range sc.Steps {
 		switch step.Op {
@@ -85,7 +85,7 @@ func playOn(t *testing.T, db *store.DB, sc golden.Scenario) {
 	}
 }
 
-func scopeOf(sc golden.Scenario) store.Scope {
+func scopeOf(sc storetest.Scenario) store.Scope {
 	scope := store.Scope{Shard: shard.Master, Rules: scheduler.Rules{RespectStaticLabels: sc.Config.RespectStaticLabels}}
 	if sc.Config.ShardHostname != "" {
 		scope.Shard = shard.Name(sc.Config.ShardHostname)
@@ -98,7 +98,7 @@ type player struct {
 	t        *testing.T
 	db       *store.DB
 	scope    store.Scope
-	world    *golden.World
+	world    *storetest.World
 	leader   *store.Leader
 	recorder *scheduler.Recorder
 	token    int64
@@ -117,7 +117,7 @@ func (p *player) restart(ctx context.Context) {
 	require.NoError(p.t, err)
 }
 
-func (p *player) tick(ctx context.Context) golden.Tick {
+func (p *player) tick(ctx context.Context) storetest.Tick {
 	p.t.Helper()
 	snapshot, err := p.db.Snapshot(ctx, p.scope)
 	require.NoError(p.t, err)
@@ -128,12 +128,12 @@ func (p *player) tick(ctx context.Context) golden.Tick {
 	require.NoError(p.t, err)
 	require.Empty(p.t, res.Overtaken)
 	p.recorder.Record(res.Applied)
-	return golden.Tick{Plan: plan, Suites: p.recorder.Suites()}
+	return storetest.Tick{Plan: plan, Suites: p.recorder.Suites()}
 }
 
-func (p *player) compare(ctx context.Context, step int, sc golden.Scenario, got golden.Tick) {
+func (p *player) compare(ctx context.Context, step int, sc storetest.Scenario, got storetest.Tick) {
 	p.t.Helper()
-	i := slices.IndexFunc(sc.Expected, func(e golden.Expected) bool { return e.Step == step })
+	i := slices.IndexFunc(sc.Expected, func(e storetest.Expected) bool { return e.Step == step })
 	require.GreaterOrEqual(p.t, i, 0, "the file expects nothing for the tick at step %d", step)
 	want := sc.Expected[i]
 	if want.Exception != nil {
@@ -148,7 +148,7 @@ func (p *player) compare(ctx context.Context, step int, sc golden.Scenario, got 
 	}
 }
 
-func requireDeparture(t *testing.T, d golden.Departure, tick int, got golden.Tick) {
+func requireDeparture(t *testing.T, d storetest.Departure, tick int, got storetest.Tick) {
 	t.Helper()
 	acquired := []int64{}
 	for _, a := range got.Plan.Assignments {

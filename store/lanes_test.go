@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -21,7 +21,7 @@ import (
 // fillLargeLab makes a lab whose plan every lane has a part in.
 func fillLargeLab(t testing.TB, db *store.DB) {
 	t.Helper()
-	_, err := lab.Create(context.Background(), db.SQL(), lab.Spec{Seed: 3, Hosts: 900, Boards: 2, Suites: 6, Entries: 1200})
+	_, err := simlab.Create(context.Background(), db.SQL(), simlab.Spec{Seed: 3, Hosts: 900, Boards: 2, Suites: 6, Entries: 1200})
 	require.NoError(t, err)
 }
 

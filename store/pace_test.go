@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -52,7 +52,7 @@ func TestRanges(t *testing.T) {
 		var got []int64
 		for where := range store.Ranges("id", ids) {
 			query := "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 3000) SELECT id FROM n WHERE " + where
-			require.NoError(rt, lab.Each(t.Context(), db.SQL(), query, func(rows *sql.Rows) error {
+			require.NoError(rt, simlab.Each(t.Context(), db.SQL(), query, func(rows *sql.Rows) error {
 				var id int64
 				err := rows.Scan(&id)
 				got = append(got, id)

@@ -11,7 +11,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -83,7 +83,7 @@ var foreignChanges = []string{
 	"UPDATE afe_host_queue_entries SET host_id = %[1]d WHERE id = %[2]d AND active = 0",
 	"UPDATE afe_host_queue_entries SET meta_host = NULL WHERE id = %[2]d AND active = 0",
 	"UPDATE afe_host_queue_entries SET job_id = %[6]d WHERE id = %[2]d AND host_id IS NULL", // a job with several entries
-	"INSERT INTO afe_special_tasks (" + lab.TaskColumns + ") VALUES (%[1]d, 'Repair', NULL, 1, 0, 0, CURRENT_TIMESTAMP)",
+	"INSERT INTO afe_special_tasks (" + simlab.TaskColumns + ") VALUES (%[1]d, 'Repair', NULL, 1, 0, 0, CURRENT_TIMESTAMP)",
 	"UPDATE afe_special_tasks SET is_complete = 1 WHERE host_id = %[1]d",
 	"UPDATE afe_special_tasks SET is_active = 1 WHERE host_id = %[1]d",
 	"INSERT INTO afe_shards_labels (shard_id, label_id) SELECT s.id, %[4]d FROM afe_shards s WHERE s.hostname = 'a' AND NOT EXISTS (SELECT 1 FROM afe_shards_labels x WHERE x.label_id = %[4]d)",
@@ -104,7 +104,7 @@ var jobChanges = []string{
 // meddler is the other client.
 type meddler struct {
 	db    *store.DB
-	lab   *lab.Lab
+	lab   *simlab.Lab
 	rng   *rand.Rand
 	fresh int
 }
@@ -112,7 +112,7 @@ type meddler struct {
 func newMeddler(t *testing.T, db *store.DB, seed uint64) *meddler {
 	t.Helper()
 	removeGuard(t, db) // it may change what it likes
-	l, err := lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: seed, Hosts: 40, Boards: 3, Suites: 6, Entries: 60, MinimumShare: 0.1})
+	l, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: seed, Hosts: 40, Boards: 3, Suites: 6, Entries: 60, MinimumShare: 0.1})
 	require.NoError(t, err)
 	require.NoError(t, db.AddShard(t.Context(), "a", "", "me", ""))
 	return &meddler{db: db, lab: l, rng: rand.New(rand.NewPCG(seed, 7))}
@@ -320,7 +320,7 @@ func TestSnapshotsAfterAnError(t *testing.T) {
 		_, err = db.SQL().Exec("ALTER TABLE afe_jobs_dependency_labels RENAME TO away")
 		require.NoError(t, err)
 		m.change(t, foreignChanges[:1])
-		_, err = db.SQL().Exec("INSERT INTO afe_host_queue_entries (" + lab.EntryColumns + ") VALUES (9001, 3, NULL, 1, 'Queued', 0, 0, 0, 0, '')")
+		_, err = db.SQL().Exec("INSERT INTO afe_host_queue_entries (" + simlab.EntryColumns + ") VALUES (9001, 3, NULL, 1, 'Queued', 0, 0, 0, 0, '')")
 		require.NoError(t, err)
 		_, _, err = snapshots.Next(t.Context())
 		require.Error(t, err)

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hostsched/hostsched/internal/golden"
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -101,7 +101,7 @@ func createAFE(t *testing.T, db *store.DB, charset string) {
 
 // TestGoldenInTheWild plays the small scenarios on Autotest's own tables.
 func TestGoldenInTheWild(t *testing.T) {
-	scenarios, err := golden.ReadFolder(goldenDir())
+	scenarios, err := storetest.ReadFolder(goldenDir())
 	require.NoError(t, err)
 	onWildDatabases(t, func(t *testing.T, db *store.DB) {
 		for _, sc := range scenarios {
@@ -172,7 +172,7 @@ func spoil(t *testing.T, db *store.DB) {
 		"UPDATE afe_host_queue_entries SET active = NULL WHERE id = 13",
 		"UPDATE afe_host_queue_entries SET status = NULL WHERE id = 14",
 		"UPDATE afe_host_queue_entries SET complete = NULL WHERE id = 15",
-		"INSERT INTO afe_special_tasks (" + lab.TaskColumns + ") VALUES (12345, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)",
+		"INSERT INTO afe_special_tasks (" + simlab.TaskColumns + ") VALUES (12345, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)",
 	}
 	if strings.HasPrefix(db.Server(), "MariaDB") {
 		texts = append([]string{"SET SESSION foreign_key_checks = 0, sql_mode = ''"}, texts...)
@@ -242,9 +242,9 @@ func TestMalformedRowsOnSQLite(t *testing.T) {
 func TestBesideAnotherClient(t *testing.T) {
 	onWildDatabases(t, func(t *testing.T, db *store.DB) {
 		l := newBusyLab(t, db)
-		history, err := lab.InstallHistory(t.Context(), db.SQL(), false)
+		history, err := simlab.InstallHistory(t.Context(), db.SQL(), false)
 		require.NoError(t, err)
-		simulator := lab.NewSimulator(db.SQL(), l, lab.Simulation{Step: 5 * time.Millisecond, TaskMax: 20 * time.Millisecond, JobMax: 30 * time.Millisecond, Queue: 100, SuiteSize: 10, FrontendTasks: 0.5})
+		simulator := simlab.NewSimulator(db.SQL(), l, simlab.Simulation{Step: 5 * time.Millisecond, TaskMax: 20 * time.Millisecond, JobMax: 30 * time.Millisecond, Queue: 100, SuiteSize: 10, FrontendTasks: 0.5})
 		leader := takeOver(t, db, shard.Master, 1)
 		const ticks = 60
 		done := make(chan struct{})
@@ -271,21 +271,21 @@ func TestBesideAnotherClient(t *testing.T) {
 		twice, err := history.AssignedTwice(t.Context(), 0)
 		require.NoError(t, err)
 		require.Zero(t, twice)
-		counts, err := history.Count(t.Context(), lab.Counts{})
+		counts, err := history.Count(t.Context(), simlab.Counts{})
 		require.NoError(t, err)
 		require.Positive(t, counts.Assignments)
 	})
 }
 
-func newBusyLab(t *testing.T, db *store.DB) *lab.Lab {
+func newBusyLab(t *testing.T, db *store.DB) *simlab.Lab {
 	t.Helper()
-	l, err := lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: 3, Hosts: 60, Boards: 3, Suites: 6, Entries: 100})
+	l, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 3, Hosts: 60, Boards: 3, Suites: 6, Entries: 100})
 	require.NoError(t, err)
 	return l
 }
 
 // meddle is the other client: it also reads with SELECT *.
-func meddle(t *testing.T, db *store.DB, simulator *lab.Simulator, done chan struct{}) error {
+func meddle(t *testing.T, db *store.DB, simulator *simlab.Simulator, done chan struct{}) error {
 	for i := 0; ; i++ {
 		select {
 		case <-done:
@@ -298,11 +298,11 @@ func meddle(t *testing.T, db *store.DB, simulator *lab.Simulator, done chan stru
 			fmt.Sprintf("UPDATE afe_host_queue_entries SET aborted = 1 WHERE id = %d AND active = 0", 1+i*7%100),
 			fmt.Sprintf("UPDATE afe_hosts SET locked = 0 WHERE id = %d", host),
 		} {
-			if _, err := db.SQL().ExecContext(t.Context(), text); err != nil && !lab.Collision(err) {
+			if _, err := db.SQL().ExecContext(t.Context(), text); err != nil && !simlab.Collision(err) {
 				return err
 			}
 		}
-		if err := simulator.Step(t.Context()); err != nil && !lab.Collision(err) {
+		if err := simulator.Step(t.Context()); err != nil && !simlab.Collision(err) {
 			return err
 		}
 	}

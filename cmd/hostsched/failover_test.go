@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -19,9 +19,9 @@ import (
 )
 
 var (
-	failoverLab = lab.Spec{Seed: 7, Hosts: 600, Boards: 10, Suites: 20, Entries: 1200, MinimumShare: 0.1, LeasedAtFirst: true}
+	failoverLab = simlab.Spec{Seed: 7, Hosts: 600, Boards: 10, Suites: 20, Entries: 1200, MinimumShare: 0.1, LeasedAtFirst: true}
 	// busy keeps every tick full: jobs last less than a second.
-	busy = lab.Simulation{
+	busy = simlab.Simulation{
 		Step: 20 * time.Millisecond, TaskMin: 20 * time.Millisecond, TaskMax: 200 * time.Millisecond,
 		JobMin: 50 * time.Millisecond, JobMax: 400 * time.Millisecond, Queue: 1200, SuiteSize: 40, FrontendTasks: 0.3,
 	}

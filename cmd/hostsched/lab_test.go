@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 )
 
 // TestLabOfAThousandHosts is the main job end to end: three replicas against
@@ -17,15 +17,15 @@ import (
 // in the README.
 func TestLabOfAThousandHosts(t *testing.T) {
 	began := time.Now()
-	in := newInstallation(t, lab.Spec{Seed: 1, Hosts: 1000, Boards: 20, Suites: 40, Entries: 2000, MinimumShare: 0.04}, 3)
+	in := newInstallation(t, simlab.Spec{Seed: 1, Hosts: 1000, Boards: 20, Suites: 40, Entries: 2000, MinimumShare: 0.04}, 3)
 	t.Logf("database %s, %s", in.db.Server(), "3 replicas, 1000 hosts, 2000 entries")
 	in.settle(t)
-	first, err := in.history.Count(t.Context(), lab.Counts{})
+	first, err := in.history.Count(t.Context(), simlab.Counts{})
 	require.NoError(t, err)
 	require.Greater(t, first.Assignments, int64(500))
 	t.Logf("first ticks: %d entries got a host", first.Assignments)
 
-	stop := in.simulate(t, lab.Simulation{
+	stop := in.simulate(t, simlab.Simulation{
 		Step: 100 * time.Millisecond, TaskMin: 200 * time.Millisecond, TaskMax: 600 * time.Millisecond,
 		JobMin: 500 * time.Millisecond, JobMax: 2 * time.Second, Queue: 2000, SuiteSize: 25, FrontendTasks: 0.2,
 	})
@@ -41,7 +41,7 @@ func TestLabOfAThousandHosts(t *testing.T) {
 	require.LessOrEqual(t, failover, maxFailover)
 
 	in.requireNothingTwice(t)
-	all, err := in.history.Count(t.Context(), lab.Counts{})
+	all, err := in.history.Count(t.Context(), simlab.Counts{})
 	require.NoError(t, err)
 	slices.Sort(ticks)
 	next, _ := in.leaderIn(t, anyPhase()...)

@@ -18,8 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
@@ -39,8 +39,8 @@ type installation struct {
 	dsn      string
 	endpoint string
 	db       *store.DB
-	history  *lab.History
-	lab      *lab.Lab
+	history  *simlab.History
+	lab      *simlab.Lab
 	replicas []*server
 	logDir   string
 	// args are for every replica.
@@ -54,7 +54,7 @@ type before func(*testing.T, *installation)
 
 // newInstallation starts everything but the simulator. There is no guard index:
 // what keeps the leaders apart is the fence alone.
-func newInstallation(t *testing.T, spec lab.Spec, replicas int, prepare ...before) *installation {
+func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...before) *installation {
 	t.Helper()
 	ctx := t.Context()
 	in := &installation{dsn: testserver.Database(t), endpoint: testserver.Etcd(t).Endpoint, logDir: t.TempDir()}
@@ -66,9 +66,9 @@ func newInstallation(t *testing.T, spec lab.Spec, replicas int, prepare ...befor
 	require.NoError(t, err)
 	_, err = db.SQL().Exec("ALTER TABLE afe_host_queue_entries DROP KEY hostsched_one_active_entry_per_host")
 	require.NoError(t, err)
-	in.lab, err = lab.Create(ctx, db.SQL(), spec)
+	in.lab, err = simlab.Create(ctx, db.SQL(), spec)
 	require.NoError(t, err)
-	in.history, err = lab.InstallHistory(ctx, db.SQL(), false)
+	in.history, err = simlab.InstallHistory(ctx, db.SQL(), false)
 	require.NoError(t, err)
 	for _, p := range prepare {
 		p(t, in)
@@ -105,10 +105,10 @@ func (in *installation) printLogs(t *testing.T) {
 }
 
 // simulate runs the simulator until the returned function is called.
-func (in *installation) simulate(t *testing.T, cfg lab.Simulation) (stop func()) {
+func (in *installation) simulate(t *testing.T, cfg simlab.Simulation) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- lab.NewSimulator(in.db.SQL(), in.lab, cfg).Run(ctx) }()
+	go func() { ended <- simlab.NewSimulator(in.db.SQL(), in.lab, cfg).Run(ctx) }()
 	stopped := false
 	stop = func() {
 		if !stopped {
@@ -282,7 +282,7 @@ func (in *installation) requireNothingTwice(t *testing.T) {
 	twice, err := in.history.AssignedTwice(t.Context(), 0)
 	require.NoError(t, err)
 	require.Zero(t, twice, "double assignments")
-	counts, err := in.history.Count(t.Context(), lab.Counts{})
+	counts, err := in.history.Count(t.Context(), simlab.Counts{})
 	require.NoError(t, err)
 	require.Positive(t, counts.Assignments)
 	t.Logf("%d assignments, %d releases, none twice", counts.Assignments, counts.Releases)

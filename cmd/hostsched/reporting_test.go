@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
 )
@@ -28,7 +28,7 @@ func TestLifetimeMailMetadataAndMetricsFile(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
 	require.NoError(t, err)
-	_, err = lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
+	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
 	require.NoError(t, err)
 
 	smtp := testserver.NewSMTP(t)

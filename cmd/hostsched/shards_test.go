@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/app"
-	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
@@ -409,10 +409,10 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, west.Close()) })
 	_, err = west.Migrate(t.Context(), store.MigrateOptions{})
 	require.NoError(t, err)
-	westLab, err := lab.Create(t.Context(), west.SQL(), failoverLab)
+	westLab, err := simlab.Create(t.Context(), west.SQL(), failoverLab)
 	require.NoError(t, err)
 	recordFence(t, west)
-	history, err := lab.InstallHistory(t.Context(), west.SQL(), false)
+	history, err := simlab.InstallHistory(t.Context(), west.SQL(), false)
 	require.NoError(t, err)
 	at, rest := strings.Index(dsn, "tcp(")+len("tcp("), strings.Index(dsn, ")")
 	link := testserver.NewLink(t, dsn[at:rest])
@@ -421,7 +421,7 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 	in.simulate(t, busy)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- lab.NewSimulator(west.SQL(), westLab, busy).Run(ctx) }()
+	go func() { ended <- simlab.NewSimulator(west.SQL(), westLab, busy).Run(ctx) }()
 	defer func() {
 		cancel()
 		require.NoError(t, <-ended)
@@ -430,7 +430,7 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 	in.spread(t, 2, 2)
 	in.command(t, 2, "shard", "assign-label", "west", "board:b00", "--reason", "test", "--yes")
 	require.Eventually(t, func() bool {
-		n, err := history.Count(t.Context(), lab.Counts{})
+		n, err := history.Count(t.Context(), simlab.Counts{})
 		return err == nil && n.Assignments > termAssignments
 	}, patience, 20*time.Millisecond, "the shard works in its own database")
 

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/app"
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -24,7 +24,7 @@ func openLab(t *testing.T) *store.DB {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
 	require.NoError(t, err)
-	_, err = lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: 1, Hosts: 60, Boards: 2, Suites: 6, Entries: 90})
+	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 60, Boards: 2, Suites: 6, Entries: 90})
 	require.NoError(t, err)
 	return db
 }

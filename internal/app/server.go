@@ -22,9 +22,9 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/cluster"
-	"github.com/hostsched/hostsched/internal/metadata"
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/notify"
+	"github.com/hostsched/hostsched/internal/queuetimes"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
@@ -166,7 +166,7 @@ func (c *Config) reporting(m *metrics.Metrics, log hclog.Logger) (reporting, err
 		r.background = append(r.background, mailer.Run)
 	}
 	if c.MetadataURL != "" {
-		reporter := metadata.New(metadata.Config{URL: c.MetadataURL, Interval: c.MetadataInterval}, log)
+		reporter := queuetimes.New(queuetimes.Config{URL: c.MetadataURL, Interval: c.MetadataInterval}, log)
 		m.Metadata(reporter.Sent, reporter.Dropped)
 		r.observers = append(r.observers, reporter)
 		r.background = append(r.background, reporter.Run)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -54,7 +54,7 @@ func (l *testLab) bareSQL(ctx context.Context) (float64, error) {
 	}
 	began := time.Now()
 	for _, query := range tables {
-		if err := lab.Each(ctx, l.db.SQL(), query, func(*sql.Rows) error { return nil }); err != nil {
+		if err := simlab.Each(ctx, l.db.SQL(), query, func(*sql.Rows) error { return nil }); err != nil {
 			return 0, err
 		}
 	}

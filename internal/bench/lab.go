@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
 )
@@ -23,8 +23,8 @@ type bench struct {
 type testLab struct {
 	b    *bench
 	db   *store.DB
-	lab  *lab.Lab
-	spec lab.Spec
+	lab  *simlab.Lab
+	spec simlab.Spec
 	name string
 	dsn  string
 }
@@ -54,8 +54,8 @@ func (b *bench) newLab(ctx context.Context, hosts, entries int) (*testLab, error
 	if hosts == 0 {
 		return l, nil
 	}
-	l.spec = lab.Spec{Seed: seed, Hosts: hosts, Boards: boards, Suites: suites, Entries: entries, MinimumShare: minimumShare}
-	if l.lab, err = lab.Create(ctx, l.db.SQL(), l.spec); err != nil {
+	l.spec = simlab.Spec{Seed: seed, Hosts: hosts, Boards: boards, Suites: suites, Entries: entries, MinimumShare: minimumShare}
+	if l.lab, err = simlab.Create(ctx, l.db.SQL(), l.spec); err != nil {
 		return nil, err
 	}
 	// What a lab that has run for a while has: fresh statistics.

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/simlab"
 )
 
 // Latency is the time from the commit of a new job to the commit that gives it a
@@ -110,9 +110,9 @@ func (l *testLab) newLoad(ctx context.Context) (*load, error) {
 	}
 	db := l.db.SQL()
 	return &load{l: l, label: label, inserted: map[int64]time.Time{}}, errors.Join(
-		lab.Insert(ctx, db, "afe_hosts", lab.HostColumns, hosts),
-		lab.Insert(ctx, db, "afe_hosts_labels", "host_id, label_id", labels),
-		lab.Insert(ctx, db, "afe_acl_groups_hosts", "host_id, aclgroup_id", acls))
+		simlab.Insert(ctx, db, "afe_hosts", simlab.HostColumns, hosts),
+		simlab.Insert(ctx, db, "afe_hosts_labels", "host_id, label_id", labels),
+		simlab.Insert(ctx, db, "afe_acl_groups_hosts", "host_id, aclgroup_id", acls))
 }
 
 // during works while something else is done.
@@ -139,7 +139,7 @@ func repeat(ctx context.Context, every time.Duration, work func(context.Context)
 			return nil
 		case <-ticks.C:
 		}
-		if err := work(ctx); err != nil && ctx.Err() == nil && !lab.Collision(err) {
+		if err := work(ctx); err != nil && ctx.Err() == nil && !simlab.Collision(err) {
 			return err
 		}
 	}
@@ -164,7 +164,7 @@ func (w *load) insert(ctx context.Context) error {
 	return nil
 }
 
-func (w *load) insertIn(ctx context.Context, tx lab.Execer) (entry int64, err error) {
+func (w *load) insertIn(ctx context.Context, tx simlab.Execer) (entry int64, err error) {
 	res, err := tx.ExecContext(ctx, "INSERT INTO afe_jobs (owner, name, priority, synch_count, run_verify, run_reset, reboot_before, created_on, timeout, email_list, reboot_after, max_runtime_hrs, max_runtime_mins, timeout_mins)"+
 		" VALUES ('alice', 'spare', 40, 1, 0, 1, 1, NOW(), 24, '', 0, 24, 1440, 1440)")
 	if err != nil {
@@ -195,7 +195,7 @@ func (w *load) watch(ctx context.Context) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return lab.Each(ctx, w.l.db.SQL(), "SELECT id FROM afe_host_queue_entries WHERE active = 1 AND id IN ("+strings.Join(ids, ",")+")", func(rows *sql.Rows) error {
+	return simlab.Each(ctx, w.l.db.SQL(), "SELECT id FROM afe_host_queue_entries WHERE active = 1 AND id IN ("+strings.Join(ids, ",")+")", func(rows *sql.Rows) error {
 		var id int64
 		err := rows.Scan(&id)
 		w.given(id)
@@ -228,7 +228,7 @@ func (w *load) endJobs(ctx context.Context) error {
 func (w *load) end(ctx context.Context, chosen string) error {
 	var entries, hosts []string
 	query := "SELECT q.id, q.host_id FROM afe_special_tasks t JOIN afe_host_queue_entries q ON q.id = t.queue_entry_id WHERE t.is_active IN (0, 1) AND t.is_complete = 0 AND q.active = 1 AND " + chosen
-	err := lab.Each(ctx, w.l.db.SQL(), query, func(rows *sql.Rows) error {
+	err := simlab.Each(ctx, w.l.db.SQL(), query, func(rows *sql.Rows) error {
 		var entry, host string
 		err := rows.Scan(&entry, &host)
 		entries, hosts = append(entries, entry), append(hosts, host)

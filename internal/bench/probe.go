@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 )
 
 // Probe is what another client of the database notices of a leader that does a
@@ -78,7 +78,7 @@ func (p *probe) once(ctx context.Context, n int) error {
 	}
 	began := time.Now()
 	err := work(ctx)
-	if err != nil && !lab.Collision(err) {
+	if err != nil && !simlab.Collision(err) {
 		return fmt.Errorf("probe: %w", err)
 	}
 	p.took = append(p.took, ms(time.Since(began)))

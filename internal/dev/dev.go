@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hostsched/hostsched/internal/embedetcd"
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -56,8 +56,8 @@ type dev struct {
 	opts      Options
 	etcd      *embedetcd.Server
 	db        *store.DB
-	lab       *lab.Lab
-	history   *lab.History
+	lab       *simlab.Lab
+	history   *simlab.History
 	processes []*process
 	began     time.Time
 
@@ -174,14 +174,14 @@ func (d *dev) createLab(ctx context.Context) error {
 	if _, err := d.db.Migrate(ctx, store.MigrateOptions{}); err != nil {
 		return err
 	}
-	d.lab, err = lab.Create(ctx, d.db.SQL(), lab.Spec{
+	d.lab, err = simlab.Create(ctx, d.db.SQL(), simlab.Spec{
 		Seed: d.opts.Seed, Hosts: d.opts.Hosts, Boards: labBoards, Suites: labSuites, Entries: d.queueLength(),
 		MinimumShare: labMinimumShare, LeasedAtFirst: true,
 	})
 	if err != nil {
 		return err
 	}
-	d.history, err = lab.InstallHistory(ctx, d.db.SQL(), true)
+	d.history, err = simlab.InstallHistory(ctx, d.db.SQL(), true)
 	return err
 }
 
@@ -196,7 +196,7 @@ func (d *dev) watch(ctx context.Context) error {
 	}
 	ctx, quit := context.WithCancel(ctx)
 	defer quit()
-	simulator := lab.NewSimulator(d.db.SQL(), d.lab, lab.Simulation{
+	simulator := simlab.NewSimulator(d.db.SQL(), d.lab, simlab.Simulation{
 		Step: 200 * time.Millisecond, TaskMin: 300 * time.Millisecond, TaskMax: time.Second,
 		JobMin: 2 * time.Second, JobMax: 6 * time.Second,
 		Queue: d.queueLength(), SuiteSize: suiteSize, FrontendTasks: 0.2,

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
@@ -19,7 +19,7 @@ const observeEvery = 500 * time.Millisecond
 
 // figures are what is shown; the supervisor keeps them over the whole run.
 type figures struct {
-	counts lab.Counts
+	counts simlab.Counts
 	// checked is the last event that was checked for double assignments, and
 	// twice how many were found up to there.
 	checked, twice int64
@@ -27,7 +27,7 @@ type figures struct {
 	fence          store.Fence
 	leader         string
 	hosts          hostCounts
-	suites         []lab.Suite
+	suites         []simlab.Suite
 	queue          int
 	failovers      []time.Duration
 	ticks          []time.Duration

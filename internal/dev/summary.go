@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 )
 
 // Summary is what a run amounts to.
@@ -55,7 +55,7 @@ func (d *dev) summarise() (Summary, error) {
 		AssignedTwice: max(twice, f.twice), Failovers: len(f.failovers),
 		FailoverP50: quantile(f.failovers, 0.5), FailoverMax: quantile(f.failovers, 1),
 		FencedWrites: f.sum(func(c counters) int64 { return c.fenced }), Released: f.counts.Releases,
-		SuitesBelowMinimum: lab.BelowMinimum(f.suites), Ticks: f.sum(func(c counters) int64 { return c.ticks }),
+		SuitesBelowMinimum: simlab.BelowMinimum(f.suites), Ticks: f.sum(func(c counters) int64 { return c.ticks }),
 		TickP50: quantile(f.ticks, 0.5), TickP99: quantile(f.ticks, 0.99),
 		Errors: f.sum(func(c counters) int64 { return c.errors }), Terms: f.fence.Epoch,
 	}, nil

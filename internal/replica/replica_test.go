@@ -13,8 +13,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hostsched/hostsched/election"
-	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
@@ -75,7 +75,7 @@ func openLab(t *testing.T) *store.DB {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
 	require.NoError(t, err)
-	_, err = lab.Create(t.Context(), db.SQL(), lab.Spec{Seed: 1, Hosts: 50, Boards: 2, Suites: 4, Entries: 40, MinimumShare: 0.1})
+	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 50, Boards: 2, Suites: 4, Entries: 40, MinimumShare: 0.1})
 	require.NoError(t, err)
 	return db
 }

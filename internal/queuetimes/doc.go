@@ -1,4 +1,4 @@
-// Package metadata reports how long jobs were queued, in batches, to an
+// Package queuetimes reports how long jobs were queued, in batches, to an
 // endpoint that understands Elasticsearch's _bulk requests. The queue is
 // bounded; what does not fit is dropped and counted, and a tick never waits.
-package metadata
+package queuetimes

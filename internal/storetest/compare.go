@@ -1,4 +1,4 @@
-package golden
+package storetest
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
 )
 
@@ -310,7 +310,7 @@ type taskState struct {
 func (w *World) state(ctx context.Context) (state, error) {
 	st := state{entries: map[string]entryState{}, hosts: map[string]hostState{}}
 	err := errors.Join(
-		lab.Each(ctx, w.db, "SELECT id, host_id, active, complete, aborted, status FROM afe_host_queue_entries", func(rows *sql.Rows) error {
+		simlab.Each(ctx, w.db, "SELECT id, host_id, active, complete, aborted, status FROM afe_host_queue_entries", func(rows *sql.Rows) error {
 			var id string
 			var host sql.NullInt64
 			var e entryState
@@ -319,7 +319,7 @@ func (w *World) state(ctx context.Context) (state, error) {
 			st.entries[id] = e
 			return err
 		}),
-		lab.Each(ctx, w.db, "SELECT hostname, leased, status FROM afe_hosts", func(rows *sql.Rows) error {
+		simlab.Each(ctx, w.db, "SELECT hostname, leased, status FROM afe_hosts", func(rows *sql.Rows) error {
 			var name string
 			var status sql.NullString
 			var h hostState
@@ -328,7 +328,7 @@ func (w *World) state(ctx context.Context) (state, error) {
 			st.hosts[name] = h
 			return err
 		}),
-		lab.Each(ctx, w.db, "SELECT host_id, task, queue_entry_id, requested_by_id, is_active, is_complete FROM afe_special_tasks ORDER BY id", func(rows *sql.Rows) error {
+		simlab.Each(ctx, w.db, "SELECT host_id, task, queue_entry_id, requested_by_id, is_active, is_complete FROM afe_special_tasks ORDER BY id", func(rows *sql.Rows) error {
 			var host, by int64
 			var entry sql.NullString
 			var t taskState

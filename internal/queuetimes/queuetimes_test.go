@@ -1,4 +1,4 @@
-package metadata_test
+package queuetimes_test
 
 import (
 	"bufio"
@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/metadata"
+	"github.com/hostsched/hostsched/internal/queuetimes"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store"
@@ -22,7 +22,7 @@ import (
 // sink is a _bulk endpoint.
 type sink struct {
 	mu       sync.Mutex
-	records  []metadata.Record
+	records  []queuetimes.Record
 	requests int
 	code     int
 }
@@ -40,7 +40,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if n%2 == 0 {
 			continue // the action
 		}
-		var rec metadata.Record
+		var rec queuetimes.Record
 		if json.Unmarshal(lines.Bytes(), &rec) != nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
@@ -58,11 +58,11 @@ func report(n int) replica.Report {
 	return r
 }
 
-func run(t *testing.T, s *sink, interval time.Duration) (r *metadata.Reporter, stop func()) {
+func run(t *testing.T, s *sink, interval time.Duration) (r *queuetimes.Reporter, stop func()) {
 	t.Helper()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	r = metadata.New(metadata.Config{URL: server.URL + "/hostsched/_bulk", Interval: interval}, hclog.NewNullLogger())
+	r = queuetimes.New(queuetimes.Config{URL: server.URL + "/hostsched/_bulk", Interval: interval}, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -1,4 +1,4 @@
-package golden
+package storetest
 
 // Departure is a scenario in which we differ from the original on purpose.
 type Departure struct {

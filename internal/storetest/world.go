@@ -1,4 +1,4 @@
-package golden
+package storetest
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/simlab"
 )
 
 // World is a scenario's database and the names of its rows.
@@ -62,7 +62,7 @@ func (w *World) add(ctx context.Context, rows Rows) error {
 		return err
 	}
 	for _, t := range tables.order {
-		if err := lab.Insert(ctx, tx, t.name, t.columns, t.rows); err != nil {
+		if err := simlab.Insert(ctx, tx, t.name, t.columns, t.rows); err != nil {
 			return errors.Join(err, tx.Rollback())
 		}
 	}
@@ -111,7 +111,7 @@ func (w *World) people(rows Rows, t *tables) {
 			w.userACLs[folded][a.Name] = true
 		}
 	}
-	t.put("afe_users", lab.UserColumns, users)
+	t.put("afe_users", simlab.UserColumns, users)
 	t.put("afe_acl_groups", "id, name", acls)
 	t.put("afe_acl_groups_users", "aclgroup_id, user_id", members)
 }
@@ -136,8 +136,8 @@ func (w *World) labelRows(rows Rows, t *tables) {
 			shardLabels = append(shardLabels, []any{s.ID, ref(w.labels, l, &t.errs)})
 		}
 	}
-	t.put("afe_labels", lab.LabelColumns, labels)
-	t.put("afe_static_labels", lab.LabelColumns, statics)
+	t.put("afe_labels", simlab.LabelColumns, labels)
+	t.put("afe_static_labels", simlab.LabelColumns, statics)
 	t.put("afe_replaced_labels", "label_id", replaced)
 	t.put("afe_shards", "id, hostname", shards)
 	t.put("afe_shards_labels", "shard_id, label_id", shardLabels)
@@ -163,7 +163,7 @@ func (w *World) hostTables(rows Rows, t *tables) {
 			acls = append(acls, []any{h.ID, ref(w.acls, a, &t.errs)})
 		}
 	}
-	t.put("afe_hosts", lab.HostColumns, hosts)
+	t.put("afe_hosts", simlab.HostColumns, hosts)
 	t.put("afe_hosts_labels", "host_id, label_id", links)
 	t.put("afe_static_hosts_labels", "host_id, staticlabel_id", statics)
 	t.put("afe_acl_groups_hosts", "host_id, aclgroup_id", acls)
@@ -176,7 +176,7 @@ func (w *World) jobTables(rows Rows, t *tables) {
 	for _, j := range rows.Jobs {
 		w.jobRows[j.ID] = j
 		jobs = append(jobs, append([]any{j.ID, j.Owner, j.Name, j.Priority, j.Parent, j.SynchCount, j.RunVerify, j.RunReset,
-			slices.Index(reboots, j.RebootBefore), refOrNull(w.shards, j.Shard, &t.errs)}, lab.JobTail(createdOn)...))
+			slices.Index(reboots, j.RebootBefore), refOrNull(w.shards, j.Shard, &t.errs)}, simlab.JobTail(createdOn)...))
 		for _, l := range j.Dependencies {
 			deps = append(deps, []any{j.ID, ref(w.labels, l, &t.errs)})
 		}
@@ -189,10 +189,10 @@ func (w *World) jobTables(rows Rows, t *tables) {
 		entries = append(entries, []any{q.ID, q.Job, refOrNull(w.hosts, q.Host, &t.errs), refOrNull(w.labels, q.MetaHost, &t.errs),
 			q.Status, q.Active, q.Complete, q.Aborted, false, ""})
 	}
-	t.put("afe_jobs", lab.JobColumns, jobs)
+	t.put("afe_jobs", simlab.JobColumns, jobs)
 	t.put("afe_jobs_dependency_labels", "job_id, label_id", deps)
 	t.put("afe_job_keyvals", "job_id, `key`, value", keyvals)
-	t.put("afe_host_queue_entries", lab.EntryColumns, entries)
+	t.put("afe_host_queue_entries", simlab.EntryColumns, entries)
 }
 
 func (w *World) taskRows(rows Rows, t *tables) {
@@ -201,7 +201,7 @@ func (w *World) taskRows(rows Rows, t *tables) {
 		tasks = append(tasks, []any{ref(w.hosts, task.Host, &t.errs), task.Task, task.HQE,
 			ref(w.users, task.RequestedBy, &t.errs), task.IsActive, task.IsComplete, createdOn})
 	}
-	t.put("afe_special_tasks", lab.TaskColumns, tasks)
+	t.put("afe_special_tasks", simlab.TaskColumns, tasks)
 }
 
 // Do carries out a step other than tick and restart.
