@@ -165,7 +165,7 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 	if len(us) == 0 {
 		return nil
 	}
-	c := a.l.db.dialect.chunkOf(us, a.owner())
+	c := chunkOf(a.l.db.dialect, us, a.owner())
 	err := a.write(ctx, "write assignments", func(ctx context.Context, tx dbtx) error { return a.lane.writeChunk(ctx, tx, c) })
 	if err == nil {
 		for _, u := range us {
@@ -239,7 +239,7 @@ func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, e
 		})
 	})
 	if err != nil {
-		return nil, explain(err, "re-read rows that changed", db.target.name)
+		return nil, explain(err, "re-read rows that changed", db.Target())
 	}
 	var kept []unit
 	for _, u := range us {

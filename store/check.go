@@ -97,7 +97,7 @@ func (db *DB) checkTable(ctx context.Context, t tableUse) error {
 	}
 	for _, s := range statements {
 		if _, err := db.sql.ExecContext(ctx, s.text); err != nil {
-			return explain(err, fmt.Sprintf("%s table %s", s.verb, t.table), db.target.name)
+			return explain(err, fmt.Sprintf("%s table %s", s.verb, t.table), db.Target())
 		}
 	}
 	return nil

@@ -35,7 +35,7 @@ type statement struct {
 	args []any
 }
 
-func (d dialect) chunkOf(us []unit, owner string) *chunk {
+func chunkOf(d dialect, us []unit, owner string) *chunk {
 	c := &chunk{dialect: d, changes: make(map[changeKind][]int64)}
 	c.collect(us)
 	c.leaseHosts(owner)

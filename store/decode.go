@@ -1,11 +1,6 @@
 package store
 
-import (
-	"fmt"
-	"strconv"
-
-	"github.com/hostsched/hostsched/scheduler"
-)
+import "strconv"
 
 // integer decodes an integer column without ever failing: MySQL guarantees what
 // is in it, SQLite stores whatever it is given. A value that is no integer is
@@ -54,20 +49,4 @@ func anyBad(values ...*integer) bool {
 		}
 	}
 	return false
-}
-
-func malformed(entry scheduler.EntryID, format string, args ...any) scheduler.Problem {
-	return scheduler.Problem{Entry: entry, Text: fmt.Sprintf(format, args...)}
-}
-
-func malformedEntry(e *scheduler.Entry) scheduler.Problem {
-	return malformed(e.ID, "entry %d, or its job %d, has a value that is no integer", e.ID, e.Job)
-}
-
-// rebootBefore treats values that Autotest does not know like Never, as it does.
-func rebootBefore(n int64) scheduler.RebootBefore {
-	if n == int64(scheduler.RebootIfDirty) || n == int64(scheduler.RebootAlways) {
-		return scheduler.RebootBefore(n)
-	}
-	return scheduler.RebootNever
 }

@@ -34,18 +34,10 @@ type dialect struct {
 	// byKey makes an UPDATE find its rows by primary key. Left to itself, the
 	// server may prefer to read the index of some other condition.
 	byKey string
-	// tableTimes is a query for what time it is, in seconds since 1970, for the
-	// names of tables and the times of the last commit to them, if the server
-	// keeps any, and for columns of what is joined.
-	tableTimes    func(join string) string
+	// hasTableTimes: the server keeps the time of the last commit to each table.
 	hasTableTimes bool
 	// age is an SQL expression for the seconds since a datetime column.
 	age func(column string) string
-
-	// Tokens of schema/*.sql.
-	primaryKey, caseless, engine string
-	// fenceByLane are statements that give every lane a fence row of its own.
-	fenceByLane string
 }
 
 func sqliteDialect(version string) dialect {
@@ -55,34 +47,24 @@ func sqliteDialect(version string) dialect {
 		insertIgnore: "INSERT OR IGNORE INTO",
 		now:          "CURRENT_TIMESTAMP",
 		nowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-		tableTimes:   sqliteTableTimes,
 		age: func(c string) string {
 			return "CAST(strftime('%s', 'now') - strftime('%s', " + c + ") AS INTEGER)"
 		},
-		primaryKey: "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT",
-		caseless:   "COLLATE NOCASE",
-		// The key stays as it is: there is one lane.
-		fenceByLane: "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0",
 	}
 }
 
 func mysqlDialect(version string) dialect {
 	d := dialect{
 		server: serverMySQL, version: version,
-		reading:      map[string]string{"autocommit": "0"},
-		lanes:        maxLanes,
-		forUpdate:    " FOR UPDATE",
-		insertIgnore: "INSERT IGNORE INTO",
-		now:          "CURRENT_TIMESTAMP",
-		nowMillis:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
-		age:          func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
-		byKey:        " FORCE INDEX (PRIMARY)",
-		tableTimes:   mysqlTableTimes, hasTableTimes: true,
-		primaryKey: "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY",
-		engine:     "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
-		// In one statement: whoever leads meanwhile finds either the old table or
-		// the new one.
-		fenceByLane: "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0, DROP PRIMARY KEY, ADD PRIMARY KEY (shard, lane)",
+		reading:       map[string]string{"autocommit": "0"},
+		lanes:         maxLanes,
+		forUpdate:     " FOR UPDATE",
+		insertIgnore:  "INSERT IGNORE INTO",
+		now:           "CURRENT_TIMESTAMP",
+		nowMillis:     "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+		age:           func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
+		byKey:         " FORCE INDEX (PRIMARY)",
+		hasTableTimes: true,
 	}
 	if strings.Contains(strings.ToLower(version), "mariadb") {
 		d.server = serverMariaDB
@@ -91,18 +73,6 @@ func mysqlDialect(version string) dialect {
 	// Otherwise the server remembers the times of tables for a day.
 	d.reading["information_schema_stats_expiry"] = "0"
 	return d
-}
-
-// expand replaces the tokens of a schema text.
-func (d dialect) expand(text string) string {
-	return strings.NewReplacer("@PK@", d.primaryKey, " @CI@", spaced(d.caseless), "@ENGINE@", d.engine, "@FENCE_BY_LANE@", d.fenceByLane).Replace(text)
-}
-
-func spaced(s string) string {
-	if s == "" {
-		return ""
-	}
-	return " " + s
 }
 
 var versionNumber = regexp.MustCompile(`(\d+)\.(\d+)(?:\.(\d+))?`)

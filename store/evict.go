@@ -28,7 +28,7 @@ func (db *DB) evict(ctx context.Context, name shard.Name) error {
 		return err
 	})
 	if err != nil {
-		return explain(err, "look for the predecessor of shard "+name.String(), db.target.name)
+		return explain(err, "look for the predecessor of shard "+name.String(), db.Target())
 	}
 	for _, s := range sessions {
 		if err := db.evictSession(ctx, s.id, s.peer, s.holder); err != nil {
@@ -49,13 +49,13 @@ func (db *DB) evictSession(ctx context.Context, id int64, peer, holder string) e
 		return nil
 	}
 	if err != nil {
-		return explain(err, "look for the predecessor's connection", db.target.name)
+		return explain(err, "look for the predecessor's connection", db.Target())
 	}
 	_, err = db.sql.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
 	if mysqlCode(err) == myNoSuchThread {
 		return nil
 	}
-	return explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", holder, id), db.target.name)
+	return explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", holder, id), db.Target())
 }
 
 // evictProcess ends a stopped process that holds the write lock of an SQLite

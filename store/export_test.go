@@ -55,11 +55,9 @@ func (t *Snapshots) KeptJobs(n int) { t.keptJobs = n }
 // StandStill breaks the snapshots: the times of all tables look as if nobody
 // wrote any more.
 func (t *Snapshots) StandStill() {
-	broken := *t.db
-	broken.dialect.tableTimes = func(join string) string {
+	t.timesQuery = func(join string) string {
 		return strings.Replace(mysqlTableTimes(join), "UNIX_TIMESTAMP(UPDATE_TIME)", "1", 1)
 	}
-	t.db = &broken
 }
 
 // HasTableTimes tells whether the server keeps times of tables.

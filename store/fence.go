@@ -52,14 +52,10 @@ func (db *DB) ReadFence(ctx context.Context, name shard.Name) (f Fence, ok bool,
 	if errors.Is(err, sql.ErrNoRows) {
 		return f, false, nil
 	}
-	return f, err == nil, explain(err, "read the fence of shard "+name.String(), db.target.name)
+	return f, err == nil, explain(err, "read the fence of shard "+name.String(), db.Target())
 }
 
-type queryer interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-func readFence(ctx context.Context, q queryer, name shard.Name) (Fence, error) {
+func readFence(ctx context.Context, q dbtx, name shard.Name) (Fence, error) {
 	f := Fence{Shard: name}
 	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
 		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy)
@@ -88,7 +84,7 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 			return l, nil
 		}
 		if !isLockTimeout(err) || ctx.Err() != nil {
-			return nil, errors.Join(explain(err, fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token), db.target.name), l.Close())
+			return nil, errors.Join(explain(err, fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token), db.Target()), l.Close())
 		}
 		if l.fence.Epoch == 0 { // else the row is ours, and so is the session in it
 			if err := db.evict(ctx, c.Shard); err != nil {
@@ -179,7 +175,7 @@ func (db *DB) ensureFence(ctx context.Context, conn dbtx, name shard.Name) error
 
 // shardID returns the row of afe_shards that is claimed, 0 for the master and
 // for a shard that has the whole database.
-func shardID(ctx context.Context, q queryer, c Claim) (id int64, err error) {
+func shardID(ctx context.Context, q dbtx, c Claim) (id int64, err error) {
 	if !c.Shared || c.Shard.IsMaster() {
 		return 0, nil
 	}
@@ -196,44 +192,28 @@ func shardID(ctx context.Context, q queryer, c Claim) (id int64, err error) {
 func (db *DB) AdoptFence(ctx context.Context, name shard.Name, cluster, who, reason string) (err error) {
 	tx, err := db.sql.BeginTx(ctx, nil)
 	if err != nil {
-		return explain(err, "adopt the fence", db.target.name)
+		return explain(err, "adopt the fence", db.Target())
 	}
 	defer func() { err = rollbackUnless(tx, err) }()
 	// The epoch is written, not counted up: rows that contradicted each other
 	// agree again.
 	var epoch sql.NullInt64
 	if err := tx.QueryRowContext(ctx, "SELECT MAX(epoch) FROM hostsched_fence WHERE shard = ?"+db.dialect.forUpdate, name.String()).Scan(&epoch); err != nil {
-		return explain(err, "adopt the fence", db.target.name)
+		return explain(err, "adopt the fence", db.Target())
 	}
 	if !epoch.Valid {
 		return fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name)
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster, name.String()); err != nil {
-		return explain(err, "adopt the fence", db.target.name)
+		return explain(err, "adopt the fence", db.Target())
 	}
 	if err := db.audit(ctx, tx, who, "fence adopt", name.String(), "etcd cluster "+cluster+": "+reason); err != nil {
 		return err
 	}
-	return explain(tx.Commit(), "adopt the fence", db.target.name)
+	return explain(tx.Commit(), "adopt the fence", db.Target())
 }
 
-type execer interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}
-
-func (db *DB) audit(ctx context.Context, tx execer, who, action, subject, detail string) error {
+func (db *DB) audit(ctx context.Context, tx dbtx, who, action, subject, detail string) error {
 	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES ("+db.dialect.now+", ?, ?, ?, ?)", who, action, subject, detail)
-	return explain(err, "write the audit record of "+action, db.target.name)
-}
-
-// rollbackUnless rolls a transaction back if err is set. A transaction that is
-// already over is no error.
-func rollbackUnless(tx *sql.Tx, err error) error {
-	if err == nil {
-		return nil
-	}
-	if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !isConnection(rerr) {
-		return errors.Join(err, fmt.Errorf("roll back: %w", rerr))
-	}
-	return err
+	return explain(err, "write the audit record of "+action, db.Target())
 }

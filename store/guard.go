@@ -15,7 +15,7 @@ const (
 )
 
 // guardStatements chooses the form of the guard by server version.
-func (d dialect) guardStatements() (install, remove string, err error) {
+func guardStatements(d dialect) (install, remove string, err error) {
 	const expr = "CASE WHEN active = 1 AND complete = 0 THEN host_id END"
 	const table = "afe_host_queue_entries"
 	switch {
@@ -40,11 +40,11 @@ func (db *DB) hasGuard(ctx context.Context) (bool, error) {
 	}
 	var n int
 	err := db.sql.QueryRowContext(ctx, query, guardIndex).Scan(&n)
-	return n > 0, explain(err, "look for the guard index", db.target.name)
+	return n > 0, explain(err, "look for the guard index", db.Target())
 }
 
 func (db *DB) installGuard(ctx context.Context) error {
-	install, _, err := db.dialect.guardStatements()
+	install, _, err := guardStatements(db.dialect)
 	if err != nil {
 		return err
 	}
@@ -52,20 +52,20 @@ func (db *DB) installGuard(ctx context.Context) error {
 	var n int
 	err = db.sql.QueryRowContext(ctx, "SELECT host_id, COUNT(*) FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1 LIMIT 1").Scan(&host, &n)
 	if err == nil {
-		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", ErrServer, host.Int64, db.target.name, n)
+		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", ErrServer, host.Int64, db.Target(), n)
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return explain(err, "look for hosts with several active entries", db.target.name)
+		return explain(err, "look for hosts with several active entries", db.Target())
 	}
 	_, err = db.sql.ExecContext(ctx, install)
-	return explain(err, "install the guard index", db.target.name)
+	return explain(err, "install the guard index", db.Target())
 }
 
 func (db *DB) removeGuard(ctx context.Context) error {
-	_, remove, err := db.dialect.guardStatements()
+	_, remove, err := guardStatements(db.dialect)
 	if err != nil {
 		return err
 	}
 	_, err = db.sql.ExecContext(ctx, remove)
-	return explain(err, "remove the guard index", db.target.name)
+	return explain(err, "remove the guard index", db.Target())
 }

@@ -62,7 +62,7 @@ func (db *DB) Inspect(ctx context.Context, scope Scope, recorder *scheduler.Reco
 		})
 	})
 	if err != nil {
-		return f, explain(err, "inspect the lab", db.target.name)
+		return f, explain(err, "inspect the lab", db.Target())
 	}
 	if recorder != nil {
 		for _, d := range recorder.Drift(rebuilt, func(h scheduler.HostID) bool { return hosts[h].leased }) {

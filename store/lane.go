@@ -207,5 +207,5 @@ func (la *lane) explain(err error, what string) error {
 	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrLayout) {
 		return err
 	}
-	return explain(err, what, la.l.db.target.name)
+	return explain(err, what, la.l.db.Target())
 }

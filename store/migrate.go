@@ -81,7 +81,7 @@ func (db *DB) migrateUp(ctx context.Context, opts MigrateOptions) error {
 		return err
 	}
 	if st.Schema > SchemaVersion {
-		return fmt.Errorf("%w: %s has schema version %d, this binary knows up to %d; use a newer hostsched", ErrSchema, db.target.name, st.Schema, SchemaVersion)
+		return fmt.Errorf("%w: %s has schema version %d, this binary knows up to %d; use a newer hostsched", ErrSchema, db.Target(), st.Schema, SchemaVersion)
 	}
 	if st.Lab != "autotest" {
 		if err := db.runUp(ctx, labVersions, labSchemas); err != nil {
@@ -113,7 +113,7 @@ func (db *DB) migrateDown(ctx context.Context, opts MigrateOptions) error {
 		return err
 	}
 	if opts.Lab && st.Lab != "ours" {
-		return fmt.Errorf("%w: the lab tables of %s are not ours (%s); nothing was dropped", ErrServer, db.target.name, st.Lab)
+		return fmt.Errorf("%w: the lab tables of %s are not ours (%s); nothing was dropped", ErrServer, db.Target(), st.Lab)
 	}
 	if st.Guard {
 		if err := db.removeGuard(ctx); err != nil {
@@ -167,20 +167,20 @@ func (db *DB) checkVersion(ctx context.Context) error {
 	case err != nil:
 		return err
 	case have == 0:
-		return fmt.Errorf("%w: %s has no hostsched tables; run 'hostsched migrate up'", ErrSchema, db.target.name)
+		return fmt.Errorf("%w: %s has no hostsched tables; run 'hostsched migrate up'", ErrSchema, db.Target())
 	case have < SchemaVersion:
-		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; run 'hostsched migrate up'", ErrSchema, db.target.name, have, SchemaVersion)
+		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; run 'hostsched migrate up'", ErrSchema, db.Target(), have, SchemaVersion)
 	case have == SchemaVersion:
 		return nil
 	case have > SchemaVersion+1:
-		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; use a newer hostsched", ErrSchema, db.target.name, have, SchemaVersion)
+		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; use a newer hostsched", ErrSchema, db.Target(), have, SchemaVersion)
 	}
 	var oldest int64
 	if err := db.sql.QueryRowContext(ctx, "SELECT value FROM hostsched_facts WHERE name = 'oldest'").Scan(&oldest); err != nil {
-		return explain(err, "read how old a binary may be", db.target.name)
+		return explain(err, "read how old a binary may be", db.Target())
 	}
 	if oldest > SchemaVersion {
-		return fmt.Errorf("%w: %s has schema version %d, for binaries of version %d and later; this one has %d; use a newer hostsched", ErrSchema, db.target.name, have, oldest, SchemaVersion)
+		return fmt.Errorf("%w: %s has schema version %d, for binaries of version %d and later; this one has %d; use a newer hostsched", ErrSchema, db.Target(), have, oldest, SchemaVersion)
 	}
 	return nil
 }
@@ -193,7 +193,7 @@ func (db *DB) schemaVersion(ctx context.Context, table string) (int64, error) {
 	}
 	var version sql.NullInt64
 	err = db.sql.QueryRowContext(ctx, "SELECT MAX(version_id) FROM "+table).Scan(&version)
-	return version.Int64, explain(err, "read the schema version", db.target.name)
+	return version.Int64, explain(err, "read the schema version", db.Target())
 }
 
 func (db *DB) hasTable(ctx context.Context, table string) (bool, error) {
@@ -203,7 +203,7 @@ func (db *DB) hasTable(ctx context.Context, table string) (bool, error) {
 	}
 	var n int
 	err := db.sql.QueryRowContext(ctx, query, table).Scan(&n)
-	return n > 0, explain(err, "look for table "+table, db.target.name)
+	return n > 0, explain(err, "look for table "+table, db.Target())
 }
 
 func (db *DB) runUp(ctx context.Context, table string, schemas []string) error {
@@ -212,7 +212,7 @@ func (db *DB) runUp(ctx context.Context, table string, schemas []string) error {
 		return err
 	}
 	_, err = p.Up(ctx)
-	return explain(err, "create tables", db.target.name)
+	return explain(err, "create tables", db.Target())
 }
 
 func (db *DB) runDown(ctx context.Context, table string, schemas []string) error {
@@ -221,17 +221,17 @@ func (db *DB) runDown(ctx context.Context, table string, schemas []string) error
 		return err
 	}
 	if _, err := p.DownTo(ctx, 0); err != nil {
-		return explain(err, "drop tables", db.target.name)
+		return explain(err, "drop tables", db.Target())
 	}
 	_, err = db.sql.ExecContext(ctx, "DROP TABLE "+table)
-	return explain(err, "drop table "+table, db.target.name)
+	return explain(err, "drop table "+table, db.Target())
 }
 
 // provider wraps schema texts as goose migrations, the first as version 1.
 func (db *DB) provider(table string, schemas []string) (*goose.Provider, error) {
 	var migrations []*goose.Migration
 	for i, schema := range schemas {
-		up := statements(db.dialect.expand(schema))
+		up := statements(expand(db.dialect, schema))
 		migrations = append(migrations, goose.NewGoMigration(int64(i+1), &goose.GoFunc{RunDB: runAll(up)}, &goose.GoFunc{RunDB: runAll(drops(up))}))
 	}
 	dialect := goose.DialectMySQL
@@ -241,7 +241,7 @@ func (db *DB) provider(table string, schemas []string) (*goose.Provider, error) 
 	p, err := goose.NewProvider(dialect, db.sql, nil, goose.WithTableName(table),
 		goose.WithGoMigrations(migrations...), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
-		return nil, fmt.Errorf("prepare migration of %s: %w", db.target.name, err)
+		return nil, fmt.Errorf("prepare migration of %s: %w", db.Target(), err)
 	}
 	return p, nil
 }
@@ -301,17 +301,17 @@ func (db *DB) withMigrationLock(ctx context.Context, migrate func() error) error
 	}
 	conn, err := db.sql.Conn(ctx)
 	if err != nil {
-		return explain(err, "connect", db.target.name)
+		return explain(err, "connect", db.Target())
 	}
 	// The lock is per server, not per database: add the database's name.
-	name := migrateLockName + "." + db.target.mysql.DBName
+	name := migrateLockName + "." + db.database()
 	var got sql.NullInt64
 	err = conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, int(migrateLockWait.Seconds())).Scan(&got)
 	if err != nil {
-		return errors.Join(explain(err, "lock for migration", db.target.name), conn.Close())
+		return errors.Join(explain(err, "lock for migration", db.Target()), conn.Close())
 	}
 	if got.Int64 != 1 {
-		return errors.Join(fmt.Errorf("%w on %s; wait for it to finish and try again", ErrLocked, db.target.name), conn.Close())
+		return errors.Join(fmt.Errorf("%w on %s; wait for it to finish and try again", ErrLocked, db.Target()), conn.Close())
 	}
 	err = migrate()
 	_, unlockErr := conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", name)
@@ -319,7 +319,7 @@ func (db *DB) withMigrationLock(ctx context.Context, migrate func() error) error
 }
 
 func (db *DB) withFileLock(ctx context.Context, migrate func() error) (err error) {
-	path := db.target.path + ".migrate.lock"
+	path := db.path() + ".migrate.lock"
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return fmt.Errorf("%w: lock for migration: %w", ErrPrivilege, err)
@@ -351,4 +351,15 @@ func waitForFileLock(ctx context.Context, f *os.File) error {
 		case <-time.After(fileLockPoll):
 		}
 	}
+}
+
+// expand replaces the tokens of a schema text.
+func expand(d dialect, text string) string {
+	pk, ci, engine := "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY", "", "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+	fence := "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0, DROP PRIMARY KEY, ADD PRIMARY KEY (shard, lane)"
+	if d.server == serverSQLite {
+		pk, ci, engine = "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT", " COLLATE NOCASE", ""
+		fence = "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0"
+	}
+	return strings.NewReplacer("@PK@", pk, " @CI@", ci, "@ENGINE@", engine, "@FENCE_BY_LANE@", fence).Replace(text)
 }

@@ -35,7 +35,7 @@ func (o ownership) ofHost(column string) string {
 func (r *reader) ownershipOf(scope Scope) ownership {
 	scope.Shared = scope.Shared && !scope.Bare
 	tables := &tableTimes{}
-	return r.ownership(scope, tables.look(r, scope), tables, ownership{})
+	return r.ownership(scope, tables.look(r, scope, timesQuery(r.dialect)), tables, ownership{})
 }
 
 // ownership finds out what belongs to a shard, given what did before.

@@ -126,7 +126,7 @@ type reader struct {
 }
 
 // read runs queries that all see the same state.
-func (db *DB) read(ctx context.Context, queries func(*reader)) (err error) {
+func (db *base) read(ctx context.Context, queries func(*reader)) (err error) {
 	conn, err := db.reads.Conn(ctx)
 	if err != nil {
 		return err
@@ -150,7 +150,7 @@ func (db *DB) read(ctx context.Context, queries func(*reader)) (err error) {
 
 // beginReading begins a read-only transaction. Reading connections to MySQL and
 // MariaDB begin one by themselves.
-func (db *DB) beginReading(ctx context.Context, conn *sql.Conn) (end func() error, err error) {
+func (db *base) beginReading(ctx context.Context, conn *sql.Conn) (end func() error, err error) {
 	if db.dialect.server != serverSQLite {
 		return func() error {
 			_, err := conn.ExecContext(ctx, "ROLLBACK")
@@ -181,15 +181,17 @@ func dropConn(conn *sql.Conn) error {
 	return err
 }
 
-type scanner func(dest ...any) error
-
-// rowQueryer is a transaction or a whole database.
-type rowQueryer interface {
+// dbtx runs statements: a database, a connection or a transaction.
+type dbtx interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+type scanner func(dest ...any) error
+
 // eachRow runs a query with arguments, for the few rows that no snapshot reads.
-func eachRow(ctx context.Context, q rowQueryer, query string, args []any, each func(scanner) error) (err error) {
+func eachRow(ctx context.Context, q dbtx, query string, args []any, each func(scanner) error) (err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
@@ -204,11 +206,23 @@ func eachRow(ctx context.Context, q rowQueryer, query string, args []any, each f
 }
 
 // eachID runs a query for one column of ids.
-func eachID(ctx context.Context, q rowQueryer, query string, each func(id int64)) error {
+func eachID(ctx context.Context, q dbtx, query string, each func(id int64)) error {
 	return eachRow(ctx, q, query, nil, func(scan scanner) error {
 		var id int64
 		err := scan(&id)
 		each(id)
 		return err
 	})
+}
+
+// rollbackUnless rolls a transaction back if err is set. A transaction that is
+// already over is no error.
+func rollbackUnless(tx *sql.Tx, err error) error {
+	if err == nil {
+		return nil
+	}
+	if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !isConnection(rerr) {
+		return errors.Join(err, fmt.Errorf("roll back: %w", rerr))
+	}
+	return err
 }

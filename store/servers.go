@@ -61,7 +61,7 @@ func (db *DB) Servers(ctx context.Context) ([]Server, error) {
 		}
 		return nil
 	})
-	return out, explain(err, "list the servers", db.target.name)
+	return out, explain(err, "list the servers", db.Target())
 }
 
 // AddServer adds a server with its roles.
@@ -176,5 +176,5 @@ func (db *DB) AuditRecords(ctx context.Context, limit int) ([]AuditRecord, error
 		out = append(out, r)
 		return err
 	})
-	return out, explain(err, "read the audit records", db.target.name)
+	return out, explain(err, "read the audit records", db.Target())
 }

@@ -53,6 +53,7 @@ type Snapshots struct {
 	// refreshRows is how many entries and jobs are read again in a snapshot, given
 	// how long ago the last one was.
 	refreshRows func(time.Duration) int
+	timesQuery  func(join string) string
 	lastAt      time.Time
 	// keptJobs is how many jobs may be remembered that no pending entry has,
 	// beyond as many as there are pending entries.
@@ -87,7 +88,7 @@ const defaultKeptJobs = 1000
 func (db *DB) Snapshots(scope Scope) *Snapshots {
 	scope.Rules.OnShard = !scope.Shard.IsMaster()
 	scope.Shared = scope.Shared && !scope.Bare
-	return &Snapshots{db: db, scope: scope, refreshRows: refreshRows, keptJobs: defaultKeptJobs}
+	return &Snapshots{db: db, scope: scope, refreshRows: refreshRows, timesQuery: timesQuery(db.dialect), keptJobs: defaultKeptJobs}
 }
 
 // Next returns the next snapshot, and whether it differs from the last one. The
@@ -96,7 +97,7 @@ func (t *Snapshots) Next(ctx context.Context) (s *scheduler.Snapshot, changed bo
 	err = t.db.read(ctx, func(r *reader) { s = t.next(r) })
 	if err != nil {
 		t.last = nil // half-read: begin anew
-		return nil, false, explain(err, "read a snapshot", t.db.target.name)
+		return nil, false, explain(err, "read a snapshot", t.db.Target())
 	}
 	return s, t.changed, nil
 }
@@ -128,7 +129,7 @@ func (t *Snapshots) begin(r *reader) {
 		t.own = ownership{}
 		t.changed = true
 	}
-	basis := t.tables.look(r, t.scope)
+	basis := t.tables.look(r, t.scope, t.timesQuery)
 	t.last.Now = t.tables.now
 	before := t.own
 	t.own = r.ownership(t.scope, basis, &t.tables, before)
@@ -211,7 +212,7 @@ func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[sch
 			})
 		}
 	})
-	return given, explain(err, "read which entries got a host", db.target.name)
+	return given, explain(err, "read which entries got a host", db.Target())
 }
 
 // Recorder rebuilds the suite recorder from the active, incomplete entries that
@@ -220,7 +221,7 @@ func (db *DB) Recorder(ctx context.Context, scope Scope) (*scheduler.Recorder, e
 	var rec *scheduler.Recorder
 	err := db.read(ctx, func(r *reader) { rec = r.recorder(r.ownershipOf(scope)) })
 	if err != nil {
-		return nil, explain(err, "rebuild the suite recorder", db.target.name)
+		return nil, explain(err, "rebuild the suite recorder", db.Target())
 	}
 	return rec, nil
 }

@@ -45,14 +45,14 @@ var tablesRead = []string{
 // look asks for the times, and for what the fence says about scheduling; a shard
 // that never was led has no fence. It comes before all other reads: a commit
 // after it shows in the next look. (What time it is means when the query began.)
-func (t *tableTimes) look(r *reader, scope Scope) scheduler.Basis {
+func (t *tableTimes) look(r *reader, scope Scope, query func(join string) string) scheduler.Basis {
 	basis := scheduler.Basis{Shared: scope.Shared}
 	t.times = make(map[string]int64, len(tablesRead))
 	fence, args := noFence, []any(nil)
 	if !scope.Bare {
 		fence, args = fenceOfShard, []any{scope.Shard.String()}
 	}
-	r.rowsOf(r.dialect.tableTimes(fence), args, func(v row) {
+	r.rowsOf(query(fence), args, func(v row) {
 		t.now, basis.Layout, basis.Paused = v.int(0).n, v.int(3).n, v.text(4)
 		if name := v.text(1); name != "" {
 			t.times[strings.ToLower(name)] = v.int(2).n
@@ -93,6 +93,16 @@ func (t *tableTimes) done() {
 	if t.all {
 		t.readAll = t.now
 	}
+}
+
+// timesQuery is what look asks a server: what time it is, in seconds since 1970,
+// the names of tables with the times of the last commit to them, if the server
+// keeps any, and what is joined.
+func timesQuery(d dialect) func(join string) string {
+	if d.hasTableTimes {
+		return mysqlTableTimes
+	}
+	return sqliteTableTimes
 }
 
 func mysqlTableTimes(join string) string {

@@ -68,7 +68,7 @@ func (l *Leader) EndTerm(ctx context.Context, end TermEnd) error {
 	}
 	_, err := l.db.sql.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.dialect.nowMillis+", planned = ?, cause = ?, ticks = ?, assignments = ? WHERE id = ?",
 		planned, end.Cause, end.Ticks, end.Assignments, l.termID)
-	return explain(err, "record the end of the term", l.db.target.name)
+	return explain(err, "record the end of the term", l.db.Target())
 }
 
 // maxTerms bounds how much history is read at once.
@@ -88,7 +88,7 @@ func (db *DB) Terms(ctx context.Context, name shard.Name, limit int) ([]Term, er
 		out = append(out, t)
 		return err
 	})
-	return out, explain(err, "read the history of shard "+name.String(), db.target.name)
+	return out, explain(err, "read the history of shard "+name.String(), db.Target())
 }
 
 // Failovers counts, by shard, the terms that were lost and not handed over.
@@ -101,5 +101,5 @@ func (db *DB) Failovers(ctx context.Context) (map[shard.Name]int, error) {
 		out[name] = n
 		return err
 	})
-	return out, explain(err, "count failovers", db.target.name)
+	return out, explain(err, "count failovers", db.Target())
 }

@@ -54,7 +54,7 @@ func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 		})
 	})
 	if err != nil {
-		return nil, explain(err, "list the shards", db.target.name)
+		return nil, explain(err, "list the shards", db.Target())
 	}
 	out := make([]Shard, 0, len(byID))
 	for _, s := range byID {
@@ -80,7 +80,7 @@ func (db *DB) ShardDatabases(ctx context.Context) (map[shard.Name]string, error)
 		out[shard.Name(name.String)] = dsn.String
 		return err
 	})
-	return out, explain(err, "list the shards", db.target.name)
+	return out, explain(err, "list the shards", db.Target())
 }
 
 // AddShard adds a row to afe_shards. dsn is the shard's own database, empty if
@@ -136,9 +136,9 @@ func (db *DB) labelOwner(ctx context.Context, label string) (shard.Name, error) 
 		return "", fmt.Errorf("%w: there is no label %q", ErrInput, label)
 	}
 	if !owner.Valid {
-		return shard.Master, explain(err, "look for label "+label, db.target.name)
+		return shard.Master, explain(err, "look for label "+label, db.Target())
 	}
-	return shard.Name(owner.String), explain(err, "look for label "+label, db.target.name)
+	return shard.Name(owner.String), explain(err, "look for label "+label, db.Target())
 }
 
 // moveLabel changes the owner of a label that still belongs to from.
@@ -241,10 +241,10 @@ func (db *DB) ReleaseJobs(ctx context.Context, name shard.Name) (int, error) {
 		return err
 	})
 	if err != nil || len(ids) == 0 {
-		return 0, explain(err, "look for jobs of shard "+name.String(), db.target.name)
+		return 0, explain(err, "look for jobs of shard "+name.String(), db.Target())
 	}
 	_, err = db.sql.ExecContext(ctx, "UPDATE afe_jobs SET shard_id = NULL WHERE id IN "+list(ids))
-	return len(ids), explain(err, "release the jobs of shard "+name.String(), db.target.name)
+	return len(ids), explain(err, "release the jobs of shard "+name.String(), db.Target())
 }
 
 // PauseShard stops scheduling in a shard; it keeps its leader. When it returns,
@@ -299,7 +299,7 @@ func (db *DB) change(ctx context.Context, what string, fences []shard.Name, work
 	for {
 		err := db.changeOnce(ctx, fences, work)
 		if !isLockTimeout(err) || ctx.Err() != nil {
-			return explain(err, what, db.target.name)
+			return explain(err, what, db.Target())
 		}
 	}
 }

@@ -8,13 +8,6 @@ import (
 	"time"
 )
 
-// dbtx runs statements in a transaction.
-type dbtx interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
 // transaction is a lane's. On MySQL and MariaDB it needs no statement to
 // begin: the lane's connection does not commit by itself, so the update of
 // the fence begins the transaction. In a large plan that is one statement less
