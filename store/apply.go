@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Result tells what became of a plan.
@@ -75,13 +76,13 @@ type applier struct {
 // too long for a row. Nothing of it was written.
 const lockAttempts = 5
 
-func (a *applier) write(ctx context.Context, what string, work func(context.Context, dbtx) error) error {
+func (a *applier) write(ctx context.Context, what string, work func(context.Context, sqldb.Querier) error) error {
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
 		err := a.lane.write(ctx, what, work)
 		a.res.Transactions++
 		a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
-		if !isLockTimeout(err) || attempt == lockAttempts {
+		if !sqldb.IsLockTimeout(err) || attempt == lockAttempts {
 			return err
 		}
 	}
@@ -89,11 +90,11 @@ func (a *applier) write(ctx context.Context, what string, work func(context.Cont
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 	for chunk := range chunks(&a.l.pace, leases) {
-		ids := idsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
-		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx dbtx) error {
+		ids := sqldb.IdsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
+		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx sqldb.Querier) error {
 			// A host locked or leased meanwhile is left alone: the next tick
 			// looks at its task again.
-			_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+list(ids)+a.owner())
+			_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(ids)+a.owner())
 			return err
 		})
 		if err != nil {
@@ -165,8 +166,8 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 	if len(us) == 0 {
 		return nil
 	}
-	c := chunkOf(a.l.db.dialect, us, a.owner())
-	err := a.write(ctx, "write assignments", func(ctx context.Context, tx dbtx) error { return a.lane.writeChunk(ctx, tx, c) })
+	c := chunkOf(a.l.db.Dialect, us, a.owner())
+	err := a.write(ctx, "write assignments", func(ctx context.Context, tx sqldb.Querier) error { return a.lane.writeChunk(ctx, tx, c) })
 	if err == nil {
 		for _, u := range us {
 			a.res.Applied.Assignments = append(a.res.Applied.Assignments, u.assignments...)
@@ -174,7 +175,7 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 		}
 		return nil
 	}
-	if !errors.Is(err, errChanged) && !isDuplicate(err) {
+	if !errors.Is(err, errChanged) && !sqldb.IsDuplicate(err) {
 		return err
 	}
 	kept, err := a.l.db.unchanged(ctx, us, a.owner())
@@ -231,15 +232,15 @@ func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, e
 		}
 	}
 	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
-	err := db.read(ctx, func(r *reader) {
-		r.ids("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+list(hosts)+owner+noActiveEntry, func(id int64) { free[id] = true })
-		r.rows("SELECT id, host_id, status FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+list(entries), func(v row) {
-			id := v.int(0).n
-			asPlanned[id] = expect[id] == entryRow{host: v.int(1).n, status: scheduler.EntryStatus(v.text(2))}
+	err := db.Read(ctx, func(r *sqldb.Reader) {
+		r.Ids("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(hosts)+owner+noActiveEntry, func(id int64) { free[id] = true })
+		r.Rows("SELECT id, host_id, status FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+sqldb.List(entries), func(v sqldb.Row) {
+			id := v.Int(0).N
+			asPlanned[id] = expect[id] == entryRow{host: v.Int(1).N, status: scheduler.EntryStatus(v.Text(2))}
 		})
 	})
 	if err != nil {
-		return nil, explain(err, "re-read rows that changed", db.Target())
+		return nil, sqldb.Explain(err, "re-read rows that changed", db.Target())
 	}
 	var kept []unit
 	for _, u := range us {
@@ -282,10 +283,10 @@ const (
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
 	for chunk := range chunks(&a.l.pace, releases) {
-		ids := idsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
+		ids := sqldb.IdsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
 		kept := chunk
-		err := a.write(ctx, "release hosts", func(ctx context.Context, tx dbtx) error {
-			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+list(ids)+a.owner()+unused)
+		err := a.write(ctx, "release hosts", func(ctx context.Context, tx sqldb.Querier) error {
+			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+sqldb.List(ids)+a.owner()+unused)
 			if err != nil {
 				return err
 			}
@@ -305,9 +306,9 @@ func (a *applier) releases(ctx context.Context, releases []scheduler.Release) er
 
 // stillLeased returns the releases less those that did not happen because the
 // host came into use after the snapshot.
-func stillLeased(ctx context.Context, tx dbtx, chunk []scheduler.Release, ids []int64) ([]scheduler.Release, error) {
+func stillLeased(ctx context.Context, tx sqldb.Querier, chunk []scheduler.Release, ids []int64) ([]scheduler.Release, error) {
 	leased := make(map[scheduler.HostID]bool)
-	err := eachID(ctx, tx, "SELECT id FROM afe_hosts WHERE leased = 1 AND id IN "+list(ids), func(id int64) { leased[scheduler.HostID(id)] = true })
+	err := sqldb.EachID(ctx, tx, "SELECT id FROM afe_hosts WHERE leased = 1 AND id IN "+sqldb.List(ids), func(id int64) { leased[scheduler.HostID(id)] = true })
 	var kept []scheduler.Release
 	for _, rel := range chunk {
 		if !leased[rel.Host] {

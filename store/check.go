@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // tableUse lists the columns the scheduler reads and writes. Check tries each
@@ -96,8 +98,8 @@ func (db *DB) checkTable(ctx context.Context, t tableUse) error {
 		statements = append(statements, struct{ verb, text string }{"insert into", "INSERT INTO " + t.table + " (" + t.insert + ") SELECT " + t.insert + " FROM " + t.table + " WHERE 1=0"})
 	}
 	for _, s := range statements {
-		if _, err := db.sql.ExecContext(ctx, s.text); err != nil {
-			return explain(err, fmt.Sprintf("%s table %s", s.verb, t.table), db.Target())
+		if _, err := db.Pool.ExecContext(ctx, s.text); err != nil {
+			return sqldb.Explain(err, fmt.Sprintf("%s table %s", s.verb, t.table), db.Target())
 		}
 	}
 	return nil

@@ -8,12 +8,13 @@ import (
 	"strconv"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // chunk is what a chunk of assignments writes: a handful of statements, made
 // before its transaction begins, for that locks what others may wait for.
 type chunk struct {
-	dialect dialect
+	dialect sqldb.Dialect
 
 	hosts             []int64
 	anyHost, named    []assigned
@@ -35,7 +36,7 @@ type statement struct {
 	args []any
 }
 
-func chunkOf(d dialect, us []unit, owner string) *chunk {
+func chunkOf(d sqldb.Dialect, us []unit, owner string) *chunk {
 	c := &chunk{dialect: d, changes: make(map[changeKind][]int64)}
 	c.collect(us)
 	c.leaseHosts(owner)
@@ -49,7 +50,7 @@ func chunkOf(d dialect, us []unit, owner string) *chunk {
 // writeChunk fails with errChanged if a row is not as the snapshot had it. Lanes
 // write in different order, so that they seldom change the same index at the same
 // time: that makes a large plan a tenth faster.
-func (la *lane) writeChunk(ctx context.Context, tx dbtx, c *chunk) error {
+func (la *lane) writeChunk(ctx context.Context, tx sqldb.Querier, c *chunk) error {
 	second, third := c.entries, c.inserts
 	if la.num > 0 {
 		second, third = third, second
@@ -65,7 +66,7 @@ func (la *lane) writeChunk(ctx context.Context, tx dbtx, c *chunk) error {
 	return nil
 }
 
-func (s statement) run(ctx context.Context, tx dbtx) error {
+func (s statement) run(ctx context.Context, tx sqldb.Querier) error {
 	res, err := tx.ExecContext(ctx, s.text, s.args...)
 	if err != nil {
 		return err
@@ -83,12 +84,6 @@ type assigned struct {
 	entry, host int64
 	starts      bool
 	subdir      string
-}
-
-// pair is an id and a value, written in SQL.
-type pair struct {
-	key   int64
-	value string
 }
 
 type changeKind struct {
@@ -122,7 +117,7 @@ func (c *chunk) assignment(a *scheduler.Assignment) {
 		c.named = append(c.named, as)
 	} else {
 		c.anyHost = append(c.anyHost, as)
-		c.ineligible = append(tuple(c.ineligible, int64(a.Job), host), ')')
+		c.ineligible = append(sqldb.Tuple(c.ineligible, int64(a.Job), host), ')')
 	}
 	switch a.Status {
 	case scheduler.StatusPending:
@@ -135,11 +130,11 @@ func (c *chunk) assignment(a *scheduler.Assignment) {
 		c.hostReady = append(c.hostReady, host)
 	}
 	for _, task := range a.Tasks.Names() {
-		b := append(tuple(c.tasks, host), ", '"...)
+		b := append(sqldb.Tuple(c.tasks, host), ", '"...)
 		b = append(append(b, task...), "', "...)
 		b = append(strconv.AppendInt(b, entry, 10), ", "...)
 		b = append(strconv.AppendInt(b, int64(a.RequestedBy), 10), ", 0, 0, 0, 0, "...)
-		c.tasks = append(append(b, c.dialect.now...), ')')
+		c.tasks = append(append(b, c.dialect.Now...), ')')
 	}
 }
 
@@ -150,9 +145,9 @@ func (c *chunk) leaseHosts(owner string) {
 	}
 	set := "leased = 1"
 	if len(c.hostPending) > 0 {
-		set += ", status = CASE WHEN id IN " + list(c.hostPending) + " THEN 'Pending' ELSE status END"
+		set += ", status = CASE WHEN id IN " + sqldb.List(c.hostPending) + " THEN 'Pending' ELSE status END"
 	}
-	c.lease = add(c.lease, len(c.hosts), "UPDATE afe_hosts"+c.dialect.byKey+" SET "+set+" WHERE leased = 0 AND locked = 0 AND id IN "+list(c.hosts)+owner)
+	c.lease = add(c.lease, len(c.hosts), "UPDATE afe_hosts"+c.dialect.ByKey+" SET "+set+" WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(c.hosts)+owner)
 }
 
 // assign gives entries their hosts, and starts those that need no tasks, if all
@@ -163,38 +158,38 @@ func (c *chunk) assign(entries []assigned, named bool) {
 	}
 	slices.SortFunc(entries, func(a, b assigned) int { return cmp.Compare(a.entry, b.entry) })
 	ids := make([]int64, len(entries))
-	hosts := make([]pair, len(entries))
+	hosts := make([]sqldb.Pair, len(entries))
 	var starting []int64
-	var subdirs []pair
+	var subdirs []sqldb.Pair
 	var args []any
 	for i, e := range entries {
 		ids[i] = e.entry
-		hosts[i] = pair{e.entry, strconv.FormatInt(e.host, 10)}
+		hosts[i] = sqldb.Pair{Key: e.entry, Value: strconv.FormatInt(e.host, 10)}
 		if e.starts {
 			starting = append(starting, e.entry)
-			subdirs = append(subdirs, pair{e.entry, "?"})
+			subdirs = append(subdirs, sqldb.Pair{Key: e.entry, Value: "?"})
 			args = append(args, e.subdir)
 		}
 	}
-	set, where := "active = 1, host_id = "+caseOf(hosts, ""), "host_id IS NULL"
+	set, where := "active = 1, host_id = "+sqldb.CaseOf(hosts, ""), "host_id IS NULL"
 	if named {
-		set, where = "active = 1", "host_id = "+caseOf(hosts, "")
+		set, where = "active = 1", "host_id = "+sqldb.CaseOf(hosts, "")
 	}
 	if len(starting) > 0 {
-		set += ", execution_subdir = " + caseOf(subdirs, "execution_subdir") + ", status = CASE WHEN id IN " + list(starting) + " THEN 'Starting' ELSE status END"
+		set += ", execution_subdir = " + sqldb.CaseOf(subdirs, "execution_subdir") + ", status = CASE WHEN id IN " + sqldb.List(starting) + " THEN 'Starting' ELSE status END"
 	}
-	c.entries = add(c.entries, len(ids), "UPDATE afe_host_queue_entries"+c.dialect.byKey+" SET "+set+" WHERE "+where+
-		" AND status = 'Queued' AND active = 0 AND complete = 0 AND aborted = 0 AND id IN "+list(ids), args...)
+	c.entries = add(c.entries, len(ids), "UPDATE afe_host_queue_entries"+c.dialect.ByKey+" SET "+set+" WHERE "+where+
+		" AND status = 'Queued' AND active = 0 AND complete = 0 AND aborted = 0 AND id IN "+sqldb.List(ids), args...)
 }
 
 // setStatuses says what becomes of synchronous jobs.
 func (c *chunk) setStatuses() {
-	entries := "UPDATE afe_host_queue_entries" + c.dialect.byKey + " SET "
+	entries := "UPDATE afe_host_queue_entries" + c.dialect.ByKey + " SET "
 	if len(c.pending) > 0 {
-		c.entries = add(c.entries, len(c.pending), entries+"status = 'Pending' WHERE id IN "+list(c.pending))
+		c.entries = add(c.entries, len(c.pending), entries+"status = 'Pending' WHERE id IN "+sqldb.List(c.pending))
 	}
 	if len(c.stopped) > 0 {
-		c.entries = add(c.entries, len(c.stopped), entries+"status = 'Stopped', active = 0, complete = 1 WHERE id IN "+list(c.stopped))
+		c.entries = add(c.entries, len(c.stopped), entries+"status = 'Stopped', active = 0, complete = 1 WHERE id IN "+sqldb.List(c.stopped))
 	}
 	for _, kind := range c.changeOrder {
 		ids := c.changes[kind]
@@ -203,17 +198,17 @@ func (c *chunk) setStatuses() {
 		if kind.to == scheduler.StatusStopped {
 			set, args = "status = 'Stopped', active = 0, complete = 1", nil
 		}
-		c.entries = add(c.entries, len(ids), entries+set+" WHERE complete = 0 AND status = '"+string(kind.from)+"' AND id IN "+list(ids), args...)
+		c.entries = add(c.entries, len(ids), entries+set+" WHERE complete = 0 AND status = '"+string(kind.from)+"' AND id IN "+sqldb.List(ids), args...)
 	}
 	if len(c.hostReady) > 0 {
-		c.entries = add(c.entries, -1, "UPDATE afe_hosts"+c.dialect.byKey+" SET status = 'Ready' WHERE id IN "+list(c.hostReady))
+		c.entries = add(c.entries, -1, "UPDATE afe_hosts"+c.dialect.ByKey+" SET status = 'Ready' WHERE id IN "+sqldb.List(c.hostReady))
 	}
 }
 
 // insertRows adds the rows that come with assignments.
 func (c *chunk) insertRows() {
 	if len(c.ineligible) > 0 {
-		c.inserts = add(c.inserts, -1, c.dialect.insertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+string(c.ineligible))
+		c.inserts = add(c.inserts, -1, c.dialect.InsertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+string(c.ineligible))
 	}
 	if len(c.tasks) > 0 {
 		c.inserts = add(c.inserts, -1, "INSERT INTO afe_special_tasks (host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES "+string(c.tasks))

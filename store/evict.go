@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // evict disconnects the registered writers of a shard, one of which holds a
@@ -21,14 +22,14 @@ func (db *DB) evict(ctx context.Context, name shard.Name) error {
 		peer, holder string
 	}
 	var sessions []session
-	err := eachRow(ctx, db.sql, "SELECT session_id, session_peer, holder FROM hostsched_fence WHERE shard = ? AND session_id <> 0", []any{name.String()}, func(scan scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT session_id, session_peer, holder FROM hostsched_fence WHERE shard = ? AND session_id <> 0", []any{name.String()}, func(scan sqldb.Scanner) error {
 		var s session
 		err := scan(&s.id, &s.peer, &s.holder)
 		sessions = append(sessions, s)
 		return err
 	})
 	if err != nil {
-		return explain(err, "look for the predecessor of shard "+name.String(), db.Target())
+		return sqldb.Explain(err, "look for the predecessor of shard "+name.String(), db.Target())
 	}
 	for _, s := range sessions {
 		if err := db.evictSession(ctx, s.id, s.peer, s.holder); err != nil {
@@ -39,23 +40,23 @@ func (db *DB) evict(ctx context.Context, name shard.Name) error {
 }
 
 func (db *DB) evictSession(ctx context.Context, id int64, peer, holder string) error {
-	if db.dialect.server == serverSQLite {
+	if db.Dialect.Server == sqldb.ServerSQLite {
 		return evictProcess(id, peer)
 	}
 	// The id alone could have been reused: the peer address, which includes the
 	// port, must match too.
-	err := db.sql.QueryRowContext(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID = ? AND HOST = ?", id, peer).Scan(&id)
+	err := db.Pool.QueryRowContext(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID = ? AND HOST = ?", id, peer).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
 	if err != nil {
-		return explain(err, "look for the predecessor's connection", db.Target())
+		return sqldb.Explain(err, "look for the predecessor's connection", db.Target())
 	}
-	_, err = db.sql.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
-	if mysqlCode(err) == myNoSuchThread {
+	_, err = db.Pool.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
+	if sqldb.MysqlCode(err) == sqldb.MyNoSuchThread {
 		return nil
 	}
-	return explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", holder, id), db.Target())
+	return sqldb.Explain(err, fmt.Sprintf("disconnect the paused predecessor %s (connection %d)", holder, id), db.Target())
 }
 
 // evictProcess ends a stopped process that holds the write lock of an SQLite

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Failpoints set by tests.
@@ -30,17 +31,17 @@ var HasGuard = (*DB).hasGuard
 
 // LockError is what a server says to the victim of a deadlock or of a long wait.
 func LockError(db *DB) error {
-	if db.dialect.server == serverSQLite {
+	if db.Dialect.Server == sqldb.ServerSQLite {
 		// The driver's errors cannot be made; a second writer provokes one.
 		return busy(db)
 	}
-	return &mysql.MySQLError{Number: myDeadlock, Message: "Deadlock found when trying to get lock"}
+	return &mysql.MySQLError{Number: sqldb.MyDeadlock, Message: "Deadlock found when trying to get lock"}
 }
 
 // busy makes another connection wait in vain for the write lock that the caller
 // holds.
 func busy(db *DB) error {
-	_, err := db.sql.Exec("UPDATE hostsched_fence SET ticks = ticks")
+	_, err := db.Pool.Exec("UPDATE hostsched_fence SET ticks = ticks")
 	return err
 }
 
@@ -61,10 +62,10 @@ func (t *Snapshots) StandStill() {
 }
 
 // HasTableTimes tells whether the server keeps times of tables.
-func HasTableTimes(db *DB) bool { return db.dialect.hasTableTimes }
+func HasTableTimes(db *DB) bool { return db.Dialect.HasTableTimes }
 
 // Ranges are the conditions for some ids.
-var Ranges = ranges
+var Ranges = sqldb.Ranges
 
 // Pace sizes chunks.
 type Pace = pace
@@ -79,7 +80,7 @@ func (p *pace) Took(n int, d time.Duration) { p.took(n, d) }
 func (l *Leader) SmallChunks() { l.pace.perRow = time.Hour }
 
 // Lanes is how many connections a leader writes by.
-func Lanes(db *DB) int { return db.dialect.lanes }
+func Lanes(db *DB) int { return db.Dialect.Lanes }
 
 // MigrateFormer creates the lab's tables and our own as of a former version.
 func (db *DB) MigrateFormer(ctx context.Context, version int) error {

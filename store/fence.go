@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Claim is what a replica brings to a takeover.
@@ -48,14 +49,14 @@ const takeOverRetry = 20 * time.Millisecond
 // ReadFence reads the fence row of a shard without waiting for any lock. ok is
 // false if the shard never had a leader.
 func (db *DB) ReadFence(ctx context.Context, name shard.Name) (f Fence, ok bool, err error) {
-	f, err = readFence(ctx, db.sql, name)
+	f, err = readFence(ctx, db.Pool, name)
 	if errors.Is(err, sql.ErrNoRows) {
 		return f, false, nil
 	}
-	return f, err == nil, explain(err, "read the fence of shard "+name.String(), db.Target())
+	return f, err == nil, sqldb.Explain(err, "read the fence of shard "+name.String(), db.Target())
 }
 
-func readFence(ctx context.Context, q dbtx, name shard.Name) (Fence, error) {
+func readFence(ctx context.Context, q sqldb.Querier, name shard.Name) (Fence, error) {
 	f := Fence{Shard: name}
 	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
 		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy)
@@ -69,7 +70,7 @@ func readFence(ctx context.Context, q dbtx, name shard.Name) (Fence, error) {
 //
 // The caller closes the returned Leader.
 func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
-	ctx, cancel := context.WithTimeout(ctx, db.cfg.TakeOverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, db.Config.TakeOverTimeout)
 	defer cancel()
 	l := newLeader(db, c)
 	for {
@@ -83,8 +84,8 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 		if err == nil {
 			return l, nil
 		}
-		if !isLockTimeout(err) || ctx.Err() != nil {
-			return nil, errors.Join(explain(err, fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token), db.Target()), l.Close())
+		if !sqldb.IsLockTimeout(err) || ctx.Err() != nil {
+			return nil, errors.Join(sqldb.Explain(err, fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token), db.Target()), l.Close())
 		}
 		if l.fence.Epoch == 0 { // else the row is ours, and so is the session in it
 			if err := db.evict(ctx, c.Shard); err != nil {
@@ -115,7 +116,7 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	if err := l.db.ensureFence(ctx, conn, c.Shard); err != nil {
 		return err
 	}
-	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.dialect.now+
+	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.Dialect.Now+
 		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR epoch = 0)",
 		c.Token, c.Holder, la.sessionID, la.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
 	if err != nil {
@@ -154,17 +155,17 @@ func (l *Leader) ready(ctx context.Context) error {
 // that never was led belongs to no etcd cluster. The row of another lane is a
 // copy of the first, taken under its lock: the rows of a shard never differ but
 // in what a lane itself writes there.
-func (db *DB) ensureFence(ctx context.Context, conn dbtx, name shard.Name) error {
+func (db *DB) ensureFence(ctx context.Context, conn sqldb.Querier, name shard.Name) error {
 	var rows int
-	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = ?", name.String()).Scan(&rows); err != nil || rows == db.dialect.lanes {
+	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = ?", name.String()).Scan(&rows); err != nil || rows == db.Dialect.Lanes {
 		return err
 	}
-	if _, err := conn.ExecContext(ctx, db.dialect.insertIgnore+" hostsched_fence ("+fenceColumns+") VALUES (?, 0, 0, '', '', "+db.dialect.now+", 0, '', 0, '')", name.String()); err != nil {
+	if _, err := conn.ExecContext(ctx, db.Dialect.InsertIgnore+" hostsched_fence ("+fenceColumns+") VALUES (?, 0, 0, '', '', "+db.Dialect.Now+", 0, '', 0, '')", name.String()); err != nil {
 		return err
 	}
-	for num := 1; num < db.dialect.lanes; num++ {
+	for num := 1; num < db.Dialect.Lanes; num++ {
 		const alike = "shard, epoch, token, etcd_cluster, holder, taken_at, shard_id, layout, pause_reason, paused_by, paused_at"
-		_, err := conn.ExecContext(ctx, db.dialect.insertIgnore+" hostsched_fence ("+alike+", lane, ticks, last_write, session_id, session_peer) SELECT "+alike+", ?, 0, '', 0, '' FROM hostsched_fence WHERE shard = ? AND lane = 0"+db.dialect.forUpdate,
+		_, err := conn.ExecContext(ctx, db.Dialect.InsertIgnore+" hostsched_fence ("+alike+", lane, ticks, last_write, session_id, session_peer) SELECT "+alike+", ?, 0, '', 0, '' FROM hostsched_fence WHERE shard = ? AND lane = 0"+db.Dialect.ForUpdate,
 			num, name.String())
 		if err != nil {
 			return err
@@ -175,7 +176,7 @@ func (db *DB) ensureFence(ctx context.Context, conn dbtx, name shard.Name) error
 
 // shardID returns the row of afe_shards that is claimed, 0 for the master and
 // for a shard that has the whole database.
-func shardID(ctx context.Context, q dbtx, c Claim) (id int64, err error) {
+func shardID(ctx context.Context, q sqldb.Querier, c Claim) (id int64, err error) {
 	if !c.Shared || c.Shard.IsMaster() {
 		return 0, nil
 	}
@@ -190,30 +191,30 @@ func shardID(ctx context.Context, q dbtx, c Claim) (id int64, err error) {
 // another one, or whose token is higher than the cluster's revisions. The epoch
 // goes on rising, so whoever led before stays fenced. It is audited.
 func (db *DB) AdoptFence(ctx context.Context, name shard.Name, cluster, who, reason string) (err error) {
-	tx, err := db.sql.BeginTx(ctx, nil)
+	tx, err := db.Pool.BeginTx(ctx, nil)
 	if err != nil {
-		return explain(err, "adopt the fence", db.Target())
+		return sqldb.Explain(err, "adopt the fence", db.Target())
 	}
-	defer func() { err = rollbackUnless(tx, err) }()
+	defer func() { err = sqldb.RollbackUnless(tx, err) }()
 	// The epoch is written, not counted up: rows that contradicted each other
 	// agree again.
 	var epoch sql.NullInt64
-	if err := tx.QueryRowContext(ctx, "SELECT MAX(epoch) FROM hostsched_fence WHERE shard = ?"+db.dialect.forUpdate, name.String()).Scan(&epoch); err != nil {
-		return explain(err, "adopt the fence", db.Target())
+	if err := tx.QueryRowContext(ctx, "SELECT MAX(epoch) FROM hostsched_fence WHERE shard = ?"+db.Dialect.ForUpdate, name.String()).Scan(&epoch); err != nil {
+		return sqldb.Explain(err, "adopt the fence", db.Target())
 	}
 	if !epoch.Valid {
 		return fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name)
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster, name.String()); err != nil {
-		return explain(err, "adopt the fence", db.Target())
+		return sqldb.Explain(err, "adopt the fence", db.Target())
 	}
 	if err := db.audit(ctx, tx, who, "fence adopt", name.String(), "etcd cluster "+cluster+": "+reason); err != nil {
 		return err
 	}
-	return explain(tx.Commit(), "adopt the fence", db.Target())
+	return sqldb.Explain(tx.Commit(), "adopt the fence", db.Target())
 }
 
-func (db *DB) audit(ctx context.Context, tx dbtx, who, action, subject, detail string) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES ("+db.dialect.now+", ?, ?, ?, ?)", who, action, subject, detail)
-	return explain(err, "write the audit record of "+action, db.Target())
+func (db *DB) audit(ctx context.Context, tx sqldb.Querier, who, action, subject, detail string) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES ("+db.Dialect.Now+", ?, ?, ?, ?)", who, action, subject, detail)
+	return sqldb.Explain(err, "write the audit record of "+action, db.Target())
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // bound is what a takeover may take although the predecessor sleeps inside a
@@ -137,7 +138,7 @@ const sleeperEnv = "HOSTSCHED_TEST_SLEEPER_DSN"
 func sleepInTransaction(dsn string) int {
 	ctx := context.Background()
 	// The transaction must not end by its own timeout while others look on.
-	db, err := store.Open(ctx, store.Config{DSN: dsn, TxTimeout: time.Minute})
+	db, err := store.Open(ctx, sqldb.Config{DSN: dsn, TxTimeout: time.Minute})
 	if err != nil {
 		fmt.Println(err)
 		return 3

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // The guard is the database's own refusal: a unique index over the host of
@@ -15,57 +17,57 @@ const (
 )
 
 // guardStatements chooses the form of the guard by server version.
-func guardStatements(d dialect) (install, remove string, err error) {
+func guardStatements(d sqldb.Dialect) (install, remove string, err error) {
 	const expr = "CASE WHEN active = 1 AND complete = 0 THEN host_id END"
 	const table = "afe_host_queue_entries"
 	switch {
-	case d.server == serverSQLite:
+	case d.Server == sqldb.ServerSQLite:
 		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + table + " (host_id) WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL",
 			"DROP INDEX " + guardIndex, nil
-	case d.server == serverMariaDB && d.atLeast(10, 3, 3):
+	case d.Server == sqldb.ServerMariaDB && d.AtLeast(10, 3, 3):
 		// MariaDB has no functional index: an invisible virtual column stands in.
 		return "ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ADD UNIQUE KEY " + guardIndex + " (" + guardColumn + ")",
 			"ALTER TABLE " + table + " DROP KEY " + guardIndex + ", DROP COLUMN " + guardColumn, nil
-	case d.server == serverMySQL && d.atLeast(8, 0, 13):
+	case d.Server == sqldb.ServerMySQL && d.AtLeast(8, 0, 13):
 		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + table + " ((" + expr + "))",
 			"DROP INDEX " + guardIndex + " ON " + table, nil
 	}
-	return "", "", fmt.Errorf("%w: the guard needs MySQL 8.0.13, MariaDB 10.3.3 or SQLite; this is %s %s", ErrServer, d.server, d.version)
+	return "", "", fmt.Errorf("%w: the guard needs MySQL 8.0.13, MariaDB 10.3.3 or SQLite; this is %s %s", sqldb.ErrServer, d.Server, d.Version)
 }
 
 func (db *DB) hasGuard(ctx context.Context) (bool, error) {
 	query := "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND INDEX_NAME = ?"
-	if db.dialect.server == serverSQLite {
+	if db.Dialect.Server == sqldb.ServerSQLite {
 		query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = ?"
 	}
 	var n int
-	err := db.sql.QueryRowContext(ctx, query, guardIndex).Scan(&n)
-	return n > 0, explain(err, "look for the guard index", db.Target())
+	err := db.Pool.QueryRowContext(ctx, query, guardIndex).Scan(&n)
+	return n > 0, sqldb.Explain(err, "look for the guard index", db.Target())
 }
 
 func (db *DB) installGuard(ctx context.Context) error {
-	install, _, err := guardStatements(db.dialect)
+	install, _, err := guardStatements(db.Dialect)
 	if err != nil {
 		return err
 	}
 	var host sql.NullInt64
 	var n int
-	err = db.sql.QueryRowContext(ctx, "SELECT host_id, COUNT(*) FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1 LIMIT 1").Scan(&host, &n)
+	err = db.Pool.QueryRowContext(ctx, "SELECT host_id, COUNT(*) FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1 LIMIT 1").Scan(&host, &n)
 	if err == nil {
-		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", ErrServer, host.Int64, db.Target(), n)
+		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", sqldb.ErrServer, host.Int64, db.Target(), n)
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return explain(err, "look for hosts with several active entries", db.Target())
+		return sqldb.Explain(err, "look for hosts with several active entries", db.Target())
 	}
-	_, err = db.sql.ExecContext(ctx, install)
-	return explain(err, "install the guard index", db.Target())
+	_, err = db.Pool.ExecContext(ctx, install)
+	return sqldb.Explain(err, "install the guard index", db.Target())
 }
 
 func (db *DB) removeGuard(ctx context.Context) error {
-	_, remove, err := guardStatements(db.dialect)
+	_, remove, err := guardStatements(db.Dialect)
 	if err != nil {
 		return err
 	}
-	_, err = db.sql.ExecContext(ctx, remove)
-	return explain(err, "remove the guard index", db.Target())
+	_, err = db.Pool.ExecContext(ctx, remove)
+	return sqldb.Explain(err, "remove the guard index", db.Target())
 }

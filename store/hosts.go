@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // hostRows is what a Snapshots remembers of the hosts; the hosts themselves are
@@ -14,10 +15,10 @@ type hostRows struct {
 	seen      []bool          // by position: found by the running read
 	others    map[int64]bool  // hosts of other shards, where that matters
 	malformed []scheduler.Problem
-	texts     interned
+	texts     sqldb.Interned
 }
 
-func (t *Snapshots) readHosts(r *reader) {
+func (t *Snapshots) readHosts(r *sqldb.Reader) {
 	own := &t.own
 	// Which hosts are the shard's depends on which shards there are.
 	rows := t.tables.stale(r, "afe_hosts") || own.changed
@@ -35,10 +36,10 @@ func (t *Snapshots) readHosts(r *reader) {
 
 // readHostRows reads all hosts of the shard, and tells whether there are others
 // than before.
-func (t *Snapshots) readHostRows(r *reader) (others bool) {
+func (t *Snapshots) readHostRows(r *sqldb.Reader) (others bool) {
 	s, h := t.last, &t.hosts
 	if h.num == nil {
-		h.num, h.texts = make(map[int64]int32), make(interned)
+		h.num, h.texts = make(map[int64]int32), make(sqldb.Interned)
 	}
 	h.seen = make([]bool, len(s.Hosts))
 	malformed := h.malformed
@@ -48,8 +49,8 @@ func (t *Snapshots) readHostRows(r *reader) (others bool) {
 		lock = ", CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END"
 	}
 	order := false // a host is new or renamed
-	r.rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+t.own.hosts, func(v row) {
-		id := v.int(0).n
+	r.Rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+t.own.hosts, func(v sqldb.Row) {
+		id := v.Int(0).N
 		i, known := h.num[id]
 		if !known {
 			i = int32(len(s.Hosts))
@@ -109,28 +110,28 @@ func sortHosts(hosts []scheduler.Host) []scheduler.Host {
 // hostRow decodes a row of afe_hosts, and tells whether it says anything new,
 // and whether the host has another name. A host with nonsense in it is taken for
 // locked: it is not given out and not released until somebody looks at it.
-func (t *Snapshots) hostRow(h *scheduler.Host, v row) (changed, renamed bool) {
-	locked, invalid, leased, dirty, protection, shardID := v.int(3), v.int(4), v.int(5), v.int(6), v.int(7), v.int(8)
+func (t *Snapshots) hostRow(h *scheduler.Host, v sqldb.Row) (changed, renamed bool) {
+	locked, invalid, leased, dirty, protection, shardID := v.Int(3), v.Int(4), v.Int(5), v.Int(6), v.Int(7), v.Int(8)
 	fresh := scheduler.Host{
-		ID: h.ID, Hostname: h.Hostname, Status: t.hosts.texts.text(v, 2),
-		Locked: locked.flag(), Leased: leased.flag(), Invalid: invalid.flag(), Dirty: dirty.n != 0,
+		ID: h.ID, Hostname: h.Hostname, Status: t.hosts.texts.Text(v, 2),
+		Locked: locked.Flag(), Leased: leased.Flag(), Invalid: invalid.Flag(), Dirty: dirty.N != 0,
 		Shard: h.Shard,
 	}
 	if t.last.Details {
-		fresh.LockReason, fresh.LockedSince = v.text(9), v.text(10)
+		fresh.LockReason, fresh.LockedSince = v.Text(9), v.Text(10)
 	}
-	if renamed = !v.same(1, h.Hostname); renamed {
-		fresh.Hostname = v.text(1)
+	if renamed = !v.Same(1, h.Hostname); renamed {
+		fresh.Hostname = v.Text(1)
 	}
 	fresh.Ready = v[2] == nil || strings.EqualFold(fresh.Status, scheduler.HostReady)
 	if !t.own.basis.Shared {
-		fresh.Shard = scheduler.ShardID(shardID.n)
+		fresh.Shard = scheduler.ShardID(shardID.N)
 	}
-	if protection.n == int64(scheduler.DoNotVerify) {
+	if protection.N == int64(scheduler.DoNotVerify) {
 		fresh.Protection = scheduler.DoNotVerify
 	}
-	id := v.int(0)
-	if anyBad(&id, &locked, &invalid, &leased, &dirty, &protection, &shardID) {
+	id := v.Int(0)
+	if sqldb.AnyBad(&id, &locked, &invalid, &leased, &dirty, &protection, &shardID) {
 		t.hosts.malformed = append(t.hosts.malformed, malformed(0, "host %d (%s) has a value that is no integer; it counts as locked", h.ID, fresh.Hostname))
 		fresh.Locked, fresh.LockReason = true, "malformed row"
 	}
@@ -148,22 +149,22 @@ func (t *Snapshots) hostRow(h *scheduler.Host, v row) (changed, renamed bool) {
 
 // readOtherHosts notes the hosts of other shards: an entry that names one of
 // them is not the master's, but one that names no host at all is.
-func (t *Snapshots) readOtherHosts(r *reader) {
+func (t *Snapshots) readOtherHosts(r *sqldb.Reader) {
 	t.hosts.others = nil
 	if !t.own.basis.Shared || t.own.basis.Shard != 0 || t.own.hosts == "" {
 		return
 	}
 	t.hosts.others = make(map[int64]bool)
-	r.ids("SELECT id FROM afe_hosts WHERE shard_id IN (SELECT id FROM afe_shards)", func(id int64) { t.hosts.others[id] = true })
+	r.Ids("SELECT id FROM afe_hosts WHERE shard_id IN (SELECT id FROM afe_shards)", func(id int64) { t.hosts.others[id] = true })
 }
 
 // readHostLinks reads the labels and ACL groups of all hosts. In one query:
 // hosts of ACL groups come as negative numbers.
-func (t *Snapshots) readHostLinks(r *reader) {
+func (t *Snapshots) readHostLinks(r *sqldb.Reader) {
 	s := t.last
 	labels, acls, static := newLinks[scheduler.LabelID](linksPerHost*len(s.Hosts)), newLinks[scheduler.ACLID](len(s.Hosts)), newLinks[scheduler.LabelID](0)
 	ours := t.own.ofHost("host_id")
-	r.pairs("SELECT host_id, label_id FROM afe_hosts_labels WHERE host_id > 0"+ours+
+	r.Pairs("SELECT host_id, label_id FROM afe_hosts_labels WHERE host_id > 0"+ours+
 		" UNION ALL SELECT -host_id, aclgroup_id FROM afe_acl_groups_hosts WHERE host_id > 0"+ours, func(host, id int64) {
 		if i, ok := t.hosts.num[host]; ok {
 			labels.add(i, scheduler.LabelID(id))
@@ -172,7 +173,7 @@ func (t *Snapshots) readHostLinks(r *reader) {
 		}
 	})
 	if s.Rules.RespectStaticLabels {
-		r.pairs("SELECT host_id, staticlabel_id FROM afe_static_hosts_labels WHERE 1=1"+ours, func(host, id int64) {
+		r.Pairs("SELECT host_id, staticlabel_id FROM afe_static_hosts_labels WHERE 1=1"+ours, func(host, id int64) {
 			if i, ok := t.hosts.num[host]; ok {
 				static.add(i, scheduler.LabelID(id))
 			}

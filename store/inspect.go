@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Findings are states of the database that should not be. Each list is empty if
@@ -44,25 +45,25 @@ func (db *DB) Inspect(ctx context.Context, scope Scope, recorder *scheduler.Reco
 	const openTask = "SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0"
 	rebuilt := scheduler.NewRecorder(nil)
 	hosts := map[scheduler.HostID]hostLease{}
-	err := db.read(ctx, func(r *reader) {
-		own := r.ownershipOf(scope)
-		r.findings(&f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.hosts+" ORDER BY h.id, q.id",
+	err := db.Read(ctx, func(r *sqldb.Reader) {
+		own := readOwnershipOf(r, scope)
+		findings(r, &f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.hosts+" ORDER BY h.id, q.id",
 			"has several active entries")
-		r.findings(&f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.hosts+" ORDER BY h.id",
+		findings(r, &f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.hosts+" ORDER BY h.id",
 			"is leased, but no entry and no special task uses it")
-		r.findings(&f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.hosts+" ORDER BY h.id, q.id",
+		findings(r, &f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.hosts+" ORDER BY h.id, q.id",
 			"has an active entry, but no lease")
 		if recorder == nil {
 			return
 		}
-		rebuilt = r.recorder(own)
-		r.rows("SELECT id, hostname, leased FROM afe_hosts h WHERE 1=1"+own.hosts, func(v row) {
-			leased := v.int(2)
-			hosts[scheduler.HostID(v.int(0).n)] = hostLease{v.text(1), leased.flag()}
+		rebuilt = readRecorder(r, own)
+		r.Rows("SELECT id, hostname, leased FROM afe_hosts h WHERE 1=1"+own.hosts, func(v sqldb.Row) {
+			leased := v.Int(2)
+			hosts[scheduler.HostID(v.Int(0).N)] = hostLease{v.Text(1), leased.Flag()}
 		})
 	})
 	if err != nil {
-		return f, explain(err, "inspect the lab", db.Target())
+		return f, sqldb.Explain(err, "inspect the lab", db.Target())
 	}
 	if recorder != nil {
 		for _, d := range recorder.Drift(rebuilt, func(h scheduler.HostID) bool { return hosts[h].leased }) {
@@ -77,12 +78,12 @@ type hostLease struct {
 	leased   bool
 }
 
-func (r *reader) findings(out *[]Finding, query, text string) {
-	r.rows(query, func(v row) {
-		entry := v.int(3)
-		f := Finding{Host: scheduler.HostID(v.int(0).n), Hostname: v.text(1), Entry: scheduler.EntryID(entry.n), Job: scheduler.JobID(v.int(4).n), Text: text}
-		if !entry.valid {
-			f.Text += " (status " + v.text(2) + ")"
+func findings(r *sqldb.Reader, out *[]Finding, query, text string) {
+	r.Rows(query, func(v sqldb.Row) {
+		entry := v.Int(3)
+		f := Finding{Host: scheduler.HostID(v.Int(0).N), Hostname: v.Text(1), Entry: scheduler.EntryID(entry.N), Job: scheduler.JobID(v.Int(4).N), Text: text}
+		if !entry.Valid {
+			f.Text += " (status " + v.Text(2) + ")"
 		}
 		*out = append(*out, f)
 	})

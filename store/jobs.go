@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // jobRows is what a Snapshots remembers of the jobs of pending entries; the jobs
@@ -17,15 +18,15 @@ type jobRows struct {
 	// suites are the parents of the jobs; asked are those whose minimums were read.
 	suites map[int64]bool
 	asked  []int64
-	texts  interned
+	texts  sqldb.Interned
 }
 
 // readJobs reads the jobs of entries that are new, or whose turn it is.
-func (t *Snapshots) readJobs(r *reader) {
+func (t *Snapshots) readJobs(r *sqldb.Reader) {
 	j := &t.jobs
 	if j.num == nil {
 		j.num, j.bad, j.several = make(map[scheduler.JobID]int32), make(map[scheduler.JobID]bool), make(map[scheduler.JobID]bool)
-		j.suites, j.texts = make(map[int64]bool), make(interned)
+		j.suites, j.texts = make(map[int64]bool), make(sqldb.Interned)
 	}
 	t.purgeJobs()
 	if due := t.jobsDue(); len(due) > 0 {
@@ -89,15 +90,15 @@ func (j *jobRows) suite(job *scheduler.Job) {
 	}
 }
 
-func (t *Snapshots) readJobRows(r *reader, ids []int64) {
+func (t *Snapshots) readJobRows(r *sqldb.Reader, ids []int64) {
 	s, j := t.last, &t.jobs
 	if len(s.Jobs) == 0 {
 		s.Jobs = make([]scheduler.Job, 0, len(ids))
 		j.num = make(map[scheduler.JobID]int32, len(ids))
 	}
-	for where := range ranges("j.id", ids) {
-		r.rows("SELECT j.id, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.dialect.age("j.created_on")+" FROM afe_jobs j WHERE "+where, func(v row) {
-			id := v.int(0).n
+	for where := range sqldb.Ranges("j.id", ids) {
+		r.Rows("SELECT j.id, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.Dialect.Age("j.created_on")+" FROM afe_jobs j WHERE "+where, func(v sqldb.Row) {
+			id := v.Int(0).N
 			if _, wanted := slices.BinarySearch(ids, id); !wanted {
 				return
 			}
@@ -127,20 +128,20 @@ func (t *Snapshots) readJobRows(r *reader, ids []int64) {
 }
 
 // jobRow decodes a row of afe_jobs; bad is true if there is nonsense in it.
-func (t *Snapshots) jobRow(v row) (job scheduler.Job, bad bool) {
-	id, priority, parent, synch, verify, reset, reboot, age := v.int(0), v.int(2), v.int(3), v.int(4), v.int(5), v.int(6), v.int(7), v.int(8)
+func (t *Snapshots) jobRow(v sqldb.Row) (job scheduler.Job, bad bool) {
+	id, priority, parent, synch, verify, reset, reboot, age := v.Int(0), v.Int(2), v.Int(3), v.Int(4), v.Int(5), v.Int(6), v.Int(7), v.Int(8)
 	job = scheduler.Job{
-		ID: scheduler.JobID(id.n), Owner: t.jobs.texts.text(v, 1),
-		Priority: priority.n, Parent: scheduler.JobID(parent.n), SynchCount: int(synch.n),
-		RunVerify: verify.n != 0, RunReset: reset.n != 0, RebootBefore: rebootBefore(reboot.n),
+		ID: scheduler.JobID(id.N), Owner: t.jobs.texts.Text(v, 1),
+		Priority: priority.N, Parent: scheduler.JobID(parent.N), SynchCount: int(synch.N),
+		RunVerify: verify.N != 0, RunReset: reset.N != 0, RebootBefore: rebootBefore(reboot.N),
 	}
-	if !priority.valid {
+	if !priority.Valid {
 		job.Priority = scheduler.NoPriority
 	}
-	if age.valid {
-		job.Created = t.last.Now - age.n
+	if age.Valid {
+		job.Created = t.last.Now - age.N
 	}
-	return job, anyBad(&id, &priority, &parent, &synch, &verify, &reset, &reboot)
+	return job, sqldb.AnyBad(&id, &priority, &parent, &synch, &verify, &reset, &reboot)
 }
 
 // leaveBadJobsOut reports entries whose job has nonsense in it, and passes them
@@ -164,17 +165,17 @@ const linksPerJob = 6
 
 // readLinks reads which labels the jobs depend on, and which jobs have more than
 // one entry. In one query: the latter come as negative numbers.
-func (t *Snapshots) readLinks(r *reader, ids []int64) {
+func (t *Snapshots) readLinks(r *sqldb.Reader, ids []int64) {
 	j := &t.jobs
 	for _, id := range ids {
 		delete(j.several, scheduler.JobID(id))
 	}
 	deps := newLinks[scheduler.LabelID](linksPerJob * len(ids))
 	last, at, known := int64(0), int32(0), false
-	for where := range ranges("job_id", ids) {
-		r.rows("SELECT job_id, label_id FROM afe_jobs_dependency_labels WHERE job_id > 0 AND "+where+
-			" UNION ALL SELECT -job_id, NULL FROM afe_host_queue_entries WHERE job_id > 0 AND "+where+" GROUP BY job_id HAVING COUNT(*) > 1", func(v row) {
-			job := v.int(0).n
+	for where := range sqldb.Ranges("job_id", ids) {
+		r.Rows("SELECT job_id, label_id FROM afe_jobs_dependency_labels WHERE job_id > 0 AND "+where+
+			" UNION ALL SELECT -job_id, NULL FROM afe_host_queue_entries WHERE job_id > 0 AND "+where+" GROUP BY job_id HAVING COUNT(*) > 1", func(v sqldb.Row) {
+			job := v.Int(0).N
 			if job < 0 {
 				if _, wanted := slices.BinarySearch(ids, -job); wanted {
 					j.several[scheduler.JobID(-job)] = true
@@ -189,7 +190,7 @@ func (t *Snapshots) readLinks(r *reader, ids []int64) {
 			if known {
 				// A label that is no integer stays as one that does not exist: the
 				// entry must not run as if it had no such dependency.
-				deps.add(at, scheduler.LabelID(v.int(1).n))
+				deps.add(at, scheduler.LabelID(v.Int(1).N))
 			}
 		})
 	}
@@ -206,7 +207,7 @@ func (t *Snapshots) readLinks(r *reader, ids []int64) {
 // readMinimums reads the suite_min_duts keyvals of the suites that have pending
 // jobs, or had lately. There may be millions of keyvals, with an index by job
 // only.
-func (t *Snapshots) readMinimums(r *reader, keyvals bool) {
+func (t *Snapshots) readMinimums(r *sqldb.Reader, keyvals bool) {
 	s, j := t.last, &t.jobs
 	suites := slices.Sorted(maps.Keys(j.suites))
 	if !keyvals && slices.Equal(suites, j.asked) {
@@ -214,16 +215,16 @@ func (t *Snapshots) readMinimums(r *reader, keyvals bool) {
 	}
 	j.asked = suites
 	var fresh []scheduler.Minimum
-	for chunk := range slices.Chunk(suites, maxListed) {
-		r.rows("SELECT job_id, value FROM afe_job_keyvals WHERE `key` = 'suite_min_duts' AND job_id IN "+list(chunk)+" ORDER BY id", func(v row) {
-			fresh = append(fresh, scheduler.Minimum{Suite: scheduler.JobID(v.int(0).n), Value: v.text(1)})
+	for chunk := range slices.Chunk(suites, sqldb.MaxListed) {
+		r.Rows("SELECT job_id, value FROM afe_job_keyvals WHERE `key` = 'suite_min_duts' AND job_id IN "+sqldb.List(chunk)+" ORDER BY id", func(v sqldb.Row) {
+			fresh = append(fresh, scheduler.Minimum{Suite: scheduler.JobID(v.Int(0).N), Value: v.Text(1)})
 		})
 	}
 	renew(t, &s.Minimums, fresh, same)
 }
 
 // readSiblings reads the other entries of jobs that have several.
-func (t *Snapshots) readSiblings(r *reader) {
+func (t *Snapshots) readSiblings(r *sqldb.Reader) {
 	s, j := t.last, &t.jobs
 	if len(j.several) == 0 && len(s.Siblings) == 0 {
 		return
@@ -237,15 +238,15 @@ func (t *Snapshots) readSiblings(r *reader) {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	var fresh []scheduler.Sibling
-	for where := range ranges("job_id", ids) {
-		r.rows("SELECT id, job_id, host_id, status, execution_subdir FROM afe_host_queue_entries WHERE "+where+" ORDER BY id", func(v row) {
-			entry, job, host := scheduler.EntryID(v.int(0).n), scheduler.JobID(v.int(1).n), v.int(2)
+	for where := range sqldb.Ranges("job_id", ids) {
+		r.Rows("SELECT id, job_id, host_id, status, execution_subdir FROM afe_host_queue_entries WHERE "+where+" ORDER BY id", func(v sqldb.Row) {
+			entry, job, host := scheduler.EntryID(v.Int(0).N), scheduler.JobID(v.Int(1).N), v.Int(2)
 			i, known := j.num[job]
-			if !known || !j.several[job] || t.queue.isOurs(entry) || !host.valid && s.Jobs[i].SynchCount <= 1 {
+			if !known || !j.several[job] || t.queue.isOurs(entry) || !host.Valid && s.Jobs[i].SynchCount <= 1 {
 				return
 			}
 			fresh = append(fresh, scheduler.Sibling{
-				ID: entry, Job: job, Host: scheduler.HostID(host.n), Status: scheduler.EntryStatus(j.texts.text(v, 3)), Subdir: v.text(4),
+				ID: entry, Job: job, Host: scheduler.HostID(host.N), Status: scheduler.EntryStatus(j.texts.Text(v, 3)), Subdir: v.Text(4),
 			})
 		})
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // lane is a connection by which a leader writes. It registers itself in the
@@ -36,7 +38,7 @@ func (la *lane) disconnect() error {
 	}
 	conn := la.conn
 	la.conn, la.fresh, la.manual = nil, false, false
-	return dropConn(conn) // with its settings
+	return sqldb.DropConn(conn) // with its settings
 }
 
 // connection returns the lane's connection, opening and registering a new one
@@ -51,7 +53,7 @@ func (la *lane) connection(ctx context.Context) (*sql.Conn, error) {
 			return nil, err
 		}
 	}
-	conn, err := la.l.db.sql.Conn(ctx)
+	conn, err := la.l.db.Pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -70,16 +72,16 @@ func (la *lane) connection(ctx context.Context) (*sql.Conn, error) {
 
 // identify prepares the session and finds out by what it can be recognised.
 func (la *lane) identify(ctx context.Context) error {
-	if la.l.db.dialect.server == serverSQLite {
+	if la.l.db.Dialect.Server == sqldb.ServerSQLite {
 		la.sessionID = int64(os.Getpid())
 		la.sessionPeer = processStart(os.Getpid())
 		return nil
 	}
 	// If this process is paused inside a transaction, the server ends the
 	// session after about one TTL even when nobody may kill it.
-	idle := int(math.Ceil(la.l.db.cfg.TxTimeout.Seconds()))
+	idle := int(math.Ceil(la.l.db.Config.TxTimeout.Seconds()))
 	for _, text := range []string{
-		fmt.Sprintf("SET SESSION wait_timeout = %d, innodb_lock_wait_timeout = %d", max(1, idle), int(lockWait.Seconds())),
+		fmt.Sprintf("SET SESSION wait_timeout = %d, innodb_lock_wait_timeout = %d", max(1, idle), int(sqldb.LockWait.Seconds())),
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 	} {
 		if _, err := la.conn.ExecContext(ctx, text); err != nil {
@@ -108,8 +110,8 @@ func (la *lane) register(ctx context.Context) error {
 
 // write runs one fenced transaction. It either happened as a whole or, with an
 // error, not at all; a lost answer to COMMIT is looked up.
-func (la *lane) write(ctx context.Context, what string, work func(context.Context, dbtx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, la.l.db.cfg.TxTimeout)
+func (la *lane) write(ctx context.Context, what string, work func(context.Context, sqldb.Querier) error) error {
+	ctx, cancel := context.WithTimeout(ctx, la.l.db.Config.TxTimeout)
 	defer cancel()
 	if _, err := la.connection(ctx); err != nil {
 		return la.explain(err, what)
@@ -133,7 +135,7 @@ func (la *lane) write(ctx context.Context, what string, work func(context.Contex
 	return la.explain(la.resolve(context.WithoutCancel(ctx), id, err), what)
 }
 
-func (la *lane) inTx(ctx context.Context, tx dbtx, id string, work func(context.Context, dbtx) error) error {
+func (la *lane) inTx(ctx context.Context, tx sqldb.Querier, id string, work func(context.Context, sqldb.Querier) error) error {
 	if err := la.checkFence(ctx, tx, id); err != nil {
 		return err
 	}
@@ -147,7 +149,7 @@ func (la *lane) inTx(ctx context.Context, tx dbtx, id string, work func(context.
 
 // checkFence locks the fence row of the lane for this transaction, if the term is
 // still the latest and the layout is the one the plan was made on.
-func (la *lane) checkFence(ctx context.Context, tx dbtx, id string) error {
+func (la *lane) checkFence(ctx context.Context, tx sqldb.Querier, id string) error {
 	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND lane = ? AND epoch = ? AND holder = ?"
 	args := []any{id, la.l.fence.Shard.String(), la.num, la.l.fence.Epoch, la.l.fence.Holder}
 	if la.l.basis != nil {
@@ -173,16 +175,16 @@ func (la *lane) checkFence(ctx context.Context, tx dbtx, id string) error {
 // Reading the row for update waits until the server has ended the transaction
 // one way or the other.
 func (la *lane) resolve(ctx context.Context, id string, commitErr error) error {
-	ctx, cancel := context.WithTimeout(ctx, la.l.db.cfg.TxTimeout)
+	ctx, cancel := context.WithTimeout(ctx, la.l.db.Config.TxTimeout)
 	defer cancel()
 	if err := la.disconnect(); err != nil {
 		return errors.Join(commitErr, err)
 	}
-	tx, err := la.l.db.sql.BeginTx(ctx, nil)
+	tx, err := la.l.db.Pool.BeginTx(ctx, nil)
 	if err != nil {
 		return errors.Join(commitErr, err)
 	}
-	query := "SELECT epoch, holder, last_write FROM hostsched_fence WHERE shard = ? AND lane = ?" + la.l.db.dialect.forUpdate
+	query := "SELECT epoch, holder, last_write FROM hostsched_fence WHERE shard = ? AND lane = ?" + la.l.db.Dialect.ForUpdate
 	var epoch int64
 	var holder, last string
 	err = tx.QueryRowContext(ctx, query, la.l.fence.Shard.String(), la.num).Scan(&epoch, &holder, &last)
@@ -207,5 +209,5 @@ func (la *lane) explain(err error, what string) error {
 	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrLayout) {
 		return err
 	}
-	return explain(err, what, la.l.db.Target())
+	return sqldb.Explain(err, what, la.l.db.Target())
 }

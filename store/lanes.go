@@ -9,11 +9,6 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 )
 
-// maxLanes is how many connections a leader writes by. Nearly all the time of a
-// large plan is the server's, which works for a connection on one core. More than
-// two would leave little of a small server for other clients.
-const maxLanes = 2
-
 // worthALane is how many rows another lane should have at least: each has a few
 // statements of its own.
 const worthALane = fewestChunk

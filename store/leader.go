@@ -28,7 +28,7 @@ type Leader struct {
 
 func newLeader(db *DB, c Claim) *Leader {
 	l := &Leader{db: db, claim: c}
-	for num := range db.dialect.lanes {
+	for num := range db.Dialect.Lanes {
 		l.lanes = append(l.lanes, &lane{l: l, num: num})
 	}
 	return l
@@ -53,7 +53,7 @@ func (l *Leader) main() *lane { return l.lanes[0] }
 // Verify asks the database whether this term is still the latest, on a fresh
 // connection if the old one was lost. ErrFenced says that it is not.
 func (l *Leader) Verify(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.db.cfg.TxTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.db.Config.TxTimeout)
 	defer cancel()
 	la := l.main()
 	if _, err := la.connection(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hostsched/hostsched/store/sqldb"
 	"github.com/pressly/goose/v3"
 )
 
@@ -81,7 +82,7 @@ func (db *DB) migrateUp(ctx context.Context, opts MigrateOptions) error {
 		return err
 	}
 	if st.Schema > SchemaVersion {
-		return fmt.Errorf("%w: %s has schema version %d, this binary knows up to %d; use a newer hostsched", ErrSchema, db.Target(), st.Schema, SchemaVersion)
+		return fmt.Errorf("%w: %s has schema version %d, this binary knows up to %d; use a newer hostsched", sqldb.ErrSchema, db.Target(), st.Schema, SchemaVersion)
 	}
 	if st.Lab != "autotest" {
 		if err := db.runUp(ctx, labVersions, labSchemas); err != nil {
@@ -113,7 +114,7 @@ func (db *DB) migrateDown(ctx context.Context, opts MigrateOptions) error {
 		return err
 	}
 	if opts.Lab && st.Lab != "ours" {
-		return fmt.Errorf("%w: the lab tables of %s are not ours (%s); nothing was dropped", ErrServer, db.Target(), st.Lab)
+		return fmt.Errorf("%w: the lab tables of %s are not ours (%s); nothing was dropped", sqldb.ErrServer, db.Target(), st.Lab)
 	}
 	if st.Guard {
 		if err := db.removeGuard(ctx); err != nil {
@@ -167,20 +168,20 @@ func (db *DB) checkVersion(ctx context.Context) error {
 	case err != nil:
 		return err
 	case have == 0:
-		return fmt.Errorf("%w: %s has no hostsched tables; run 'hostsched migrate up'", ErrSchema, db.Target())
+		return fmt.Errorf("%w: %s has no hostsched tables; run 'hostsched migrate up'", sqldb.ErrSchema, db.Target())
 	case have < SchemaVersion:
-		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; run 'hostsched migrate up'", ErrSchema, db.Target(), have, SchemaVersion)
+		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; run 'hostsched migrate up'", sqldb.ErrSchema, db.Target(), have, SchemaVersion)
 	case have == SchemaVersion:
 		return nil
 	case have > SchemaVersion+1:
-		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; use a newer hostsched", ErrSchema, db.Target(), have, SchemaVersion)
+		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; use a newer hostsched", sqldb.ErrSchema, db.Target(), have, SchemaVersion)
 	}
 	var oldest int64
-	if err := db.sql.QueryRowContext(ctx, "SELECT value FROM hostsched_facts WHERE name = 'oldest'").Scan(&oldest); err != nil {
-		return explain(err, "read how old a binary may be", db.Target())
+	if err := db.Pool.QueryRowContext(ctx, "SELECT value FROM hostsched_facts WHERE name = 'oldest'").Scan(&oldest); err != nil {
+		return sqldb.Explain(err, "read how old a binary may be", db.Target())
 	}
 	if oldest > SchemaVersion {
-		return fmt.Errorf("%w: %s has schema version %d, for binaries of version %d and later; this one has %d; use a newer hostsched", ErrSchema, db.Target(), have, oldest, SchemaVersion)
+		return fmt.Errorf("%w: %s has schema version %d, for binaries of version %d and later; this one has %d; use a newer hostsched", sqldb.ErrSchema, db.Target(), have, oldest, SchemaVersion)
 	}
 	return nil
 }
@@ -192,18 +193,18 @@ func (db *DB) schemaVersion(ctx context.Context, table string) (int64, error) {
 		return 0, err
 	}
 	var version sql.NullInt64
-	err = db.sql.QueryRowContext(ctx, "SELECT MAX(version_id) FROM "+table).Scan(&version)
-	return version.Int64, explain(err, "read the schema version", db.Target())
+	err = db.Pool.QueryRowContext(ctx, "SELECT MAX(version_id) FROM "+table).Scan(&version)
+	return version.Int64, sqldb.Explain(err, "read the schema version", db.Target())
 }
 
 func (db *DB) hasTable(ctx context.Context, table string) (bool, error) {
 	query := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
-	if db.dialect.server == serverSQLite {
+	if db.Dialect.Server == sqldb.ServerSQLite {
 		query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
 	}
 	var n int
-	err := db.sql.QueryRowContext(ctx, query, table).Scan(&n)
-	return n > 0, explain(err, "look for table "+table, db.Target())
+	err := db.Pool.QueryRowContext(ctx, query, table).Scan(&n)
+	return n > 0, sqldb.Explain(err, "look for table "+table, db.Target())
 }
 
 func (db *DB) runUp(ctx context.Context, table string, schemas []string) error {
@@ -212,7 +213,7 @@ func (db *DB) runUp(ctx context.Context, table string, schemas []string) error {
 		return err
 	}
 	_, err = p.Up(ctx)
-	return explain(err, "create tables", db.Target())
+	return sqldb.Explain(err, "create tables", db.Target())
 }
 
 func (db *DB) runDown(ctx context.Context, table string, schemas []string) error {
@@ -221,24 +222,24 @@ func (db *DB) runDown(ctx context.Context, table string, schemas []string) error
 		return err
 	}
 	if _, err := p.DownTo(ctx, 0); err != nil {
-		return explain(err, "drop tables", db.Target())
+		return sqldb.Explain(err, "drop tables", db.Target())
 	}
-	_, err = db.sql.ExecContext(ctx, "DROP TABLE "+table)
-	return explain(err, "drop table "+table, db.Target())
+	_, err = db.Pool.ExecContext(ctx, "DROP TABLE "+table)
+	return sqldb.Explain(err, "drop table "+table, db.Target())
 }
 
 // provider wraps schema texts as goose migrations, the first as version 1.
 func (db *DB) provider(table string, schemas []string) (*goose.Provider, error) {
 	var migrations []*goose.Migration
 	for i, schema := range schemas {
-		up := statements(expand(db.dialect, schema))
+		up := statements(expand(db.Dialect, schema))
 		migrations = append(migrations, goose.NewGoMigration(int64(i+1), &goose.GoFunc{RunDB: runAll(up)}, &goose.GoFunc{RunDB: runAll(drops(up))}))
 	}
 	dialect := goose.DialectMySQL
-	if db.dialect.server == serverSQLite {
+	if db.Dialect.Server == sqldb.ServerSQLite {
 		dialect = goose.DialectSQLite3
 	}
-	p, err := goose.NewProvider(dialect, db.sql, nil, goose.WithTableName(table),
+	p, err := goose.NewProvider(dialect, db.Pool, nil, goose.WithTableName(table),
 		goose.WithGoMigrations(migrations...), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return nil, fmt.Errorf("prepare migration of %s: %w", db.Target(), err)
@@ -296,19 +297,19 @@ func firstLine(s string) string {
 // withMigrationLock keeps two migrators apart: by a named lock on the server,
 // or by a locked file beside an SQLite database.
 func (db *DB) withMigrationLock(ctx context.Context, migrate func() error) error {
-	if db.dialect.server == serverSQLite {
+	if db.Dialect.Server == sqldb.ServerSQLite {
 		return db.withFileLock(ctx, migrate)
 	}
-	conn, err := db.sql.Conn(ctx)
+	conn, err := db.Pool.Conn(ctx)
 	if err != nil {
-		return explain(err, "connect", db.Target())
+		return sqldb.Explain(err, "connect", db.Target())
 	}
 	// The lock is per server, not per database: add the database's name.
-	name := migrateLockName + "." + db.database()
+	name := migrateLockName + "." + db.Database()
 	var got sql.NullInt64
 	err = conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, int(migrateLockWait.Seconds())).Scan(&got)
 	if err != nil {
-		return errors.Join(explain(err, "lock for migration", db.Target()), conn.Close())
+		return errors.Join(sqldb.Explain(err, "lock for migration", db.Target()), conn.Close())
 	}
 	if got.Int64 != 1 {
 		return errors.Join(fmt.Errorf("%w on %s; wait for it to finish and try again", ErrLocked, db.Target()), conn.Close())
@@ -319,10 +320,10 @@ func (db *DB) withMigrationLock(ctx context.Context, migrate func() error) error
 }
 
 func (db *DB) withFileLock(ctx context.Context, migrate func() error) (err error) {
-	path := db.path() + ".migrate.lock"
+	path := db.Path() + ".migrate.lock"
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		return fmt.Errorf("%w: lock for migration: %w", ErrPrivilege, err)
+		return fmt.Errorf("%w: lock for migration: %w", sqldb.ErrPrivilege, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := waitForFileLock(ctx, f); err != nil {
@@ -354,10 +355,10 @@ func waitForFileLock(ctx context.Context, f *os.File) error {
 }
 
 // expand replaces the tokens of a schema text.
-func expand(d dialect, text string) string {
+func expand(d sqldb.Dialect, text string) string {
 	pk, ci, engine := "INT(11) NOT NULL AUTO_INCREMENT PRIMARY KEY", "", "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
 	fence := "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0, DROP PRIMARY KEY, ADD PRIMARY KEY (shard, lane)"
-	if d.server == serverSQLite {
+	if d.Server == sqldb.ServerSQLite {
 		pk, ci, engine = "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT", " COLLATE NOCASE", ""
 		fence = "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0"
 	}

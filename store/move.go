@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // moves hands unused hosts over to other shards. One that came into use
@@ -31,15 +32,15 @@ func (a *applier) moveChunk(ctx context.Context, chunk []scheduler.Move, to sche
 	if to != 0 {
 		target = strconv.FormatInt(int64(to), 10)
 	}
-	ids := idsOf(chunk, func(m scheduler.Move) int64 { return int64(m.Host) })
+	ids := sqldb.IdsOf(chunk, func(m scheduler.Move) int64 { return int64(m.Host) })
 	var kept []scheduler.Move
-	err := a.write(ctx, "hand hosts over to another shard", func(ctx context.Context, tx dbtx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET shard_id = "+target+" WHERE leased = 0 AND id IN "+list(ids)+a.owner()+unused)
+	err := a.write(ctx, "hand hosts over to another shard", func(ctx context.Context, tx sqldb.Querier) error {
+		_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET shard_id = "+target+" WHERE leased = 0 AND id IN "+sqldb.List(ids)+a.owner()+unused)
 		if err != nil {
 			return err
 		}
 		left := make(map[scheduler.HostID]bool)
-		err = eachID(ctx, tx, "SELECT id FROM afe_hosts WHERE id IN "+list(ids)+a.owner(), func(id int64) { left[scheduler.HostID(id)] = true })
+		err = sqldb.EachID(ctx, tx, "SELECT id FROM afe_hosts WHERE id IN "+sqldb.List(ids)+a.owner(), func(id int64) { left[scheduler.HostID(id)] = true })
 		kept = kept[:0]
 		for _, m := range chunk {
 			if !left[m.Host] {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // pendingCondition selects pending entries q (Autotest
@@ -32,30 +33,30 @@ func (o ownership) ofHost(column string) string {
 }
 
 // ownershipOf finds out what belongs to a shard.
-func (r *reader) ownershipOf(scope Scope) ownership {
+func readOwnershipOf(r *sqldb.Reader, scope Scope) ownership {
 	scope.Shared = scope.Shared && !scope.Bare
 	tables := &tableTimes{}
-	return r.ownership(scope, tables.look(r, scope, timesQuery(r.dialect)), tables, ownership{})
+	return readOwnership(r, scope, tables.look(r, scope, timesQuery(r.Dialect)), tables, ownership{})
 }
 
 // ownership finds out what belongs to a shard, given what did before.
-func (r *reader) ownership(scope Scope, basis scheduler.Basis, tables *tableTimes, before ownership) ownership {
+func readOwnership(r *sqldb.Reader, scope Scope, basis scheduler.Basis, tables *tableTimes, before ownership) ownership {
 	own := ownership{basis: basis, layout: before.layout}
 	// A shard's own database is its own as a whole, and says nothing of shards.
 	if scope.Shared || scope.Shard.IsMaster() {
 		if tables.stale(r, "afe_shards", "afe_shards_labels", "hostsched_released_labels") || own.basis.Layout != before.basis.Layout {
-			own.layout = r.layout(scope.Shared)
+			own.layout = readLayout(r, scope.Shared)
 			own.changed = true
 		}
 	}
 	if scope.Shared {
-		r.owner(scope.Shard, &own)
+		readOwner(r, scope.Shard, &own)
 	}
 	return own
 }
 
 // owner fills in who owns the rows of a shared database.
-func (r *reader) owner(name shard.Name, own *ownership) {
+func readOwner(r *sqldb.Reader, name shard.Name, own *ownership) {
 	if name.IsMaster() {
 		if len(own.layout.Names) > 0 {
 			own.hosts = ownerCondition("h.", own.basis)
@@ -69,20 +70,20 @@ func (r *reader) owner(name shard.Name, own *ownership) {
 			return
 		}
 	}
-	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, name)
+	if r.Err == nil {
+		r.Err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, name)
 	}
 }
 
 // layout reads which shards there are and what is theirs.
-func (r *reader) layout(shared bool) shard.Layout {
+func readLayout(r *sqldb.Reader, shared bool) shard.Layout {
 	l := shard.Layout{Names: map[shard.ID]shard.Name{}, Labels: map[int64]shard.ID{}, Released: map[int64]shard.ID{}}
-	r.pairs("SELECT label_id, shard_id FROM afe_shards_labels", func(label, id int64) { l.Labels[label] = shard.ID(id) })
+	r.Pairs("SELECT label_id, shard_id FROM afe_shards_labels", func(label, id int64) { l.Labels[label] = shard.ID(id) })
 	if !shared {
 		return l
 	}
-	r.rows("SELECT id, hostname FROM afe_shards", func(v row) { l.Names[shard.ID(v.int(0).n)] = shard.Name(v.text(1)) })
-	r.pairs("SELECT label_id, shard_id FROM hostsched_released_labels", func(label, id int64) { l.Released[label] = shard.ID(id) })
+	r.Rows("SELECT id, hostname FROM afe_shards", func(v sqldb.Row) { l.Names[shard.ID(v.Int(0).N)] = shard.Name(v.Text(1)) })
+	r.Pairs("SELECT label_id, shard_id FROM hostsched_released_labels", func(label, id int64) { l.Released[label] = shard.ID(id) })
 	return l
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // standing is what the indexes of afe_host_queue_entries say of an entry.
@@ -47,7 +48,7 @@ type queueRows struct {
 }
 
 // readQueue finds out which entries are pending.
-func (t *Snapshots) readQueue(r *reader) {
+func (t *Snapshots) readQueue(r *sqldb.Reader) {
 	q := &t.queue
 	q.usesChanged, q.again = false, q.again[:0]
 	q.stale = t.tables.stale(r, "afe_host_queue_entries")
@@ -76,7 +77,7 @@ const (
 // readStandings asks the indexes which entries are queued, active or aborted,
 // and which hosts special tasks use, if those tables may have changed. It notes
 // the entries that are new or changed their standing.
-func (t *Snapshots) readStandings(r *reader) {
+func (t *Snapshots) readStandings(r *sqldb.Reader) {
 	q := &t.queue
 	var queries []string
 	if q.stale {
@@ -92,7 +93,7 @@ func (t *Snapshots) readStandings(r *reader) {
 	if len(queries) == 0 {
 		return
 	}
-	r.ids(strings.Join(queries, " UNION ALL "), func(n int64) {
+	r.Ids(strings.Join(queries, " UNION ALL "), func(n int64) {
 		id, what := n>>3, n&7
 		switch what {
 		case 4:
@@ -194,16 +195,16 @@ func (t *Snapshots) takeTurns() {
 }
 
 // readEntryRows reads the rows of the entries that are due.
-func (t *Snapshots) readEntryRows(r *reader) {
+func (t *Snapshots) readEntryRows(r *sqldb.Reader) {
 	q := &t.queue
 	ids := make([]int64, len(q.again))
 	for i, at := range q.again {
 		ids[i] = int64(q.live[at].entry.ID)
 	}
 	at := q.again
-	for where := range ranges("q.id", ids) {
-		r.rows("SELECT q.id, q.job_id, q.host_id, q.meta_host, CASE WHEN "+pendingCondition+" THEN 1 ELSE 0 END FROM afe_host_queue_entries q WHERE "+where+" ORDER BY q.id", func(v row) {
-			id := v.int(0).n
+	for where := range sqldb.Ranges("q.id", ids) {
+		r.Rows("SELECT q.id, q.job_id, q.host_id, q.meta_host, CASE WHEN "+pendingCondition+" THEN 1 ELSE 0 END FROM afe_host_queue_entries q WHERE "+where+" ORDER BY q.id", func(v sqldb.Row) {
+			id := v.Int(0).N
 			for len(at) > 0 && int64(q.live[at[0]].entry.ID) < id {
 				at = at[1:]
 			}
@@ -216,13 +217,13 @@ func (t *Snapshots) readEntryRows(r *reader) {
 
 // entryRow decodes a row of a live entry. One with nonsense in it is reported
 // and passed over.
-func (t *Snapshots) entryRow(e *liveEntry, v row) {
-	job, host, meta := v.int(1), v.int(2), v.int(3)
+func (t *Snapshots) entryRow(e *liveEntry, v sqldb.Row) {
+	job, host, meta := v.Int(1), v.Int(2), v.Int(3)
 	fresh := liveEntry{
 		entry: scheduler.Entry{
-			ID: e.entry.ID, Job: scheduler.JobID(job.n), Host: scheduler.HostID(host.n), MetaHost: scheduler.LabelID(meta.n),
+			ID: e.entry.ID, Job: scheduler.JobID(job.N), Host: scheduler.HostID(host.N), MetaHost: scheduler.LabelID(meta.N),
 		},
-		standing: e.standing, pending: v.int(4).n == 1, bad: anyBad(&job, &host, &meta), ours: e.ours, fresh: e.fresh,
+		standing: e.standing, pending: v.Int(4).N == 1, bad: sqldb.AnyBad(&job, &host, &meta), ours: e.ours, fresh: e.fresh,
 	}
 	if fresh.standing&isActive != 0 && (fresh.entry.Host != e.entry.Host || !e.pending) || fresh.pending != e.pending {
 		t.queue.usesChanged = true

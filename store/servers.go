@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Server is a row of the servers table with its roles (Autotest
@@ -48,7 +50,7 @@ func (db *DB) HasServers(ctx context.Context) (bool, error) { return db.hasTable
 // Servers lists the servers table, by name.
 func (db *DB) Servers(ctx context.Context) ([]Server, error) {
 	out := []Server{}
-	err := eachRow(ctx, db.sql, "SELECT s.hostname, s.cname, s.status, s.note, r.role FROM servers s LEFT JOIN server_roles r ON r.server_id = s.id ORDER BY s.hostname, r.role", nil, func(scan scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT s.hostname, s.cname, s.status, s.note, r.role FROM servers s LEFT JOIN server_roles r ON r.server_id = s.id ORDER BY s.hostname, r.role", nil, func(scan sqldb.Scanner) error {
 		var name, cname, status, note, role sql.NullString
 		if err := scan(&name, &cname, &status, &note, &role); err != nil {
 			return err
@@ -61,7 +63,7 @@ func (db *DB) Servers(ctx context.Context) ([]Server, error) {
 		}
 		return nil
 	})
-	return out, explain(err, "list the servers", db.Target())
+	return out, sqldb.Explain(err, "list the servers", db.Target())
 }
 
 // AddServer adds a server with its roles.
@@ -70,7 +72,7 @@ func (db *DB) AddServer(ctx context.Context, s Server) error {
 		if _, err := serverID(ctx, tx, s.Name); !errors.Is(err, ErrInput) {
 			return errors.Join(err, fmt.Errorf("%w: server %s exists already", ErrInput, s.Name))
 		}
-		res, err := tx.ExecContext(ctx, "INSERT INTO servers (hostname, status, note, date_created) VALUES (?, ?, ?, "+db.dialect.now+")", s.Name, s.Status, s.Note)
+		res, err := tx.ExecContext(ctx, "INSERT INTO servers (hostname, status, note, date_created) VALUES (?, ?, ?, "+db.Dialect.Now+")", s.Name, s.Status, s.Note)
 		if err != nil {
 			return err
 		}
@@ -152,7 +154,7 @@ func serverID(ctx context.Context, tx *sql.Tx, name string) (id int64, err error
 
 // Audit notes what somebody did by command: what, to what, and why.
 func (db *DB) Audit(ctx context.Context, who, action, subject, detail string) error {
-	return db.audit(ctx, db.sql, who, action, subject, detail)
+	return db.audit(ctx, db.Pool, who, action, subject, detail)
 }
 
 // AuditRecord is a row of hostsched_audit.
@@ -170,11 +172,11 @@ const maxAuditRecords = 1000
 // AuditRecords returns the latest audit records, latest first.
 func (db *DB) AuditRecords(ctx context.Context, limit int) ([]AuditRecord, error) {
 	out := []AuditRecord{}
-	err := eachRow(ctx, db.sql, "SELECT at, who, action, subject, detail FROM hostsched_audit ORDER BY id DESC LIMIT ?", []any{min(limit, maxAuditRecords)}, func(scan scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT at, who, action, subject, detail FROM hostsched_audit ORDER BY id DESC LIMIT ?", []any{min(limit, maxAuditRecords)}, func(scan sqldb.Scanner) error {
 		var r AuditRecord
 		err := scan(&r.At, &r.Who, &r.Action, &r.Subject, &r.Detail)
 		out = append(out, r)
 		return err
 	})
-	return out, explain(err, "read the audit records", db.Target())
+	return out, sqldb.Explain(err, "read the audit records", db.Target())
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // testServer is one of the databases that every conformance test runs on.
@@ -45,7 +46,7 @@ const txTimeout = 2 * time.Second
 
 func open(t testing.TB, dsn string) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), store.Config{DSN: dsn, TxTimeout: txTimeout, Create: true})
+	db, err := store.Open(context.Background(), sqldb.Config{DSN: dsn, TxTimeout: txTimeout, Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db

@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 func scopeFor(name shard.Name) store.Scope { return store.Scope{Shard: name, Shared: true} }
@@ -322,7 +323,7 @@ const moverEnv = "HOSTSCHED_TEST_MOVER"
 
 // moveAndHang is the process that the next test kills.
 func moveAndHang(dsn, stop string) int {
-	db, err := store.Open(context.Background(), store.Config{DSN: dsn, TxTimeout: txTimeout})
+	db, err := store.Open(context.Background(), sqldb.Config{DSN: dsn, TxTimeout: txTimeout})
 	if err != nil {
 		fmt.Println(err)
 		return 3

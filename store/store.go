@@ -1,20 +1,24 @@
 package store
 
-import "context"
+import (
+	"context"
+
+	"github.com/hostsched/hostsched/store/sqldb"
+)
 
 // DB is an open database with the tables of a lab.
 type DB struct {
-	*base
+	*sqldb.DB
 	fail failpoints
 }
 
 // Open opens the database of a lab. It does not look at the schema.
-func Open(ctx context.Context, cfg Config) (*DB, error) {
-	db, err := openBase(ctx, cfg)
+func Open(ctx context.Context, cfg sqldb.Config) (*DB, error) {
+	db, err := sqldb.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &DB{base: db}, nil
+	return &DB{DB: db}, nil
 }
 
 // failpoints let tests of this package stop a transaction at a chosen place.

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // tableTimes tells which tables may have changed since they were read. MySQL and
@@ -45,17 +46,17 @@ var tablesRead = []string{
 // look asks for the times, and for what the fence says about scheduling; a shard
 // that never was led has no fence. It comes before all other reads: a commit
 // after it shows in the next look. (What time it is means when the query began.)
-func (t *tableTimes) look(r *reader, scope Scope, query func(join string) string) scheduler.Basis {
+func (t *tableTimes) look(r *sqldb.Reader, scope Scope, query func(join string) string) scheduler.Basis {
 	basis := scheduler.Basis{Shared: scope.Shared}
 	t.times = make(map[string]int64, len(tablesRead))
 	fence, args := noFence, []any(nil)
 	if !scope.Bare {
 		fence, args = fenceOfShard, []any{scope.Shard.String()}
 	}
-	r.rowsOf(query(fence), args, func(v row) {
-		t.now, basis.Layout, basis.Paused = v.int(0).n, v.int(3).n, v.text(4)
-		if name := v.text(1); name != "" {
-			t.times[strings.ToLower(name)] = v.int(2).n
+	r.RowsOf(query(fence), args, func(v sqldb.Row) {
+		t.now, basis.Layout, basis.Paused = v.Int(0).N, v.Int(3).N, v.Text(4)
+		if name := v.Text(1); name != "" {
+			t.times[strings.ToLower(name)] = v.Int(2).N
 		}
 	})
 	if t.read == nil {
@@ -72,8 +73,8 @@ const (
 )
 
 // stale tells whether one of the tables must be read, and takes it for read.
-func (t *tableTimes) stale(r *reader, tables ...string) bool {
-	stale := t.all || !r.dialect.hasTableTimes
+func (t *tableTimes) stale(r *sqldb.Reader, tables ...string) bool {
+	stale := t.all || !r.Dialect.HasTableTimes
 	for _, table := range tables {
 		time, known := t.times[table]
 		last, read := t.read[table]
@@ -98,8 +99,8 @@ func (t *tableTimes) done() {
 // timesQuery is what look asks a server: what time it is, in seconds since 1970,
 // the names of tables with the times of the last commit to them, if the server
 // keeps any, and what is joined.
-func timesQuery(d dialect) func(join string) string {
-	if d.hasTableTimes {
+func timesQuery(d sqldb.Dialect) func(join string) string {
+	if d.HasTableTimes {
 		return mysqlTableTimes
 	}
 	return sqliteTableTimes

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // causeLost is the cause of a term whose holder said nothing any more.
@@ -39,8 +40,8 @@ type TermEnd struct {
 // beginTerm notes the term in the history, in a fenced transaction, and makes
 // sure that a shard that was renamed has no leader under its former name.
 func (l *Leader) beginTerm(ctx context.Context) error {
-	return l.main().write(ctx, "record the term", func(ctx context.Context, tx dbtx) error {
-		name, now := l.fence.Shard.String(), l.db.dialect.nowMillis
+	return l.main().write(ctx, "record the term", func(ctx context.Context, tx sqldb.Querier) error {
+		name, now := l.fence.Shard.String(), l.db.Dialect.NowMillis
 		if l.shardID != 0 {
 			if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', shard_id = 0 WHERE shard_id = ? AND shard <> ?", l.shardID, name); err != nil {
 				return err
@@ -66,9 +67,9 @@ func (l *Leader) EndTerm(ctx context.Context, end TermEnd) error {
 	if end.Planned {
 		planned = 1
 	}
-	_, err := l.db.sql.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.dialect.nowMillis+", planned = ?, cause = ?, ticks = ?, assignments = ? WHERE id = ?",
+	_, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", planned = ?, cause = ?, ticks = ?, assignments = ? WHERE id = ?",
 		planned, end.Cause, end.Ticks, end.Assignments, l.termID)
-	return explain(err, "record the end of the term", l.db.Target())
+	return sqldb.Explain(err, "record the end of the term", l.db.Target())
 }
 
 // maxTerms bounds how much history is read at once.
@@ -77,7 +78,7 @@ const maxTerms = 1000
 // Terms returns the latest terms of a shard, latest first; at most limit.
 func (db *DB) Terms(ctx context.Context, name shard.Name, limit int) ([]Term, error) {
 	out := []Term{}
-	err := eachRow(ctx, db.sql, "SELECT epoch, token, holder, began, ended, planned, cause, ticks, assignments FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT ?", []any{name.String(), min(limit, maxTerms)}, func(scan scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT epoch, token, holder, began, ended, planned, cause, ticks, assignments FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT ?", []any{name.String(), min(limit, maxTerms)}, func(scan sqldb.Scanner) error {
 		t := Term{Shard: name}
 		var began, ended int64
 		err := scan(&t.Epoch, &t.Token, &t.Holder, &began, &ended, &t.Planned, &t.Cause, &t.Ticks, &t.Assignments)
@@ -88,18 +89,18 @@ func (db *DB) Terms(ctx context.Context, name shard.Name, limit int) ([]Term, er
 		out = append(out, t)
 		return err
 	})
-	return out, explain(err, "read the history of shard "+name.String(), db.Target())
+	return out, sqldb.Explain(err, "read the history of shard "+name.String(), db.Target())
 }
 
 // Failovers counts, by shard, the terms that were lost and not handed over.
 func (db *DB) Failovers(ctx context.Context) (map[shard.Name]int, error) {
 	out := map[shard.Name]int{}
-	err := eachRow(ctx, db.sql, "SELECT shard, COUNT(*) FROM hostsched_terms WHERE ended > 0 AND planned = 0 GROUP BY shard", nil, func(scan scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT shard, COUNT(*) FROM hostsched_terms WHERE ended > 0 AND planned = 0 GROUP BY shard", nil, func(scan sqldb.Scanner) error {
 		var name shard.Name
 		var n int
 		err := scan(&name, &n)
 		out[name] = n
 		return err
 	})
-	return out, explain(err, "count failovers", db.Target())
+	return out, sqldb.Explain(err, "count failovers", db.Target())
 }

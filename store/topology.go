@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Shard is a shard as the database knows it.
@@ -30,31 +31,31 @@ type Shard struct {
 // first.
 func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 	byID := map[shard.ID]*Shard{shard.MasterID: {Name: shard.Master, Labels: []string{}}}
-	err := db.read(ctx, func(r *reader) {
-		layout := r.layout(true)
+	err := db.Read(ctx, func(r *sqldb.Reader) {
+		layout := readLayout(r, true)
 		for id, name := range layout.Names {
 			byID[id] = &Shard{ID: id, Name: name, Labels: []string{}}
 		}
-		r.rows("SELECT s.shard_id, l.name FROM afe_shards_labels s JOIN afe_labels l ON l.id = s.label_id ORDER BY l.name", func(v row) {
-			if s := byID[shard.ID(v.int(0).n)]; s != nil {
-				s.Labels = append(s.Labels, v.text(1))
+		r.Rows("SELECT s.shard_id, l.name FROM afe_shards_labels s JOIN afe_labels l ON l.id = s.label_id ORDER BY l.name", func(v sqldb.Row) {
+			if s := byID[shard.ID(v.Int(0).N)]; s != nil {
+				s.Labels = append(s.Labels, v.Text(1))
 			}
 		})
-		r.rows("SELECT shard_id, dsn FROM hostsched_shard_databases", func(v row) {
-			if s := byID[shard.ID(v.int(0).n)]; s != nil {
-				s.DSN = v.text(1)
+		r.Rows("SELECT shard_id, dsn FROM hostsched_shard_databases", func(v sqldb.Row) {
+			if s := byID[shard.ID(v.Int(0).N)]; s != nil {
+				s.DSN = v.Text(1)
 			}
 		})
-		r.rows("SELECT COALESCE(shard_id, 0), COUNT(*), SUM(CASE WHEN leased <> 0 THEN 1 ELSE 0 END) FROM afe_hosts GROUP BY COALESCE(shard_id, 0)", func(v row) {
-			s := byID[shard.ID(v.int(0).n)]
+		r.Rows("SELECT COALESCE(shard_id, 0), COUNT(*), SUM(CASE WHEN leased <> 0 THEN 1 ELSE 0 END) FROM afe_hosts GROUP BY COALESCE(shard_id, 0)", func(v sqldb.Row) {
+			s := byID[shard.ID(v.Int(0).N)]
 			if s == nil {
 				s = byID[shard.MasterID]
 			}
-			s.Hosts, s.InUse = s.Hosts+int(v.int(1).n), s.InUse+int(v.int(2).n)
+			s.Hosts, s.InUse = s.Hosts+int(v.Int(1).N), s.InUse+int(v.Int(2).N)
 		})
 	})
 	if err != nil {
-		return nil, explain(err, "list the shards", db.Target())
+		return nil, sqldb.Explain(err, "list the shards", db.Target())
 	}
 	out := make([]Shard, 0, len(byID))
 	for _, s := range byID {
@@ -74,13 +75,13 @@ func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 // every replica asks several times a second.
 func (db *DB) ShardDatabases(ctx context.Context) (map[shard.Name]string, error) {
 	out := map[shard.Name]string{shard.Master: ""}
-	err := eachRow(ctx, db.sql, "SELECT s.hostname, d.dsn FROM afe_shards s LEFT JOIN hostsched_shard_databases d ON d.shard_id = s.id", nil, func(scan scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT s.hostname, d.dsn FROM afe_shards s LEFT JOIN hostsched_shard_databases d ON d.shard_id = s.id", nil, func(scan sqldb.Scanner) error {
 		var name, dsn sql.NullString
 		err := scan(&name, &dsn)
 		out[shard.Name(name.String)] = dsn.String
 		return err
 	})
-	return out, explain(err, "list the shards", db.Target())
+	return out, sqldb.Explain(err, "list the shards", db.Target())
 }
 
 // AddShard adds a row to afe_shards. dsn is the shard's own database, empty if
@@ -131,14 +132,14 @@ func (db *DB) AssignLabel(ctx context.Context, label string, to shard.Name, who,
 
 func (db *DB) labelOwner(ctx context.Context, label string) (shard.Name, error) {
 	var owner sql.NullString
-	err := db.sql.QueryRowContext(ctx, "SELECT n.hostname FROM afe_labels l LEFT JOIN afe_shards_labels s ON s.label_id = l.id LEFT JOIN afe_shards n ON n.id = s.shard_id WHERE l.name = ?", label).Scan(&owner)
+	err := db.Pool.QueryRowContext(ctx, "SELECT n.hostname FROM afe_labels l LEFT JOIN afe_shards_labels s ON s.label_id = l.id LEFT JOIN afe_shards n ON n.id = s.shard_id WHERE l.name = ?", label).Scan(&owner)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("%w: there is no label %q", ErrInput, label)
 	}
 	if !owner.Valid {
-		return shard.Master, explain(err, "look for label "+label, db.Target())
+		return shard.Master, sqldb.Explain(err, "look for label "+label, db.Target())
 	}
-	return shard.Name(owner.String), explain(err, "look for label "+label, db.Target())
+	return shard.Name(owner.String), sqldb.Explain(err, "look for label "+label, db.Target())
 }
 
 // moveLabel changes the owner of a label that still belongs to from.
@@ -234,17 +235,17 @@ const releasedJobs = 500
 // It returns how many jobs it changed, at most releasedJobs.
 func (db *DB) ReleaseJobs(ctx context.Context, name shard.Name) (int, error) {
 	var ids []int64
-	err := eachRow(ctx, db.sql, "SELECT j.id FROM afe_jobs j JOIN afe_shards s ON s.id = j.shard_id WHERE s.hostname = ? ORDER BY j.id LIMIT ?", []any{name.String(), releasedJobs}, func(scan scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT j.id FROM afe_jobs j JOIN afe_shards s ON s.id = j.shard_id WHERE s.hostname = ? ORDER BY j.id LIMIT ?", []any{name.String(), releasedJobs}, func(scan sqldb.Scanner) error {
 		var id int64
 		err := scan(&id)
 		ids = append(ids, id)
 		return err
 	})
 	if err != nil || len(ids) == 0 {
-		return 0, explain(err, "look for jobs of shard "+name.String(), db.Target())
+		return 0, sqldb.Explain(err, "look for jobs of shard "+name.String(), db.Target())
 	}
-	_, err = db.sql.ExecContext(ctx, "UPDATE afe_jobs SET shard_id = NULL WHERE id IN "+list(ids))
-	return len(ids), explain(err, "release the jobs of shard "+name.String(), db.Target())
+	_, err = db.Pool.ExecContext(ctx, "UPDATE afe_jobs SET shard_id = NULL WHERE id IN "+sqldb.List(ids))
+	return len(ids), sqldb.Explain(err, "release the jobs of shard "+name.String(), db.Target())
 }
 
 // PauseShard stops scheduling in a shard; it keeps its leader. When it returns,
@@ -252,7 +253,7 @@ func (db *DB) ReleaseJobs(ctx context.Context, name shard.Name) (int, error) {
 // The reason is for the audit record.
 func (db *DB) PauseShard(ctx context.Context, name shard.Name, who, pause, reason string) error {
 	action := "cluster pause"
-	by, at := who, db.dialect.nowMillis
+	by, at := who, db.Dialect.NowMillis
 	if pause == "" {
 		action, by, at = "cluster resume", "", "0"
 	}
@@ -294,12 +295,12 @@ func (db *DB) reached(name string) error {
 // dies at any point leaves nothing behind; one that is paused is disconnected by
 // the server after about one TTL.
 func (db *DB) change(ctx context.Context, what string, fences []shard.Name, work func(*sql.Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, db.cfg.TakeOverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, db.Config.TakeOverTimeout)
 	defer cancel()
 	for {
 		err := db.changeOnce(ctx, fences, work)
-		if !isLockTimeout(err) || ctx.Err() != nil {
-			return explain(err, what, db.Target())
+		if !sqldb.IsLockTimeout(err) || ctx.Err() != nil {
+			return sqldb.Explain(err, what, db.Target())
 		}
 	}
 }
@@ -322,7 +323,7 @@ func (db *DB) changeOnce(ctx context.Context, fences []shard.Name, work func(*sq
 	if err != nil {
 		return err
 	}
-	defer func() { err = rollbackUnless(tx, err) }()
+	defer func() { err = sqldb.RollbackUnless(tx, err) }()
 	for _, name := range fences {
 		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET layout = layout + 1 WHERE shard = ?", name.String()); err != nil {
 			return err

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // transaction is a lane's. On MySQL and MariaDB it needs no statement to
@@ -13,7 +15,7 @@ import (
 // the fence begins the transaction. In a large plan that is one statement less
 // for every chunk.
 type transaction struct {
-	dbtx
+	sqldb.Querier
 	tx   *sql.Tx   // nil on MySQL and MariaDB
 	conn *sql.Conn // nil on SQLite
 }
@@ -21,7 +23,7 @@ type transaction struct {
 // beginByItself makes the lane's connection begin transactions by itself, and
 // commit none.
 func (la *lane) beginByItself(ctx context.Context) error {
-	if la.l.db.dialect.server == serverSQLite {
+	if la.l.db.Dialect.Server == sqldb.ServerSQLite {
 		return nil
 	}
 	_, err := la.conn.ExecContext(ctx, "SET SESSION autocommit = 0")
@@ -32,10 +34,10 @@ func (la *lane) beginByItself(ctx context.Context) error {
 // begin begins a transaction on the lane's connection.
 func (la *lane) begin(ctx context.Context) (transaction, error) {
 	if la.manual {
-		return transaction{dbtx: la.conn, conn: la.conn}, nil
+		return transaction{Querier: la.conn, conn: la.conn}, nil
 	}
 	tx, err := la.conn.BeginTx(ctx, nil)
-	return transaction{dbtx: tx, tx: tx}, err
+	return transaction{Querier: tx, tx: tx}, err
 }
 
 func (t transaction) commit(ctx context.Context) error {
@@ -53,11 +55,11 @@ const rollBackTimeout = time.Second
 // rollBack undoes everything because of err, and returns that.
 func (t transaction) rollBack(ctx context.Context, err error) error {
 	if t.tx != nil {
-		return rollbackUnless(t.tx, err)
+		return sqldb.RollbackUnless(t.tx, err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollBackTimeout)
 	defer cancel()
-	if _, rerr := t.conn.ExecContext(ctx, "ROLLBACK"); rerr != nil && !errors.Is(rerr, sql.ErrConnDone) && !isConnection(rerr) {
+	if _, rerr := t.conn.ExecContext(ctx, "ROLLBACK"); rerr != nil && !errors.Is(rerr, sql.ErrConnDone) && !sqldb.IsConnection(rerr) {
 		return errors.Join(err, fmt.Errorf("roll back: %w", rerr))
 	}
 	return err

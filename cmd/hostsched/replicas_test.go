@@ -24,6 +24,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // testTTL is the lease TTL of the replicas under test.
@@ -58,7 +59,7 @@ func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...be
 	t.Helper()
 	ctx := t.Context()
 	in := &installation{dsn: testserver.Database(t), endpoint: testserver.Etcd(t).Endpoint, logDir: t.TempDir()}
-	db, err := store.Open(ctx, store.Config{DSN: in.dsn})
+	db, err := store.Open(ctx, sqldb.Config{DSN: in.dsn})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	in.db = db

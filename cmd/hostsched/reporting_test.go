@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestLifetimeMailMetadataAndMetricsFile runs a replica for a short lifetime: it
@@ -24,7 +25,7 @@ import (
 func TestLifetimeMailMetadataAndMetricsFile(t *testing.T) {
 	dir := t.TempDir()
 	dsn := "sqlite:" + filepath.Join(dir, "lab.db")
-	db, err := store.Open(t.Context(), store.Config{DSN: dsn, Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn, Create: true})
 	require.NoError(t, err)
 	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
 	require.NoError(t, err)

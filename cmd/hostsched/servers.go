@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // withServers opens the database and the one with the servers table.
@@ -23,7 +24,7 @@ func withServers(cmd *cobra.Command, cfg *app.Config, work func(ctx context.Cont
 			return err
 		}
 		if servers == nil {
-			return errors.Join(fmt.Errorf("%w: %s has no servers table, so every replica may lead; name the database that has one with servers.dsn", store.ErrSchema, db.Target()), closer())
+			return errors.Join(fmt.Errorf("%w: %s has no servers table, so every replica may lead; name the database that has one with servers.dsn", sqldb.ErrSchema, db.Target()), closer())
 		}
 		return errors.Join(work(cmd.Context(), db, servers), closer())
 	})

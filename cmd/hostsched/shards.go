@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Bounds of `shard remove`.
@@ -91,7 +92,7 @@ main one. Recorded in hostsched_audit.`,
 			if err != nil {
 				return err
 			}
-			if store.HasPassword(dsn) {
+			if sqldb.HasPassword(dsn) {
 				return fmt.Errorf("%w: --dsn has a password in it; put it into a file in shards.password_dir", errUsage)
 			}
 			if err := c.ask(cmd, "add shard "+name.String()); err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 const holdOff = 1500 * time.Millisecond
@@ -404,7 +405,7 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, second.Stop()) })
 	dsn, err := second.Create("west")
 	require.NoError(t, err)
-	west, err := store.Open(t.Context(), store.Config{DSN: dsn})
+	west, err := store.Open(t.Context(), sqldb.Config{DSN: dsn})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, west.Close()) })
 	_, err = west.Migrate(t.Context(), store.MigrateOptions{})

@@ -29,6 +29,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Bounds of a server process.
@@ -60,7 +61,7 @@ func OpenChecked(ctx context.Context, c *Config) (*store.DB, error) {
 	return c.openChecked(ctx, c.Store(), c.Shared())
 }
 
-func (c *Config) openChecked(ctx context.Context, cfg store.Config, shared bool) (*store.DB, error) {
+func (c *Config) openChecked(ctx context.Context, cfg sqldb.Config, shared bool) (*store.DB, error) {
 	db, err := store.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func (c *Config) OpenServers(ctx context.Context, main *store.DB) (servers *stor
 	case err == nil && there:
 		return servers, closer, nil
 	case err == nil && own:
-		err = fmt.Errorf("%w: %s has no servers table; check servers.dsn", store.ErrSchema, servers.Target())
+		err = fmt.Errorf("%w: %s has no servers table; check servers.dsn", sqldb.ErrSchema, servers.Target())
 	case err == nil:
 		return nil, closer, nil
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -70,7 +71,7 @@ type runningReplica struct {
 
 func openLab(t *testing.T) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), TxTimeout: 2 * time.Second, Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), TxTimeout: 2 * time.Second, Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	_, err = db.Migrate(t.Context(), store.MigrateOptions{})

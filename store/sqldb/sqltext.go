@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"fmt"
@@ -12,10 +12,10 @@ import (
 // with thousands of numbers.
 
 // list writes ids as (1, 2, 3).
-func list(ids []int64) string { return string(append(tuple(nil, ids...), ')')) }
+func List(ids []int64) string { return string(append(Tuple(nil, ids...), ')')) }
 
 // tuple begins another row of a VALUES list with integers; the caller closes it.
-func tuple(b []byte, values ...int64) []byte {
+func Tuple(b []byte, values ...int64) []byte {
 	if len(b) > 0 {
 		b = append(b, ", "...)
 	}
@@ -31,7 +31,7 @@ func tuple(b []byte, values ...int64) []byte {
 
 const (
 	// maxListed bounds the ids that are written into one statement.
-	maxListed = 20_000
+	MaxListed = 20_000
 	// maxRanges bounds the ranges of one statement: SQLite takes expressions
 	// about a thousand operators deep.
 	maxRanges = 400
@@ -43,7 +43,7 @@ const (
 // ranges cuts sorted ids into conditions on a column, each for one statement.
 // They also let neighbours of the ids through: to read on is cheaper than to
 // look up.
-func ranges(column string, ids []int64) iter.Seq[string] {
+func Ranges(column string, ids []int64) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for len(ids) > 0 {
 			var where string
@@ -58,7 +58,7 @@ func ranges(column string, ids []int64) iter.Seq[string] {
 func someRanges(column string, ids []int64) (where string, rest []int64) {
 	var b strings.Builder
 	var single []int64
-	for n := 0; len(ids) > 0 && n < maxRanges && len(single) < maxListed; {
+	for n := 0; len(ids) > 0 && n < maxRanges && len(single) < MaxListed; {
 		end := 1
 		for end < len(ids) && ids[end]-ids[end-1] <= rangeGap {
 			end++
@@ -78,13 +78,13 @@ func someRanges(column string, ids []int64) (where string, rest []int64) {
 		if b.Len() > 0 {
 			b.WriteString(" OR ")
 		}
-		b.WriteString(column + " IN " + list(single))
+		b.WriteString(column + " IN " + List(single))
 	}
 	return b.String(), ids
 }
 
 // idsOf collects an id of every element.
-func idsOf[T any](all []T, id func(T) int64) []int64 {
+func IdsOf[T any](all []T, id func(T) int64) []int64 {
 	ids := make([]int64, len(all))
 	for i, v := range all {
 		ids[i] = id(v)
@@ -96,7 +96,7 @@ func idsOf[T any](all []T, id func(T) int64) []int64 {
 // other ids. A server tries the branches of a CASE one after the other for every
 // row, so a long one is cut into halves again and again: ten comparisons instead
 // of hundreds. Pairs are sorted by key.
-func caseOf(pairs []pair, otherwise string) string {
+func CaseOf(pairs []Pair, otherwise string) string {
 	return string(appendCase(make([]byte, 0, caseLength*len(pairs)), pairs, otherwise))
 }
 
@@ -107,11 +107,11 @@ const (
 	caseLength = 32
 )
 
-func appendCase(b []byte, pairs []pair, otherwise string) []byte {
+func appendCase(b []byte, pairs []Pair, otherwise string) []byte {
 	if len(pairs) > caseBranches {
 		half := len(pairs) / 2
 		b = append(b, "CASE WHEN id < "...)
-		b = strconv.AppendInt(b, pairs[half].key, 10)
+		b = strconv.AppendInt(b, pairs[half].Key, 10)
 		b = append(b, " THEN "...)
 		b = appendCase(b, pairs[:half], otherwise)
 		b = append(b, " ELSE "...)
@@ -121,12 +121,18 @@ func appendCase(b []byte, pairs []pair, otherwise string) []byte {
 	b = append(b, "CASE id"...)
 	for _, p := range pairs {
 		b = append(b, " WHEN "...)
-		b = strconv.AppendInt(b, p.key, 10)
+		b = strconv.AppendInt(b, p.Key, 10)
 		b = append(b, " THEN "...)
-		b = append(b, p.value...)
+		b = append(b, p.Value...)
 	}
 	if otherwise != "" {
 		b = append(append(b, " ELSE "...), otherwise...)
 	}
 	return append(b, " END"...)
+}
+
+// Pair is an id and a value, written in SQL.
+type Pair struct {
+	Key   int64
+	Value string
 }

@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"context"
@@ -13,17 +13,17 @@ import (
 // row is a row as the driver delivers it. It is valid until the next one: what
 // is kept must be copied. A snapshot reads hundreds of thousands of values, and
 // database/sql would convert every one of them on the way.
-type row []driver.Value
+type Row []driver.Value
 
 // int decodes an integer column.
-func (r row) int(i int) integer {
+func (r Row) Int(i int) integer {
 	var v integer
 	v.decode(r[i])
 	return v
 }
 
 // text decodes a column of text; NULL is empty.
-func (r row) text(i int) string {
+func (r Row) Text(i int) string {
 	switch s := r[i].(type) {
 	case nil:
 		return ""
@@ -38,20 +38,20 @@ func (r row) text(i int) string {
 }
 
 // same tells whether a column of text has not changed, without copying it.
-func (r row) same(i int, have string) bool {
+func (r Row) Same(i int, have string) bool {
 	if b, ok := r[i].([]byte); ok {
 		return string(b) == have
 	}
-	return r.text(i) == have
+	return r.Text(i) == have
 }
 
 // interned is text that many rows have in common, kept once.
-type interned map[string]string
+type Interned map[string]string
 
-func (in interned) text(r row, i int) string {
+func (in Interned) Text(r Row, i int) string {
 	b, ok := r[i].([]byte)
 	if !ok {
-		return r.text(i)
+		return r.Text(i)
 	}
 	s, known := in[string(b)]
 	if !known {
@@ -62,21 +62,21 @@ func (in interned) text(r row, i int) string {
 }
 
 // rows runs a query in the reader's transaction and passes on every row.
-func (r *reader) rows(query string, each func(row)) { r.rowsOf(query, nil, each) }
+func (r *Reader) Rows(query string, each func(Row)) { r.RowsOf(query, nil, each) }
 
 // rowsOf is rows for a query with arguments.
-func (r *reader) rowsOf(query string, args []any, each func(row)) {
-	if r.err != nil {
+func (r *Reader) RowsOf(query string, args []any, each func(Row)) {
+	if r.Err != nil {
 		return
 	}
 	named := make([]driver.NamedValue, len(args))
 	for i, arg := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
 	}
-	r.err = r.conn.Raw(func(conn any) error { return driverRows(r.ctx, conn, query, named, each) })
+	r.Err = r.conn.Raw(func(conn any) error { return driverRows(r.ctx, conn, query, named, each) })
 }
 
-func driverRows(ctx context.Context, conn any, query string, args []driver.NamedValue, each func(row)) (err error) {
+func driverRows(ctx context.Context, conn any, query string, args []driver.NamedValue, each func(Row)) (err error) {
 	queryer, ok := conn.(driver.QueryerContext)
 	if !ok {
 		return fmt.Errorf("the database driver %T cannot run a query in one step", conn)
@@ -86,7 +86,7 @@ func driverRows(ctx context.Context, conn any, query string, args []driver.Named
 		return err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	values := make(row, len(rows.Columns()))
+	values := make(Row, len(rows.Columns()))
 	for {
 		err := rows.Next(values)
 		if errors.Is(err, io.EOF) {
@@ -100,33 +100,33 @@ func driverRows(ctx context.Context, conn any, query string, args []driver.Named
 }
 
 // ids runs a query for one integer column.
-func (r *reader) ids(query string, each func(id int64)) {
-	r.rows(query, func(v row) {
-		if id := v.int(0); id.valid {
-			each(id.n)
+func (r *Reader) Ids(query string, each func(id int64)) {
+	r.Rows(query, func(v Row) {
+		if id := v.Int(0); id.Valid {
+			each(id.N)
 		}
 	})
 }
 
 // pairs runs a query for two integer columns, and passes on those that are.
-func (r *reader) pairs(query string, each func(from, to int64)) {
-	r.rows(query, func(v row) {
-		if from, to := v.int(0), v.int(1); from.valid && to.valid {
-			each(from.n, to.n)
+func (r *Reader) Pairs(query string, each func(from, to int64)) {
+	r.Rows(query, func(v Row) {
+		if from, to := v.Int(0), v.Int(1); from.Valid && to.Valid {
+			each(from.N, to.N)
 		}
 	})
 }
 
 // reader runs queries of one read-only transaction until the first error.
-type reader struct {
+type Reader struct {
 	ctx     context.Context
 	conn    *sql.Conn
-	dialect dialect
-	err     error
+	Dialect Dialect
+	Err     error
 }
 
 // read runs queries that all see the same state.
-func (db *base) read(ctx context.Context, queries func(*reader)) (err error) {
+func (db *DB) Read(ctx context.Context, queries func(*Reader)) (err error) {
 	conn, err := db.reads.Conn(ctx)
 	if err != nil {
 		return err
@@ -135,23 +135,23 @@ func (db *base) read(ctx context.Context, queries func(*reader)) (err error) {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	r := &reader{ctx: ctx, conn: conn, dialect: db.dialect}
+	r := &Reader{ctx: ctx, conn: conn, Dialect: db.Dialect}
 	queries(r)
 	if err = end(); err != nil {
-		err = errors.Join(err, dropConn(conn))
+		err = errors.Join(err, DropConn(conn))
 	} else {
 		err = conn.Close()
 	}
-	if r.err != nil {
-		return r.err // the rest only follows from it
+	if r.Err != nil {
+		return r.Err // the rest only follows from it
 	}
 	return err
 }
 
 // beginReading begins a read-only transaction. Reading connections to MySQL and
 // MariaDB begin one by themselves.
-func (db *base) beginReading(ctx context.Context, conn *sql.Conn) (end func() error, err error) {
-	if db.dialect.server != serverSQLite {
+func (db *DB) beginReading(ctx context.Context, conn *sql.Conn) (end func() error, err error) {
+	if db.Dialect.Server != ServerSQLite {
 		return func() error {
 			_, err := conn.ExecContext(ctx, "ROLLBACK")
 			return err
@@ -170,7 +170,7 @@ func (db *base) beginReading(ctx context.Context, conn *sql.Conn) (end func() er
 }
 
 // dropConn ends a connection whose state must not leak into its pool.
-func dropConn(conn *sql.Conn) error {
+func DropConn(conn *sql.Conn) error {
 	err := conn.Raw(func(any) error { return driver.ErrBadConn })
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
 		err = nil
@@ -182,16 +182,16 @@ func dropConn(conn *sql.Conn) error {
 }
 
 // dbtx runs statements: a database, a connection or a transaction.
-type dbtx interface {
+type Querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-type scanner func(dest ...any) error
+type Scanner func(dest ...any) error
 
 // eachRow runs a query with arguments, for the few rows that no snapshot reads.
-func eachRow(ctx context.Context, q dbtx, query string, args []any, each func(scanner) error) (err error) {
+func EachRow(ctx context.Context, q Querier, query string, args []any, each func(Scanner) error) (err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
@@ -206,8 +206,8 @@ func eachRow(ctx context.Context, q dbtx, query string, args []any, each func(sc
 }
 
 // eachID runs a query for one column of ids.
-func eachID(ctx context.Context, q dbtx, query string, each func(id int64)) error {
-	return eachRow(ctx, q, query, nil, func(scan scanner) error {
+func EachID(ctx context.Context, q Querier, query string, each func(id int64)) error {
+	return EachRow(ctx, q, query, nil, func(scan Scanner) error {
 		var id int64
 		err := scan(&id)
 		each(id)
@@ -217,11 +217,11 @@ func eachID(ctx context.Context, q dbtx, query string, each func(id int64)) erro
 
 // rollbackUnless rolls a transaction back if err is set. A transaction that is
 // already over is no error.
-func rollbackUnless(tx *sql.Tx, err error) error {
+func RollbackUnless(tx *sql.Tx, err error) error {
 	if err == nil {
 		return nil
 	}
-	if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !isConnection(rerr) {
+	if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !IsConnection(rerr) {
 		return errors.Join(err, fmt.Errorf("roll back: %w", rerr))
 	}
 	return err

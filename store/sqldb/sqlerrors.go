@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"context"
@@ -34,7 +34,7 @@ var (
 const (
 	myDupEntry       = 1062
 	myLockWait       = 1205
-	myDeadlock       = 1213
+	MyDeadlock       = 1213
 	myNoSuchTable    = 1146
 	myNoSuchColumn   = 1054
 	myTableDenied    = 1142
@@ -43,10 +43,10 @@ const (
 	myDBDenied       = 1044
 	myLoginDenied    = 1045
 	myNoSuchDB       = 1049
-	myNoSuchThread   = 1094
+	MyNoSuchThread   = 1094
 )
 
-func mysqlCode(err error) uint16 {
+func MysqlCode(err error) uint16 {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {
 		return e.Number
@@ -66,21 +66,21 @@ func sqliteCode(err error) int {
 const sqlitePrimary = 0xff
 
 // isLockTimeout tells whether a statement gave up waiting for a lock.
-func isLockTimeout(err error) bool {
-	code := mysqlCode(err)
-	return code == myLockWait || code == myDeadlock || sqliteCode(err)&sqlitePrimary == sqlite3.SQLITE_BUSY
+func IsLockTimeout(err error) bool {
+	code := MysqlCode(err)
+	return code == myLockWait || code == MyDeadlock || sqliteCode(err)&sqlitePrimary == sqlite3.SQLITE_BUSY
 }
 
 // isDuplicate tells whether a unique key refused a row.
-func isDuplicate(err error) bool {
+func IsDuplicate(err error) bool {
 	code := sqliteCode(err)
-	return mysqlCode(err) == myDupEntry ||
+	return MysqlCode(err) == myDupEntry ||
 		code == sqlite3.SQLITE_CONSTRAINT_UNIQUE || code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 }
 
 // isConnection tells whether the connection was lost, so that the fate of the
 // statement is unknown.
-func isConnection(err error) bool {
+func IsConnection(err error) bool {
 	var netErr net.Error
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
 		errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded)
@@ -88,11 +88,11 @@ func isConnection(err error) bool {
 
 // explain turns a driver error into one line that says what to do. The DSN in
 // target is already free of secrets.
-func explain(err error, tried, target string) error {
+func Explain(err error, tried, target string) error {
 	if err == nil {
 		return nil
 	}
-	switch mysqlCode(err) {
+	switch MysqlCode(err) {
 	case myNoSuchTable, myNoSuchColumn:
 		return fmt.Errorf("%w: %s on %s: %w; run 'hostsched migrate up' or check that the database name is right", ErrSchema, tried, target, err)
 	case myTableDenied, myColumnDenied, mySpecificDenied:
@@ -109,7 +109,7 @@ func explain(err error, tried, target string) error {
 	if sqliteCode(err)&sqlitePrimary == sqlite3.SQLITE_READONLY {
 		return fmt.Errorf("%w: %s on %s: %w; make the file and its folder writable for this user", ErrPrivilege, tried, target, err)
 	}
-	if isConnection(err) {
+	if IsConnection(err) {
 		return fmt.Errorf("%w: %s on %s: %w; check that the server runs and the address is right", ErrUnreachable, tried, target, err)
 	}
 	return fmt.Errorf("%s on %s: %w", tried, target, err)

@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"context"
@@ -48,22 +48,22 @@ const (
 	connectTimeout = 5 * time.Second
 	// lockWait is how long one statement waits for a row lock before the
 	// takeover looks for the reason, in whole seconds (MySQL knows no less).
-	lockWait = time.Second
+	LockWait = time.Second
 )
 
 // base is an open database.
-type base struct {
-	cfg    Config
+type DB struct {
+	Config Config
 	target target
-	sql    *sql.DB
+	Pool   *sql.DB
 	// reads are connections that only read; SQLite needs no others for it.
 	reads   *sql.DB
-	dialect dialect
+	Dialect Dialect
 }
 
 // openBase parses the DSN, refuses what is not local unless production is set, and
 // checks that the server answers. It does not look at the schema: see Check.
-func openBase(ctx context.Context, cfg Config) (*base, error) {
+func Open(ctx context.Context, cfg Config) (*DB, error) {
 	t, err := parseDSN(cfg.DSN, cfg.Password)
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func openBase(ctx context.Context, cfg Config) (*base, error) {
 	cfg.TxTimeout = orDefault(cfg.TxTimeout, defaultTxTimeout)
 	cfg.TakeOverTimeout = orDefault(cfg.TakeOverTimeout, defaultTakeOverTimeout)
 	cfg.MaxConns = orDefault(cfg.MaxConns, defaultMaxConns)
-	db := &base{cfg: cfg, target: t}
+	db := &DB{Config: cfg, target: t}
 	if t.mysql == nil {
 		err = db.openSQLite()
 	} else {
@@ -85,11 +85,11 @@ func openBase(ctx context.Context, cfg Config) (*base, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if db.dialect, err = db.detect(ctx); err != nil {
-		return nil, closeAfter(db.sql, explain(err, "connect", t.name))
+	if db.Dialect, err = db.detect(ctx); err != nil {
+		return nil, closeAfter(db.Pool, Explain(err, "connect", t.name))
 	}
 	if db.reads, err = db.openReads(); err != nil {
-		return nil, closeAfter(db.sql, err)
+		return nil, closeAfter(db.Pool, err)
 	}
 	db.ServeShards(0)
 	return db, nil
@@ -110,21 +110,21 @@ func closeAfter(db *sql.DB, err error) error {
 	return err
 }
 
-func (db *base) openMySQL() (err error) {
-	db.sql, err = db.mysqlPool(nil)
+func (db *DB) openMySQL() (err error) {
+	db.Pool, err = db.mysqlPool(nil)
 	return err
 }
 
 // openReads opens a pool of connections that only read.
-func (db *base) openReads() (*sql.DB, error) {
+func (db *DB) openReads() (*sql.DB, error) {
 	if db.target.mysql == nil {
-		return db.sql, nil
+		return db.Pool, nil
 	}
-	return db.mysqlPool(db.dialect.reading)
+	return db.mysqlPool(db.Dialect.reading)
 }
 
 // mysqlPool opens a pool of connections with session variables.
-func (db *base) mysqlPool(variables map[string]string) (*sql.DB, error) {
+func (db *DB) mysqlPool(variables map[string]string) (*sql.DB, error) {
 	cfg := db.target.mysql.Clone()
 	if cfg.Params == nil {
 		cfg.Params = make(map[string]string)
@@ -147,40 +147,40 @@ func (db *base) mysqlPool(variables map[string]string) (*sql.DB, error) {
 	return sql.OpenDB(connector), nil
 }
 
-func (db *base) openSQLite() error {
+func (db *DB) openSQLite() error {
 	// Writers queue up (immediate) instead of failing half-way; readers see one
 	// state throughout (WAL).
 	mode := "rw"
-	if db.cfg.Create {
+	if db.Config.Create {
 		mode = "rwc"
 	}
 	// As a URI, so that a path may contain a question mark or a hash.
 	file := url.URL{Scheme: "file", Path: db.target.path}
 	dsn := fmt.Sprintf("%s?mode=%s&_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
-		file.String(), mode, lockWait.Milliseconds())
+		file.String(), mode, LockWait.Milliseconds())
 	var err error
-	if db.sql, err = sql.Open("sqlite", dsn); err != nil {
+	if db.Pool, err = sql.Open("sqlite", dsn); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
 	}
 	return nil
 }
 
 // detect finds out which server this is.
-func (db *base) detect(ctx context.Context) (dialect, error) {
+func (db *DB) detect(ctx context.Context) (Dialect, error) {
 	if db.target.mysql == nil {
 		var version string
-		err := db.sql.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
+		err := db.Pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
 		return sqliteDialect(version), err
 	}
 	var version string
-	if err := db.sql.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
-		return dialect{}, err
+	if err := db.Pool.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+		return Dialect{}, err
 	}
 	d := mysqlDialect(version)
 	// Servers call the same variables by different names.
 	var name, level string
-	if err := db.sql.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &level); err != nil {
-		return dialect{}, err
+	if err := db.Pool.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &level); err != nil {
+		return Dialect{}, err
 	}
 	d.reading[name] = "'REPEATABLE-READ'"
 	d.reading[strings.TrimSuffix(name, "isolation")+"read_only"] = "1"
@@ -189,13 +189,13 @@ func (db *base) detect(ctx context.Context) (dialect, error) {
 
 // ServeShards makes room for the connections of so many leaders: each keeps one
 // for every lane and needs another to read.
-func (db *base) ServeShards(n int) {
-	if db.reads == db.sql {
-		limit(db.sql, db.cfg.MaxConns+(db.dialect.lanes+readsPerShard)*n)
+func (db *DB) ServeShards(n int) {
+	if db.reads == db.Pool {
+		limit(db.Pool, db.Config.MaxConns+(db.Dialect.Lanes+readsPerShard)*n)
 		return
 	}
-	limit(db.sql, db.cfg.MaxConns+db.dialect.lanes*n)
-	limit(db.reads, max(1, db.cfg.MaxConns/2)+readsPerShard*n)
+	limit(db.Pool, db.Config.MaxConns+db.Dialect.Lanes*n)
+	limit(db.reads, max(1, db.Config.MaxConns/2)+readsPerShard*n)
 }
 
 func limit(pool *sql.DB, conns int) {
@@ -204,18 +204,18 @@ func limit(pool *sql.DB, conns int) {
 }
 
 // Close closes all connections.
-func (db *base) Close() error { return errors.Join(db.reads.Close(), db.sql.Close()) }
+func (db *DB) Close() error { return errors.Join(db.reads.Close(), db.Pool.Close()) }
 
 // SQL gives access to the connection pool, for simulators and tests that are
 // other clients of the same database.
-func (db *base) SQL() *sql.DB { return db.sql }
+func (db *DB) SQL() *sql.DB { return db.Pool }
 
 // Target names the database without its password.
-func (db *base) Target() string { return db.target.name }
+func (db *DB) Target() string { return db.target.name }
 
 // Server names the server and its version, like "MariaDB 10.11.4".
-func (db *base) Server() string { return db.dialect.server + " " + db.dialect.version }
+func (db *DB) Server() string { return db.Dialect.Server + " " + db.Dialect.Version }
 
 // database is the name of the database on its server, path the file of SQLite.
-func (db *base) database() string { return db.target.mysql.DBName }
-func (db *base) path() string     { return db.target.path }
+func (db *DB) Database() string { return db.target.mysql.DBName }
+func (db *DB) Path() string     { return db.target.path }

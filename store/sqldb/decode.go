@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import "strconv"
 
@@ -6,8 +6,8 @@ import "strconv"
 // is in it, SQLite stores whatever it is given. A value that is no integer is
 // bad, and the row is reported instead of stopping the tick.
 type integer struct {
-	n     int64
-	valid bool // not NULL and not bad
+	N     int64
+	Valid bool // not NULL and not bad
 	bad   bool
 }
 
@@ -22,7 +22,7 @@ func (v *integer) decode(src any) {
 	switch s := src.(type) {
 	case nil:
 	case int64:
-		v.n, v.valid = s, true
+		v.N, v.Valid = s, true
 	case []byte:
 		v.parse(string(s))
 	case string:
@@ -34,15 +34,15 @@ func (v *integer) decode(src any) {
 
 func (v *integer) parse(s string) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	v.n, v.valid, v.bad = n, err == nil, err != nil
+	v.N, v.Valid, v.bad = n, err == nil, err != nil
 }
 
 // flag is the value of a boolean column; NULL and nonsense count as set.
 // Autotest compares such columns with 0, so only a plain 0 is clear.
-func (v *integer) flag() bool { return !v.valid || v.n != 0 }
+func (v *integer) Flag() bool { return !v.Valid || v.N != 0 }
 
 // anyBad tells whether one of the values is no integer.
-func anyBad(values ...*integer) bool {
+func AnyBad(values ...*integer) bool {
 	for _, v := range values {
 		if v.bad {
 			return true
