@@ -25,6 +25,4 @@ var (
 	ErrInput = errors.New("cannot be done")
 	// ErrInUse means that something still belongs to what should be removed.
 	ErrInUse = errors.New("still in use")
-	// ErrLocked means that another migrator is at work.
-	ErrLocked = errors.New("another migrator holds the lock")
 )

@@ -23,12 +23,6 @@ func (db *DB) FailAtStep(f func(name string) error) { db.fail.step = f }
 // FailInChunk runs f after the last statement of a chunk of assignments.
 func (db *DB) FailInChunk(f func() error) { db.fail.chunk = f }
 
-// RemoveGuard drops the guard index.
-func (db *DB) RemoveGuard(ctx context.Context) error { return db.removeGuard(ctx) }
-
-// HasGuard tells whether the guard index is there.
-var HasGuard = (*DB).hasGuard
-
 // LockError is what a server says to the victim of a deadlock or of a long wait.
 func LockError(db *DB) error {
 	if db.Dialect.Server == sqldb.ServerSQLite {
@@ -81,14 +75,6 @@ func (l *Leader) SmallChunks() { l.pace.perRow = time.Hour }
 
 // Lanes is how many connections a leader writes by.
 func Lanes(db *DB) int { return db.Dialect.Lanes }
-
-// MigrateFormer creates the lab's tables and our own as of a former version.
-func (db *DB) MigrateFormer(ctx context.Context, version int) error {
-	if err := db.runUp(ctx, labVersions, labSchemas); err != nil {
-		return err
-	}
-	return db.runUp(ctx, ownVersions, ownSchemas[:version])
-}
 
 // Bounds of a pace.
 const (

@@ -151,6 +151,9 @@ func (l *Leader) ready(ctx context.Context) error {
 	return l.main().beginByItself(ctx)
 }
 
+// fenceColumns are those without default.
+const fenceColumns = "shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer"
+
 // ensureFence makes sure that a shard has a fence row for every lane; a shard
 // that never was led belongs to no etcd cluster. The row of another lane is a
 // copy of the first, taken under its lock: the rows of a shard never differ but

@@ -19,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -109,7 +110,7 @@ func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			dsn := s.dsn(t)
 			db := open(t, dsn)
-			_, err := db.Migrate(t.Context(), store.MigrateOptions{})
+			_, err := schema.Up(t.Context(), db.DB, schema.Options{})
 			require.NoError(t, err)
 			fillLargeLab(t, db)
 			sleeper := startSleeper(t, dsn)

@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 )
 
 // fillLargeLab makes a lab whose plan every lane has a part in.
@@ -307,12 +308,12 @@ func TestContradictoryFenceRows(t *testing.T) {
 func TestFenceOfAFormerVersion(t *testing.T) {
 	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
-		require.NoError(t, db.MigrateFormer(t.Context(), 2))
+		require.NoError(t, schema.UpTo(t.Context(), db.DB, 2))
 		_, err := db.SQL().Exec("INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, layout) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '', 3)")
 		require.NoError(t, err)
-		st, err := db.Migrate(t.Context(), store.MigrateOptions{})
+		st, err := schema.Up(t.Context(), db.DB, schema.Options{})
 		require.NoError(t, err)
-		require.EqualValues(t, store.SchemaVersion, st.Schema)
+		require.EqualValues(t, schema.SchemaVersion, st.Schema)
 
 		const stillLeads = "UPDATE hostsched_fence SET ticks = ticks + 1 WHERE shard = 'master' AND epoch = 7 AND holder = 'former'"
 		res, err := db.SQL().Exec(stillLeads)

@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -28,30 +29,30 @@ func TestMigrateUpStatusDown(t *testing.T) {
 	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
 		ctx := t.Context()
 		db := open(t, dsn)
-		st, err := db.MigrationStatus(ctx)
+		st, err := schema.ReadStatus(ctx, db.DB)
 		require.NoError(t, err)
 		require.Equal(t, "none", st.Lab)
 		require.Zero(t, st.Schema)
-		require.ErrorIs(t, db.Check(ctx, store.Use{StaticLabels: true, Shared: true}), sqldb.ErrSchema)
+		require.ErrorIs(t, schema.Check(ctx, db.DB, schema.Use{StaticLabels: true, Shared: true}), sqldb.ErrSchema)
 
 		for range 2 { // the second time nothing is left to do
-			st, err = db.Migrate(ctx, store.MigrateOptions{})
+			st, err = schema.Up(ctx, db.DB, schema.Options{})
 			require.NoError(t, err)
 			require.Equal(t, "ours", st.Lab)
-			require.EqualValues(t, store.SchemaVersion, st.Schema)
+			require.EqualValues(t, schema.SchemaVersion, st.Schema)
 			require.True(t, st.Guard)
-			require.NoError(t, db.Check(ctx, store.Use{StaticLabels: true, Shared: true}))
+			require.NoError(t, schema.Check(ctx, db.DB, schema.Use{StaticLabels: true, Shared: true}))
 		}
 
-		st, err = db.MigrateDown(ctx, store.MigrateOptions{})
+		st, err = schema.Down(ctx, db.DB, schema.Options{})
 		require.NoError(t, err)
 		require.Zero(t, st.Schema)
 		require.False(t, st.Guard)
 		require.Equal(t, "ours", st.Lab, "the lab stays")
-		st, err = db.Migrate(ctx, store.MigrateOptions{})
+		st, err = schema.Up(ctx, db.DB, schema.Options{})
 		require.NoError(t, err)
 		require.True(t, st.Guard)
-		st, err = db.MigrateDown(ctx, store.MigrateOptions{Lab: true})
+		st, err = schema.Down(ctx, db.DB, schema.Options{Lab: true})
 		require.NoError(t, err)
 		require.Equal(t, "none", st.Lab)
 	})
@@ -63,31 +64,31 @@ func TestMigrateExistingLab(t *testing.T) {
 	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
 		ctx := t.Context()
 		db := open(t, dsn)
-		_, err := db.Migrate(ctx, store.MigrateOptions{})
+		_, err := schema.Up(ctx, db.DB, schema.Options{})
 		require.NoError(t, err)
-		_, err = db.MigrateDown(ctx, store.MigrateOptions{})
+		_, err = schema.Down(ctx, db.DB, schema.Options{})
 		require.NoError(t, err)
 		_, err = db.SQL().Exec("DROP TABLE hostsched_lab_schema") // now it is somebody else's
 		require.NoError(t, err)
 		columns := count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries")
 		require.Zero(t, columns)
 
-		st, err := db.Migrate(ctx, store.MigrateOptions{})
+		st, err := schema.Up(ctx, db.DB, schema.Options{})
 		require.NoError(t, err)
 		require.Equal(t, "autotest", st.Lab)
 		require.False(t, st.Guard)
-		require.NoError(t, db.Check(ctx, store.Use{StaticLabels: true, Shared: true}))
-		_, err = db.MigrateDown(ctx, store.MigrateOptions{Lab: true})
+		require.NoError(t, schema.Check(ctx, db.DB, schema.Use{StaticLabels: true, Shared: true}))
+		_, err = schema.Down(ctx, db.DB, schema.Options{Lab: true})
 		require.ErrorIs(t, err, sqldb.ErrServer, "Autotest's tables are never dropped")
 
 		fillLab(t, db)
 		_, err = db.SQL().Exec("UPDATE afe_host_queue_entries SET active = 1, host_id = 7 WHERE id IN (1, 2)")
 		require.NoError(t, err)
-		_, err = db.Migrate(ctx, store.MigrateOptions{Guard: true})
+		_, err = schema.Up(ctx, db.DB, schema.Options{Guard: true})
 		require.ErrorContains(t, err, "host 7")
 		_, err = db.SQL().Exec("UPDATE afe_host_queue_entries SET active = 0, host_id = NULL WHERE id = 2")
 		require.NoError(t, err)
-		st, err = db.Migrate(ctx, store.MigrateOptions{Guard: true})
+		st, err = schema.Up(ctx, db.DB, schema.Options{Guard: true})
 		require.NoError(t, err)
 		require.True(t, st.Guard)
 		// SELECT * of another client sees what it always saw.
@@ -107,7 +108,7 @@ func TestTwoMigratorsAtOnce(t *testing.T) {
 		for range 4 {
 			db := open(t, dsn)
 			g.Go(func() error {
-				_, err := db.Migrate(context.Background(), store.MigrateOptions{})
+				_, err := schema.Up(context.Background(), db.DB, schema.Options{})
 				return err
 			})
 		}
@@ -119,19 +120,19 @@ func TestWrongSchemaVersion(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		_, err := db.SQL().Exec("INSERT INTO hostsched_schema (version_id, is_applied) VALUES (99, 1)")
 		require.NoError(t, err)
-		for _, err := range []error{db.Check(t.Context(), store.Use{Shared: true}), migrateError(db)} {
+		for _, err := range []error{schema.Check(t.Context(), db.DB, schema.Use{Shared: true}), migrateError(db)} {
 			require.ErrorIs(t, err, sqldb.ErrSchema)
 			require.ErrorContains(t, err, "99")
 			requireOneLine(t, err)
 		}
 		_, err = db.SQL().Exec("DELETE FROM hostsched_schema WHERE version_id > 0")
 		require.NoError(t, err)
-		require.ErrorIs(t, db.Check(t.Context(), store.Use{Shared: true}), sqldb.ErrSchema)
+		require.ErrorIs(t, schema.Check(t.Context(), db.DB, schema.Use{Shared: true}), sqldb.ErrSchema)
 	})
 }
 
 func migrateError(db *store.DB) error {
-	_, err := db.Migrate(context.Background(), store.MigrateOptions{})
+	_, err := schema.Up(context.Background(), db.DB, schema.Options{})
 	return err
 }
 
@@ -139,13 +140,13 @@ func TestMissingTableAndColumn(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		_, err := db.SQL().Exec("ALTER TABLE afe_special_tasks RENAME COLUMN requested_by_id TO asked_by")
 		require.NoError(t, err)
-		err = db.Check(t.Context(), store.Use{Shared: true})
+		err = schema.Check(t.Context(), db.DB, schema.Use{Shared: true})
 		require.ErrorIs(t, err, sqldb.ErrSchema)
 		require.ErrorContains(t, err, "afe_special_tasks")
 		requireOneLine(t, err)
 		_, err = db.SQL().Exec("DROP TABLE afe_special_tasks")
 		require.NoError(t, err)
-		err = db.Check(t.Context(), store.Use{Shared: true})
+		err = schema.Check(t.Context(), db.DB, schema.Use{Shared: true})
 		require.ErrorIs(t, err, sqldb.ErrSchema)
 		require.ErrorContains(t, err, "afe_special_tasks")
 	})
@@ -161,10 +162,10 @@ func requireOneLine(t *testing.T, err error) {
 func TestMissingPrivilege(t *testing.T) {
 	dsn := testserver.Database(t)
 	db := open(t, dsn)
-	_, err := db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err := schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	reader := open(t, testserver.User(t, dsn, "reader", "sesame", "SELECT"))
-	err = reader.Check(t.Context(), store.Use{Shared: true})
+	err = schema.Check(t.Context(), reader.DB, schema.Use{Shared: true})
 	require.ErrorIs(t, err, sqldb.ErrPrivilege)
 	require.ErrorContains(t, err, "update table afe_hosts")
 	requireOneLine(t, err)

@@ -45,7 +45,7 @@ func (s Server) HasRole(role string) bool {
 
 // HasServers tells whether this database has a servers table at all: Autotest
 // may keep it in another database, or not use it.
-func (db *DB) HasServers(ctx context.Context) (bool, error) { return db.hasTable(ctx, "servers") }
+func (db *DB) HasServers(ctx context.Context) (bool, error) { return db.HasTable(ctx, "servers") }
 
 // Servers lists the servers table, by name.
 func (db *DB) Servers(ctx context.Context) ([]Server, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -36,7 +37,7 @@ func onEveryServer(t *testing.T, test func(t *testing.T, db *store.DB)) {
 func (s testServer) lab(t testing.TB) *store.DB {
 	t.Helper()
 	db := open(t, s.dsn(t))
-	_, err := db.Migrate(context.Background(), store.MigrateOptions{})
+	_, err := schema.Up(context.Background(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	return db
 }
@@ -62,5 +63,5 @@ func takeOver(t testing.TB, db *store.DB, name shard.Name, token int64) *store.L
 
 func removeGuard(t testing.TB, db *store.DB) {
 	t.Helper()
-	require.NoError(t, db.RemoveGuard(context.Background()))
+	require.NoError(t, schema.RemoveGuard(context.Background(), db.DB))
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 )
 
 // wildModes are the databases that Autotest labs have: old and new character
@@ -34,11 +35,11 @@ func onWildDatabases(t *testing.T, test func(t *testing.T, db *store.DB)) {
 			dsn := testserver.Database(t) + "?sql_mode=%27" + mode.sqlMode + "%27"
 			db := open(t, dsn)
 			createAFE(t, db, mode.charset)
-			st, err := db.Migrate(t.Context(), store.MigrateOptions{})
+			st, err := schema.Up(t.Context(), db.DB, schema.Options{})
 			require.NoError(t, err)
 			require.Equal(t, "autotest", st.Lab)
 			require.False(t, st.Guard)
-			require.NoError(t, db.Check(t.Context(), store.Use{StaticLabels: true, Shared: true}))
+			require.NoError(t, schema.Check(t.Context(), db.DB, schema.Use{StaticLabels: true, Shared: true}))
 			test(t, db)
 		})
 	}

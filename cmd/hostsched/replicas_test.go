@@ -24,6 +24,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -63,7 +64,7 @@ func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...be
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	in.db = db
-	_, err = db.Migrate(ctx, store.MigrateOptions{})
+	_, err = schema.Up(ctx, db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = db.SQL().Exec("ALTER TABLE afe_host_queue_entries DROP KEY hostsched_one_active_entry_per_host")
 	require.NoError(t, err)

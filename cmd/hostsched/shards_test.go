@@ -21,6 +21,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -408,7 +409,7 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 	west, err := store.Open(t.Context(), sqldb.Config{DSN: dsn})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, west.Close()) })
-	_, err = west.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), west.DB, schema.Options{})
 	require.NoError(t, err)
 	westLab, err := simlab.Create(t.Context(), west.SQL(), failoverLab)
 	require.NoError(t, err)

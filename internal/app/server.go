@@ -29,6 +29,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -66,7 +67,7 @@ func (c *Config) openChecked(ctx context.Context, cfg sqldb.Config, shared bool)
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Check(ctx, store.Use{StaticLabels: c.RespectStaticLabels, Shared: shared}); err != nil {
+	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.RespectStaticLabels, Shared: shared}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -49,7 +50,7 @@ func (b *bench) newLab(ctx context.Context, hosts, entries int) (*testLab, error
 	if l.db, err = store.Open(ctx, sqldb.Config{DSN: l.dsn, TxTimeout: time.Minute}); err != nil {
 		return nil, err
 	}
-	if _, err := l.db.Migrate(ctx, store.MigrateOptions{}); err != nil {
+	if _, err := schema.Up(ctx, l.db.DB, schema.Options{}); err != nil {
 		return nil, err
 	}
 	if hosts == 0 {

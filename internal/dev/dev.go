@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/embedetcd"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -172,7 +173,7 @@ func (d *dev) createLab(ctx context.Context) error {
 	if d.db, err = store.Open(ctx, sqldb.Config{DSN: d.dsn(), Create: true}); err != nil {
 		return err
 	}
-	if _, err := d.db.Migrate(ctx, store.MigrateOptions{}); err != nil {
+	if _, err := schema.Up(ctx, d.db.DB, schema.Options{}); err != nil {
 		return err
 	}
 	d.lab, err = simlab.Create(ctx, d.db.SQL(), simlab.Spec{

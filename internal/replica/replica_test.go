@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -74,7 +75,7 @@ func openLab(t *testing.T) *store.DB {
 	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), TxTimeout: 2 * time.Second, Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 50, Boards: 2, Suites: 4, Entries: 40, MinimumShare: 0.1})
 	require.NoError(t, err)

@@ -219,3 +219,14 @@ func (db *DB) Server() string { return db.Dialect.Server + " " + db.Dialect.Vers
 // database is the name of the database on its server, path the file of SQLite.
 func (db *DB) Database() string { return db.target.mysql.DBName }
 func (db *DB) Path() string     { return db.target.path }
+
+// HasTable tells whether the database has a table of this name.
+func (db *DB) HasTable(ctx context.Context, table string) (bool, error) {
+	query := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+	if db.Dialect.Server == ServerSQLite {
+		query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+	}
+	var n int
+	err := db.Pool.QueryRowContext(ctx, query, table).Scan(&n)
+	return n > 0, Explain(err, "look for table "+table, db.target.name)
+}

@@ -1,6 +1,6 @@
 //go:build !hostsched_next
 
-package store
+package schema
 
 // SchemaVersion is the version of our own tables this binary works with.
 const SchemaVersion = 3

@@ -1,6 +1,6 @@
 //go:build hostsched_next
 
-package store
+package schema
 
 // SchemaVersion of the binary that stands for the next version in the test of
 // rolling upgrades.

@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -35,7 +35,8 @@ func guardStatements(d sqldb.Dialect) (install, remove string, err error) {
 	return "", "", fmt.Errorf("%w: the guard needs MySQL 8.0.13, MariaDB 10.3.3 or SQLite; this is %s %s", sqldb.ErrServer, d.Server, d.Version)
 }
 
-func (db *DB) hasGuard(ctx context.Context) (bool, error) {
+// HasGuard tells whether the guard index is there.
+func HasGuard(ctx context.Context, db *sqldb.DB) (bool, error) {
 	query := "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND INDEX_NAME = ?"
 	if db.Dialect.Server == sqldb.ServerSQLite {
 		query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND name = ?"
@@ -45,7 +46,7 @@ func (db *DB) hasGuard(ctx context.Context) (bool, error) {
 	return n > 0, sqldb.Explain(err, "look for the guard index", db.Target())
 }
 
-func (db *DB) installGuard(ctx context.Context) error {
+func installGuard(ctx context.Context, db *sqldb.DB) error {
 	install, _, err := guardStatements(db.Dialect)
 	if err != nil {
 		return err
@@ -63,7 +64,8 @@ func (db *DB) installGuard(ctx context.Context) error {
 	return sqldb.Explain(err, "install the guard index", db.Target())
 }
 
-func (db *DB) removeGuard(ctx context.Context) error {
+// RemoveGuard drops the guard index.
+func RemoveGuard(ctx context.Context, db *sqldb.DB) error {
 	_, remove, err := guardStatements(db.Dialect)
 	if err != nil {
 		return err

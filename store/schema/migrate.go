@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -15,17 +15,20 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-//go:embed schema/lab.sql
+//go:embed lab.sql
 var labSchema string
 
-//go:embed schema/own.sql
+//go:embed own.sql
 var ownSchema string
 
-//go:embed schema/own_v2.sql
+//go:embed own_v2.sql
 var ownSchema2 string
 
-//go:embed schema/own_v3.sql
+//go:embed own_v3.sql
 var ownSchema3 string
+
+// ErrLocked means that another migrator is at work.
+var ErrLocked = errors.New("another migrator holds the lock")
 
 // labSchemas and ownSchemas are the migrations of each set, in order of their
 // versions.
@@ -45,8 +48,8 @@ const (
 	migrateLockWait = 10 * time.Second
 )
 
-// MigrateOptions choose what a migration does beyond the default.
-type MigrateOptions struct {
+// Options choose what a migration does beyond the default.
+type Options struct {
 	// Guard installs the unique index that allows one active, incomplete entry
 	// per host. On a database we create it is always installed.
 	Guard bool
@@ -54,8 +57,8 @@ type MigrateOptions struct {
 	Lab bool
 }
 
-// MigrateStatus tells what is there.
-type MigrateStatus struct {
+// Status tells what is there.
+type Status struct {
 	Server string `json:"server"`
 	// Schema is the version of our own tables, 0 if there are none.
 	Schema int64 `json:"schema"`
@@ -66,18 +69,18 @@ type MigrateStatus struct {
 	Guard bool   `json:"guard"`
 }
 
-// Migrate brings the schema up to SchemaVersion. In a database that already has
+// Up brings the schema up to SchemaVersion. In a database that already has
 // Autotest's tables it only adds our own.
-func (db *DB) Migrate(ctx context.Context, opts MigrateOptions) (MigrateStatus, error) {
-	err := db.withMigrationLock(ctx, func() error { return db.migrateUp(ctx, opts) })
+func Up(ctx context.Context, db *sqldb.DB, opts Options) (Status, error) {
+	err := withMigrationLock(ctx, db, func() error { return migrateUp(ctx, db, opts) })
 	if err != nil {
-		return MigrateStatus{}, err
+		return Status{}, err
 	}
-	return db.MigrationStatus(ctx)
+	return ReadStatus(ctx, db)
 }
 
-func (db *DB) migrateUp(ctx context.Context, opts MigrateOptions) error {
-	st, err := db.MigrationStatus(ctx)
+func migrateUp(ctx context.Context, db *sqldb.DB, opts Options) error {
+	st, err := ReadStatus(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -85,31 +88,31 @@ func (db *DB) migrateUp(ctx context.Context, opts MigrateOptions) error {
 		return fmt.Errorf("%w: %s has schema version %d, this binary knows up to %d; use a newer hostsched", sqldb.ErrSchema, db.Target(), st.Schema, SchemaVersion)
 	}
 	if st.Lab != "autotest" {
-		if err := db.runUp(ctx, labVersions, labSchemas); err != nil {
+		if err := runUp(ctx, db, labVersions, labSchemas); err != nil {
 			return err
 		}
 	}
-	if err := db.runUp(ctx, ownVersions, ownSchemas); err != nil {
+	if err := runUp(ctx, db, ownVersions, ownSchemas); err != nil {
 		return err
 	}
 	if st.Guard || (st.Lab == "autotest" && !opts.Guard) {
 		return nil
 	}
-	return db.installGuard(ctx)
+	return installGuard(ctx, db)
 }
 
-// MigrateDown removes the guard and our own tables and, if asked to, the lab's
+// Down removes the guard and our own tables and, if asked to, the lab's
 // tables that we created. It never touches Autotest's own.
-func (db *DB) MigrateDown(ctx context.Context, opts MigrateOptions) (MigrateStatus, error) {
-	err := db.withMigrationLock(ctx, func() error { return db.migrateDown(ctx, opts) })
+func Down(ctx context.Context, db *sqldb.DB, opts Options) (Status, error) {
+	err := withMigrationLock(ctx, db, func() error { return migrateDown(ctx, db, opts) })
 	if err != nil {
-		return MigrateStatus{}, err
+		return Status{}, err
 	}
-	return db.MigrationStatus(ctx)
+	return ReadStatus(ctx, db)
 }
 
-func (db *DB) migrateDown(ctx context.Context, opts MigrateOptions) error {
-	st, err := db.MigrationStatus(ctx)
+func migrateDown(ctx context.Context, db *sqldb.DB, opts Options) error {
+	st, err := ReadStatus(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -117,42 +120,42 @@ func (db *DB) migrateDown(ctx context.Context, opts MigrateOptions) error {
 		return fmt.Errorf("%w: the lab tables of %s are not ours (%s); nothing was dropped", sqldb.ErrServer, db.Target(), st.Lab)
 	}
 	if st.Guard {
-		if err := db.removeGuard(ctx); err != nil {
+		if err := RemoveGuard(ctx, db); err != nil {
 			return err
 		}
 	}
 	if st.Schema > 0 {
-		if err := db.runDown(ctx, ownVersions, ownSchemas); err != nil {
+		if err := runDown(ctx, db, ownVersions, ownSchemas); err != nil {
 			return err
 		}
 	}
 	if !opts.Lab {
 		return nil
 	}
-	return db.runDown(ctx, labVersions, labSchemas)
+	return runDown(ctx, db, labVersions, labSchemas)
 }
 
-// MigrationStatus reads what is there. It writes nothing.
-func (db *DB) MigrationStatus(ctx context.Context) (MigrateStatus, error) {
-	st := MigrateStatus{Server: db.Server(), Wanted: SchemaVersion, Lab: "none"}
+// ReadStatus reads what is there. It writes nothing.
+func ReadStatus(ctx context.Context, db *sqldb.DB) (Status, error) {
+	st := Status{Server: db.Server(), Wanted: SchemaVersion, Lab: "none"}
 	var err error
-	if st.Schema, err = db.schemaVersion(ctx, ownVersions); err != nil {
+	if st.Schema, err = schemaVersion(ctx, db, ownVersions); err != nil {
 		return st, err
 	}
-	lab, err := db.hasTable(ctx, "afe_hosts")
+	lab, err := db.HasTable(ctx, "afe_hosts")
 	if err != nil {
 		return st, err
 	}
 	if lab {
 		st.Lab = "autotest"
-		ours, err := db.schemaVersion(ctx, labVersions)
+		ours, err := schemaVersion(ctx, db, labVersions)
 		if err != nil {
 			return st, err
 		}
 		if ours > 0 {
 			st.Lab = "ours"
 		}
-		if st.Guard, err = db.hasGuard(ctx); err != nil {
+		if st.Guard, err = HasGuard(ctx, db); err != nil {
 			return st, err
 		}
 	}
@@ -162,8 +165,8 @@ func (db *DB) MigrationStatus(ctx context.Context) (MigrateStatus, error) {
 // checkVersion refuses to work with a version of our tables that does not fit.
 // The next one fits if it says so: a rolling upgrade migrates while replicas of
 // the old version go on.
-func (db *DB) checkVersion(ctx context.Context) error {
-	have, err := db.schemaVersion(ctx, ownVersions)
+func checkVersion(ctx context.Context, db *sqldb.DB) error {
+	have, err := schemaVersion(ctx, db, ownVersions)
 	switch {
 	case err != nil:
 		return err
@@ -187,8 +190,8 @@ func (db *DB) checkVersion(ctx context.Context) error {
 }
 
 // schemaVersion reads a goose table, 0 if there is none.
-func (db *DB) schemaVersion(ctx context.Context, table string) (int64, error) {
-	exists, err := db.hasTable(ctx, table)
+func schemaVersion(ctx context.Context, db *sqldb.DB, table string) (int64, error) {
+	exists, err := db.HasTable(ctx, table)
 	if err != nil || !exists {
 		return 0, err
 	}
@@ -197,18 +200,8 @@ func (db *DB) schemaVersion(ctx context.Context, table string) (int64, error) {
 	return version.Int64, sqldb.Explain(err, "read the schema version", db.Target())
 }
 
-func (db *DB) hasTable(ctx context.Context, table string) (bool, error) {
-	query := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
-	if db.Dialect.Server == sqldb.ServerSQLite {
-		query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
-	}
-	var n int
-	err := db.Pool.QueryRowContext(ctx, query, table).Scan(&n)
-	return n > 0, sqldb.Explain(err, "look for table "+table, db.Target())
-}
-
-func (db *DB) runUp(ctx context.Context, table string, schemas []string) error {
-	p, err := db.provider(table, schemas)
+func runUp(ctx context.Context, db *sqldb.DB, table string, schemas []string) error {
+	p, err := provider(db, table, schemas)
 	if err != nil {
 		return err
 	}
@@ -216,8 +209,8 @@ func (db *DB) runUp(ctx context.Context, table string, schemas []string) error {
 	return sqldb.Explain(err, "create tables", db.Target())
 }
 
-func (db *DB) runDown(ctx context.Context, table string, schemas []string) error {
-	p, err := db.provider(table, schemas)
+func runDown(ctx context.Context, db *sqldb.DB, table string, schemas []string) error {
+	p, err := provider(db, table, schemas)
 	if err != nil {
 		return err
 	}
@@ -229,7 +222,7 @@ func (db *DB) runDown(ctx context.Context, table string, schemas []string) error
 }
 
 // provider wraps schema texts as goose migrations, the first as version 1.
-func (db *DB) provider(table string, schemas []string) (*goose.Provider, error) {
+func provider(db *sqldb.DB, table string, schemas []string) (*goose.Provider, error) {
 	var migrations []*goose.Migration
 	for i, schema := range schemas {
 		up := statements(expand(db.Dialect, schema))
@@ -296,9 +289,9 @@ func firstLine(s string) string {
 
 // withMigrationLock keeps two migrators apart: by a named lock on the server,
 // or by a locked file beside an SQLite database.
-func (db *DB) withMigrationLock(ctx context.Context, migrate func() error) error {
+func withMigrationLock(ctx context.Context, db *sqldb.DB, migrate func() error) error {
 	if db.Dialect.Server == sqldb.ServerSQLite {
-		return db.withFileLock(ctx, migrate)
+		return withFileLock(ctx, db, migrate)
 	}
 	conn, err := db.Pool.Conn(ctx)
 	if err != nil {
@@ -319,7 +312,7 @@ func (db *DB) withMigrationLock(ctx context.Context, migrate func() error) error
 	return errors.Join(err, unlockErr, conn.Close())
 }
 
-func (db *DB) withFileLock(ctx context.Context, migrate func() error) (err error) {
+func withFileLock(ctx context.Context, db *sqldb.DB, migrate func() error) (err error) {
 	path := db.Path() + ".migrate.lock"
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -363,4 +356,12 @@ func expand(d sqldb.Dialect, text string) string {
 		fence = "ALTER TABLE hostsched_fence ADD COLUMN lane INTEGER NOT NULL DEFAULT 0"
 	}
 	return strings.NewReplacer("@PK@", pk, " @CI@", ci, "@ENGINE@", engine, "@FENCE_BY_LANE@", fence).Replace(text)
+}
+
+// UpTo creates the lab's tables and our own as of a former version.
+func UpTo(ctx context.Context, db *sqldb.DB, version int) error {
+	if err := runUp(ctx, db, labVersions, labSchemas); err != nil {
+		return err
+	}
+	return runUp(ctx, db, ownVersions, ownSchemas[:version])
 }

@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -64,8 +64,8 @@ type Use struct {
 
 // Check verifies the schema version, and that every table and column that will
 // be used exists and may be used by this user. It writes nothing.
-func (db *DB) Check(ctx context.Context, use Use) error {
-	if err := db.checkVersion(ctx); err != nil {
+func Check(ctx context.Context, db *sqldb.DB, use Use) error {
+	if err := checkVersion(ctx, db); err != nil {
 		return err
 	}
 	tables := slices.Clone(tablesUsed)
@@ -76,14 +76,14 @@ func (db *DB) Check(ctx context.Context, use Use) error {
 		tables = append(tables, sharedTables...)
 	}
 	for _, t := range tables {
-		if err := db.checkTable(ctx, t); err != nil {
+		if err := checkTable(ctx, db, t); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (db *DB) checkTable(ctx context.Context, t tableUse) error {
+func checkTable(ctx context.Context, db *sqldb.DB, t tableUse) error {
 	statements := []struct{ verb, text string }{
 		{"read", "SELECT " + t.columns + " FROM " + t.table + " WHERE 1=0"},
 	}
