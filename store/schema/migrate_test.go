@@ -133,10 +133,14 @@ func TestFenceOfAFormerVersion(t *testing.T) {
 		require.EqualValues(t, 8, l.Fence().Epoch)
 		require.Equal(t, db.Dialect.Lanes, count(t, db.DB, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 8 AND token = 10 AND layout = 3"))
 		require.Zero(t, stillLeads())
+		_, err = simlab.Create(t.Context(), db.Pool, smallLab)
+		require.NoError(t, err)
 		requireWorks(t, db, l)
 		require.Equal(t, 3, count(t, db.DB, "SELECT value FROM hostsched_facts WHERE name = 'oldest'"))
 	})
 }
+
+var masterScope = store.Scope{Shard: shard.Master, Shared: true}
 
 var smallLab = simlab.Spec{Seed: 1, Hosts: 60, Boards: 3, Suites: 6, Entries: 80, MinimumShare: 0.1}
 
@@ -152,12 +156,10 @@ func lead(t testing.TB, db *store.DB) *store.Leader {
 	return l
 }
 
-// requireWorks: a leader gives hosts to the entries of a new lab.
+// requireWorks: a leader gives hosts to entries.
 func requireWorks(t testing.TB, db *store.DB, l *store.Leader) {
 	t.Helper()
-	_, err := simlab.Create(t.Context(), db.Pool, smallLab)
-	require.NoError(t, err)
-	s, err := db.Snapshot(t.Context(), store.Scope{Shard: shard.Master, Shared: true})
+	s, err := db.Snapshot(t.Context(), masterScope)
 	require.NoError(t, err)
 	plan := scheduler.MakePlan(s)
 	require.NotEmpty(t, plan.Assignments)
