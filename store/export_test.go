@@ -17,9 +17,6 @@ func (db *DB) FailInTx(f func(context.Context) error) { db.fail.inTx = f }
 // FailAfterCommit replaces the answer to every successful COMMIT.
 func (db *DB) FailAfterCommit(f func() error) { db.fail.afterCommit = f }
 
-// FailAtStep runs f after each step of an administrative change.
-func (db *DB) FailAtStep(f func(name string) error) { db.fail.step = f }
-
 // FailInChunk runs f after the last statement of a chunk of assignments.
 func (db *DB) FailInChunk(f func() error) { db.fail.chunk = f }
 

@@ -189,35 +189,3 @@ func shardID(ctx context.Context, q sqldb.Querier, c Claim) (id int64, err error
 	}
 	return id, err
 }
-
-// AdoptFence lets the given etcd cluster lead a shard whose fence belongs to
-// another one, or whose token is higher than the cluster's revisions. The epoch
-// goes on rising, so whoever led before stays fenced. It is audited.
-func (db *DB) AdoptFence(ctx context.Context, name shard.Name, cluster, who, reason string) (err error) {
-	tx, err := db.Pool.BeginTx(ctx, nil)
-	if err != nil {
-		return sqldb.Explain(err, "adopt the fence", db.Target())
-	}
-	defer func() { err = sqldb.RollbackUnless(tx, err) }()
-	// The epoch is written, not counted up: rows that contradicted each other
-	// agree again.
-	var epoch sql.NullInt64
-	if err := tx.QueryRowContext(ctx, "SELECT MAX(epoch) FROM hostsched_fence WHERE shard = ?"+db.Dialect.ForUpdate, name.String()).Scan(&epoch); err != nil {
-		return sqldb.Explain(err, "adopt the fence", db.Target())
-	}
-	if !epoch.Valid {
-		return fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name)
-	}
-	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster, name.String()); err != nil {
-		return sqldb.Explain(err, "adopt the fence", db.Target())
-	}
-	if err := db.audit(ctx, tx, who, "fence adopt", name.String(), "etcd cluster "+cluster+": "+reason); err != nil {
-		return err
-	}
-	return sqldb.Explain(tx.Commit(), "adopt the fence", db.Target())
-}
-
-func (db *DB) audit(ctx context.Context, tx sqldb.Querier, who, action, subject, detail string) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES ("+db.Dialect.Now+", ?, ?, ?, ?)", who, action, subject, detail)
-	return sqldb.Explain(err, "write the audit record of "+action, db.Target())
-}

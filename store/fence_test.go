@@ -19,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -90,7 +91,7 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrForeignCluster)
 		require.ErrorContains(t, err, "fence adopt")
 
-		require.NoError(t, db.AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
+		require.NoError(t, admin.New(db).AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
 		l, err := db.TakeOver(t.Context(), claim)
 		require.NoError(t, err)
 		require.Greater(t, l.Fence().Epoch, old.Fence().Epoch, "epochs go on rising")
@@ -99,7 +100,7 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 		require.NoError(t, db.SQL().QueryRow("SELECT who, detail FROM hostsched_audit").Scan(&who, &detail))
 		require.Equal(t, "alice", who)
 		require.Contains(t, detail, "disk failure")
-		require.Error(t, db.AdoptFence(t.Context(), "never-led", "rebuilt", "alice", "x"))
+		require.Error(t, admin.New(db).AdoptFence(t.Context(), "never-led", "rebuilt", "alice", "x"))
 	})
 }
 

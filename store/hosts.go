@@ -49,7 +49,7 @@ func (t *Snapshots) readHostRows(r *sqldb.Reader) (others bool) {
 		lock = ", CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END"
 	}
 	order := false // a host is new or renamed
-	r.Rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+t.own.hosts, func(v sqldb.Row) {
+	r.Rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+t.own.Hosts, func(v sqldb.Row) {
 		id := v.Int(0).N
 		i, known := h.num[id]
 		if !known {
@@ -151,7 +151,7 @@ func (t *Snapshots) hostRow(h *scheduler.Host, v sqldb.Row) (changed, renamed bo
 // them is not the master's, but one that names no host at all is.
 func (t *Snapshots) readOtherHosts(r *sqldb.Reader) {
 	t.hosts.others = nil
-	if !t.own.basis.Shared || t.own.basis.Shard != 0 || t.own.hosts == "" {
+	if !t.own.basis.Shared || t.own.basis.Shard != 0 || t.own.Hosts == "" {
 		return
 	}
 	t.hosts.others = make(map[int64]bool)

@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 )
 
@@ -271,7 +272,7 @@ func TestPauseStopsAllLanes(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		l, plan := largePlan(t, db)
 		db.FailAfterCommit(meet(db, func() error {
-			return db.PauseShard(context.Background(), shard.Master, "alice", "repairs", "repairs")
+			return admin.New(db).PauseShard(context.Background(), shard.Master, "alice", "repairs", "repairs")
 		}))
 		res, err := l.Apply(t.Context(), plan)
 		db.FailAfterCommit(nil)
@@ -294,7 +295,7 @@ func TestContradictoryFenceRows(t *testing.T) {
 	claim := store.Claim{Shard: shard.Master, Token: 11, Cluster: "test", Holder: "next"}
 	_, err = db.TakeOver(t.Context(), claim)
 	require.ErrorContains(t, err, "fence adopt")
-	require.NoError(t, db.AdoptFence(t.Context(), shard.Master, "test", "alice", "edited by hand"))
+	require.NoError(t, admin.New(db).AdoptFence(t.Context(), shard.Master, "test", "alice", "edited by hand"))
 	l, err := db.TakeOver(t.Context(), claim)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()

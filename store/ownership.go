@@ -14,38 +14,38 @@ const pendingCondition = "q.status = 'Queued' AND q.active = 0 AND q.complete = 
 
 // ownership is a scope as the database has it at the moment: which rows are the
 // shard's.
-type ownership struct {
+type Ownership struct {
 	basis  scheduler.Basis
 	layout shard.Layout
-	// hosts is a condition on afe_hosts h, which says in SQL what shard.Layout
+	// Hosts is a condition on afe_hosts h, which says in SQL what shard.Layout
 	// says of one row. It begins with AND, or is empty.
-	hosts string
+	Hosts string
 	// changed: it is not what it was before.
 	changed bool
 }
 
 // ofHost restricts a column that refers to a host.
-func (o ownership) ofHost(column string) string {
-	if o.hosts == "" {
+func (o Ownership) ofHost(column string) string {
+	if o.Hosts == "" {
 		return ""
 	}
-	return " AND " + column + " IN (SELECT h.id FROM afe_hosts h WHERE 1=1" + o.hosts + ")"
+	return " AND " + column + " IN (SELECT h.id FROM afe_hosts h WHERE 1=1" + o.Hosts + ")"
 }
 
 // ownershipOf finds out what belongs to a shard.
-func readOwnershipOf(r *sqldb.Reader, scope Scope) ownership {
+func ReadOwnership(r *sqldb.Reader, scope Scope) Ownership {
 	scope.Shared = scope.Shared && !scope.Bare
 	tables := &tableTimes{}
-	return readOwnership(r, scope, tables.look(r, scope, timesQuery(r.Dialect)), tables, ownership{})
+	return readOwnership(r, scope, tables.look(r, scope, timesQuery(r.Dialect)), tables, Ownership{})
 }
 
 // ownership finds out what belongs to a shard, given what did before.
-func readOwnership(r *sqldb.Reader, scope Scope, basis scheduler.Basis, tables *tableTimes, before ownership) ownership {
-	own := ownership{basis: basis, layout: before.layout}
+func readOwnership(r *sqldb.Reader, scope Scope, basis scheduler.Basis, tables *tableTimes, before Ownership) Ownership {
+	own := Ownership{basis: basis, layout: before.layout}
 	// A shard's own database is its own as a whole, and says nothing of shards.
 	if scope.Shared || scope.Shard.IsMaster() {
 		if tables.stale(r, "afe_shards", "afe_shards_labels", "hostsched_released_labels") || own.basis.Layout != before.basis.Layout {
-			own.layout = readLayout(r, scope.Shared)
+			own.layout = ReadLayout(r, scope.Shared)
 			own.changed = true
 		}
 	}
@@ -56,17 +56,17 @@ func readOwnership(r *sqldb.Reader, scope Scope, basis scheduler.Basis, tables *
 }
 
 // owner fills in who owns the rows of a shared database.
-func readOwner(r *sqldb.Reader, name shard.Name, own *ownership) {
+func readOwner(r *sqldb.Reader, name shard.Name, own *Ownership) {
 	if name.IsMaster() {
 		if len(own.layout.Names) > 0 {
-			own.hosts = ownerCondition("h.", own.basis)
+			own.Hosts = ownerCondition("h.", own.basis)
 		}
 		return
 	}
 	for id, n := range own.layout.Names {
 		if n == name {
 			own.basis.Shard = scheduler.ShardID(id)
-			own.hosts = ownerCondition("h.", own.basis)
+			own.Hosts = ownerCondition("h.", own.basis)
 			return
 		}
 	}
@@ -76,7 +76,7 @@ func readOwner(r *sqldb.Reader, name shard.Name, own *ownership) {
 }
 
 // layout reads which shards there are and what is theirs.
-func readLayout(r *sqldb.Reader, shared bool) shard.Layout {
+func ReadLayout(r *sqldb.Reader, shared bool) shard.Layout {
 	l := shard.Layout{Names: map[shard.ID]shard.Name{}, Labels: map[int64]shard.ID{}, Released: map[int64]shard.ID{}}
 	r.Pairs("SELECT label_id, shard_id FROM afe_shards_labels", func(label, id int64) { l.Labels[label] = shard.ID(id) })
 	if !shared {
@@ -101,7 +101,7 @@ func ownerCondition(prefix string, b scheduler.Basis) string {
 
 // place notes where each host of a shared database belongs, and tells whether
 // that is news.
-func (o *ownership) place(s *scheduler.Snapshot) (changed bool) {
+func (o *Ownership) place(s *scheduler.Snapshot) (changed bool) {
 	if !o.basis.Shared {
 		return false
 	}

@@ -62,7 +62,7 @@ type Snapshots struct {
 
 	last    *scheduler.Snapshot // nil before the first, and after an error
 	tables  tableTimes
-	own     ownership
+	own     Ownership
 	hosts   hostRows
 	queue   queueRows
 	jobs    jobRows
@@ -127,7 +127,7 @@ func (t *Snapshots) begin(r *sqldb.Reader) {
 	if t.last == nil {
 		t.last = &scheduler.Snapshot{Rules: t.scope.Rules, Details: t.scope.Details}
 		t.tables, t.hosts, t.queue, t.jobs = tableTimes{}, hostRows{}, queueRows{}, jobRows{}
-		t.own = ownership{}
+		t.own = Ownership{}
 		t.changed = true
 	}
 	basis := t.tables.look(r, t.scope, t.timesQuery)
@@ -220,14 +220,14 @@ func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[sch
 // have a host and a suite (Autotest SuiteRecorder at start).
 func (db *DB) Recorder(ctx context.Context, scope Scope) (*scheduler.Recorder, error) {
 	var rec *scheduler.Recorder
-	err := db.Read(ctx, func(r *sqldb.Reader) { rec = readRecorder(r, readOwnershipOf(r, scope)) })
+	err := db.Read(ctx, func(r *sqldb.Reader) { rec = ReadRecorder(r, ReadOwnership(r, scope)) })
 	if err != nil {
 		return nil, sqldb.Explain(err, "rebuild the suite recorder", db.Target())
 	}
 	return rec, nil
 }
 
-func readRecorder(r *sqldb.Reader, own ownership) *scheduler.Recorder {
+func ReadRecorder(r *sqldb.Reader, own Ownership) *scheduler.Recorder {
 	var holdings []scheduler.Holding
 	r.Pairs("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL"+own.ofHost("q.host_id")+" ORDER BY q.id",
 		func(host, suite int64) {

@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // nextFunc takes the next snapshot, and tells whether it differs from the last.
@@ -114,7 +115,7 @@ func newMeddler(t *testing.T, db *store.DB, seed uint64) *meddler {
 	removeGuard(t, db) // it may change what it likes
 	l, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: seed, Hosts: 40, Boards: 3, Suites: 6, Entries: 60, MinimumShare: 0.1})
 	require.NoError(t, err)
-	require.NoError(t, db.AddShard(t.Context(), "a", "", "me", ""))
+	require.NoError(t, admin.New(db).AddShard(t.Context(), "a", "", "me", ""))
 	return &meddler{db: db, lab: l, rng: rand.New(rand.NewPCG(seed, 7))}
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -103,7 +104,7 @@ func (c *Config) OpenServers(ctx context.Context, main *store.DB) (servers *stor
 		}
 		closer = servers.Close
 	}
-	there, err := servers.HasServers(ctx)
+	there, err := admin.New(servers).HasServers(ctx)
 	switch {
 	case err == nil && there:
 		return servers, closer, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Config says who this member is, and how patient.
@@ -427,7 +428,7 @@ func (m *Member) askDatabase(ctx context.Context) (p poll, err error) {
 	defer cancel()
 	p.shards = map[shard.Name]string{m.cfg.Only: ""}
 	if m.cfg.Only == "" {
-		if p.shards, err = m.db.Main.ShardDatabases(ctx); err != nil {
+		if p.shards, err = admin.New(m.db.Main).ShardDatabases(ctx); err != nil {
 			return p, err
 		}
 	}
@@ -437,9 +438,9 @@ func (m *Member) askDatabase(ctx context.Context) (p poll, err error) {
 			delete(p.shards, name)
 		}
 	}
-	var servers []store.Server
+	var servers []admin.Server
 	if m.db.Servers != nil {
-		if servers, err = m.db.Servers.Servers(ctx); err != nil {
+		if servers, err = admin.New(m.db.Servers).Servers(ctx); err != nil {
 			return p, err
 		}
 	}

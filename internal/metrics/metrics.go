@@ -13,6 +13,7 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Metrics implements replica.Observer on a registry of its own.
@@ -169,7 +170,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 }
 
 // Inspected implements replica.Observer.
-func (m *Metrics) Inspected(name shard.Name, f store.Findings) {
+func (m *Metrics) Inspected(name shard.Name, f admin.Findings) {
 	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift)} {
 		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Config says what a replica serves, and how often.
@@ -69,7 +70,7 @@ type Observer interface {
 	// Ticked reports a finished tick.
 	Ticked(name shard.Name, r Report)
 	// Inspected reports what the leader's inspection found.
-	Inspected(name shard.Name, f store.Findings)
+	Inspected(name shard.Name, f admin.Findings)
 	// Failed reports a tick that ended with an error. Fenced writes are errors
 	// that wrap store.ErrFenced.
 	Failed(name shard.Name, err error)
@@ -438,7 +439,7 @@ func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {
 func (r *Replica) inspect(ctx context.Context, recorder *scheduler.Recorder) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	f, err := r.db.Inspect(ctx, r.cfg.Scope, recorder)
+	f, err := admin.New(r.db).Check(ctx, r.cfg.Scope, recorder)
 	if err != nil {
 		return err
 	}

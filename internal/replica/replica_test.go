@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -43,7 +44,7 @@ func (w *witness) Ended(shard.Name, error)                  { w.note(func() { w.
 func (w *witness) Ticked(_ shard.Name, r replica.Report) {
 	w.note(func() { w.ticks++; w.assignments += len(r.Result.Applied.Assignments) })
 }
-func (w *witness) Inspected(_ shard.Name, f store.Findings) {
+func (w *witness) Inspected(_ shard.Name, f admin.Findings) {
 	w.note(func() { w.inspections++; w.findings += f.Count() })
 }
 func (w *witness) Failed(_ shard.Name, err error) {

@@ -1,4 +1,4 @@
-package store
+package admin
 
 import (
 	"context"
@@ -45,12 +45,12 @@ func (s Server) HasRole(role string) bool {
 
 // HasServers tells whether this database has a servers table at all: Autotest
 // may keep it in another database, or not use it.
-func (db *DB) HasServers(ctx context.Context) (bool, error) { return db.HasTable(ctx, "servers") }
+func (lab *Lab) HasServers(ctx context.Context) (bool, error) { return lab.HasTable(ctx, "servers") }
 
 // Servers lists the servers table, by name.
-func (db *DB) Servers(ctx context.Context) ([]Server, error) {
+func (lab *Lab) Servers(ctx context.Context) ([]Server, error) {
 	out := []Server{}
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT s.hostname, s.cname, s.status, s.note, r.role FROM servers s LEFT JOIN server_roles r ON r.server_id = s.id ORDER BY s.hostname, r.role", nil, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, lab.Pool, "SELECT s.hostname, s.cname, s.status, s.note, r.role FROM servers s LEFT JOIN server_roles r ON r.server_id = s.id ORDER BY s.hostname, r.role", nil, func(scan sqldb.Scanner) error {
 		var name, cname, status, note, role sql.NullString
 		if err := scan(&name, &cname, &status, &note, &role); err != nil {
 			return err
@@ -63,16 +63,16 @@ func (db *DB) Servers(ctx context.Context) ([]Server, error) {
 		}
 		return nil
 	})
-	return out, sqldb.Explain(err, "list the servers", db.Target())
+	return out, sqldb.Explain(err, "list the servers", lab.Target())
 }
 
 // AddServer adds a server with its roles.
-func (db *DB) AddServer(ctx context.Context, s Server) error {
-	return db.change(ctx, "add server "+s.Name, nil, func(tx *sql.Tx) error {
+func (lab *Lab) AddServer(ctx context.Context, s Server) error {
+	return lab.change(ctx, "add server "+s.Name, nil, func(tx *sql.Tx) error {
 		if _, err := serverID(ctx, tx, s.Name); !errors.Is(err, ErrInput) {
 			return errors.Join(err, fmt.Errorf("%w: server %s exists already", ErrInput, s.Name))
 		}
-		res, err := tx.ExecContext(ctx, "INSERT INTO servers (hostname, status, note, date_created) VALUES (?, ?, ?, "+db.Dialect.Now+")", s.Name, s.Status, s.Note)
+		res, err := tx.ExecContext(ctx, "INSERT INTO servers (hostname, status, note, date_created) VALUES (?, ?, ?, "+lab.Dialect.Now+")", s.Name, s.Status, s.Note)
 		if err != nil {
 			return err
 		}
@@ -91,8 +91,8 @@ func (db *DB) AddServer(ctx context.Context, s Server) error {
 
 // SetRole gives a role to a server or takes it away. It returns whether that
 // changed anything.
-func (db *DB) SetRole(ctx context.Context, server, role string, has bool) (changed bool, err error) {
-	err = db.change(ctx, "change the roles of server "+server, nil, func(tx *sql.Tx) error {
+func (lab *Lab) SetRole(ctx context.Context, server, role string, has bool) (changed bool, err error) {
+	err = lab.change(ctx, "change the roles of server "+server, nil, func(tx *sql.Tx) error {
 		id, err := serverID(ctx, tx, server)
 		if err != nil {
 			return err
@@ -117,8 +117,8 @@ func (db *DB) SetRole(ctx context.Context, server, role string, has bool) (chang
 }
 
 // SetServerStatus changes a server's status.
-func (db *DB) SetServerStatus(ctx context.Context, server, status string) error {
-	return db.change(ctx, "change the status of server "+server, nil, func(tx *sql.Tx) error {
+func (lab *Lab) SetServerStatus(ctx context.Context, server, status string) error {
+	return lab.change(ctx, "change the status of server "+server, nil, func(tx *sql.Tx) error {
 		id, err := serverID(ctx, tx, server)
 		if err != nil {
 			return err
@@ -130,8 +130,8 @@ func (db *DB) SetServerStatus(ctx context.Context, server, status string) error 
 
 // RetireServer takes all roles from a server and marks it as in repair, so that
 // it never leads. The row stays: with an empty table every replica may lead.
-func (db *DB) RetireServer(ctx context.Context, server, reason string) error {
-	return db.change(ctx, "retire server "+server, nil, func(tx *sql.Tx) error {
+func (lab *Lab) RetireServer(ctx context.Context, server, reason string) error {
+	return lab.change(ctx, "retire server "+server, nil, func(tx *sql.Tx) error {
 		id, err := serverID(ctx, tx, server)
 		if err != nil {
 			return err
@@ -150,33 +150,4 @@ func serverID(ctx context.Context, tx *sql.Tx, name string) (id int64, err error
 		return 0, fmt.Errorf("%w: there is no server %q; see 'hostsched server list'", ErrInput, name)
 	}
 	return id, err
-}
-
-// Audit notes what somebody did by command: what, to what, and why.
-func (db *DB) Audit(ctx context.Context, who, action, subject, detail string) error {
-	return db.audit(ctx, db.Pool, who, action, subject, detail)
-}
-
-// AuditRecord is a row of hostsched_audit.
-type AuditRecord struct {
-	At      string `json:"at"`
-	Who     string `json:"who"`
-	Action  string `json:"action"`
-	Subject string `json:"subject"`
-	Detail  string `json:"detail"`
-}
-
-// maxAuditRecords bounds how many records are read at once.
-const maxAuditRecords = 1000
-
-// AuditRecords returns the latest audit records, latest first.
-func (db *DB) AuditRecords(ctx context.Context, limit int) ([]AuditRecord, error) {
-	out := []AuditRecord{}
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT at, who, action, subject, detail FROM hostsched_audit ORDER BY id DESC LIMIT ?", []any{min(limit, maxAuditRecords)}, func(scan sqldb.Scanner) error {
-		var r AuditRecord
-		err := scan(&r.At, &r.Who, &r.Action, &r.Subject, &r.Detail)
-		out = append(out, r)
-		return err
-	})
-	return out, sqldb.Explain(err, "read the audit records", db.Target())
 }

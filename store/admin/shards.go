@@ -1,4 +1,4 @@
-package store
+package admin
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -29,10 +30,10 @@ type Shard struct {
 
 // Shards lists the master and every row of afe_shards, by name, the master
 // first.
-func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
+func (lab *Lab) Shards(ctx context.Context) ([]Shard, error) {
 	byID := map[shard.ID]*Shard{shard.MasterID: {Name: shard.Master, Labels: []string{}}}
-	err := db.Read(ctx, func(r *sqldb.Reader) {
-		layout := readLayout(r, true)
+	err := lab.Read(ctx, func(r *sqldb.Reader) {
+		layout := store.ReadLayout(r, true)
 		for id, name := range layout.Names {
 			byID[id] = &Shard{ID: id, Name: name, Labels: []string{}}
 		}
@@ -55,7 +56,7 @@ func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 		})
 	})
 	if err != nil {
-		return nil, sqldb.Explain(err, "list the shards", db.Target())
+		return nil, sqldb.Explain(err, "list the shards", lab.Target())
 	}
 	out := make([]Shard, 0, len(byID))
 	for _, s := range byID {
@@ -73,24 +74,24 @@ func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 // ShardDatabases returns the names of all shards, the master included, and for
 // those that have a database of their own its DSN. It reads little, because
 // every replica asks several times a second.
-func (db *DB) ShardDatabases(ctx context.Context) (map[shard.Name]string, error) {
+func (lab *Lab) ShardDatabases(ctx context.Context) (map[shard.Name]string, error) {
 	out := map[shard.Name]string{shard.Master: ""}
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT s.hostname, d.dsn FROM afe_shards s LEFT JOIN hostsched_shard_databases d ON d.shard_id = s.id", nil, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, lab.Pool, "SELECT s.hostname, d.dsn FROM afe_shards s LEFT JOIN hostsched_shard_databases d ON d.shard_id = s.id", nil, func(scan sqldb.Scanner) error {
 		var name, dsn sql.NullString
 		err := scan(&name, &dsn)
 		out[shard.Name(name.String)] = dsn.String
 		return err
 	})
-	return out, sqldb.Explain(err, "list the shards", db.Target())
+	return out, sqldb.Explain(err, "list the shards", lab.Target())
 }
 
 // AddShard adds a row to afe_shards. dsn is the shard's own database, empty if
 // it shares this one.
-func (db *DB) AddShard(ctx context.Context, name shard.Name, dsn, who, reason string) error {
+func (lab *Lab) AddShard(ctx context.Context, name shard.Name, dsn, who, reason string) error {
 	if name.IsMaster() {
 		return fmt.Errorf("%w: %s is the shard of everything that no other owns; it is always there", ErrInput, name)
 	}
-	return db.change(ctx, "add shard "+name.String(), nil, func(tx *sql.Tx) error {
+	return lab.change(ctx, "add shard "+name.String(), nil, func(tx *sql.Tx) error {
 		var id int64
 		err := tx.QueryRowContext(ctx, "SELECT id FROM afe_shards WHERE hostname = ?", name.String()).Scan(&id)
 		if err == nil {
@@ -111,7 +112,7 @@ func (db *DB) AddShard(ctx context.Context, name shard.Name, dsn, who, reason st
 				return err
 			}
 		}
-		return db.audit(ctx, tx, who, "shard add", name.String(), strings.TrimSpace(dsn+" "+reason))
+		return lab.audit(ctx, tx, who, "shard add", name.String(), strings.TrimSpace(dsn+" "+reason))
 	})
 }
 
@@ -119,36 +120,36 @@ func (db *DB) AddShard(ctx context.Context, name shard.Name, dsn, who, reason st
 // (or back to the master), in one transaction under the fences of both shards.
 // Plans that were made before are refused. The hosts follow tick by tick, those
 // in use when they are released; until then they are their shard's.
-func (db *DB) AssignLabel(ctx context.Context, label string, to shard.Name, who, reason string) (from shard.Name, err error) {
-	from, err = db.labelOwner(ctx, label)
+func (lab *Lab) AssignLabel(ctx context.Context, label string, to shard.Name, who, reason string) (from shard.Name, err error) {
+	from, err = lab.labelOwner(ctx, label)
 	if err != nil || from == to {
 		return from, err
 	}
-	err = db.change(ctx, "assign label "+label, []shard.Name{from, to}, func(tx *sql.Tx) error {
-		return db.moveLabel(ctx, tx, label, from, to, who, reason)
+	err = lab.change(ctx, "assign label "+label, []shard.Name{from, to}, func(tx *sql.Tx) error {
+		return lab.moveLabel(ctx, tx, label, from, to, who, reason)
 	})
 	return from, err
 }
 
-func (db *DB) labelOwner(ctx context.Context, label string) (shard.Name, error) {
+func (lab *Lab) labelOwner(ctx context.Context, label string) (shard.Name, error) {
 	var owner sql.NullString
-	err := db.Pool.QueryRowContext(ctx, "SELECT n.hostname FROM afe_labels l LEFT JOIN afe_shards_labels s ON s.label_id = l.id LEFT JOIN afe_shards n ON n.id = s.shard_id WHERE l.name = ?", label).Scan(&owner)
+	err := lab.Pool.QueryRowContext(ctx, "SELECT n.hostname FROM afe_labels l LEFT JOIN afe_shards_labels s ON s.label_id = l.id LEFT JOIN afe_shards n ON n.id = s.shard_id WHERE l.name = ?", label).Scan(&owner)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("%w: there is no label %q", ErrInput, label)
 	}
 	if !owner.Valid {
-		return shard.Master, sqldb.Explain(err, "look for label "+label, db.Target())
+		return shard.Master, sqldb.Explain(err, "look for label "+label, lab.Target())
 	}
-	return shard.Name(owner.String), sqldb.Explain(err, "look for label "+label, db.Target())
+	return shard.Name(owner.String), sqldb.Explain(err, "look for label "+label, lab.Target())
 }
 
 // moveLabel changes the owner of a label that still belongs to from.
-func (db *DB) moveLabel(ctx context.Context, tx *sql.Tx, label string, from, to shard.Name, who, reason string) error {
-	source, err := db.sharingShard(ctx, tx, from)
+func (lab *Lab) moveLabel(ctx context.Context, tx *sql.Tx, label string, from, to shard.Name, who, reason string) error {
+	source, err := lab.sharingShard(ctx, tx, from)
 	if err != nil {
 		return err
 	}
-	target, err := db.sharingShard(ctx, tx, to)
+	target, err := lab.sharingShard(ctx, tx, to)
 	if err != nil {
 		return err
 	}
@@ -162,19 +163,19 @@ func (db *DB) moveLabel(ctx context.Context, tx *sql.Tx, label string, from, to 
 		{name: "give", skip: target == shard.MasterID, text: "INSERT INTO afe_shards_labels (label_id, shard_id) VALUES (?, ?)", args: []any{id, int64(target)}},
 		{name: "release", skip: target != shard.MasterID, text: "INSERT INTO hostsched_released_labels (label_id, shard_id) VALUES (?, ?)", args: []any{id, int64(source)}},
 	} {
-		if err := db.run(ctx, tx, s); err != nil {
+		if err := lab.run(ctx, tx, s); err != nil {
 			return err
 		}
 	}
-	if err := db.audit(ctx, tx, who, "shard assign-label", label, fmt.Sprintf("from %s to %s: %s", from, to, reason)); err != nil {
+	if err := lab.audit(ctx, tx, who, "shard assign-label", label, fmt.Sprintf("from %s to %s: %s", from, to, reason)); err != nil {
 		return err
 	}
-	return db.reached("audit")
+	return lab.reached("audit")
 }
 
 // sharingShard returns the id of a shard that has no database of its own: only
 // between those can labels move, because hosts and entries are rows.
-func (db *DB) sharingShard(ctx context.Context, tx *sql.Tx, name shard.Name) (shard.ID, error) {
+func (lab *Lab) sharingShard(ctx context.Context, tx *sql.Tx, name shard.Name) (shard.ID, error) {
 	if name.IsMaster() {
 		return shard.MasterID, nil
 	}
@@ -182,7 +183,7 @@ func (db *DB) sharingShard(ctx context.Context, tx *sql.Tx, name shard.Name) (sh
 	var dsn sql.NullString
 	err := tx.QueryRowContext(ctx, "SELECT s.id, d.dsn FROM afe_shards s LEFT JOIN hostsched_shard_databases d ON d.shard_id = s.id WHERE s.hostname = ?", name.String()).Scan(&id, &dsn)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("%w: %s; see 'hostsched shard list'", ErrNoShard, name)
+		return 0, fmt.Errorf("%w: %s; see 'hostsched shard list'", store.ErrNoShard, name)
 	}
 	if dsn.Valid && err == nil {
 		return 0, fmt.Errorf("%w: shard %s has a database of its own; its hosts, labels and entries are entered there", ErrInput, name)
@@ -192,15 +193,15 @@ func (db *DB) sharingShard(ctx context.Context, tx *sql.Tx, name shard.Name) (sh
 
 // RemoveShard deletes a shard to which nothing belongs any more, in one
 // transaction under its fence and the master's. Whoever led it is fenced.
-func (db *DB) RemoveShard(ctx context.Context, name shard.Name, who, reason string) error {
+func (lab *Lab) RemoveShard(ctx context.Context, name shard.Name, who, reason string) error {
 	if name.IsMaster() {
 		return fmt.Errorf("%w: the master shard cannot be removed", ErrInput)
 	}
-	return db.change(ctx, "remove shard "+name.String(), []shard.Name{name, shard.Master}, func(tx *sql.Tx) error {
+	return lab.change(ctx, "remove shard "+name.String(), []shard.Name{name, shard.Master}, func(tx *sql.Tx) error {
 		var id int64
 		err := tx.QueryRowContext(ctx, "SELECT id FROM afe_shards WHERE hostname = ?", name.String()).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("%w: %s; see 'hostsched shard list'", ErrNoShard, name)
+			return fmt.Errorf("%w: %s; see 'hostsched shard list'", store.ErrNoShard, name)
 		}
 		if err != nil {
 			return err
@@ -219,11 +220,11 @@ func (db *DB) RemoveShard(ctx context.Context, name shard.Name, who, reason stri
 			{name: "delete", text: "DELETE FROM afe_shards WHERE id = ?", args: []any{id}},
 			{name: "fence", text: "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', shard_id = 0 WHERE shard = ?", args: []any{name.String()}},
 		} {
-			if err := db.run(ctx, tx, s); err != nil {
+			if err := lab.run(ctx, tx, s); err != nil {
 				return err
 			}
 		}
-		return db.audit(ctx, tx, who, "shard remove", name.String(), reason)
+		return lab.audit(ctx, tx, who, "shard remove", name.String(), reason)
 	})
 }
 
@@ -233,110 +234,17 @@ const releasedJobs = 500
 
 // ReleaseJobs takes afe_jobs.shard_id of a shard away, which only refers to it.
 // It returns how many jobs it changed, at most releasedJobs.
-func (db *DB) ReleaseJobs(ctx context.Context, name shard.Name) (int, error) {
+func (lab *Lab) ReleaseJobs(ctx context.Context, name shard.Name) (int, error) {
 	var ids []int64
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT j.id FROM afe_jobs j JOIN afe_shards s ON s.id = j.shard_id WHERE s.hostname = ? ORDER BY j.id LIMIT ?", []any{name.String(), releasedJobs}, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, lab.Pool, "SELECT j.id FROM afe_jobs j JOIN afe_shards s ON s.id = j.shard_id WHERE s.hostname = ? ORDER BY j.id LIMIT ?", []any{name.String(), releasedJobs}, func(scan sqldb.Scanner) error {
 		var id int64
 		err := scan(&id)
 		ids = append(ids, id)
 		return err
 	})
 	if err != nil || len(ids) == 0 {
-		return 0, sqldb.Explain(err, "look for jobs of shard "+name.String(), db.Target())
+		return 0, sqldb.Explain(err, "look for jobs of shard "+name.String(), lab.Target())
 	}
-	_, err = db.Pool.ExecContext(ctx, "UPDATE afe_jobs SET shard_id = NULL WHERE id IN "+sqldb.List(ids))
-	return len(ids), sqldb.Explain(err, "release the jobs of shard "+name.String(), db.Target())
-}
-
-// PauseShard stops scheduling in a shard; it keeps its leader. When it returns,
-// no plan that was made before can be applied any more. An empty pause resumes.
-// The reason is for the audit record.
-func (db *DB) PauseShard(ctx context.Context, name shard.Name, who, pause, reason string) error {
-	action := "cluster pause"
-	by, at := who, db.Dialect.NowMillis
-	if pause == "" {
-		action, by, at = "cluster resume", "", "0"
-	}
-	return db.change(ctx, action+" of shard "+name.String(), []shard.Name{name}, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET pause_reason = ?, paused_by = ?, paused_at = "+at+" WHERE shard = ?", pause, by, name.String()); err != nil {
-			return err
-		}
-		return db.audit(ctx, tx, who, action, name.String(), reason)
-	})
-}
-
-// step is one statement of a change, named for failpoints.
-type step struct {
-	name, text string
-	args       []any
-	skip       bool
-}
-
-func (db *DB) run(ctx context.Context, tx *sql.Tx, s step) error {
-	if s.skip {
-		return nil
-	}
-	if _, err := tx.ExecContext(ctx, s.text, s.args...); err != nil {
-		return err
-	}
-	return db.reached(s.name)
-}
-
-func (db *DB) reached(name string) error {
-	if db.fail.step == nil {
-		return nil
-	}
-	return db.fail.step(name)
-}
-
-// change runs one administrative transaction: it locks the fences of the shards
-// concerned, in name order, so that two changes cannot block each other, and
-// raises their layout, so that no plan made before is applied. A process that
-// dies at any point leaves nothing behind; one that is paused is disconnected by
-// the server after about one TTL.
-func (db *DB) change(ctx context.Context, what string, fences []shard.Name, work func(*sql.Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, db.Config.TakeOverTimeout)
-	defer cancel()
-	for {
-		err := db.changeOnce(ctx, fences, work)
-		if !sqldb.IsLockTimeout(err) || ctx.Err() != nil {
-			return sqldb.Explain(err, what, db.Target())
-		}
-	}
-}
-
-func (db *DB) changeOnce(ctx context.Context, fences []shard.Name, work func(*sql.Tx) error) (err error) {
-	// A lane's connection has the settings that a change needs, too.
-	la := newLeader(db, Claim{}).main()
-	conn, err := la.connection(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, la.disconnect()) }()
-	fences = slices.Compact(slices.Sorted(slices.Values(fences)))
-	for _, name := range fences {
-		if err := db.ensureFence(ctx, conn, name); err != nil {
-			return err
-		}
-	}
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = sqldb.RollbackUnless(tx, err) }()
-	for _, name := range fences {
-		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET layout = layout + 1 WHERE shard = ?", name.String()); err != nil {
-			return err
-		}
-		if err := db.reached("fence " + name.String()); err != nil {
-			return err
-		}
-	}
-	if err := work(tx); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	return db.reached("commit")
+	_, err = lab.Pool.ExecContext(ctx, "UPDATE afe_jobs SET shard_id = NULL WHERE id IN "+sqldb.List(ids))
+	return len(ids), sqldb.Explain(err, "release the jobs of shard "+name.String(), lab.Target())
 }

@@ -1,10 +1,11 @@
-package store
+package admin
 
 import (
 	"context"
 	"fmt"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -37,33 +38,33 @@ func (f Findings) Count() int {
 	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
 }
 
-// Inspect looks for states that should not be, among the hosts of a shard. recorder is compared with one
+// Check looks for states that should not be, among the hosts of a shard. recorder is compared with one
 // rebuilt from the database; nil leaves that out. It writes nothing.
-func (db *DB) Inspect(ctx context.Context, scope Scope, recorder *scheduler.Recorder) (Findings, error) {
+func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *scheduler.Recorder) (Findings, error) {
 	f := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
 	const activeEntry = "SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1"
 	const openTask = "SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0"
 	rebuilt := scheduler.NewRecorder(nil)
 	hosts := map[scheduler.HostID]hostLease{}
-	err := db.Read(ctx, func(r *sqldb.Reader) {
-		own := readOwnershipOf(r, scope)
-		findings(r, &f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.hosts+" ORDER BY h.id, q.id",
+	err := lab.Read(ctx, func(r *sqldb.Reader) {
+		own := store.ReadOwnership(r, scope)
+		findings(r, &f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.Hosts+" ORDER BY h.id, q.id",
 			"has several active entries")
-		findings(r, &f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.hosts+" ORDER BY h.id",
+		findings(r, &f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.Hosts+" ORDER BY h.id",
 			"is leased, but no entry and no special task uses it")
-		findings(r, &f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.hosts+" ORDER BY h.id, q.id",
+		findings(r, &f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.Hosts+" ORDER BY h.id, q.id",
 			"has an active entry, but no lease")
 		if recorder == nil {
 			return
 		}
-		rebuilt = readRecorder(r, own)
-		r.Rows("SELECT id, hostname, leased FROM afe_hosts h WHERE 1=1"+own.hosts, func(v sqldb.Row) {
+		rebuilt = store.ReadRecorder(r, own)
+		r.Rows("SELECT id, hostname, leased FROM afe_hosts h WHERE 1=1"+own.Hosts, func(v sqldb.Row) {
 			leased := v.Int(2)
 			hosts[scheduler.HostID(v.Int(0).N)] = hostLease{v.Text(1), leased.Flag()}
 		})
 	})
 	if err != nil {
-		return f, sqldb.Explain(err, "inspect the lab", db.Target())
+		return f, sqldb.Explain(err, "inspect the lab", lab.Target())
 	}
 	if recorder != nil {
 		for _, d := range recorder.Drift(rebuilt, func(h scheduler.HostID) bool { return hosts[h].leased }) {
