@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -51,7 +51,7 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
-	for _, input := range []error{errUsage, app.ErrConfig, store.ErrDSN, store.ErrNotLocal, store.ErrSchema, store.ErrPrivilege, store.ErrUnreachable, store.ErrInput, store.ErrNoShard} {
+	for _, input := range []error{errUsage, config.ErrConfig, store.ErrDSN, store.ErrNotLocal, store.ErrSchema, store.ErrPrivilege, store.ErrUnreachable, store.ErrInput, store.ErrNoShard} {
 		if errors.Is(err, input) {
 			return exitInput
 		}
@@ -109,7 +109,7 @@ func version() string {
 
 // withDatabase loads the configuration, opens the database, does the work and
 // closes the database again.
-func withDatabase(ctx context.Context, cfg *app.Config, create bool, work func(*store.DB) error) error {
+func withDatabase(ctx context.Context, cfg *config.Config, create bool, work func(*store.DB) error) error {
 	if err := cfg.Load(); err != nil {
 		return err
 	}

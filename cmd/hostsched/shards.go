@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
@@ -39,7 +40,7 @@ entries that ask for them. Running replicas notice changes by themselves.`,
 }
 
 func shardListCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the shards, their labels and hosts", Args: noArgs,
@@ -69,13 +70,13 @@ func shardListCommand() *cobra.Command {
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	addOutputFlag(cmd, &output, outputWide)
 	return cmd
 }
 
 func shardAddCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var c consent
 	var dsn string
 	cmd := &cobra.Command{
@@ -99,7 +100,7 @@ main one. Recorded in hostsched_audit.`,
 			}
 			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
 				if dsn != "" {
-					if err := cfg.CheckShard(cmd.Context(), name, dsn); err != nil {
+					if err := app.CheckShard(cmd.Context(), cfg, name, dsn); err != nil {
 						return err
 					}
 				}
@@ -111,14 +112,14 @@ main one. Recorded in hostsched_audit.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, false)
 	cmd.Flags().StringVar(&dsn, "dsn", "", "the shard's own database, without password")
 	return cmd
 }
 
 func assignLabelCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var c consent
 	cmd := &cobra.Command{
 		Use: "assign-label SHARD LABEL", Short: "Give a label, and the hosts that carry it, to a shard", Args: exactly("SHARD", "LABEL"),
@@ -149,13 +150,13 @@ shards; hosts follow as soon as nobody uses them. Recorded in hostsched_audit.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, true)
 	return cmd
 }
 
 func shardRemoveCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var c consent
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -185,7 +186,7 @@ command is interrupted, run it again. Recorded in hostsched_audit.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, true)
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultRemoveTimeout, "how long to wait for hosts in use")
 	return cmd
