@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -29,7 +29,7 @@ const leaderTimeout = 5 * time.Second
 var errFindings = errors.New("the audit has findings")
 
 func auditCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output, leader string
 	cmd := &cobra.Command{
 		Use:   "audit [SHARD]",
@@ -69,7 +69,7 @@ Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	addOutputFlag(cmd, &output)
 	cmd.Flags().StringVar(&leader, "leader", "", "address of the leader, to compare its suite recorder")
 	return cmd

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 )
@@ -40,7 +41,7 @@ func clusterCommand() *cobra.Command {
 }
 
 // withCluster opens the database and etcd.
-func withCluster(cmd *cobra.Command, cfg *app.Config, work func(context.Context, *store.DB, *clientv3.Client) error) error {
+func withCluster(cmd *cobra.Command, cfg *config.Config, work func(context.Context, *store.DB, *clientv3.Client) error) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	return withDatabase(ctx, cfg, false, func(db *store.DB) error {
@@ -49,7 +50,7 @@ func withCluster(cmd *cobra.Command, cfg *app.Config, work func(context.Context,
 }
 
 // withEtcd connects to etcd, does the work and closes the connection again.
-func withEtcd(cfg *app.Config, work func(*clientv3.Client) error) error {
+func withEtcd(cfg *config.Config, work func(*clientv3.Client) error) error {
 	clientCfg, err := cfg.EtcdClient()
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func withEtcd(cfg *app.Config, work func(*clientv3.Client) error) error {
 }
 
 func clusterStatusCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	var watch bool
 	var interval time.Duration
@@ -77,7 +78,7 @@ leader has assigned, and how often the shard was lost and not handed over.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withCluster(cmd, cfg, func(ctx context.Context, db *store.DB, client *clientv3.Client) error {
 				for {
-					st, err := cfg.ReadClusterStatus(ctx, db, client)
+					st, err := app.ReadClusterStatus(ctx, cfg, db, client)
 					switch {
 					case watch && ctx.Err() != nil:
 						return nil
@@ -97,7 +98,7 @@ leader has assigned, and how often the shard was lost and not handed over.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup|app.EtcdGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	addOutputFlag(cmd, &output, outputWide)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C")
 	cmd.Flags().DurationVar(&interval, "interval", defaultWatchInterval, "with --watch, how often")
@@ -155,7 +156,7 @@ func millis(n int64, suffix string) string {
 }
 
 func clusterHistoryCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	var limit int
 	cmd := &cobra.Command{
@@ -171,7 +172,7 @@ func clusterHistoryCommand() *cobra.Command {
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	addOutputFlag(cmd, &output, outputWide)
 	cmd.Flags().IntVar(&limit, "limit", defaultHistory, "show at most so many terms, the latest")
 	return cmd
@@ -195,7 +196,7 @@ func historyTable(w io.Writer, terms []store.Term, wide bool) error {
 }
 
 func clusterAuditCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	var limit int
 	cmd := &cobra.Command{
@@ -218,14 +219,14 @@ func clusterAuditCommand() *cobra.Command {
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	addOutputFlag(cmd, &output)
 	cmd.Flags().IntVar(&limit, "limit", defaultHistory, "show at most so many records, the latest")
 	return cmd
 }
 
 // onShard opens the database of the shard in args.
-func onShard(cmd *cobra.Command, cfg *app.Config, args []string, work func(context.Context, *store.DB, admin.Shard) error) error {
+func onShard(cmd *cobra.Command, cfg *config.Config, args []string, work func(context.Context, *store.DB, admin.Shard) error) error {
 	name, err := parseShard(args)
 	if err != nil {
 		return err
@@ -235,12 +236,12 @@ func onShard(cmd *cobra.Command, cfg *app.Config, args []string, work func(conte
 		if err != nil {
 			return err
 		}
-		return cfg.OnShard(cmd.Context(), db, s, func(db *store.DB) error { return work(cmd.Context(), db, s) })
+		return app.OnShard(cmd.Context(), cfg, db, s, func(db *store.DB) error { return work(cmd.Context(), db, s) })
 	})
 }
 
 func switchoverCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var to string
 	var c consent
 	var timeout time.Duration
@@ -268,7 +269,7 @@ placement would prefer; '--to any' withdraws it. Recorded in hostsched_audit.`,
 				}
 				ctx, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()
-				from, took, err := cfg.Switchover(ctx, client, name, to)
+				from, took, err := app.Switchover(ctx, cfg, client, name, to)
 				if err != nil {
 					return err
 				}
@@ -285,7 +286,7 @@ placement would prefer; '--to any' withdraws it. Recorded in hostsched_audit.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup|app.EtcdGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	c.bind(cmd, false)
 	cmd.Flags().StringVar(&to, "to", "", "server that should lead, or any")
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultSwitchTimeout, "how long to wait for it")
@@ -307,7 +308,7 @@ func resumeCommand() *cobra.Command {
 }
 
 func pausing(verb, short, long, example string, pause func(reason string) string) *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var c consent
 	cmd := &cobra.Command{
 		Use: verb + " SHARD", Short: short, Long: long, Example: example, Args: exactly("SHARD"),
@@ -324,7 +325,7 @@ func pausing(verb, short, long, example string, pause func(reason string) string
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, true)
 	return cmd
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
@@ -53,7 +53,7 @@ func atMostOneShard(cmd *cobra.Command, args []string) error {
 }
 
 func fenceShowCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	cmd := &cobra.Command{
 		Use: "show [SHARD]", Short: "Show who may write to a shard (default: master)", Args: atMostOneShard,
@@ -69,13 +69,13 @@ func fenceShowCommand() *cobra.Command {
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	addOutputFlag(cmd, &output)
 	return cmd
 }
 
 func fenceAdoptCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var yes bool
 	var reason string
 	cmd := &cobra.Command{
@@ -103,14 +103,14 @@ two would depose each other. The command is recorded in hostsched_audit.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup|app.EtcdGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit record")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it without asking")
 	return cmd
 }
 
 // withFence opens the database and reads the fence of the shard in args.
-func withFence(cmd *cobra.Command, cfg *app.Config, args []string, work func(*store.DB, store.Fence) error) error {
+func withFence(cmd *cobra.Command, cfg *config.Config, args []string, work func(*store.DB, store.Fence) error) error {
 	name, err := parseShard(args)
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func withFence(cmd *cobra.Command, cfg *app.Config, args []string, work func(*st
 }
 
 // clusterID asks etcd for its cluster id, in the form that terms carry.
-func clusterID(ctx context.Context, cfg *app.Config) (id string, err error) {
+func clusterID(ctx context.Context, cfg *config.Config) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 	defer cancel()
 	err = withEtcd(cfg, func(client *clientv3.Client) error {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/schema"
 )
@@ -26,7 +26,7 @@ func migrateCommand() *cobra.Command {
 // onDatabase makes a command that opens the database, does its work and prints
 // the state of the schema. create makes an SQLite file that is missing.
 func onDatabase(use, short, long, example string, create bool, work func(context.Context, *store.DB) (schema.Status, error)) *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Example: example, Args: noArgs,
@@ -40,7 +40,7 @@ func onDatabase(use, short, long, example string, create bool, work func(context
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	addOutputFlag(cmd, &output)
 	return cmd
 }

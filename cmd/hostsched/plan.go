@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -41,7 +42,7 @@ func (c coded) Error() string {
 func (c coded) Unwrap() error { return c.err }
 
 func planCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	var shadow bool
 	var ticks int
@@ -87,7 +88,7 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 			return coded{exitPlanError, err}
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup|app.ReplicaGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.ReplicaGroup)
 	addOutputFlag(cmd, &output)
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "plan at every tick beside a running scheduler and report agreement")
 	cmd.Flags().IntVar(&ticks, "ticks", 0, "with --shadow, end after so many ticks (0: never)")
@@ -144,7 +145,7 @@ func planTable(w io.Writer, r app.PlanReport) error {
 	return err
 }
 
-func runShadow(ctx context.Context, cmd *cobra.Command, cfg *app.Config, scope store.Scope, db *store.DB, output string, ticks int) error {
+func runShadow(ctx context.Context, cmd *cobra.Command, cfg *config.Config, scope store.Scope, db *store.DB, output string, ticks int) error {
 	if output != outputTable && output != outputJSON {
 		return fmt.Errorf("%w: output format %q; it must be table or json", errUsage, output)
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -53,7 +53,7 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
-	for _, input := range []error{errUsage, app.ErrConfig, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, admin.ErrInput, store.ErrNoShard} {
+	for _, input := range []error{errUsage, config.ErrConfig, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, admin.ErrInput, store.ErrNoShard} {
 		if errors.Is(err, input) {
 			return exitInput
 		}
@@ -111,7 +111,7 @@ func version() string {
 
 // withDatabase loads the configuration, opens the database, does the work and
 // closes the database again.
-func withDatabase(ctx context.Context, cfg *app.Config, create bool, work func(*store.DB) error) error {
+func withDatabase(ctx context.Context, cfg *config.Config, create bool, work func(*store.DB) error) error {
 	if err := cfg.Load(); err != nil {
 		return err
 	}

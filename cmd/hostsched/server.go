@@ -7,10 +7,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 )
 
 func serverCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run one replica against etcd and a database; list servers and their roles",
@@ -39,7 +40,7 @@ SIGINT and SIGTERM finish the running apply and hand the shard over.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := cfg.Load()
-			if errors.Is(err, app.ErrInline) {
+			if errors.Is(err, config.ErrInline) {
 				// As the original does: say so and end well.
 				_, err := fmt.Fprintln(cmd.ErrOrStderr(), "hostsched:", err)
 				return err
@@ -50,7 +51,7 @@ SIGINT and SIGTERM finish the running apply and hand the shard over.`,
 			return app.RunServer(cmd.Context(), cfg, version(), cmd.ErrOrStderr())
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.AllGroups)
+	cfg.Bind(cmd.Flags(), config.AllGroups)
 	cmd.AddCommand(serverAddCommand(), serverListCommand(), serverRoleCommand(), serverRetireCommand())
 	return cmd
 }

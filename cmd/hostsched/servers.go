@@ -12,15 +12,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // withServers opens the database and the one with the servers table.
-func withServers(cmd *cobra.Command, cfg *app.Config, work func(ctx context.Context, main, servers *store.DB) error) error {
+func withServers(cmd *cobra.Command, cfg *config.Config, work func(ctx context.Context, main, servers *store.DB) error) error {
 	return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
-		servers, closer, err := cfg.OpenServers(cmd.Context(), db)
+		servers, closer, err := app.OpenServers(cmd.Context(), cfg, db)
 		if err != nil {
 			return err
 		}
@@ -34,7 +35,7 @@ func withServers(cmd *cobra.Command, cfg *app.Config, work func(ctx context.Cont
 // changeServer is a command that changes the servers table and notes it.
 func changeServer(use, short, long, example string, needsReason bool, args cobra.PositionalArgs, flags func(*cobra.Command),
 	change func(ctx context.Context, servers *store.DB, args []string, reason string) (said string, err error)) *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var c consent
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long + " Recorded in hostsched_audit.", Example: example, Args: args,
@@ -56,14 +57,14 @@ func changeServer(use, short, long, example string, needsReason bool, args cobra
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, needsReason)
 	flags(cmd)
 	return cmd
 }
 
 func serverListCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the servers table with roles", Args: noArgs,
@@ -92,7 +93,7 @@ func serverListCommand() *cobra.Command {
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	addOutputFlag(cmd, &output, outputWide)
 	return cmd
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
@@ -41,7 +42,7 @@ entries that ask for them. Running replicas notice changes by themselves.`,
 }
 
 func shardListCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var output string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the shards, their labels and hosts", Args: noArgs,
@@ -71,13 +72,13 @@ func shardListCommand() *cobra.Command {
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	addOutputFlag(cmd, &output, outputWide)
 	return cmd
 }
 
 func shardAddCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var c consent
 	var dsn string
 	cmd := &cobra.Command{
@@ -101,7 +102,7 @@ main one. Recorded in hostsched_audit.`,
 			}
 			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
 				if dsn != "" {
-					if err := cfg.CheckShard(cmd.Context(), name, dsn); err != nil {
+					if err := app.CheckShard(cmd.Context(), cfg, name, dsn); err != nil {
 						return err
 					}
 				}
@@ -113,14 +114,14 @@ main one. Recorded in hostsched_audit.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, false)
 	cmd.Flags().StringVar(&dsn, "dsn", "", "the shard's own database, without password")
 	return cmd
 }
 
 func assignLabelCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var c consent
 	cmd := &cobra.Command{
 		Use: "assign-label SHARD LABEL", Short: "Give a label, and the hosts that carry it, to a shard", Args: exactly("SHARD", "LABEL"),
@@ -151,13 +152,13 @@ shards; hosts follow as soon as nobody uses them. Recorded in hostsched_audit.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, true)
 	return cmd
 }
 
 func shardRemoveCommand() *cobra.Command {
-	cfg := &app.Config{}
+	cfg := &config.Config{}
 	var c consent
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -187,7 +188,7 @@ command is interrupted, run it again. Recorded in hostsched_audit.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, true)
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultRemoveTimeout, "how long to wait for hosts in use")
 	return cmd

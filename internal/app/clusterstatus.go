@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
@@ -70,7 +71,7 @@ const replicaTimeout = 2 * time.Second
 
 // ReadClusterStatus asks etcd, the database and every replica. A replica or a
 // shard's database that does not answer is noted; the rest is shown.
-func (c *Config) ReadClusterStatus(ctx context.Context, db *store.DB, client *clientv3.Client) (ClusterStatus, error) {
+func ReadClusterStatus(ctx context.Context, c *config.Config, db *store.DB, client *clientv3.Client) (ClusterStatus, error) {
 	out := ClusterStatus{Cluster: c.Cluster, Servers: []ServerStatus{}, Shards: []ShardStatus{}}
 	asked, cancel := context.WithTimeout(ctx, replicaTimeout)
 	defer cancel()
@@ -93,12 +94,12 @@ func (c *Config) ReadClusterStatus(ctx context.Context, db *store.DB, client *cl
 		out.Servers = append(out.Servers, st)
 	}
 	for _, s := range shards {
-		out.Shards = append(out.Shards, c.shardStatus(ctx, db, s, view.Shards[s.Name], answers))
+		out.Shards = append(out.Shards, shardStatus(ctx, c, db, s, view.Shards[s.Name], answers))
 	}
 	return out, nil
 }
 
-func (c *Config) shardStatus(ctx context.Context, db *store.DB, s admin.Shard, contest election.Contest, answers []answer) ShardStatus {
+func shardStatus(ctx context.Context, c *config.Config, db *store.DB, s admin.Shard, contest election.Contest, answers []answer) ShardStatus {
 	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: contest.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
 	for i, k := range contest.Candidates {
 		if i == 0 && k.State == election.StateLeader {
@@ -107,7 +108,7 @@ func (c *Config) shardStatus(ctx context.Context, db *store.DB, s admin.Shard, c
 		}
 		st.Candidates = append(st.Candidates, k.Server)
 	}
-	if err := c.OnShard(ctx, db, s, func(db *store.DB) error { return st.readFence(ctx, db) }); err != nil {
+	if err := OnShard(ctx, c, db, s, func(db *store.DB) error { return st.readFence(ctx, db) }); err != nil {
 		st.Error = err.Error()
 	}
 	for _, a := range answers {
@@ -137,11 +138,11 @@ func (st *ShardStatus) readFence(ctx context.Context, db *store.DB) error {
 }
 
 // OnShard does something in the database of a shard, which may be the main one.
-func (c *Config) OnShard(ctx context.Context, main *store.DB, s admin.Shard, work func(*store.DB) error) error {
+func OnShard(ctx context.Context, c *config.Config, main *store.DB, s admin.Shard, work func(*store.DB) error) error {
 	if s.DSN == "" {
 		return work(main)
 	}
-	db, err := c.openShard(ctx, s.Name, s.DSN)
+	db, err := OpenShard(ctx, c, s.Name, s.DSN)
 	if err != nil {
 		return fmt.Errorf("the database of shard %s: %w", s.Name, err)
 	}
@@ -194,7 +195,7 @@ const switchPoll = 20 * time.Millisecond
 // Switchover asks for a shard to be led by a server and waits until it is. It
 // returns who led before, and how long it took from the wish to the new leader's
 // key.
-func (c *Config) Switchover(ctx context.Context, client *clientv3.Client, name shard.Name, to string) (from string, took time.Duration, err error) {
+func Switchover(ctx context.Context, c *config.Config, client *clientv3.Client, name shard.Name, to string) (from string, took time.Duration, err error) {
 	view, err := election.Look(ctx, client, c.Cluster)
 	if err != nil {
 		return "", 0, err

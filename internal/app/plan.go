@@ -78,22 +78,6 @@ type WaitingEntry struct {
 	Ahead     int    `json:"ahead"`
 }
 
-// Shared tells whether several shards share the database. A configuration that
-// names one shard gives it the whole database.
-func (c *Config) Shared() bool { return c.Shard == "" }
-
-// Scope is what this configuration's replica serves.
-func (c *Config) Scope() store.Scope {
-	name := shard.Name(c.Shard)
-	if c.Shared() {
-		name = shard.Master
-	}
-	return store.Scope{
-		Shard: name, Shared: c.Shared(),
-		Rules: scheduler.Rules{RespectStaticLabels: c.RespectStaticLabels, Actions: c.Actions()},
-	}
-}
-
 // MakePlanReport plans the next tick and changes nothing. The suite recorder is
 // rebuilt from the database, as after a failover.
 func MakePlanReport(ctx context.Context, db *store.DB, scope store.Scope) (PlanReport, error) {

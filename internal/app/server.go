@@ -17,11 +17,10 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/oklog/run"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/cluster"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/notify"
 	"github.com/hostsched/hostsched/internal/queuetimes"
@@ -29,9 +28,6 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
-	"github.com/hostsched/hostsched/store/admin"
-	"github.com/hostsched/hostsched/store/schema"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Bounds of a server process.
@@ -42,7 +38,7 @@ const (
 )
 
 // RunServer runs one replica until ctx ends or a signal comes.
-func RunServer(ctx context.Context, c *Config, version string, logTo io.Writer) error {
+func RunServer(ctx context.Context, c *config.Config, version string, logTo io.Writer) error {
 	if err := c.PrintTaken(logTo); err != nil {
 		return err
 	}
@@ -50,81 +46,26 @@ func RunServer(ctx context.Context, c *Config, version string, logTo io.Writer) 
 	if err != nil {
 		return err
 	}
-	servers, closeServers, err := c.OpenServers(ctx, db)
+	servers, closeServers, err := OpenServers(ctx, c, db)
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	err = serve(ctx, c, version, cluster.Databases{Main: db, Servers: servers, Open: c.openShard}, c.Logger(logTo))
+	open := func(ctx context.Context, name shard.Name, dsn string) (*store.DB, error) {
+		return OpenShard(ctx, c, name, dsn)
+	}
+	err = serve(ctx, c, version, cluster.Databases{Main: db, Servers: servers, Open: open}, c.Logger(logTo))
 	return errors.Join(err, closeServers(), db.Close())
 }
 
-// OpenChecked opens the database and makes sure that its schema fits.
-func OpenChecked(ctx context.Context, c *Config) (*store.DB, error) {
-	return c.openChecked(ctx, c.Store(), c.Shared())
-}
-
-func (c *Config) openChecked(ctx context.Context, cfg sqldb.Config, shared bool) (*store.DB, error) {
-	db, err := store.Open(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.RespectStaticLabels, Shared: shared}); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
-}
-
-// openShard opens the database that a shard has of its own.
-func (c *Config) openShard(ctx context.Context, name shard.Name, dsn string) (*store.DB, error) {
-	cfg, err := c.ShardStore(name, dsn)
-	if err != nil {
-		return nil, err
-	}
-	return c.openChecked(ctx, cfg, false)
-}
-
-// CheckShard makes sure that a database can be a shard's own.
-func (c *Config) CheckShard(ctx context.Context, name shard.Name, dsn string) error {
-	db, err := c.openShard(ctx, name, dsn)
-	if err != nil {
-		return fmt.Errorf("the database for shard %s: %w", name, err)
-	}
-	return db.Close()
-}
-
-// OpenServers finds the database with the servers table: one of its own, the
-// main one, or none.
-func (c *Config) OpenServers(ctx context.Context, main *store.DB) (servers *store.DB, closer func() error, err error) {
-	closer = func() error { return nil }
-	cfg, own := c.ServersStore()
-	servers = main
-	if own {
-		if servers, err = store.Open(ctx, cfg); err != nil {
-			return nil, closer, fmt.Errorf("the database of servers and roles: %w", err)
-		}
-		closer = servers.Close
-	}
-	there, err := admin.New(servers).HasServers(ctx)
-	switch {
-	case err == nil && there:
-		return servers, closer, nil
-	case err == nil && own:
-		err = fmt.Errorf("%w: %s has no servers table; check servers.dsn", sqldb.ErrSchema, servers.Target())
-	case err == nil:
-		return nil, closer, nil
-	}
-	return nil, closer, errors.Join(err, closer())
-}
-
-func serve(ctx context.Context, c *Config, version string, db cluster.Databases, log hclog.Logger) error {
+func serve(ctx context.Context, c *config.Config, version string, db cluster.Databases, log hclog.Logger) error {
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return fmt.Errorf("%w: listen: %w; choose another address with --listen", ErrConfig, err)
+		return fmt.Errorf("%w: listen: %w; choose another address with --listen", config.ErrConfig, err)
 	}
 	if c.Advertise == "" {
 		c.Advertise = listener.Addr().String()
 	}
-	campaigner, err := c.campaigner()
+	campaigner, err := newCampaigner(c)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -133,7 +74,7 @@ func serve(ctx context.Context, c *Config, version string, db cluster.Databases,
 		return errors.Join(err, listener.Close())
 	}
 	m := metrics.New()
-	reporting, err := c.reporting(m, log)
+	reporting, err := newReporting(c, m, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -146,7 +87,7 @@ func serve(ctx context.Context, c *Config, version string, db cluster.Databases,
 		Status: member.Status, Role: member.Role, Recorder: member.Holdings,
 	})
 	log.Info("starting", "server", c.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
-	return c.runGroup(ctx, listener, handler, member, reporting.background, log)
+	return runGroup(ctx, c, listener, handler, member, reporting.background, log)
 }
 
 // reporting are the observers of a replica and what they do in the background.
@@ -155,7 +96,7 @@ type reporting struct {
 	background []func(context.Context)
 }
 
-func (c *Config) reporting(m *metrics.Metrics, log hclog.Logger) (reporting, error) {
+func newReporting(c *config.Config, m *metrics.Metrics, log hclog.Logger) (reporting, error) {
 	r := reporting{observers: replica.Observers{m}}
 	if len(c.NotifyTo) > 0 {
 		mailer, err := notify.New(notify.Config{
@@ -163,7 +104,7 @@ func (c *Config) reporting(m *metrics.Metrics, log hclog.Logger) (reporting, err
 			Interval: c.NotifyInterval, Server: c.Server,
 		}, log)
 		if err != nil {
-			return r, fmt.Errorf("%w: notify: %w", ErrConfig, err)
+			return r, fmt.Errorf("%w: notify: %w", config.ErrConfig, err)
 		}
 		r.observers = append(r.observers, mailer)
 		r.background = append(r.background, mailer.Run)
@@ -176,7 +117,7 @@ func (c *Config) reporting(m *metrics.Metrics, log hclog.Logger) (reporting, err
 	}
 	if c.MetricsFile != "" {
 		if err := m.WriteFile(c.MetricsFile); err != nil {
-			return r, fmt.Errorf("%w: metrics.file: %w", ErrConfig, err)
+			return r, fmt.Errorf("%w: metrics.file: %w", config.ErrConfig, err)
 		}
 		r.background = append(r.background, func(ctx context.Context) { keepFile(ctx, m, c.MetricsFile, log) })
 	}
@@ -201,7 +142,7 @@ func keepFile(ctx context.Context, m *metrics.Metrics, path string, log hclog.Lo
 // runGroup starts everything and stops everything when the first part ends: on
 // a signal, or at the end of its lifetime, the replica finishes its apply and
 // resigns; then what it still has to report is sent.
-func (c *Config) runGroup(ctx context.Context, listener net.Listener, handler http.Handler, member *cluster.Member, background []func(context.Context), log hclog.Logger) error {
+func runGroup(ctx context.Context, c *config.Config, listener net.Listener, handler http.Handler, member *cluster.Member, background []func(context.Context), log hclog.Logger) error {
 	reports, endReports := context.WithCancel(context.WithoutCancel(ctx))
 	defer endReports()
 	var reporters sync.WaitGroup
@@ -211,7 +152,7 @@ func (c *Config) runGroup(ctx context.Context, listener net.Listener, handler ht
 	var g run.Group
 	stop := make(chan struct{})
 	g.Add(func() error {
-		c.waitForEnd(ctx, stop, log)
+		waitForEnd(ctx, c, stop, log)
 		return nil
 	}, func(error) { close(stop) })
 
@@ -243,7 +184,7 @@ func (c *Config) runGroup(ctx context.Context, listener net.Listener, handler ht
 
 // waitForEnd returns on SIGINT or SIGTERM, at the end of the lifetime, or when
 // something else ended.
-func (c *Config) waitForEnd(ctx context.Context, stop <-chan struct{}, log hclog.Logger) {
+func waitForEnd(ctx context.Context, c *config.Config, stop <-chan struct{}, log hclog.Logger) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
@@ -263,31 +204,16 @@ func (c *Config) waitForEnd(ctx context.Context, stop <-chan struct{}, log hclog
 	}
 }
 
-func (c *Config) campaigner() (*election.Etcd, error) {
+func newCampaigner(c *config.Config) (*election.Etcd, error) {
 	client, err := c.EtcdClient()
 	if err != nil {
 		return nil, err
 	}
 	e, err := election.NewEtcd(election.EtcdConfig{Client: client, Cluster: c.Cluster, Server: c.Server, Address: c.Advertise, TTL: c.EtcdTTL})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", config.ErrConfig, err)
 	}
 	return e, nil
-}
-
-// EtcdClient is the part of the configuration that reaches etcd.
-func (c *Config) EtcdClient() (clientv3.Config, error) {
-	cfg := clientv3.Config{Endpoints: c.EtcdEndpoints, Username: c.EtcdUser, Password: c.EtcdPassword}
-	if c.EtcdCertFile == "" && c.EtcdCAFile == "" {
-		return cfg, nil
-	}
-	info := transport.TLSInfo{CertFile: c.EtcdCertFile, KeyFile: c.EtcdKeyFile, TrustedCAFile: c.EtcdCAFile}
-	tls, err := info.ClientConfig()
-	if err != nil {
-		return cfg, fmt.Errorf("%w: TLS for etcd: %w", ErrConfig, err)
-	}
-	cfg.TLS = tls
-	return cfg, nil
 }
 
 // holderName is unique per process: a restarted replica must not pass for its
@@ -298,11 +224,4 @@ func holderName(server string) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%s/%d/%s", server, os.Getpid(), hex.EncodeToString(b[:])), nil
-}
-
-// Logger returns the process's logger.
-func (c *Config) Logger(to io.Writer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{
-		Name: "hostsched", Level: hclog.LevelFromString(c.LogLevel), JSONFormat: c.LogFormat == "json", Output: to, TimeFormat: time.RFC3339Nano,
-	})
 }

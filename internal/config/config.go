@@ -1,8 +1,9 @@
-package app
+package config
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,11 +11,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/pflag"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -448,4 +453,42 @@ func (c *Config) ShardStore(name shard.Name, dsn string) (sqldb.Config, error) {
 // Actions are the labels that special tasks act on.
 func (c *Config) Actions() scheduler.Actions {
 	return scheduler.Actions{Provision: c.ProvisionKeys, Other: c.DroppedKeys, SkipProvision: c.SkipProvision}
+}
+
+// Shared tells whether several shards share the database. A configuration that
+// names one shard gives it the whole database.
+func (c *Config) Shared() bool { return c.Shard == "" }
+
+// Scope is what this configuration's replica serves.
+func (c *Config) Scope() store.Scope {
+	name := shard.Name(c.Shard)
+	if c.Shared() {
+		name = shard.Master
+	}
+	return store.Scope{
+		Shard: name, Shared: c.Shared(),
+		Rules: scheduler.Rules{RespectStaticLabels: c.RespectStaticLabels, Actions: c.Actions()},
+	}
+}
+
+// EtcdClient is the part of the configuration that reaches etcd.
+func (c *Config) EtcdClient() (clientv3.Config, error) {
+	cfg := clientv3.Config{Endpoints: c.EtcdEndpoints, Username: c.EtcdUser, Password: c.EtcdPassword}
+	if c.EtcdCertFile == "" && c.EtcdCAFile == "" {
+		return cfg, nil
+	}
+	info := transport.TLSInfo{CertFile: c.EtcdCertFile, KeyFile: c.EtcdKeyFile, TrustedCAFile: c.EtcdCAFile}
+	tls, err := info.ClientConfig()
+	if err != nil {
+		return cfg, fmt.Errorf("%w: TLS for etcd: %w", ErrConfig, err)
+	}
+	cfg.TLS = tls
+	return cfg, nil
+}
+
+// Logger returns the process's logger.
+func (c *Config) Logger(to io.Writer) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "hostsched", Level: hclog.LevelFromString(c.LogLevel), JSONFormat: c.LogFormat == "json", Output: to, TimeFormat: time.RFC3339Nano,
+	})
 }
