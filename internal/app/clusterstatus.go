@@ -229,7 +229,7 @@ func (c *Config) Switchover(ctx context.Context, client *clientv3.Client, name s
 // mayTake refuses a server that would not be given the shard.
 func mayTake(view election.View, name shard.Name, to string) error {
 	primaries := false
-	var target *election.Attendee
+	var target *election.Member
 	for i, a := range view.Servers {
 		primaries = primaries || a.Role == election.RolePrimary
 		if a.Server == to {

@@ -72,7 +72,7 @@ type Member struct {
 	observer   replica.Observer
 	log        hclog.Logger
 
-	attendance *election.Attendance
+	membership *election.Membership
 	views      chan election.View
 	polls      chan poll
 	wake       chan struct{}
@@ -110,7 +110,7 @@ func New(cfg Config, campaigner *election.Etcd, db Databases, observer replica.O
 		arrivals: map[int64]time.Time{}, orphans: map[shard.Name]time.Time{},
 		seats: map[shard.Name]*seat{}, avoid: map[shard.Name]avoidance{}, role: election.RoleNone, why: "starting",
 	}
-	m.attendance = campaigner.Attend(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, m.watched)
+	m.membership = campaigner.Join(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, m.watched)
 	first := cfg.Only
 	if first == "" {
 		first = shard.Master
@@ -138,9 +138,9 @@ func (m *Member) watched(v election.View) {
 // Run campaigns and leads until ctx ends. It returns when all shards are handed
 // over.
 func (m *Member) Run(ctx context.Context) {
-	attending, leave := context.WithCancel(context.WithoutCancel(ctx))
+	joined, leave := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { m.attendance.Run(attending) })
+	background.Go(func() { m.membership.Run(joined) })
 	polling, endPolling := context.WithCancel(ctx)
 	background.Go(func() { m.pollDatabase(polling) })
 	m.loop(ctx)
@@ -181,7 +181,7 @@ func (m *Member) saw(v election.View) {
 		arrivals[a.Lease] = at
 	}
 	m.arrivals = arrivals
-	if !slices.ContainsFunc(v.Servers, func(a election.Attendee) bool { return a.Server == m.cfg.Server }) {
+	if !slices.ContainsFunc(v.Servers, func(a election.Member) bool { return a.Server == m.cfg.Server }) {
 		// Another process of this server's name took the key along when it ended.
 		m.announce()
 	}
@@ -237,7 +237,7 @@ func (m *Member) announce() {
 		avoids[name] = a.reason
 	}
 	m.mu.Unlock()
-	m.attendance.Set(func(p *election.Presence) { p.Role, p.Why, p.Avoids = role, why, avoids })
+	m.membership.Set(func(p *election.Presence) { p.Role, p.Why, p.Avoids = role, why, avoids })
 }
 
 // trouble notes that this replica failed to lead a shard.

@@ -155,7 +155,7 @@ func (s *seat) status() replica.Status {
 	if st.State == replica.StateLeader || st.LastError != "" {
 		return st
 	}
-	switch err := s.m.attendance.Err(); {
+	switch err := s.m.membership.Err(); {
 	case errors.Is(err, election.ErrNotYet):
 		st.State = replica.StateStarting
 	case err != nil:
