@@ -21,11 +21,11 @@ type View struct {
 	// Servers are the replicas that are there, by name.
 	Servers []Member
 	// Shards are the shards that somebody campaigns for or leads.
-	Shards map[shard.Name]Contest
+	Shards map[shard.Name]ShardElection
 }
 
-// Contest is the campaign for one shard.
-type Contest struct {
+// ShardElection is what etcd says about the leadership of one shard.
+type ShardElection struct {
 	// Candidates are the keys of the shard, oldest first. The oldest leads, or
 	// is about to.
 	Candidates []Candidate
@@ -34,7 +34,7 @@ type Contest struct {
 }
 
 // Holder returns the server with the oldest key, empty if there is none.
-func (c Contest) Holder() string {
+func (c ShardElection) Holder() string {
 	if len(c.Candidates) == 0 {
 		return ""
 	}
@@ -90,7 +90,7 @@ func (v *viewer) apply(events []*clientv3.Event) {
 // view interprets the keys. A value that cannot be read still holds its place:
 // its key counts, its content does not.
 func (v *viewer) view() View {
-	out := View{Shards: map[shard.Name]Contest{}}
+	out := View{Shards: map[shard.Name]ShardElection{}}
 	for key, kv := range v.keys {
 		if name, ok := strings.CutPrefix(key, ServersPrefix(v.cluster)); ok {
 			a := Member{Lease: kv.Lease}

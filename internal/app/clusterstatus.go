@@ -84,8 +84,8 @@ func (c *Config) ReadClusterStatus(ctx context.Context, db *store.DB, client *cl
 	answers := askServers(ctx, view)
 	for i, a := range view.Servers {
 		st := ServerStatus{Server: a.Server, Role: a.Role, Why: a.Why, Weight: max(1, a.Weight), Since: a.Since, Address: a.Address, Version: a.Version, Avoids: a.Avoids, Error: answers[i].err}
-		for _, contest := range view.Shards {
-			if contest.Holder() == a.Server {
+		for _, elected := range view.Shards {
+			if elected.Holder() == a.Server {
 				st.Leads++
 			}
 		}
@@ -97,9 +97,9 @@ func (c *Config) ReadClusterStatus(ctx context.Context, db *store.DB, client *cl
 	return out, nil
 }
 
-func (c *Config) shardStatus(ctx context.Context, db *store.DB, s store.Shard, contest election.Contest, answers []answer) ShardStatus {
-	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: contest.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
-	for i, k := range contest.Candidates {
+func (c *Config) shardStatus(ctx context.Context, db *store.DB, s store.Shard, elected election.ShardElection, answers []answer) ShardStatus {
+	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: elected.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
+	for i, k := range elected.Candidates {
 		if i == 0 && k.State == election.StateLeader {
 			st.Leader, st.Token, st.Since = k.Server, k.Token, k.Since
 			continue
