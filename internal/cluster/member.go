@@ -279,10 +279,10 @@ func (m *Member) decide(ctx context.Context) {
 	should := map[shard.Name]string{}
 	servers := m.servers(now)
 	if m.seen {
-		should = shard.Place(servers, m.seatsToPlace(seats))
+		should = shard.Place(servers, m.leaderships(seats))
 	}
 	for _, s := range seats {
-		heir := may && m.seen && shard.Heir(servers, m.seatToPlace(s.name)) == m.cfg.Server
+		heir := may && m.seen && shard.Heir(servers, m.leadership(s.name)) == m.cfg.Server
 		mine := should[s.name] == m.cfg.Server || m.orphaned(s.name, now)
 		switch {
 		case !may:
@@ -340,17 +340,17 @@ func (m *Member) servers(now time.Time) []shard.Server {
 	return out
 }
 
-func (m *Member) seatsToPlace(seats []*seat) []shard.Seat {
-	out := make([]shard.Seat, 0, len(seats))
+func (m *Member) leaderships(seats []*seat) []shard.Leadership {
+	out := make([]shard.Leadership, 0, len(seats))
 	for _, s := range seats {
-		out = append(out, m.seatToPlace(s.name))
+		out = append(out, m.leadership(s.name))
 	}
 	return out
 }
 
-func (m *Member) seatToPlace(name shard.Name) shard.Seat {
+func (m *Member) leadership(name shard.Name) shard.Leadership {
 	c := m.view.Shards[name]
-	return shard.Seat{Shard: name, Holder: c.Holder(), Wanted: c.Wanted}
+	return shard.Leadership{Shard: name, Holder: c.Holder(), Wanted: c.Wanted}
 }
 
 // orphaned tells whether nobody has campaigned for a shard for so long that
