@@ -85,7 +85,7 @@ type Member struct {
 	wasRefused string
 
 	mu    sync.Mutex
-	seats map[shard.Name]*seat
+	runners map[shard.Name]*shardRunner
 	role  string
 	why   string
 	avoid map[shard.Name]avoidance
@@ -108,14 +108,14 @@ func New(cfg Config, campaigner *election.Etcd, db Databases, observer replica.O
 		cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log,
 		views: make(chan election.View, 1), polls: make(chan poll, 1), wake: make(chan struct{}, 1),
 		arrivals: map[int64]time.Time{}, orphans: map[shard.Name]time.Time{},
-		seats: map[shard.Name]*seat{}, avoid: map[shard.Name]avoidance{}, role: election.RoleNone, why: "starting",
+		runners: map[shard.Name]*shardRunner{}, avoid: map[shard.Name]avoidance{}, role: election.RoleNone, why: "starting",
 	}
 	m.membership = campaigner.Join(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, m.watched)
 	first := cfg.Only
 	if first == "" {
 		first = shard.Master
 	}
-	m.seats[first] = newSeat(m, first, "")
+	m.runners[first] = newShardRunner(m, first, "")
 	m.found(first)
 	return m
 }
@@ -191,21 +191,21 @@ func (m *Member) saw(v election.View) {
 func (m *Member) polled(p poll) {
 	m.setRole(p.role, p.why)
 	m.mu.Lock()
-	var gone []*seat
-	for name, s := range m.seats {
+	var gone []*shardRunner
+	for name, s := range m.runners {
 		if dsn, there := p.shards[name]; !there || dsn != s.dsn {
 			gone = append(gone, s)
-			delete(m.seats, name)
+			delete(m.runners, name)
 		}
 	}
 	for name, dsn := range p.shards {
-		if m.seats[name] == nil {
+		if m.runners[name] == nil {
 			m.log.Info("shard found", "shard", name)
 			m.found(name)
-			m.seats[name] = newSeat(m, name, dsn)
+			m.runners[name] = newShardRunner(m, name, dsn)
 		}
 	}
-	n := len(m.seats)
+	n := len(m.runners)
 	m.mu.Unlock()
 	m.db.Main.ServeShards(n)
 	for _, s := range gone {
@@ -275,13 +275,13 @@ func (m *Member) decide(ctx context.Context) {
 	now := time.Now()
 	m.forgive(now)
 	may, why := m.mayLead()
-	seats := m.sorted()
+	runners := m.sorted()
 	should := map[shard.Name]string{}
 	servers := m.servers(now)
 	if m.seen {
-		should = shard.Place(servers, m.leaderships(seats))
+		should = shard.Place(servers, m.leaderships(runners))
 	}
-	for _, s := range seats {
+	for _, s := range runners {
 		heir := may && m.seen && shard.Heir(servers, m.leadership(s.name)) == m.cfg.Server
 		mine := should[s.name] == m.cfg.Server || m.orphaned(s.name, now)
 		switch {
@@ -340,9 +340,9 @@ func (m *Member) servers(now time.Time) []shard.Server {
 	return out
 }
 
-func (m *Member) leaderships(seats []*seat) []shard.Leadership {
-	out := make([]shard.Leadership, 0, len(seats))
-	for _, s := range seats {
+func (m *Member) leaderships(runners []*shardRunner) []shard.Leadership {
+	out := make([]shard.Leadership, 0, len(runners))
+	for _, s := range runners {
 		out = append(out, m.leadership(s.name))
 	}
 	return out
@@ -372,10 +372,10 @@ func (m *Member) queued(name shard.Name, server string) bool {
 	return len(candidates) > 1 && candidates[0].Server == m.cfg.Server && candidates[1].Server == server
 }
 
-func (m *Member) sorted() []*seat {
+func (m *Member) sorted() []*shardRunner {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.SortedFunc(maps.Values(m.seats), func(a, b *seat) int {
+	return slices.SortedFunc(maps.Values(m.runners), func(a, b *shardRunner) int {
 		if a.name.IsMaster() != b.name.IsMaster() {
 			return map[bool]int{true: -1, false: 1}[a.name.IsMaster()]
 		}
@@ -467,7 +467,7 @@ func (m *Member) Role() (role, why string) {
 // here.
 func (m *Member) Holdings(name shard.Name) map[scheduler.HostID]scheduler.JobID {
 	m.mu.Lock()
-	s := m.seats[name]
+	s := m.runners[name]
 	m.mu.Unlock()
 	if s == nil {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
-// seat is this member's part in one shard: a replica that campaigns or does not.
-type seat struct {
+// shardRunner is this member's part in one shard: a replica that campaigns or does not.
+type shardRunner struct {
 	m    *Member
 	name shard.Name
 	dsn  string // the shard's own database, empty if it shares the main one
@@ -26,12 +26,12 @@ type seat struct {
 	running sync.WaitGroup
 }
 
-func newSeat(m *Member, name shard.Name, dsn string) *seat {
-	return &seat{m: m, name: name, dsn: dsn}
+func newShardRunner(m *Member, name shard.Name, dsn string) *shardRunner {
+	return &shardRunner{m: m, name: name, dsn: dsn}
 }
 
-// start campaigns, unless the seat does already, or is just ending a term.
-func (s *seat) start(ctx context.Context) {
+// start campaigns, unless the runner does already, or is just ending a term.
+func (s *shardRunner) start(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancel != nil {
@@ -50,7 +50,7 @@ func (s *seat) start(ctx context.Context) {
 	})
 }
 
-func (s *seat) run(ctx context.Context) {
+func (s *shardRunner) run(ctx context.Context) {
 	r, err := s.prepare(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -63,7 +63,7 @@ func (s *seat) run(ctx context.Context) {
 }
 
 // prepare opens the shard's database and makes its replica, the first time.
-func (s *seat) prepare(ctx context.Context) (*replica.Replica, error) {
+func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	s.mu.Lock()
 	r := s.replica
 	s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *seat) prepare(ctx context.Context) (*replica.Replica, error) {
 // standBy prepares this member for a shard that it is likely to inherit, or
 // forgets what it had prepared. It does not wait. A shard's own database is not
 // opened for that.
-func (s *seat) standBy(ctx context.Context, heir bool) {
+func (s *shardRunner) standBy(ctx context.Context, heir bool) {
 	s.mu.Lock()
 	r, busy := s.replica, s.cancel != nil
 	s.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *seat) standBy(ctx context.Context, heir bool) {
 
 // stop ends the campaign or the term: a running apply is finished, then the
 // shard is handed over. It does not wait.
-func (s *seat) stop(cause error) {
+func (s *shardRunner) stop(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancel == nil || s.stopped {
@@ -128,7 +128,7 @@ func (s *seat) stop(cause error) {
 
 // retire waits for the end of what stop ended, and closes the shard's own
 // database.
-func (s *seat) retire() {
+func (s *shardRunner) retire() {
 	s.running.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,10 +141,10 @@ func (s *seat) retire() {
 	s.own = nil
 }
 
-func (s *seat) leading() bool { return s.status().State == replica.StateLeader }
+func (s *shardRunner) leading() bool { return s.status().State == replica.StateLeader }
 
-// status is the replica's, or that of a seat that has none yet.
-func (s *seat) status() replica.Status {
+// status is the replica's, or that of a runner that has none yet.
+func (s *shardRunner) status() replica.Status {
 	s.mu.Lock()
 	r := s.replica
 	s.mu.Unlock()
@@ -166,7 +166,7 @@ func (s *seat) status() replica.Status {
 	return st
 }
 
-func (s *seat) holdings() map[scheduler.HostID]scheduler.JobID {
+func (s *shardRunner) holdings() map[scheduler.HostID]scheduler.JobID {
 	s.mu.Lock()
 	r := s.replica
 	s.mu.Unlock()
