@@ -12,11 +12,11 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
-// shardRunner is this member's part in one shard: a replica that campaigns or does not.
+// shardRunner is this replica's part in one shard: a replica that campaigns or does not.
 type shardRunner struct {
-	m    *Member
-	name shard.Name
-	dsn  string // the shard's own database, empty if it shares the main one
+	controller *Controller
+	name       shard.Name
+	dsn        string // the shard's own database, empty if it shares the main one
 
 	mu      sync.Mutex
 	replica *replica.Replica
@@ -26,8 +26,8 @@ type shardRunner struct {
 	running sync.WaitGroup
 }
 
-func newShardRunner(m *Member, name shard.Name, dsn string) *shardRunner {
-	return &shardRunner{m: m, name: name, dsn: dsn}
+func newShardRunner(controller *Controller, name shard.Name, dsn string) *shardRunner {
+	return &shardRunner{controller: controller, name: name, dsn: dsn}
 }
 
 // start campaigns, unless the runner does already, or is just ending a term.
@@ -46,7 +46,7 @@ func (s *shardRunner) start(ctx context.Context) {
 		s.cancel(nil)
 		s.cancel = nil
 		s.mu.Unlock()
-		s.m.look()
+		s.controller.look()
 	})
 }
 
@@ -54,8 +54,8 @@ func (s *shardRunner) run(ctx context.Context) {
 	r, err := s.prepare(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.m.log.Error("opening the shard's database", "shard", s.name, "error", err)
-			s.m.trouble(s.name, err)
+			s.controller.log.Error("opening the shard's database", "shard", s.name, "error", err)
+			s.controller.trouble(s.name, err)
 		}
 		return
 	}
@@ -70,18 +70,18 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	if r != nil {
 		return r, nil
 	}
-	cfg := s.m.cfg.Replica
+	cfg := s.controller.cfg.Replica
 	cfg.Scope.Shard = s.name
-	cfg.Scope.Shared = s.m.cfg.Only == "" && s.dsn == ""
-	cfg.Trouble = func(err error) { s.m.trouble(s.name, err) }
-	db := s.m.db.Main
+	cfg.Scope.Shared = s.controller.cfg.Only == "" && s.dsn == ""
+	cfg.Trouble = func(err error) { s.controller.trouble(s.name, err) }
+	db := s.controller.db.Main
 	if s.dsn != "" {
 		var err error
-		if db, err = s.m.db.Open(ctx, s.name, s.dsn); err != nil {
+		if db, err = s.controller.db.Open(ctx, s.name, s.dsn); err != nil {
 			return nil, err
 		}
 	}
-	r = replica.New(cfg, s.m.campaigner, db, s.m.observer, s.m.log)
+	r = replica.New(cfg, s.controller.campaigner, db, s.controller.observer, s.controller.log)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replica != nil { // standBy was faster
@@ -94,7 +94,7 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	return r, nil
 }
 
-// standBy prepares this member for a shard that it is likely to inherit, or
+// standBy prepares this replica for a shard that it is likely to inherit, or
 // forgets what it had prepared. It does not wait. A shard's own database is not
 // opened for that.
 func (s *shardRunner) standBy(ctx context.Context, heir bool) {
@@ -136,7 +136,7 @@ func (s *shardRunner) retire() {
 		return
 	}
 	if err := s.own.Close(); err != nil {
-		s.m.log.Warn("closing the shard's database", "shard", s.name, "error", err)
+		s.controller.log.Warn("closing the shard's database", "shard", s.name, "error", err)
 	}
 	s.own = nil
 }
@@ -155,13 +155,13 @@ func (s *shardRunner) status() replica.Status {
 	if st.State == replica.StateLeader || st.LastError != "" {
 		return st
 	}
-	switch err := s.m.membership.Err(); {
+	switch err := s.controller.membership.Err(); {
 	case errors.Is(err, election.ErrNotYet):
 		st.State = replica.StateStarting
 	case err != nil:
 		st.LastError = err.Error()
 	default:
-		st.LastError = s.m.avoided(s.name)
+		st.LastError = s.controller.avoided(s.name)
 	}
 	return st
 }
