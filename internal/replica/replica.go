@@ -94,7 +94,7 @@ type Replica struct {
 	// announced is the pause that etcd shows; only the loop uses it.
 	announced string
 
-	ahead ahead
+	prefetch prefetch
 
 	// recorderMu guards the recorder of the current term against readers of
 	// Holdings; the loop itself is its only writer.
@@ -123,7 +123,7 @@ func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Obse
 // Run campaigns and leads until ctx ends. It returns when the shard is handed
 // over.
 func (r *Replica) Run(ctx context.Context) {
-	stop := r.ahead.begin(ctx, r.readAhead)
+	stop := r.prefetch.begin(ctx, r.prefetchSnapshot)
 	for ctx.Err() == nil {
 		err := r.serveTerm(ctx)
 		if ctx.Err() != nil {
@@ -411,7 +411,7 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	defer cancel()
 	var s *scheduler.Snapshot
 	var changed bool
-	err := r.ahead.use(func() (err error) {
+	err := r.prefetch.use(func() (err error) {
 		s, changed, err = r.readSnapshot(ctx)
 		return err
 	})
