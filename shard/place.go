@@ -26,9 +26,9 @@ type Server struct {
 	Tier Tier
 	// Weight is its share of shards compared with others; 0 counts as 1.
 	Weight int
-	// Settled is true once the server has been there for the hold-off. Until
+	// Established is true once the server has been there for the hold-off. Until
 	// then it may lead what nobody leads, but nothing is handed over to it.
-	Settled bool
+	Established bool
 	// Avoids are shards that the server lately failed to lead.
 	Avoids map[Name]bool
 }
@@ -105,12 +105,12 @@ func Heir(servers []Server, leadership Leadership) string {
 }
 
 // Bound is the largest number of shards that a server of this weight leads, of n
-// shards over servers with a total weight, once all have settled.
+// shards over servers with a total weight, once all are established.
 func Bound(n int, weight, total float64) int {
 	return int(math.Ceil(capacitySlack*float64(n)*weight/total - 1e-9))
 }
 
-// Floor is the smallest number of shards that a settled server leads, of n shards
+// Floor is the smallest number of shards that an established server leads, of n shards
 // over so many servers with a total weight: at least one, if there are enough.
 func Floor(n, servers int, weight, total float64) int {
 	least := int(math.Floor(float64(n)*weight/total/capacitySlack + 1e-9))
@@ -152,10 +152,10 @@ func newPlacement(servers []Server, leaderships []Leadership) *placement {
 		lowest = min(lowest, servers[i].Tier)
 	}
 	// Shares are of the servers that shards may be handed over to. Before a new
-	// one has settled, moving shards among the others would only be undone.
-	peers, settledOnly := 0, slices.ContainsFunc(servers, func(s Server) bool { return s.Tier == lowest && s.Settled })
+	// one is established, moving shards among the others would only be undone.
+	peers, establishedOnly := 0, slices.ContainsFunc(servers, func(s Server) bool { return s.Tier == lowest && s.Established })
 	for _, s := range p.servers {
-		if s.Tier == lowest && (s.Settled || !settledOnly) {
+		if s.Tier == lowest && (s.Established || !establishedOnly) {
 			total += s.weight()
 			peers++
 		}
@@ -173,9 +173,9 @@ func newPlacement(servers []Server, leaderships []Leadership) *placement {
 }
 
 // bestTier returns the lowest tier among servers for a shard.
-func (p *placement) bestTier(name Name, settledOnly bool) (best Tier, ok bool) {
+func (p *placement) bestTier(name Name, establishedOnly bool) (best Tier, ok bool) {
 	for _, s := range p.servers {
-		if settledOnly && !s.Settled {
+		if establishedOnly && !s.Established {
 			continue
 		}
 		if t := s.tier(name); !ok || t < best {
@@ -210,15 +210,15 @@ func (p *placement) put(name Name, server string) {
 
 // choose finds a server for a shard that has none, or a better one than its
 // holder: the one it likes best among those below their share, so that what a
-// dead server led is spread over all others. Only settled servers take a leadership
+// dead server led is spread over all others. Only established servers take a leadership
 // from a holder.
 func (p *placement) choose(leadership Leadership) {
-	settledOnly := p.servers[leadership.Holder] != nil
-	tier, _ := p.bestTier(leadership.Shard, settledOnly)
+	establishedOnly := p.servers[leadership.Holder] != nil
+	tier, _ := p.bestTier(leadership.Shard, establishedOnly)
 	best, least := "", ""
 	for _, name := range p.names {
 		s := p.servers[name]
-		if s.tier(leadership.Shard) != tier || settledOnly && !s.Settled {
+		if s.tier(leadership.Shard) != tier || establishedOnly && !s.Established {
 			continue
 		}
 		if least == "" || p.fill(name) < p.fill(least) {
@@ -239,8 +239,8 @@ func (p *placement) fill(name string) float64 {
 	return float64(p.load[name]) / p.servers[name].weight()
 }
 
-// balance moves leaderships from servers above their capacity to settled ones below,
-// and to settled ones below their floor, one by one, those first that gain most
+// balance moves leaderships from servers above their capacity to established ones below,
+// and to established ones below their floor, one by one, those first that gain most
 // by it.
 func (p *placement) balance() {
 	for {
@@ -263,7 +263,7 @@ func (p *placement) bestMove() (move Name, to string) {
 		tier := p.servers[from].tier(leadership.Shard)
 		for _, name := range p.names {
 			s := p.servers[name]
-			if !s.Settled || s.tier(leadership.Shard) > tier {
+			if !s.Established || s.tier(leadership.Shard) > tier {
 				continue
 			}
 			use := p.use(from, name)

@@ -14,7 +14,7 @@ import (
 func servers(n int) []shard.Server {
 	var out []shard.Server
 	for i := range n {
-		out = append(out, shard.Server{Name: fmt.Sprintf("server-%d", i+1), Settled: true})
+		out = append(out, shard.Server{Name: fmt.Sprintf("server-%d", i+1), Established: true})
 	}
 	return out
 }
@@ -139,7 +139,7 @@ func TestReturnBeforeTheHoldOff(t *testing.T) {
 	two := shard.Place(all[1:], hold(in, shard.Place(all, in)))
 	load, most := loads(two)
 	require.Equal(t, 6, most, "what it led was spread evenly: %v", load)
-	all[0].Settled = false
+	all[0].Established = false
 	require.Equal(t, two, shard.Place(all, hold(in, two)))
 }
 
@@ -164,16 +164,16 @@ func TestTiers(t *testing.T) {
 	load, _ = loads(onlyBackup)
 	require.Equal(t, 6, load["server-3"], "primaries gone: the backup leads")
 
-	all[0].Settled, all[1].Settled = false, false
-	require.Equal(t, onlyBackup, shard.Place(all, hold(in, onlyBackup)), "primaries that have only just come back must settle first")
-	all[0].Settled, all[1].Settled = true, true
+	all[0].Established, all[1].Established = false, false
+	require.Equal(t, onlyBackup, shard.Place(all, hold(in, onlyBackup)), "primaries that have only just come back must be there for the hold-off first")
+	all[0].Established, all[1].Established = true, true
 	load, _ = loads(shard.Place(all, hold(in, onlyBackup)))
 	require.Zero(t, load["server-3"], "then they get everything back")
 }
 
-func TestUnsettledServersLeadWhatNobodyLeads(t *testing.T) {
+func TestNewServersLeadWhatNobodyLeads(t *testing.T) {
 	all := servers(1)
-	all[0].Settled = false
+	all[0].Established = false
 	placed := shard.Place(all, vacant(3))
 	require.Len(t, placed, 3)
 }
@@ -250,7 +250,7 @@ func TestHeir(t *testing.T) {
 		var servers []shard.Server
 		for i := range rapid.IntRange(0, 6).Draw(t, "servers") {
 			servers = append(servers, shard.Server{
-				Name: fmt.Sprintf("s%d", i), Tier: rapid.SampledFrom([]shard.Tier{shard.Primary, shard.Backup}).Draw(t, "tier"), Weight: rapid.IntRange(1, 3).Draw(t, "weight"), Settled: true,
+				Name: fmt.Sprintf("s%d", i), Tier: rapid.SampledFrom([]shard.Tier{shard.Primary, shard.Backup}).Draw(t, "tier"), Weight: rapid.IntRange(1, 3).Draw(t, "weight"), Established: true,
 			})
 		}
 		leadership := shard.Leadership{Shard: shard.Name(rapid.SampledFrom([]string{"master", "a", "b"}).Draw(t, "shard")), Holder: "s0"}

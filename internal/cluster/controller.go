@@ -330,7 +330,7 @@ func (c *Controller) servers(now time.Time) []shard.Server {
 		}
 		s := shard.Server{
 			Name: a.Server, Tier: tier, Weight: a.Weight, Avoids: make(map[shard.Name]bool, len(a.Avoids)),
-			Settled: now.Sub(c.arrivals[a.Lease]) >= c.cfg.HoldOff,
+			Established: now.Sub(c.arrivals[a.Lease]) >= c.cfg.HoldOff,
 		}
 		for name := range a.Avoids {
 			s.Avoids[name] = true

@@ -51,9 +51,9 @@ const (
 	restShare = 0.5
 	// maxFailures in a row end a term: another replica may be better placed.
 	maxFailures = 3
-	// settledAfter is how long a campaign must wait without failing until the
+	// recoveredAfter is how long a campaign must wait without failing until the
 	// replica counts as a sound follower again.
-	settledAfter = 5 * time.Second
+	recoveredAfter = 5 * time.Second
 	// After a failed campaign or term the replica waits between these bounds, so
 	// that replicas do not run in step.
 	minPause = 100 * time.Millisecond
@@ -106,9 +106,9 @@ type Replica struct {
 type term struct {
 	leader   *store.Leader
 	recorder *scheduler.Recorder
-	// settled is the plan of the last tick if it was empty: as long as the
+	// emptyPlan is the plan of the last tick if it was empty: as long as the
 	// snapshot stays the same, so does the plan. Nil if it was not.
-	settled *scheduler.Plan
+	emptyPlan *scheduler.Plan
 	// quiet: the last tick found nothing new and nothing to do.
 	quiet bool
 }
@@ -160,9 +160,9 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.status.set(func(s *Status) { s.State, s.Token, s.Epoch = StateCandidate, 0, 0 })
 	name := r.cfg.Scope.Shard
 	// A campaign that waits quietly has recovered from whatever failed before.
-	settled := time.AfterFunc(settledAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
+	recovered := time.AfterFunc(recoveredAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
 	won, err := r.campaigner.Campaign(ctx, name)
-	settled.Stop()
+	recovered.Stop()
 	if err != nil {
 		return err
 	}
@@ -319,7 +319,7 @@ func (r *Replica) fenced(err error) error {
 // may have ended the connection), and reconciles the recorder with the part of
 // the plan that is in the database.
 func (r *Replica) recover(ctx context.Context, t *term, err error, failures int) error {
-	t.settled = nil
+	t.emptyPlan = nil
 	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.log.Error("tick failed", "error", err, "in a row", failures)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
@@ -393,14 +393,14 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 // the recorder, and was empty, needs no second thought while they stay the same:
 // the recorder only changes by plans, and by what is noticed in other snapshots.
 func (t *term) plan(snapshot *scheduler.Snapshot, changed bool) scheduler.Plan {
-	t.quiet = !changed && t.settled != nil
+	t.quiet = !changed && t.emptyPlan != nil
 	if t.quiet {
-		return *t.settled
+		return *t.emptyPlan
 	}
 	plan := scheduler.MakePlan(snapshot)
-	t.settled = nil
+	t.emptyPlan = nil
 	if plan.Empty() {
-		t.settled = &plan
+		t.emptyPlan = &plan
 	}
 	return plan
 }
