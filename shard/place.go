@@ -16,8 +16,8 @@ const (
 	Backup
 )
 
-// avoidTiers is added to the tier of a server that has trouble with a shard: it
-// comes after all that have none, but before nobody.
+// avoidTiers is added to the tier of a server that failed to lead a shard: it
+// comes after all that did not fail, but it is better than none.
 const avoidTiers = 2
 
 // Server is a server that may lead.

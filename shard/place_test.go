@@ -195,16 +195,16 @@ func TestWantedServer(t *testing.T) {
 func TestAvoidedShard(t *testing.T) {
 	all, in := servers(2), vacant(1)
 	now := shard.Place(all, in)
-	trouble := map[shard.Name]bool{"shard-1": true}
+	failed := map[shard.Name]bool{"shard-1": true}
 	for i := range all {
 		if all[i].Name == now["shard-1"] {
-			all[i].Avoids = trouble
+			all[i].Avoids = failed
 		}
 	}
 	next := shard.Place(all, hold(in, now))
-	require.NotEqual(t, now["shard-1"], next["shard-1"], "the server without trouble gets it")
-	all[0].Avoids, all[1].Avoids = trouble, trouble
-	require.Equal(t, now, shard.Place(all, hold(in, now)), "trouble everywhere: it stays")
+	require.NotEqual(t, now["shard-1"], next["shard-1"], "the server that did not fail gets it")
+	all[0].Avoids, all[1].Avoids = failed, failed
+	require.Equal(t, now, shard.Place(all, hold(in, now)), "failures everywhere: it stays")
 }
 
 func TestPlaceProperties(t *testing.T) {

@@ -88,10 +88,10 @@ type Controller struct {
 	runners map[shard.Name]*shardRunner
 	role    string
 	why     string
-	avoid   map[shard.Name]avoidance
+	failures   map[shard.Name]failure
 }
 
-type avoidance struct {
+type failure struct {
 	until  time.Time
 	reason string
 }
@@ -108,7 +108,7 @@ func New(cfg Config, campaigner *election.Etcd, db Databases, observer replica.O
 		cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log,
 		views: make(chan election.View, 1), polls: make(chan poll, 1), wake: make(chan struct{}, 1),
 		arrivals: map[int64]time.Time{}, orphans: map[shard.Name]time.Time{},
-		runners: map[shard.Name]*shardRunner{}, avoid: map[shard.Name]avoidance{}, role: election.RoleNone, why: "starting",
+		runners: map[shard.Name]*shardRunner{}, failures: map[shard.Name]failure{}, role: election.RoleNone, why: "starting",
 	}
 	c.membership = campaigner.Join(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, c.watched)
 	first := cfg.Only
@@ -232,18 +232,18 @@ func (c *Controller) setRole(role, why string) {
 func (c *Controller) announce() {
 	c.mu.Lock()
 	role, why := c.role, c.why
-	avoids := make(map[shard.Name]string, len(c.avoid))
-	for name, a := range c.avoid {
+	avoids := make(map[shard.Name]string, len(c.failures))
+	for name, a := range c.failures {
 		avoids[name] = a.reason
 	}
 	c.mu.Unlock()
 	c.membership.Set(func(p *election.Presence) { p.Role, p.Why, p.Avoids = role, why, avoids })
 }
 
-// trouble notes that this replica failed to lead a shard.
-func (c *Controller) trouble(name shard.Name, err error) {
+// noteFailure notes that this replica failed to lead a shard.
+func (c *Controller) noteFailure(name shard.Name, err error) {
 	c.mu.Lock()
-	c.avoid[name] = avoidance{time.Now().Add(avoidFor), err.Error()}
+	c.failures[name] = failure{time.Now().Add(avoidFor), err.Error()}
 	c.mu.Unlock()
 	c.announce()
 	c.look()
@@ -257,12 +257,12 @@ func (c *Controller) look() {
 	}
 }
 
-// forgive forgets old trouble.
-func (c *Controller) forgive(now time.Time) {
+// forgetFailures forgets failures that are long past.
+func (c *Controller) forgetFailures(now time.Time) {
 	c.mu.Lock()
-	before := len(c.avoid)
-	maps.DeleteFunc(c.avoid, func(_ shard.Name, a avoidance) bool { return now.After(a.until) })
-	changed := len(c.avoid) != before
+	before := len(c.failures)
+	maps.DeleteFunc(c.failures, func(_ shard.Name, a failure) bool { return now.After(a.until) })
+	changed := len(c.failures) != before
 	c.mu.Unlock()
 	if changed {
 		c.announce()
@@ -273,7 +273,7 @@ func (c *Controller) forgive(now time.Time) {
 // should lead, and nothing else.
 func (c *Controller) decide(ctx context.Context) {
 	now := time.Now()
-	c.forgive(now)
+	c.forgetFailures(now)
 	may, why := c.mayLead()
 	runners := c.sorted()
 	should := map[shard.Name]string{}
@@ -479,5 +479,5 @@ func (c *Controller) Holdings(name shard.Name) map[scheduler.HostID]scheduler.Jo
 func (c *Controller) avoided(name shard.Name) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.avoid[name].reason
+	return c.failures[name].reason
 }

@@ -55,7 +55,7 @@ func (s *shardRunner) run(ctx context.Context) {
 	if err != nil {
 		if ctx.Err() == nil {
 			s.controller.log.Error("opening the shard's database", "shard", s.name, "error", err)
-			s.controller.trouble(s.name, err)
+			s.controller.noteFailure(s.name, err)
 		}
 		return
 	}
@@ -73,7 +73,7 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	cfg := s.controller.cfg.Replica
 	cfg.Scope.Shard = s.name
 	cfg.Scope.Shared = s.controller.cfg.Only == "" && s.dsn == ""
-	cfg.Trouble = func(err error) { s.controller.trouble(s.name, err) }
+	cfg.ReportFailure = func(err error) { s.controller.noteFailure(s.name, err) }
 	db := s.controller.db.Main
 	if s.dsn != "" {
 		var err error

@@ -28,9 +28,9 @@ type Config struct {
 	// InspectEvery is after how many ticks the leader looks for states that
 	// should not be; 0 never does.
 	InspectEvery int
-	// Trouble, if set, is told when this replica failed to take the shard over
+	// ReportFailure, if set, is told when this replica failed to take the shard over
 	// or to tick in it: another one may be better placed.
-	Trouble func(error)
+	ReportFailure func(error)
 }
 
 // ErrHandOver is part of the cause with which a caller ends Run's context to
@@ -170,7 +170,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.trouble(err)
+			r.reportFailure(err)
 		}
 		return r.resign(won, err)
 	}
@@ -209,9 +209,9 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 	return result
 }
 
-func (r *Replica) trouble(err error) {
-	if r.cfg.Trouble != nil {
-		r.cfg.Trouble(err)
+func (r *Replica) reportFailure(err error) {
+	if r.cfg.ReportFailure != nil {
+		r.cfg.ReportFailure(err)
 	}
 }
 
@@ -324,7 +324,7 @@ func (r *Replica) recover(ctx context.Context, t *term, err error, failures int)
 	r.log.Error("tick failed", "error", err, "in a row", failures)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
 	if failures >= maxFailures {
-		r.trouble(err)
+		r.reportFailure(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
 	if verr := t.leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
