@@ -84,11 +84,11 @@ type Controller struct {
 	orphans    map[shard.Name]time.Time
 	wasRefused string
 
-	mu      sync.Mutex
-	runners map[shard.Name]*shardRunner
-	role    string
-	why     string
-	failures   map[shard.Name]failure
+	mu       sync.Mutex
+	runners  map[shard.Name]*shardRunner
+	role     string
+	why      string
+	failures map[shard.Name]failure
 }
 
 type failure struct {

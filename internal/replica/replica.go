@@ -421,7 +421,7 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
 	if s.Basis.Paused == "" && changed {
-		t.recorder.Notice(s.Hosts)
+		t.recorder.ForgetUnleased(s.Hosts)
 	}
 	s.Recorder = t.recorder
 	r.status.set(func(st *Status) { st.Paused = s.Basis.Paused })
