@@ -51,8 +51,8 @@ var layers = map[string][]string{
 	"internal/cluster":    {"internal/replica", "store", "election", "scheduler", "shard"},
 	"internal/metrics":    {"internal/replica", "store", "election", "scheduler", "shard"},
 	"internal/web":        {"internal/replica", "internal/metrics", "store", "election", "scheduler", "shard"},
-	"internal/simlab":        {"scheduler", "shard"},
-	"internal/storetest":     {"internal/simlab", "scheduler", "shard"},
+	"internal/simlab":     {"scheduler", "shard"},
+	"internal/storetest":  {"internal/simlab", "scheduler", "shard"},
 	"internal/child":      {},
 	"internal/testserver": {"internal/child", "internal/embedetcd"},
 }

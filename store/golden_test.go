@@ -121,7 +121,7 @@ func (p *player) tick(ctx context.Context) storetest.Tick {
 	p.t.Helper()
 	snapshot, err := p.db.Snapshot(ctx, p.scope)
 	require.NoError(p.t, err)
-	p.recorder.Notice(snapshot.Hosts)
+	p.recorder.ForgetUnleased(snapshot.Hosts)
 	snapshot.Recorder = p.recorder
 	plan := scheduler.MakePlan(snapshot)
 	res, err := p.leader.Apply(ctx, plan)

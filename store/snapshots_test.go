@@ -180,7 +180,7 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 		next := func() (*scheduler.Snapshot, bool, error) { return snapshots.Next(t.Context()) }
 		assigned := 0
 		require.NoError(t, follow(t, m, 120, masterScope, next, func(s *scheduler.Snapshot) {
-			recorder.Notice(s.Hosts)
+			recorder.ForgetUnleased(s.Hosts)
 			s.Recorder = recorder
 			res, err := l.Apply(t.Context(), scheduler.MakePlan(s))
 			require.NoError(t, err)

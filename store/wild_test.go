@@ -197,7 +197,7 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 	for range 6 {
 		s, err := db.Snapshot(t.Context(), masterScope)
 		require.NoError(t, err)
-		recorder.Notice(s.Hosts)
+		recorder.ForgetUnleased(s.Hosts)
 		s.Recorder = recorder
 		plan := scheduler.MakePlan(s)
 		for _, p := range plan.Problems {

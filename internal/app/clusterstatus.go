@@ -86,8 +86,8 @@ func ReadClusterStatus(ctx context.Context, c *config.Config, db *store.DB, clie
 	answers := askServers(ctx, view)
 	for i, a := range view.Servers {
 		st := ServerStatus{Server: a.Server, Role: a.Role, Why: a.Why, Weight: max(1, a.Weight), Since: a.Since, Address: a.Address, Version: a.Version, Avoids: a.Avoids, Error: answers[i].err}
-		for _, contest := range view.Shards {
-			if contest.Holder() == a.Server {
+		for _, elected := range view.Shards {
+			if elected.Holder() == a.Server {
 				st.Leads++
 			}
 		}
@@ -99,9 +99,9 @@ func ReadClusterStatus(ctx context.Context, c *config.Config, db *store.DB, clie
 	return out, nil
 }
 
-func shardStatus(ctx context.Context, c *config.Config, db *store.DB, s admin.Shard, contest election.Contest, answers []answer) ShardStatus {
-	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: contest.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
-	for i, k := range contest.Candidates {
+func shardStatus(ctx context.Context, c *config.Config, db *store.DB, s admin.Shard, elected election.ShardElection, answers []answer) ShardStatus {
+	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: elected.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
+	for i, k := range elected.Candidates {
 		if i == 0 && k.State == election.StateLeader {
 			st.Leader, st.Token, st.Since = k.Server, k.Token, k.Since
 			continue
@@ -231,7 +231,7 @@ func Switchover(ctx context.Context, c *config.Config, client *clientv3.Client, 
 // mayTake refuses a server that would not be given the shard.
 func mayTake(view election.View, name shard.Name, to string) error {
 	primaries := false
-	var target *election.Attendee
+	var target *election.Member
 	for i, a := range view.Servers {
 		primaries = primaries || a.Role == election.RolePrimary
 		if a.Server == to {

@@ -12,11 +12,11 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
-// seat is this member's part in one shard: a replica that campaigns or does not.
-type seat struct {
-	m    *Member
-	name shard.Name
-	dsn  string // the shard's own database, empty if it shares the main one
+// shardRunner is this replica's part in one shard: a replica that campaigns or does not.
+type shardRunner struct {
+	controller *Controller
+	name       shard.Name
+	dsn        string // the shard's own database, empty if it shares the main one
 
 	mu      sync.Mutex
 	replica *replica.Replica
@@ -26,12 +26,12 @@ type seat struct {
 	running sync.WaitGroup
 }
 
-func newSeat(m *Member, name shard.Name, dsn string) *seat {
-	return &seat{m: m, name: name, dsn: dsn}
+func newShardRunner(controller *Controller, name shard.Name, dsn string) *shardRunner {
+	return &shardRunner{controller: controller, name: name, dsn: dsn}
 }
 
-// start campaigns, unless the seat does already, or is just ending a term.
-func (s *seat) start(ctx context.Context) {
+// start campaigns, unless the runner does already, or is just ending a term.
+func (s *shardRunner) start(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancel != nil {
@@ -46,16 +46,16 @@ func (s *seat) start(ctx context.Context) {
 		s.cancel(nil)
 		s.cancel = nil
 		s.mu.Unlock()
-		s.m.look()
+		s.controller.look()
 	})
 }
 
-func (s *seat) run(ctx context.Context) {
+func (s *shardRunner) run(ctx context.Context) {
 	r, err := s.prepare(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.m.log.Error("opening the shard's database", "shard", s.name, "error", err)
-			s.m.trouble(s.name, err)
+			s.controller.log.Error("opening the shard's database", "shard", s.name, "error", err)
+			s.controller.noteFailure(s.name, err)
 		}
 		return
 	}
@@ -63,25 +63,25 @@ func (s *seat) run(ctx context.Context) {
 }
 
 // prepare opens the shard's database and makes its replica, the first time.
-func (s *seat) prepare(ctx context.Context) (*replica.Replica, error) {
+func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	s.mu.Lock()
 	r := s.replica
 	s.mu.Unlock()
 	if r != nil {
 		return r, nil
 	}
-	cfg := s.m.cfg.Replica
+	cfg := s.controller.cfg.Replica
 	cfg.Scope.Shard = s.name
-	cfg.Scope.Shared = s.m.cfg.Only == "" && s.dsn == ""
-	cfg.Trouble = func(err error) { s.m.trouble(s.name, err) }
-	db := s.m.db.Main
+	cfg.Scope.Shared = s.controller.cfg.Only == "" && s.dsn == ""
+	cfg.ReportFailure = func(err error) { s.controller.noteFailure(s.name, err) }
+	db := s.controller.db.Main
 	if s.dsn != "" {
 		var err error
-		if db, err = s.m.db.Open(ctx, s.name, s.dsn); err != nil {
+		if db, err = s.controller.db.Open(ctx, s.name, s.dsn); err != nil {
 			return nil, err
 		}
 	}
-	r = replica.New(cfg, s.m.campaigner, db, s.m.observer, s.m.log)
+	r = replica.New(cfg, s.controller.campaigner, db, s.controller.observer, s.controller.log)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replica != nil { // standBy was faster
@@ -94,10 +94,10 @@ func (s *seat) prepare(ctx context.Context) (*replica.Replica, error) {
 	return r, nil
 }
 
-// standBy prepares this member for a shard that it is likely to inherit, or
+// standBy prepares this replica for a shard that it is likely to inherit, or
 // forgets what it had prepared. It does not wait. A shard's own database is not
 // opened for that.
-func (s *seat) standBy(ctx context.Context, heir bool) {
+func (s *shardRunner) standBy(ctx context.Context, heir bool) {
 	s.mu.Lock()
 	r, busy := s.replica, s.cancel != nil
 	s.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *seat) standBy(ctx context.Context, heir bool) {
 
 // stop ends the campaign or the term: a running apply is finished, then the
 // shard is handed over. It does not wait.
-func (s *seat) stop(cause error) {
+func (s *shardRunner) stop(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancel == nil || s.stopped {
@@ -128,7 +128,7 @@ func (s *seat) stop(cause error) {
 
 // retire waits for the end of what stop ended, and closes the shard's own
 // database.
-func (s *seat) retire() {
+func (s *shardRunner) retire() {
 	s.running.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,15 +136,15 @@ func (s *seat) retire() {
 		return
 	}
 	if err := s.own.Close(); err != nil {
-		s.m.log.Warn("closing the shard's database", "shard", s.name, "error", err)
+		s.controller.log.Warn("closing the shard's database", "shard", s.name, "error", err)
 	}
 	s.own = nil
 }
 
-func (s *seat) leading() bool { return s.status().State == replica.StateLeader }
+func (s *shardRunner) leading() bool { return s.status().State == replica.StateLeader }
 
-// status is the replica's, or that of a seat that has none yet.
-func (s *seat) status() replica.Status {
+// status is the replica's, or that of a runner that has none yet.
+func (s *shardRunner) status() replica.Status {
 	s.mu.Lock()
 	r := s.replica
 	s.mu.Unlock()
@@ -155,18 +155,18 @@ func (s *seat) status() replica.Status {
 	if st.State == replica.StateLeader || st.LastError != "" {
 		return st
 	}
-	switch err := s.m.attendance.Err(); {
+	switch err := s.controller.membership.Err(); {
 	case errors.Is(err, election.ErrNotYet):
 		st.State = replica.StateStarting
 	case err != nil:
 		st.LastError = err.Error()
 	default:
-		st.LastError = s.m.avoided(s.name)
+		st.LastError = s.controller.avoided(s.name)
 	}
 	return st
 }
 
-func (s *seat) holdings() map[scheduler.HostID]scheduler.JobID {
+func (s *shardRunner) holdings() map[scheduler.HostID]scheduler.JobID {
 	s.mu.Lock()
 	r := s.replica
 	s.mu.Unlock()

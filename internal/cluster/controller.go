@@ -19,7 +19,7 @@ import (
 	"github.com/hostsched/hostsched/store/admin"
 )
 
-// Config says who this member is, and how patient.
+// Config says who this replica is, and how patient.
 type Config struct {
 	// Server is the server's name; Version is shown to the others.
 	Server, Version string
@@ -37,12 +37,12 @@ type Config struct {
 	Found func(shard.Name)
 }
 
-// The member's pace.
+// How often the controller looks, and how patient it is.
 const (
 	// pollInterval is how often the database is asked for shards and roles. A
 	// role that was taken away must end in a hand-over within half a second.
 	pollInterval = 150 * time.Millisecond
-	// lookInterval is how often the member looks again when nothing happened.
+	// lookInterval is how often the controller looks again when nothing happened.
 	lookInterval = 250 * time.Millisecond
 	// orphanAfter is how long a shard is without any candidate until everybody
 	// who may campaigns for it, whatever placement says.
@@ -65,15 +65,15 @@ type Databases struct {
 // ErrShutdown is the cause of terms that end because their process does.
 var ErrShutdown = fmt.Errorf("%w: shut down", replica.ErrHandOver)
 
-// Member is one replica process in a cluster.
-type Member struct {
+// Controller is one replica process in a cluster.
+type Controller struct {
 	cfg        Config
 	campaigner *election.Etcd
 	db         Databases
 	observer   replica.Observer
 	log        hclog.Logger
 
-	attendance *election.Attendance
+	membership *election.Membership
 	views      chan election.View
 	polls      chan poll
 	wake       chan struct{}
@@ -85,14 +85,14 @@ type Member struct {
 	orphans    map[shard.Name]time.Time
 	wasRefused string
 
-	mu    sync.Mutex
-	seats map[shard.Name]*seat
-	role  string
-	why   string
-	avoid map[shard.Name]avoidance
+	mu       sync.Mutex
+	runners  map[shard.Name]*shardRunner
+	role     string
+	why      string
+	failures map[shard.Name]failure
 }
 
-type avoidance struct {
+type failure struct {
 	until  time.Time
 	reason string
 }
@@ -103,195 +103,195 @@ type poll struct {
 	role, why string
 }
 
-// New returns a member that does nothing until Run.
-func New(cfg Config, campaigner *election.Etcd, db Databases, observer replica.Observer, log hclog.Logger) *Member {
-	m := &Member{
+// New returns a controller that does nothing until Run.
+func New(cfg Config, campaigner *election.Etcd, db Databases, observer replica.Observer, log hclog.Logger) *Controller {
+	c := &Controller{
 		cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log,
 		views: make(chan election.View, 1), polls: make(chan poll, 1), wake: make(chan struct{}, 1),
 		arrivals: map[int64]time.Time{}, orphans: map[shard.Name]time.Time{},
-		seats: map[shard.Name]*seat{}, avoid: map[shard.Name]avoidance{}, role: election.RoleNone, why: "starting",
+		runners: map[shard.Name]*shardRunner{}, failures: map[shard.Name]failure{}, role: election.RoleNone, why: "starting",
 	}
-	m.attendance = campaigner.Attend(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, m.watched)
+	c.membership = campaigner.Join(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, c.watched)
 	first := cfg.Only
 	if first == "" {
 		first = shard.Master
 	}
-	m.seats[first] = newSeat(m, first, "")
-	m.found(first)
-	return m
+	c.runners[first] = newShardRunner(c, first, "")
+	c.found(first)
+	return c
 }
 
-func (m *Member) found(name shard.Name) {
-	if m.cfg.Found != nil {
-		m.cfg.Found(name)
+func (c *Controller) found(name shard.Name) {
+	if c.cfg.Found != nil {
+		c.cfg.Found(name)
 	}
 }
 
 // watched takes a new view; one that nobody has looked at yet is dropped.
-func (m *Member) watched(v election.View) {
+func (c *Controller) watched(v election.View) {
 	select {
-	case <-m.views:
+	case <-c.views:
 	default:
 	}
-	m.views <- v
+	c.views <- v
 }
 
 // Run campaigns and leads until ctx ends. It returns when all shards are handed
 // over.
-func (m *Member) Run(ctx context.Context) {
-	attending, leave := context.WithCancel(context.WithoutCancel(ctx))
+func (c *Controller) Run(ctx context.Context) {
+	joined, leave := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { m.attendance.Run(attending) })
+	background.Go(func() { c.membership.Run(joined) })
 	polling, endPolling := context.WithCancel(ctx)
-	background.Go(func() { m.pollDatabase(polling) })
-	m.loop(ctx)
+	background.Go(func() { c.pollDatabase(polling) })
+	c.loop(ctx)
 	endPolling()
-	m.setRole(election.RoleNone, "shutting down")
-	m.stopAll(ErrShutdown)
+	c.setRole(election.RoleNone, "shutting down")
+	c.stopAll(ErrShutdown)
 	leave()
 	background.Wait()
 }
 
-func (m *Member) loop(ctx context.Context) {
+func (c *Controller) loop(ctx context.Context) {
 	again := time.NewTicker(lookInterval)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case v := <-m.views:
-			m.saw(v)
-		case p := <-m.polls:
-			m.polled(p)
-		case <-m.wake:
+		case v := <-c.views:
+			c.saw(v)
+		case p := <-c.polls:
+			c.polled(p)
+		case <-c.wake:
 		case <-again.C:
 		}
-		m.decide(ctx)
+		c.decide(ctx)
 	}
 }
 
 // saw takes over a view of etcd.
-func (m *Member) saw(v election.View) {
-	m.view, m.seen = v, true
+func (c *Controller) saw(v election.View) {
+	c.view, c.seen = v, true
 	arrivals := make(map[int64]time.Time, len(v.Servers))
 	for _, a := range v.Servers {
-		at, known := m.arrivals[a.Lease]
+		at, known := c.arrivals[a.Lease]
 		if !known {
 			at = time.Now()
 		}
 		arrivals[a.Lease] = at
 	}
-	m.arrivals = arrivals
-	if !slices.ContainsFunc(v.Servers, func(a election.Attendee) bool { return a.Server == m.cfg.Server }) {
+	c.arrivals = arrivals
+	if !slices.ContainsFunc(v.Servers, func(a election.Member) bool { return a.Server == c.cfg.Server }) {
 		// Another process of this server's name took the key along when it ended.
-		m.announce()
+		c.announce()
 	}
 }
 
 // polled takes over what the database says.
-func (m *Member) polled(p poll) {
-	m.setRole(p.role, p.why)
-	m.mu.Lock()
-	var gone []*seat
-	for name, s := range m.seats {
+func (c *Controller) polled(p poll) {
+	c.setRole(p.role, p.why)
+	c.mu.Lock()
+	var gone []*shardRunner
+	for name, s := range c.runners {
 		if dsn, there := p.shards[name]; !there || dsn != s.dsn {
 			gone = append(gone, s)
-			delete(m.seats, name)
+			delete(c.runners, name)
 		}
 	}
 	for name, dsn := range p.shards {
-		if m.seats[name] == nil {
-			m.log.Info("shard found", "shard", name)
-			m.found(name)
-			m.seats[name] = newSeat(m, name, dsn)
+		if c.runners[name] == nil {
+			c.log.Info("shard found", "shard", name)
+			c.found(name)
+			c.runners[name] = newShardRunner(c, name, dsn)
 		}
 	}
-	n := len(m.seats)
-	m.mu.Unlock()
-	m.db.Main.ServeShards(n)
+	n := len(c.runners)
+	c.mu.Unlock()
+	c.db.Main.ServeShards(n)
 	for _, s := range gone {
-		m.log.Info("shard gone", "shard", s.name)
+		c.log.Info("shard gone", "shard", s.name)
 		s.stop(fmt.Errorf("%w: the shard was removed, renamed or got another database", replica.ErrHandOver))
 		s.retire()
 	}
 }
 
 // setRole changes what this replica may do, and tells the others at once.
-func (m *Member) setRole(role, why string) {
-	m.mu.Lock()
-	changed := m.role != role || m.why != why
-	m.role, m.why = role, why
-	m.mu.Unlock()
+func (c *Controller) setRole(role, why string) {
+	c.mu.Lock()
+	changed := c.role != role || c.why != why
+	c.role, c.why = role, why
+	c.mu.Unlock()
 	if !changed {
 		return
 	}
-	m.log.Info("role", "role", role, "why", why)
-	m.announce()
+	c.log.Info("role", "role", role, "why", why)
+	c.announce()
 }
 
 // announce tells the others what this replica may do and what it avoids.
-func (m *Member) announce() {
-	m.mu.Lock()
-	role, why := m.role, m.why
-	avoids := make(map[shard.Name]string, len(m.avoid))
-	for name, a := range m.avoid {
+func (c *Controller) announce() {
+	c.mu.Lock()
+	role, why := c.role, c.why
+	avoids := make(map[shard.Name]string, len(c.failures))
+	for name, a := range c.failures {
 		avoids[name] = a.reason
 	}
-	m.mu.Unlock()
-	m.attendance.Set(func(p *election.Presence) { p.Role, p.Why, p.Avoids = role, why, avoids })
+	c.mu.Unlock()
+	c.membership.Set(func(p *election.Presence) { p.Role, p.Why, p.Avoids = role, why, avoids })
 }
 
-// trouble notes that this replica failed to lead a shard.
-func (m *Member) trouble(name shard.Name, err error) {
-	m.mu.Lock()
-	m.avoid[name] = avoidance{time.Now().Add(avoidFor), err.Error()}
-	m.mu.Unlock()
-	m.announce()
-	m.look()
+// noteFailure notes that this replica failed to lead a shard.
+func (c *Controller) noteFailure(name shard.Name, err error) {
+	c.mu.Lock()
+	c.failures[name] = failure{time.Now().Add(avoidFor), err.Error()}
+	c.mu.Unlock()
+	c.announce()
+	c.look()
 }
 
 // look makes the loop look again.
-func (m *Member) look() {
+func (c *Controller) look() {
 	select {
-	case m.wake <- struct{}{}:
+	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// forgive forgets old trouble.
-func (m *Member) forgive(now time.Time) {
-	m.mu.Lock()
-	before := len(m.avoid)
-	maps.DeleteFunc(m.avoid, func(_ shard.Name, a avoidance) bool { return now.After(a.until) })
-	changed := len(m.avoid) != before
-	m.mu.Unlock()
+// forgetFailures forgets failures that are long past.
+func (c *Controller) forgetFailures(now time.Time) {
+	c.mu.Lock()
+	before := len(c.failures)
+	maps.DeleteFunc(c.failures, func(_ shard.Name, a failure) bool { return now.After(a.until) })
+	changed := len(c.failures) != before
+	c.mu.Unlock()
 	if changed {
-		m.announce()
+		c.announce()
 	}
 }
 
 // decide starts and stops campaigns so that this replica campaigns for what it
 // should lead, and nothing else.
-func (m *Member) decide(ctx context.Context) {
+func (c *Controller) decide(ctx context.Context) {
 	now := time.Now()
-	m.forgive(now)
-	may, why := m.mayLead()
-	seats := m.sorted()
+	c.forgetFailures(now)
+	may, why := c.mayLead()
+	runners := c.sorted()
 	should := map[shard.Name]string{}
-	servers := m.servers(now)
-	if m.seen {
-		should = shard.Place(servers, m.seatsToPlace(seats))
+	servers := c.servers(now)
+	if c.seen {
+		should = shard.Place(servers, c.leaderships(runners))
 	}
-	for _, s := range seats {
-		heir := may && m.seen && shard.Heir(servers, m.seatToPlace(s.name)) == m.cfg.Server
-		mine := should[s.name] == m.cfg.Server || m.orphaned(s.name, now)
+	for _, s := range runners {
+		heir := may && c.seen && shard.Heir(servers, c.leadership(s.name)) == c.cfg.Server
+		mine := should[s.name] == c.cfg.Server || c.orphaned(s.name, now)
 		switch {
 		case !may:
 			s.stop(fmt.Errorf("%w: %s", replica.ErrHandOver, why))
 		case mine:
 			s.start(ctx)
 		case s.leading():
-			if m.queued(s.name, should[s.name]) {
+			if c.queued(s.name, should[s.name]) {
 				s.stop(fmt.Errorf("%w to %s", replica.ErrHandOver, should[s.name]))
 			}
 		default:
@@ -302,25 +302,25 @@ func (m *Member) decide(ctx context.Context) {
 }
 
 // mayLead tells whether this replica may lead anything, and if not, why.
-func (m *Member) mayLead() (bool, string) {
-	m.mu.Lock()
-	role, why := m.role, m.why
-	m.mu.Unlock()
+func (c *Controller) mayLead() (bool, string) {
+	c.mu.Lock()
+	role, why := c.role, c.why
+	c.mu.Unlock()
 	refused := ""
-	if err := m.view.CheckFormat(); err != nil {
+	if err := c.view.CheckFormat(); err != nil {
 		role, why, refused = election.RoleNone, err.Error(), err.Error()
 	}
-	if refused != m.wasRefused && refused != "" {
-		m.log.Error("not leading", "reason", refused)
+	if refused != c.wasRefused && refused != "" {
+		c.log.Error("not leading", "reason", refused)
 	}
-	m.wasRefused = refused
+	c.wasRefused = refused
 	return role != election.RoleNone, why
 }
 
 // servers are those that are there and may lead.
-func (m *Member) servers(now time.Time) []shard.Server {
+func (c *Controller) servers(now time.Time) []shard.Server {
 	var out []shard.Server
-	for _, a := range m.view.Servers {
+	for _, a := range c.view.Servers {
 		tier := shard.Primary
 		switch a.Role {
 		case election.RolePrimary:
@@ -331,7 +331,7 @@ func (m *Member) servers(now time.Time) []shard.Server {
 		}
 		s := shard.Server{
 			Name: a.Server, Tier: tier, Weight: a.Weight, Avoids: make(map[shard.Name]bool, len(a.Avoids)),
-			Settled: now.Sub(m.arrivals[a.Lease]) >= m.cfg.HoldOff,
+			Established: now.Sub(c.arrivals[a.Lease]) >= c.cfg.HoldOff,
 		}
 		for name := range a.Avoids {
 			s.Avoids[name] = true
@@ -341,42 +341,42 @@ func (m *Member) servers(now time.Time) []shard.Server {
 	return out
 }
 
-func (m *Member) seatsToPlace(seats []*seat) []shard.Seat {
-	out := make([]shard.Seat, 0, len(seats))
-	for _, s := range seats {
-		out = append(out, m.seatToPlace(s.name))
+func (c *Controller) leaderships(runners []*shardRunner) []shard.Leadership {
+	out := make([]shard.Leadership, 0, len(runners))
+	for _, s := range runners {
+		out = append(out, c.leadership(s.name))
 	}
 	return out
 }
 
-func (m *Member) seatToPlace(name shard.Name) shard.Seat {
-	c := m.view.Shards[name]
-	return shard.Seat{Shard: name, Holder: c.Holder(), Wanted: c.Wanted}
+func (c *Controller) leadership(name shard.Name) shard.Leadership {
+	elected := c.view.Shards[name]
+	return shard.Leadership{Shard: name, Holder: elected.Holder(), Wanted: elected.Wanted}
 }
 
 // orphaned tells whether nobody has campaigned for a shard for so long that
 // placement must be mistaken about somebody.
-func (m *Member) orphaned(name shard.Name, now time.Time) bool {
-	if !m.seen || m.view.Shards[name].Holder() != "" {
-		delete(m.orphans, name)
+func (c *Controller) orphaned(name shard.Name, now time.Time) bool {
+	if !c.seen || c.view.Shards[name].Holder() != "" {
+		delete(c.orphans, name)
 		return false
 	}
-	if m.orphans[name].IsZero() {
-		m.orphans[name] = now
+	if c.orphans[name].IsZero() {
+		c.orphans[name] = now
 	}
-	return now.Sub(m.orphans[name]) > orphanAfter
+	return now.Sub(c.orphans[name]) > orphanAfter
 }
 
 // queued tells whether a server stands next in the queue behind this one.
-func (m *Member) queued(name shard.Name, server string) bool {
-	candidates := m.view.Shards[name].Candidates
-	return len(candidates) > 1 && candidates[0].Server == m.cfg.Server && candidates[1].Server == server
+func (c *Controller) queued(name shard.Name, server string) bool {
+	candidates := c.view.Shards[name].Candidates
+	return len(candidates) > 1 && candidates[0].Server == c.cfg.Server && candidates[1].Server == server
 }
 
-func (m *Member) sorted() []*seat {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.SortedFunc(maps.Values(m.seats), func(a, b *seat) int {
+func (c *Controller) sorted() []*shardRunner {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.runners), func(a, b *shardRunner) int {
 		if a.name.IsMaster() != b.name.IsMaster() {
 			return map[bool]int{true: -1, false: 1}[a.name.IsMaster()]
 		}
@@ -385,9 +385,9 @@ func (m *Member) sorted() []*seat {
 }
 
 // stopAll hands everything over, all shards at once.
-func (m *Member) stopAll(cause error) {
+func (c *Controller) stopAll(cause error) {
 	var stopping sync.WaitGroup
-	for _, s := range m.sorted() {
+	for _, s := range c.sorted() {
 		s.stop(cause)
 		stopping.Go(s.retire)
 	}
@@ -396,23 +396,23 @@ func (m *Member) stopAll(cause error) {
 
 // pollDatabase asks for shards and roles until ctx ends. What the database said
 // last stays true while it does not answer.
-func (m *Member) pollDatabase(ctx context.Context) {
+func (c *Controller) pollDatabase(ctx context.Context) {
 	again := time.NewTicker(pollInterval)
 	defer again.Stop()
 	failing := false
 	for {
-		p, err := m.askDatabase(ctx)
+		p, err := c.askDatabase(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			select {
-			case m.polls <- p:
+			case c.polls <- p:
 			case <-ctx.Done():
 				return
 			}
 		case !failing:
-			m.log.Warn("reading shards and roles; going on with what is known", "error", err)
+			c.log.Warn("reading shards and roles; going on with what is known", "error", err)
 		}
 		failing = err != nil
 		select {
@@ -423,53 +423,53 @@ func (m *Member) pollDatabase(ctx context.Context) {
 	}
 }
 
-func (m *Member) askDatabase(ctx context.Context) (p poll, err error) {
+func (c *Controller) askDatabase(ctx context.Context) (p poll, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	p.shards = map[shard.Name]string{m.cfg.Only: ""}
-	if m.cfg.Only == "" {
-		if p.shards, err = admin.New(m.db.Main).ShardDatabases(ctx); err != nil {
+	p.shards = map[shard.Name]string{c.cfg.Only: ""}
+	if c.cfg.Only == "" {
+		if p.shards, err = admin.New(c.db.Main).ShardDatabases(ctx); err != nil {
 			return p, err
 		}
 	}
 	for name := range p.shards {
 		if _, err := shard.Parse(name.String()); err != nil {
-			m.log.Trace("shard passed over", "error", err)
+			c.log.Trace("shard passed over", "error", err)
 			delete(p.shards, name)
 		}
 	}
 	var servers []admin.Server
-	if m.db.Servers != nil {
-		if servers, err = admin.New(m.db.Servers).Servers(ctx); err != nil {
+	if c.db.Servers != nil {
+		if servers, err = admin.New(c.db.Servers).Servers(ctx); err != nil {
 			return p, err
 		}
 	}
-	p.role, p.why = roleOf(servers, m.cfg.Server)
+	p.role, p.why = roleOf(servers, c.cfg.Server)
 	return p, nil
 }
 
 // Status returns the status of every shard, the master first.
-func (m *Member) Status() []replica.Status {
+func (c *Controller) Status() []replica.Status {
 	var out []replica.Status
-	for _, s := range m.sorted() {
+	for _, s := range c.sorted() {
 		out = append(out, s.status())
 	}
 	return out
 }
 
 // Role says what this replica may do: primary, backup, or none and why.
-func (m *Member) Role() (role, why string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.role, m.why
+func (c *Controller) Role() (role, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.role, c.why
 }
 
 // Holdings returns which suite holds which host of a shard; nil if it is not led
 // here.
-func (m *Member) Holdings(name shard.Name) map[scheduler.HostID]scheduler.JobID {
-	m.mu.Lock()
-	s := m.seats[name]
-	m.mu.Unlock()
+func (c *Controller) Holdings(name shard.Name) map[scheduler.HostID]scheduler.JobID {
+	c.mu.Lock()
+	s := c.runners[name]
+	c.mu.Unlock()
 	if s == nil {
 		return nil
 	}
@@ -477,8 +477,8 @@ func (m *Member) Holdings(name shard.Name) map[scheduler.HostID]scheduler.JobID 
 }
 
 // avoided says why this replica avoids a shard, empty if it does not.
-func (m *Member) avoided(name shard.Name) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.avoid[name].reason
+func (c *Controller) avoided(name shard.Name) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failures[name].reason
 }

@@ -44,9 +44,9 @@ func roleIn(v election.View, server string) string {
 	return "absent"
 }
 
-// TestAttendance: replicas see each other and who leads what, and notice at once
+// TestMembership: replicas see each other and who leads what, and notice at once
 // when one changes its role, loses its lease or leaves.
-func TestAttendance(t *testing.T) {
+func TestMembership(t *testing.T) {
 	endpoint := testserver.Etcd(t).Endpoint
 	client, err := election.NewClient(clientv3.Config{Endpoints: []string{endpoint}})
 	require.NoError(t, err)
@@ -60,9 +60,9 @@ func TestAttendance(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	a, b := etcd("a"), etcd("b")
-	here := a.Attend(election.Presence{Role: election.RolePrimary}, w.saw)
+	here := a.Join(election.Presence{Role: election.RolePrimary}, w.saw)
 	require.ErrorIs(t, here.Err(), election.ErrNotYet)
-	there := b.Attend(election.Presence{Role: election.RoleBackup, Weight: 2}, func(election.View) {})
+	there := b.Join(election.Presence{Role: election.RoleBackup, Weight: 2}, func(election.View) {})
 	running.Go(func() { here.Run(ctx) })
 	leaving, leave := context.WithCancel(ctx)
 	running.Go(func() { there.Run(leaving) })

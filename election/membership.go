@@ -52,8 +52,8 @@ func (v View) CheckFormat() error {
 	return nil
 }
 
-// Attendance keeps a replica's presence in etcd and watches the others.
-type Attendance struct {
+// Membership keeps a replica's presence in etcd and watches the others.
+type Membership struct {
 	e    *Etcd
 	each func(View)
 
@@ -63,34 +63,34 @@ type Attendance struct {
 	changed  chan struct{}
 }
 
-// ErrNotYet is the error of an attendance that has not reached etcd yet.
+// ErrNotYet is the error of a membership that has not reached etcd yet.
 var ErrNotYet = errors.New("etcd has not answered yet")
 
-// Attend prepares to say that this replica is there. each is called with what
+// Join prepares to say that this replica is there. each is called with what
 // etcd says about the cluster, at first and whenever that changes, by one
 // goroutine.
-func (e *Etcd) Attend(p Presence, each func(View)) *Attendance {
+func (e *Etcd) Join(p Presence, each func(View)) *Membership {
 	p.Server, p.Address, p.Format, p.Oldest = e.cfg.Server, e.cfg.Address, Format, OldestFormat
-	return &Attendance{e: e, each: each, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1)}
+	return &Membership{e: e, each: each, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1)}
 }
 
 // Set changes what this replica says of itself.
-func (a *Attendance) Set(change func(*Presence)) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	change(&a.presence)
+func (m *Membership) Set(change func(*Presence)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.presence)
 	select {
-	case a.changed <- struct{}{}:
+	case m.changed <- struct{}{}:
 	default:
 	}
 }
 
 // Run keeps the key until ctx ends, then takes it away. When the lease is lost
 // it begins anew.
-func (a *Attendance) Run(ctx context.Context) {
+func (m *Membership) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := a.attendOnce(ctx); err != nil {
-			a.note(fmt.Errorf("keep the presence of server %s in etcd: %w", a.e.cfg.Server, err))
+		if err := m.keepOnce(ctx); err != nil {
+			m.note(fmt.Errorf("keep the presence of server %s in etcd: %w", m.e.cfg.Server, err))
 		}
 		select {
 		case <-ctx.Done():
@@ -99,27 +99,27 @@ func (a *Attendance) Run(ctx context.Context) {
 	}
 }
 
-func (a *Attendance) note(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.err = err
+func (m *Membership) note(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
 }
 
 // Err is nil while the others can see this replica, else why not.
-func (a *Attendance) Err() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.err
+func (m *Membership) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
 }
 
-func (a *Attendance) attendOnce(ctx context.Context) (err error) {
-	client, err := clientv3.New(a.e.cfg.Client)
+func (m *Membership) keepOnce(ctx context.Context) (err error) {
+	client, err := clientv3.New(m.e.cfg.Client)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	granted, cancel := context.WithTimeout(ctx, a.e.cfg.TTL)
-	lease, err := client.Grant(granted, int64(a.e.cfg.TTL.Seconds()))
+	granted, cancel := context.WithTimeout(ctx, m.e.cfg.TTL)
+	lease, err := client.Grant(granted, int64(m.e.cfg.TTL.Seconds()))
 	cancel()
 	if err != nil {
 		return err
@@ -140,9 +140,9 @@ func (a *Attendance) attendOnce(ctx context.Context) (err error) {
 	watched, stop := context.WithCancel(ctx)
 	defer watching.Wait()
 	defer stop()
-	watching.Go(func() { watch(watched, client, a.e.cfg.Cluster, a.each) })
+	watching.Go(func() { watch(watched, client, m.e.cfg.Cluster, m.each) })
 	for {
-		if err := a.put(ctx, client, lease.ID); err != nil {
+		if err := m.put(ctx, client, lease.ID); err != nil {
 			return err
 		}
 		select {
@@ -150,26 +150,26 @@ func (a *Attendance) attendOnce(ctx context.Context) (err error) {
 			return nil
 		case <-session.Done():
 			return ErrLeaseLost
-		case <-a.changed:
+		case <-m.changed:
 		}
 	}
 }
 
-func (a *Attendance) put(ctx context.Context, client *clientv3.Client, lease clientv3.LeaseID) error {
-	ctx, cancel := context.WithTimeout(ctx, a.e.cfg.TTL)
+func (m *Membership) put(ctx context.Context, client *clientv3.Client, lease clientv3.LeaseID) error {
+	ctx, cancel := context.WithTimeout(ctx, m.e.cfg.TTL)
 	defer cancel()
-	a.mu.Lock()
-	if a.presence.Since == "" {
-		a.presence.Since = time.Now().UTC().Format(time.RFC3339)
+	m.mu.Lock()
+	if m.presence.Since == "" {
+		m.presence.Since = time.Now().UTC().Format(time.RFC3339)
 	}
-	value, err := json.Marshal(a.presence)
-	a.mu.Unlock()
+	value, err := json.Marshal(m.presence)
+	m.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	_, err = client.Put(ctx, ServersPrefix(a.e.cfg.Cluster)+a.e.cfg.Server, string(value), clientv3.WithLease(lease))
+	_, err = client.Put(ctx, ServersPrefix(m.e.cfg.Cluster)+m.e.cfg.Server, string(value), clientv3.WithLease(lease))
 	if err == nil {
-		a.note(nil)
+		m.note(nil)
 	}
 	return err
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
-// ahead is what a replica reads before it leads, so that its first tick only has
+// prefetch is what a replica reads before it leads, so that its first tick only has
 // to read what has changed since. Nothing is decided by it: what the predecessor
 // writes until the takeover is read after that, as every change is.
-type ahead struct {
+type prefetch struct {
 	mu        sync.Mutex // held while anybody reads
 	snapshots *store.Snapshots
 	readAt    time.Time
@@ -28,89 +28,89 @@ const (
 	// standByEvery is how old what was read may become while the replica stands
 	// by: the older it is, the longer the first tick takes.
 	standByEvery = 5 * time.Second
-	// aheadTimeout is how long a leader waits for a reading that is under way.
-	aheadTimeout = time.Second
+	// prefetchTimeout is how long a leader waits for a reading that is under way.
+	prefetchTimeout = time.Second
 )
 
 // StandBy reads the lab, if that was not done lately. A replica that is likely
 // to lead soon calls it now and then, but not while Run runs.
 func (r *Replica) StandBy(ctx context.Context) {
-	if !r.ahead.mu.TryLock() {
+	if !r.prefetch.mu.TryLock() {
 		return
 	}
-	defer r.ahead.mu.Unlock()
+	defer r.prefetch.mu.Unlock()
 	r.status.set(func(s *Status) {
 		if s.State == StateStarting {
 			s.State = StateCandidate
 		}
 	})
-	r.ahead.read(ctx, r.readAhead)
+	r.prefetch.read(ctx, r.prefetchSnapshot)
 }
 
 // Forget gives back the memory of what was read ahead.
 func (r *Replica) Forget() {
-	if !r.ahead.mu.TryLock() {
+	if !r.prefetch.mu.TryLock() {
 		return
 	}
-	defer r.ahead.mu.Unlock()
-	if !r.ahead.leading {
-		r.ahead.reset()
+	defer r.prefetch.mu.Unlock()
+	if !r.prefetch.leading {
+		r.prefetch.reset()
 	}
 }
 
-// reset begins anew; a.mu is held.
-func (a *ahead) reset() { a.snapshots, a.readAt, a.leading = nil, time.Time{}, false }
+// reset begins anew; p.mu is held.
+func (p *prefetch) reset() { p.snapshots, p.readAt, p.leading = nil, time.Time{}, false }
 
 // begin reads in the background, while the campaign is on. The returned function
 // waits for the end of that, which comes with ctx's at the latest, and resets.
-func (a *ahead) begin(ctx context.Context, work func(context.Context)) (stop func()) {
+func (p *prefetch) begin(ctx context.Context, work func(context.Context)) (stop func()) {
 	var running sync.WaitGroup
 	running.Go(func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.read(ctx, work)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.read(ctx, work)
 	})
 	return func() {
 		running.Wait()
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.reset()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.reset()
 	}
 }
 
-// read works, unless that was done lately or is the ticks' affair; a.mu is held.
-func (a *ahead) read(ctx context.Context, work func(context.Context)) {
-	if a.leading || time.Since(a.readAt) < standByEvery {
+// read works, unless that was done lately or is the ticks' affair; p.mu is held.
+func (p *prefetch) read(ctx context.Context, work func(context.Context)) {
+	if p.leading || time.Since(p.readAt) < standByEvery {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	a.endMu.Lock()
-	a.end = cancel
-	a.endMu.Unlock()
+	p.endMu.Lock()
+	p.end = cancel
+	p.endMu.Unlock()
 	work(ctx)
-	a.readAt = time.Now()
+	p.readAt = time.Now()
 }
 
 // use is for ticks: it waits for the reading that is under way, ends it if that
 // takes too long, and then works.
-func (a *ahead) use(work func() error) error {
-	tooLong := time.AfterFunc(aheadTimeout, func() {
-		a.endMu.Lock()
-		defer a.endMu.Unlock()
-		if a.end != nil {
-			a.end()
+func (p *prefetch) use(work func() error) error {
+	tooLong := time.AfterFunc(prefetchTimeout, func() {
+		p.endMu.Lock()
+		defer p.endMu.Unlock()
+		if p.end != nil {
+			p.end()
 		}
 	})
-	a.mu.Lock()
+	p.mu.Lock()
 	tooLong.Stop()
-	defer a.mu.Unlock()
-	a.leading = true
+	defer p.mu.Unlock()
+	p.leading = true
 	return work()
 }
 
-// readAhead reads a snapshot that nobody uses.
-func (r *Replica) readAhead(ctx context.Context) {
+// prefetchSnapshot reads a snapshot that nobody uses.
+func (r *Replica) prefetchSnapshot(ctx context.Context) {
 	if _, _, err := r.readSnapshot(ctx); err != nil {
 		r.log.Debug("reading ahead", "error", err) // the first tick reads all
 	}
@@ -118,8 +118,8 @@ func (r *Replica) readAhead(ctx context.Context) {
 
 // readSnapshot reads the next snapshot; r.ahead.mu is held.
 func (r *Replica) readSnapshot(ctx context.Context) (*scheduler.Snapshot, bool, error) {
-	if r.ahead.snapshots == nil {
-		r.ahead.snapshots = r.db.Snapshots(r.cfg.Scope)
+	if r.prefetch.snapshots == nil {
+		r.prefetch.snapshots = r.db.Snapshots(r.cfg.Scope)
 	}
-	return r.ahead.snapshots.Next(ctx)
+	return r.prefetch.snapshots.Next(ctx)
 }
