@@ -58,23 +58,26 @@ func HasTableTimes(db *DB) bool { return db.Dialect.HasTableTimes }
 // Ranges are the conditions for some ids.
 var Ranges = sqldb.Ranges
 
-// Pace sizes chunks.
-type Pace = pace
+// ChunkSizer sizes chunks.
+type ChunkSizer = chunkSizer
 
-// Chunk and Took are a pace's.
-func (p *pace) Chunk(n, lanes int) int { return p.chunk(n, lanes) }
+// Chunk and Took are a chunkSizer's.
+func (p *chunkSizer) Chunk(n, writers int) int { return p.chunk(n, writers) }
 
 // Took notes a chunk.
-func (p *pace) Took(n int, d time.Duration) { p.took(n, d) }
+func (p *chunkSizer) Took(n int, d time.Duration) { p.took(n, d) }
 
 // SmallChunks makes the chunks of the next plan small.
-func (l *Leader) SmallChunks() { l.pace.perRow = time.Hour }
+func (l *Leader) SmallChunks() { l.chunkSizer.perRow = time.Hour }
 
-// Lanes is how many connections a leader writes by.
-func Lanes(db *DB) int { return db.Dialect.Lanes }
+// Writers is how many connections a leader writes by.
+func Writers(db *DB) int { return db.Dialect.Writers }
 
-// Bounds of a pace.
+// Bounds of a chunkSizer.
 const (
 	ChunkTime = chunkTime
 	MostChunk = mostChunk
 )
+
+// TurnWait is how long a chunk waits inside its transaction for the one before.
+const TurnWait = turnWait

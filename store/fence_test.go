@@ -105,7 +105,7 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 }
 
 // TestPausedLeaderDoesNotBlockItsSuccessor stops a real process (SIGSTOP) in the
-// middle of transactions of all its lanes, which hold the fence.
+// middle of transactions of all its writers, which hold the fence.
 func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 const sleeperEnv = "HOSTSCHED_TEST_SLEEPER_DSN"
 
 // sleepInTransaction is the process that TestPausedLeader… stops: it leads with
-// token 10, opens a transaction by every lane and stops itself inside.
+// token 10, opens a transaction by every writer and stops itself inside.
 func sleepInTransaction(dsn string) int {
 	ctx := context.Background()
 	// The transaction must not end by its own timeout while others look on.

@@ -126,7 +126,7 @@ func (p *player) tick(ctx context.Context) storetest.Tick {
 	plan := scheduler.MakePlan(snapshot)
 	res, err := p.leader.Apply(ctx, plan)
 	require.NoError(p.t, err)
-	require.Empty(p.t, res.Overtaken)
+	require.Empty(p.t, res.Conflicts)
 	p.recorder.Record(res.Applied)
 	return storetest.Tick{Plan: plan, Suites: p.recorder.Suites()}
 }

@@ -234,7 +234,7 @@ func TestStaleOwnerCannotTouchAHost(t *testing.T) {
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		require.Empty(t, res.Applied.Assignments)
-		require.Len(t, res.Overtaken, len(plan.Assignments))
+		require.Len(t, res.Conflicts, len(plan.Assignments))
 		require.Equal(t, before, dump(t, db))
 	})
 }

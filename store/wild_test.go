@@ -205,7 +205,7 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 		}
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
-		require.Empty(t, res.Overtaken)
+		require.Empty(t, res.Conflicts)
 		recorder.Record(res.Applied)
 		assigned += len(res.Applied.Assignments)
 	}

@@ -457,9 +457,9 @@ func (r *Replica) report(rep Report) {
 	for _, p := range applied.Problems {
 		r.log.Debug("malformed row", "problem", p.Text)
 	}
-	if !applied.Empty() || len(rep.Result.Overtaken) > 0 {
+	if !applied.Empty() || len(rep.Result.Conflicts) > 0 {
 		r.log.Debug("tick", "assigned", len(applied.Assignments), "released", len(applied.Releases), "leased", len(applied.Leases),
-			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Overtaken), "took", rep.Total)
+			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Conflicts), "took", rep.Total)
 	}
 }
 

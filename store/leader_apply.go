@@ -14,10 +14,10 @@ type Result struct {
 	// Applied is the part of the plan that is in the database now, also when
 	// Apply returned an error.
 	Applied scheduler.Plan
-	// Overtaken are entries whose row, or whose host's row, another client
+	// Conflicts are entries whose row, or whose host's row, another client
 	// changed after the snapshot. They are planned anew in the next tick.
-	Overtaken []scheduler.EntryID
-	// Transactions and LongestTx describe the writing, by all lanes.
+	Conflicts []scheduler.EntryID
+	// Transactions and LongestTx describe the writing, by all writers.
 	Transactions int
 	LongestTx    time.Duration
 	// Lease, Schedule, Release and Move are how long each step took.
@@ -29,10 +29,10 @@ var errChanged = errors.New("rows changed since the snapshot")
 
 // Apply writes a plan, in chunks, each a fenced transaction: leases for frontend
 // tasks, then assignments in queue order, then releases. Many assignments are
-// written by several lanes at once. ErrFenced means that the term is over. After
+// written by several writers at once. ErrFenced means that the term is over. After
 // any other error the plan may be applied in part; Result says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
-	a := &applier{l: l, lane: l.main()}
+	a := &applier{l: l, writer: l.main(), before: closed()}
 	l.basis = &plan.Basis
 	defer l.applied()
 	a.res.Applied.Basis = plan.Basis
@@ -59,16 +59,18 @@ func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error)
 
 func (l *Leader) applied() {
 	l.basis = nil
-	for _, la := range l.lanes {
-		la.fresh = false
+	for _, w := range l.writers {
+		w.fresh = false
 	}
 }
 
-// applier writes by one lane and notes what it wrote.
+// applier writes with one writer and notes what it wrote.
 type applier struct {
-	l    *Leader
-	lane *lane
-	res  Result
+	l      *Leader
+	writer *writer
+	// before is closed when the chunk before this one in queue order has ended.
+	before <-chan struct{}
+	res    Result
 }
 
 // lockAttempts bounds how often a transaction is repeated that collided with
@@ -79,9 +81,17 @@ const lockAttempts = 5
 func (a *applier) write(ctx context.Context, what string, work func(context.Context, sqldb.Querier) error) error {
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
-		err := a.lane.write(ctx, what, work)
+		err := a.writer.write(ctx, what, work)
 		a.res.Transactions++
 		a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
+		if errors.Is(err, errOutOfTurn) {
+			select {
+			case <-a.before:
+			case <-ctx.Done():
+			}
+			attempt--
+			continue
+		}
 		if !sqldb.IsLockTimeout(err) || attempt == lockAttempts {
 			return err
 		}
@@ -89,7 +99,7 @@ func (a *applier) write(ctx context.Context, what string, work func(context.Cont
 }
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
-	for chunk := range chunks(&a.l.pace, leases) {
+	for chunk := range chunks(&a.l.chunkSizer, leases) {
 		ids := sqldb.IdsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
 		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx sqldb.Querier) error {
 			// A host locked or leased meanwhile is left alone: the next tick
@@ -109,7 +119,9 @@ func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 // changes of a synchronous job.
 type unit struct {
 	assignments []scheduler.Assignment
-	changes     []scheduler.Change
+	// places are those of the assignments in the plan.
+	places  []int
+	changes []scheduler.Change
 }
 
 // units groups a plan, in queue order of the first assignment of each unit.
@@ -121,9 +133,11 @@ func units(plan scheduler.Plan) []unit {
 	}
 	together := make(map[scheduler.JobID]int)
 	out := make([]unit, 0, len(plan.Assignments))
+	places := make([]int, len(plan.Assignments))
 	for n, as := range plan.Assignments {
+		places[n] = n
 		if !as.Synch {
-			out = append(out, unit{assignments: plan.Assignments[n : n+1 : n+1]})
+			out = append(out, unit{assignments: plan.Assignments[n : n+1 : n+1], places: places[n : n+1 : n+1]})
 			continue
 		}
 		i, ok := together[as.Job]
@@ -132,7 +146,7 @@ func units(plan scheduler.Plan) []unit {
 			together[as.Job] = i
 			out = append(out, unit{changes: changed[as.Job]})
 		}
-		out[i].assignments = append(out[i].assignments, as)
+		out[i].assignments, out[i].places = append(out[i].assignments, as), append(out[i].places, n)
 	}
 	return out
 }
@@ -147,17 +161,23 @@ func rows(us []unit) int {
 	return n
 }
 
-// chunkOfUnits is how many units make a chunk of about so many rows, without
-// tearing one apart; at least one.
+// chunkOfUnits is how many units make a chunk of about so many rows, at least
+// one. A chunk does not end between the entries of a synchronous job, even where
+// entries of other jobs stand among them, because tasks are inserted in queue
+// order.
 func chunkOfUnits(all []unit, size int) int {
-	n := all[0].rows()
+	n, last := all[0].rows(), all[0].last()
 	for i, u := range all[1:] {
-		if n += u.rows(); n > size {
+		if n += u.rows(); n > size && last < u.places[0] {
 			return i + 1
 		}
+		last = max(last, u.last())
 	}
 	return len(all)
 }
+
+// last is the place of the unit's last assignment in the plan.
+func (u unit) last() int { return u.places[len(u.places)-1] }
 
 // applyUnits writes a chunk. If rows have changed, the units concerned are left
 // out and the rest is written; if what changed cannot be seen, the chunk is
@@ -167,7 +187,7 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 		return nil
 	}
 	c := chunkOf(a.l.db.Dialect, us, a.owner())
-	err := a.write(ctx, "write assignments", func(ctx context.Context, tx sqldb.Querier) error { return a.lane.writeChunk(ctx, tx, c) })
+	err := a.write(ctx, "write assignments", func(ctx context.Context, tx sqldb.Querier) error { return a.writeChunk(ctx, tx, c) })
 	if err == nil {
 		for _, u := range us {
 			a.res.Applied.Assignments = append(a.res.Applied.Assignments, u.assignments...)
@@ -183,11 +203,11 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 		return err
 	}
 	if len(kept) < len(us) {
-		a.overtaken(us, kept)
+		a.conflicts(us, kept)
 		return a.applyUnits(ctx, kept)
 	}
 	if len(us) == 1 {
-		a.overtaken(us, nil)
+		a.conflicts(us, nil)
 		return nil
 	}
 	half := len(us) / 2
@@ -197,7 +217,7 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 	return a.applyUnits(ctx, us[half:])
 }
 
-func (a *applier) overtaken(all, kept []unit) {
+func (a *applier) conflicts(all, kept []unit) {
 	stays := make(map[scheduler.EntryID]bool)
 	for _, u := range kept {
 		stays[u.assignments[0].Entry] = true
@@ -207,7 +227,7 @@ func (a *applier) overtaken(all, kept []unit) {
 			continue
 		}
 		for _, as := range u.assignments {
-			a.res.Overtaken = append(a.res.Overtaken, as.Entry)
+			a.res.Conflicts = append(a.res.Conflicts, as.Entry)
 		}
 	}
 }
@@ -282,7 +302,7 @@ const (
 )
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
-	for chunk := range chunks(&a.l.pace, releases) {
+	for chunk := range chunks(&a.l.chunkSizer, releases) {
 		ids := sqldb.IdsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
 		kept := chunk
 		err := a.write(ctx, "release hosts", func(ctx context.Context, tx sqldb.Querier) error {

@@ -16,16 +16,17 @@ import (
 type chunk struct {
 	dialect sqldb.Dialect
 
-	hosts             []int64
-	anyHost, named    []assigned
-	ineligible, tasks []byte                 // rows of VALUES
-	pending, stopped  []int64                // assigned entries that end so
-	hostPending       []int64                // assigned hosts that become Pending
-	hostReady         []int64                // hosts that become Ready again
-	changes           map[changeKind][]int64 // entries changed besides
-	changeOrder       []changeKind           // in plan order
+	hosts            []int64
+	anyHost, named   []assigned
+	ineligibleRows   []byte // rows of VALUES
+	newTasks         []newTasks
+	pending, stopped []int64                // assigned entries that end so
+	hostPending      []int64                // assigned hosts that become Pending
+	hostReady        []int64                // hosts that become Ready again
+	changes          map[changeKind][]int64 // entries changed besides
+	changeOrder      []changeKind           // in plan order
 
-	lease, entries, inserts []statement
+	lease, entries, ineligible, tasks []statement
 }
 
 // statement is text with its arguments; want is the number of rows it must hit,
@@ -47,12 +48,13 @@ func chunkOf(d sqldb.Dialect, us []unit, owner string) *chunk {
 	return c
 }
 
-// writeChunk fails with errChanged if a row is not as the snapshot had it. Lanes
+// writeChunk fails with errChanged if a row is not as the snapshot had it. Writers
 // write in different order, so that they seldom change the same index at the same
-// time: that makes a large plan a tenth faster.
-func (la *lane) writeChunk(ctx context.Context, tx sqldb.Querier, c *chunk) error {
-	second, third := c.entries, c.inserts
-	if la.num > 0 {
+// time: that makes a large plan a tenth faster. Tasks come last, because they
+// wait for those of the chunk before.
+func (a *applier) writeChunk(ctx context.Context, tx sqldb.Querier, c *chunk) error {
+	second, third := c.entries, c.ineligible
+	if a.writer.num > 0 {
 		second, third = third, second
 	}
 	for _, s := range slices.Concat(c.lease, second, third) {
@@ -60,8 +62,16 @@ func (la *lane) writeChunk(ctx context.Context, tx sqldb.Querier, c *chunk) erro
 			return err
 		}
 	}
-	if la.l.db.fail.chunk != nil {
-		return la.l.db.fail.chunk()
+	for _, s := range c.tasks {
+		if err := a.waitForTurn(ctx); err != nil {
+			return err
+		}
+		if err := s.run(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if a.l.db.fail.chunk != nil {
+		return a.l.db.fail.chunk()
 	}
 	return nil
 }
@@ -94,7 +104,7 @@ type changeKind struct {
 func (c *chunk) collect(us []unit) {
 	for _, u := range us {
 		for i := range u.assignments {
-			c.assignment(&u.assignments[i])
+			c.assignment(&u.assignments[i], u.places[i])
 		}
 		for _, change := range u.changes {
 			kind := changeKind{change.From, change.Status, change.Subdir}
@@ -109,7 +119,7 @@ func (c *chunk) collect(us []unit) {
 	}
 }
 
-func (c *chunk) assignment(a *scheduler.Assignment) {
+func (c *chunk) assignment(a *scheduler.Assignment, place int) {
 	entry, host := int64(a.Entry), int64(a.Host)
 	c.hosts = append(c.hosts, host)
 	as := assigned{entry: entry, host: host, starts: a.Status == scheduler.StatusStarting, subdir: a.Subdir}
@@ -117,7 +127,7 @@ func (c *chunk) assignment(a *scheduler.Assignment) {
 		c.named = append(c.named, as)
 	} else {
 		c.anyHost = append(c.anyHost, as)
-		c.ineligible = append(sqldb.Tuple(c.ineligible, int64(a.Job), host), ')')
+		c.ineligibleRows = append(sqldb.Tuple(c.ineligibleRows, int64(a.Job), host), ')')
 	}
 	switch a.Status {
 	case scheduler.StatusPending:
@@ -129,13 +139,15 @@ func (c *chunk) assignment(a *scheduler.Assignment) {
 		c.stopped = append(c.stopped, entry)
 		c.hostReady = append(c.hostReady, host)
 	}
-	for _, task := range a.Tasks.Names() {
-		b := append(sqldb.Tuple(c.tasks, host), ", '"...)
-		b = append(append(b, task...), "', "...)
-		b = append(strconv.AppendInt(b, entry, 10), ", "...)
-		b = append(strconv.AppendInt(b, int64(a.RequestedBy), 10), ", 0, 0, 0, 0, "...)
-		c.tasks = append(append(b, c.dialect.Now...), ')')
+	if a.Tasks != 0 {
+		c.newTasks = append(c.newTasks, newTasks{place: place, assignment: a})
 	}
+}
+
+// newTasks are the special tasks of an assignment, and its place in the plan.
+type newTasks struct {
+	place      int
+	assignment *scheduler.Assignment
 }
 
 // leaseHosts takes the hosts, if all of them are still free.
@@ -207,12 +219,28 @@ func (c *chunk) setStatuses() {
 
 // insertRows adds the rows that come with assignments.
 func (c *chunk) insertRows() {
-	if len(c.ineligible) > 0 {
-		c.inserts = add(c.inserts, -1, c.dialect.InsertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+string(c.ineligible))
+	if len(c.ineligibleRows) > 0 {
+		c.ineligible = add(c.ineligible, -1, c.dialect.InsertIgnore+" afe_ineligible_host_queues (job_id, host_id) VALUES "+string(c.ineligibleRows))
 	}
-	if len(c.tasks) > 0 {
-		c.inserts = add(c.inserts, -1, "INSERT INTO afe_special_tasks (host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES "+string(c.tasks))
+	if len(c.newTasks) > 0 {
+		c.tasks = add(c.tasks, -1, "INSERT INTO afe_special_tasks (host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES "+c.taskRows())
 	}
+}
+
+// taskRows writes the special tasks as rows of VALUES, in queue order.
+func (c *chunk) taskRows() string {
+	slices.SortStableFunc(c.newTasks, func(a, b newTasks) int { return cmp.Compare(a.place, b.place) })
+	var b []byte
+	for _, n := range c.newTasks {
+		for _, task := range n.assignment.Tasks.Names() {
+			b = append(sqldb.Tuple(b, int64(n.assignment.Host)), ", '"...)
+			b = append(append(b, task...), "', "...)
+			b = append(strconv.AppendInt(b, int64(n.assignment.Entry), 10), ", "...)
+			b = append(strconv.AppendInt(b, int64(n.assignment.RequestedBy), 10), ", 0, 0, 0, 0, "...)
+			b = append(append(b, c.dialect.Now...), ')')
+		}
+	}
+	return string(b)
 }
 
 func add(to []statement, want int, text string, args ...any) []statement {

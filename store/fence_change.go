@@ -28,13 +28,13 @@ func (db *DB) Change(ctx context.Context, what string, fences []shard.Name, reac
 }
 
 func (db *DB) changeOnce(ctx context.Context, fences []shard.Name, reached func(string) error, work func(*sql.Tx) error) (err error) {
-	// A lane's connection has the settings that a change needs, too.
-	la := newLeader(db, Claim{}).main()
-	conn, err := la.connection(ctx)
+	// A writer's connection has the settings that a change needs, too.
+	w := newLeader(db, Claim{}).main()
+	conn, err := w.connection(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, la.disconnect()) }()
+	defer func() { err = errors.Join(err, w.disconnect()) }()
 	fences = slices.Compact(slices.Sorted(slices.Values(fences)))
 	for _, name := range fences {
 		if err := db.ensureFence(ctx, conn, name); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// transaction is a lane's. On MySQL and MariaDB it needs no statement to
-// begin: the lane's connection does not commit by itself, so the update of
+// transaction is a writer's. On MySQL and MariaDB it needs no statement to
+// begin: the writer's connection does not commit by itself, so the update of
 // the fence begins the transaction. In a large plan that is one statement less
 // for every chunk.
 type transaction struct {
@@ -20,23 +20,23 @@ type transaction struct {
 	conn *sql.Conn // nil on SQLite
 }
 
-// beginByItself makes the lane's connection begin transactions by itself, and
+// beginByItself makes the writer's connection begin transactions by itself, and
 // commit none.
-func (la *lane) beginByItself(ctx context.Context) error {
-	if la.l.db.Dialect.Server == sqldb.ServerSQLite {
+func (w *writer) beginByItself(ctx context.Context) error {
+	if w.l.db.Dialect.Server == sqldb.ServerSQLite {
 		return nil
 	}
-	_, err := la.conn.ExecContext(ctx, "SET SESSION autocommit = 0")
-	la.manual = err == nil
+	_, err := w.conn.ExecContext(ctx, "SET SESSION autocommit = 0")
+	w.manual = err == nil
 	return err
 }
 
-// begin begins a transaction on the lane's connection.
-func (la *lane) begin(ctx context.Context) (transaction, error) {
-	if la.manual {
-		return transaction{Querier: la.conn, conn: la.conn}, nil
+// begin begins a transaction on the writer's connection.
+func (w *writer) begin(ctx context.Context) (transaction, error) {
+	if w.manual {
+		return transaction{Querier: w.conn, conn: w.conn}, nil
 	}
-	tx, err := la.conn.BeginTx(ctx, nil)
+	tx, err := w.conn.BeginTx(ctx, nil)
 	return transaction{Querier: tx, tx: tx}, err
 }
 

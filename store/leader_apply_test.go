@@ -99,7 +99,7 @@ func TestApplyWritesThePlan(t *testing.T) {
 		require.NotEmpty(t, plan.Releases)
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
-		require.Empty(t, res.Overtaken)
+		require.Empty(t, res.Conflicts)
 		require.Equal(t, plan, res.Applied)
 		requireApplied(t, db, plan)
 		for _, r := range plan.Releases {
@@ -147,9 +147,9 @@ func TestChunkThatFailsHalfWayLeavesNothing(t *testing.T) {
 	})
 }
 
-// TestRowsOvertakenByAnotherClient: what others changed after the snapshot is
+// TestRowsChangedByAnotherClient: what others changed after the snapshot is
 // left out; everything else is written.
-func TestRowsOvertakenByAnotherClient(t *testing.T) {
+func TestRowsChangedByAnotherClient(t *testing.T) {
 	change := map[string]string{
 		"entry aborted":         "UPDATE afe_host_queue_entries SET aborted = 1 WHERE id = %[1]d",
 		"entry given a host":    "UPDATE afe_host_queue_entries SET host_id = 59 WHERE id = %[1]d",
@@ -169,7 +169,7 @@ func TestRowsOvertakenByAnotherClient(t *testing.T) {
 				require.NoError(t, err)
 				res, err := l.Apply(t.Context(), plan)
 				require.NoError(t, err)
-				require.Equal(t, []scheduler.EntryID{victim.Entry}, res.Overtaken)
+				require.Equal(t, []scheduler.EntryID{victim.Entry}, res.Conflicts)
 				require.Len(t, res.Applied.Assignments, len(plan.Assignments)-1)
 				requireApplied(t, db, res.Applied)
 			})
@@ -177,9 +177,9 @@ func TestRowsOvertakenByAnotherClient(t *testing.T) {
 	}
 }
 
-// TestReleaseOvertaken: a host that came into use after the snapshot stays
+// TestReleaseConflicts: a host that came into use after the snapshot stays
 // leased.
-func TestReleaseOvertaken(t *testing.T) {
+func TestReleaseConflicts(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		fillLab(t, db)
 		l := takeOver(t, db, shard.Master, 1)

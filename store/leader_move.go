@@ -18,7 +18,7 @@ func (a *applier) moves(ctx context.Context, moves []scheduler.Move) error {
 		byTarget[m.To] = append(byTarget[m.To], m)
 	}
 	for _, to := range slices.Sorted(maps.Keys(byTarget)) {
-		for chunk := range chunks(&a.l.pace, byTarget[to]) {
+		for chunk := range chunks(&a.l.chunkSizer, byTarget[to]) {
 			if err := a.moveChunk(ctx, chunk, to); err != nil {
 				return err
 			}
