@@ -36,13 +36,10 @@ func busy(db *DB) error {
 	return err
 }
 
-// RefreshRows sets how many rows are read again in turns per snapshot.
+// RefreshRows sets how many rows are refreshed per snapshot.
 func (t *Snapshots) RefreshRows(n int) {
 	t.refreshRows = func(time.Duration) int { return n }
 }
-
-// KeptJobs sets how many jobs without pending entries are remembered.
-func (t *Snapshots) KeptJobs(n int) { t.keptJobs = n }
 
 // StandStill breaks the snapshots: the times of all tables look as if nobody
 // wrote any more.
