@@ -22,6 +22,9 @@ type Scope struct {
 	Rules scheduler.Rules
 	// Details also reads what is needed to explain at length.
 	Details bool
+	// DespitePause reads a paused shard as if it were not paused, to tell who
+	// waits in it. Snapshot.Basis still says that it is.
+	DespitePause bool
 }
 
 // Snapshot reads what one tick needs, in one read-only transaction, so that all
@@ -105,7 +108,7 @@ func (t *Snapshots) next(r *reader) *scheduler.Snapshot {
 	t.begin(r)
 	s := t.last
 	s.Basis = t.own.basis
-	if s.Basis.Paused != "" {
+	if s.Basis.Paused != "" && !t.scope.DespitePause {
 		return &scheduler.Snapshot{Rules: s.Rules, Basis: s.Basis}
 	}
 	t.readLabels(r)

@@ -35,15 +35,6 @@ func OpenShard(ctx context.Context, c *config.Config, name shard.Name, dsn strin
 	return openChecked(ctx, c, cfg, false)
 }
 
-// CheckShard makes sure that a database can be a shard's own.
-func CheckShard(ctx context.Context, c *config.Config, name shard.Name, dsn string) error {
-	db, err := OpenShard(ctx, c, name, dsn)
-	if err != nil {
-		return fmt.Errorf("the database for shard %s: %w", name, err)
-	}
-	return db.Close()
-}
-
 // OpenServers finds the database with the servers table: one of its own, the
 // main one, or none.
 func OpenServers(ctx context.Context, c *config.Config, main *store.DB) (servers *store.DB, closer func() error, err error) {

@@ -336,7 +336,7 @@ func (c *Config) checkKeys(file map[string]string) error {
 	}
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
-		return fmt.Errorf("%w: %s: unknown key %s; see 'hostsched server --help' for those there are", ErrConfig, c.file, strings.Join(unknown, ", "))
+		return fmt.Errorf("%w: %s: unknown key %s; see 'hostsched serve --help' for those there are", ErrConfig, c.file, strings.Join(unknown, ", "))
 	}
 	return nil
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/hostsched/hostsched/internal/config"
 )
 
-func serverCommand() *cobra.Command {
+func serveCommand() *cobra.Command {
 	cfg := &config.Config{}
 	cmd := &cobra.Command{
-		Use:   "server",
-		Short: "Run one replica against etcd and a database; list servers and their roles",
+		Use:   "serve",
+		Short: "Run one replica against etcd and a database",
 		Long: `Run one replica. It campaigns in etcd for the shards that it should lead; the
 winner schedules, the others wait and take over when it resigns, dies or is cut
-off. The subcommands show and change which servers may lead.
+off.
 
 Every shard in afe_shards, and the master, is served. With --shard only that one
 is, and the whole database belongs to it, as Autotest has it.
@@ -32,9 +32,9 @@ global_config.ini and shadow_config.ini; what is taken from them is printed. Our
 own settings win.
 
 SIGINT and SIGTERM finish the running apply and hand the shard over.`,
-		Example: `  hostsched server --config /etc/hostsched.yaml
+		Example: `  hostsched serve --config /etc/hostsched.yaml
 
-  HOSTSCHED_DATABASE_PASSWORD=... hostsched server \
+  HOSTSCHED_DATABASE_PASSWORD=... hostsched serve \
     --etcd-endpoints http://10.0.0.1:2379,http://10.0.0.2:2379 \
     --database-dsn 'scheduler@tcp(db.lab:3306)/chromeos_autotest_db' --production`,
 		Args: noArgs,
@@ -52,6 +52,5 @@ SIGINT and SIGTERM finish the running apply and hand the shard over.`,
 		},
 	}
 	cfg.Bind(cmd.Flags(), config.AllGroups)
-	cmd.AddCommand(serverAddCommand(), serverListCommand(), serverRoleCommand(), serverRetireCommand())
 	return cmd
 }

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// serverIdentity are the variables that together tell one server from another.
+// Each server has those that it knows: MySQL has an id of its own, MariaDB of
+// late, and of an older MariaDB the machine, the port and the data folder are
+// known.
+const serverIdentity = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'hostname', 'port', 'socket', 'datadir')"
+
+// Identity returns a text that is the same for two DSNs exactly if they lead to
+// the same database, however they are written: by a name or an address, a link or
+// a path.
+func (db *DB) Identity(ctx context.Context) (string, error) {
+	if db.target.mysql == nil {
+		return db.fileIdentity()
+	}
+	var schema sql.NullString
+	if err := db.sql.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&schema); err != nil {
+		return "", explain(err, "ask for the identity of the database", db.target.name)
+	}
+	parts := []string{"mysql"}
+	err := eachRow(ctx, db.sql, serverIdentity, nil, func(scan scanner) error {
+		var name, value string
+		err := scan(&name, &value)
+		parts = append(parts, name+"="+value)
+		return err
+	})
+	return strings.Join(append(parts, "schema="+schema.String), " "), explain(err, "ask for the identity of the server", db.target.name)
+}
+
+// fileIdentity names the file itself, because a file has many paths.
+func (db *DB) fileIdentity() (string, error) {
+	info, err := os.Stat(db.target.path)
+	if err != nil {
+		return "", fmt.Errorf("%w: look for the file of %s: %w", ErrUnreachable, db.target.name, err)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return fmt.Sprintf("sqlite file %d on device %d", st.Ino, st.Dev), nil
+	}
+	return "", fmt.Errorf("%w: the system does not tell which file %s is", ErrServer, db.target.name)
+}
