@@ -18,7 +18,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	}
 	hint := ""
 	if near := nearest(cmd, args[0]); len(near) > 0 {
-		hint = "; did you mean '" + strings.Join(near, "' or '") + "'?"
+		hint = " (did you mean '" + strings.Join(near, "' or '") + "'?)"
 	}
 	return fmt.Errorf("%w: there is no command '%s %s'%s; see '%s --help'", errUsage, cmd.CommandPath(), args[0], hint, cmd.CommandPath())
 }
@@ -26,21 +26,24 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // nearest finds the commands that somebody may have meant: among those below cmd,
 // or else anywhere, because a word may belong to another noun.
 func nearest(cmd *cobra.Command, word string) []string {
+	if out := similar(cmd, word); len(out) > 0 {
+		return out
+	}
+	out := similar(cmd.Root(), word)
+	for _, sub := range cmd.Root().Commands() {
+		out = append(out, similar(sub, word)...)
+	}
+	return out
+}
+
+// similar lists the subcommands of cmd that begin with a word or nearly are it.
+func similar(cmd *cobra.Command, word string) []string {
 	// Cobra sets its usual distance only where it looks by itself.
 	const usualDistance = 2
 	cmd.SuggestionsMinimumDistance = usualDistance
 	var out []string
 	for _, name := range cmd.SuggestionsFor(word) {
 		out = append(out, cmd.CommandPath()+" "+name)
-	}
-	if len(out) > 0 {
-		return out
-	}
-	for _, sub := range cmd.Root().Commands() {
-		sub.SuggestionsMinimumDistance = usualDistance
-		for _, name := range sub.SuggestionsFor(word) {
-			out = append(out, sub.CommandPath()+" "+name)
-		}
 	}
 	return out
 }
