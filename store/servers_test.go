@@ -11,6 +11,8 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // testServer is one of the databases that every conformance test runs on.
@@ -35,7 +37,7 @@ func onEveryServer(t *testing.T, test func(t *testing.T, db *store.DB)) {
 func (s testServer) lab(t testing.TB) *store.DB {
 	t.Helper()
 	db := open(t, s.dsn(t))
-	_, err := db.Migrate(context.Background(), store.MigrateOptions{})
+	_, err := schema.Up(context.Background(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	return db
 }
@@ -45,7 +47,7 @@ const txTimeout = 2 * time.Second
 
 func open(t testing.TB, dsn string) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), store.Config{DSN: dsn, TxTimeout: txTimeout, Create: true})
+	db, err := store.Open(context.Background(), sqldb.Config{DSN: dsn, TxTimeout: txTimeout, Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db
@@ -61,5 +63,5 @@ func takeOver(t testing.TB, db *store.DB, name shard.Name, token int64) *store.L
 
 func removeGuard(t testing.TB, db *store.DB) {
 	t.Helper()
-	require.NoError(t, db.RemoveGuard(context.Background()))
+	require.NoError(t, schema.RemoveGuard(context.Background(), db.DB))
 }

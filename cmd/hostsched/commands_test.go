@@ -16,6 +16,8 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestEveryCommandHasAnExample also finds commands that are neither a group nor
@@ -75,10 +77,10 @@ func (l *shardsLab) dsn(file string) string { return "sqlite:" + filepath.Join(l
 
 func (l *shardsLab) open(t *testing.T, file string) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{DSN: l.dsn(file), Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: l.dsn(file), Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	return db
 }
@@ -349,9 +351,9 @@ func TestNoDatabaseForTwoShards(t *testing.T) {
 func TestNoServersDatabaseForTwoShards(t *testing.T) {
 	migrated := func() string {
 		dsn := testserver.Database(t)
-		db, err := store.Open(t.Context(), store.Config{DSN: dsn})
+		db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn})
 		require.NoError(t, err)
-		_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+		_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 		require.NoError(t, err)
 		require.NoError(t, db.Close())
 		return dsn

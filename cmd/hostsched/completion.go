@@ -12,7 +12,7 @@ import (
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // completionTimeout bounds what a person waits for after the tabulator key.
@@ -81,7 +81,7 @@ func labelNames(ctx context.Context, lab ops.Lab) ([]string, error) { return lab
 // serverNames lists the servers table.
 func serverNames(ctx context.Context, lab ops.Lab) ([]string, error) {
 	var out []string
-	err := withServersOf(ctx, lab, func(servers *store.DB) error {
+	err := withServersOf(ctx, lab, func(servers *admin.Lab) error {
 		all, err := servers.Servers(ctx)
 		for _, s := range all {
 			out = append(out, s.Name)

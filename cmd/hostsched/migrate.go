@@ -10,6 +10,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 )
 
 func migrateCommand() *cobra.Command {
@@ -22,7 +23,7 @@ func migrateCommand() *cobra.Command {
 
 // onDatabase completes a command that opens the database, does its work and
 // prints the state of the schema. create makes an SQLite file that is missing.
-func onDatabase(cmd *cobra.Command, create bool, work func(context.Context, *store.DB) (store.MigrateStatus, error)) *cobra.Command {
+func onDatabase(cmd *cobra.Command, create bool, work func(context.Context, *store.DB) (schema.Status, error)) *cobra.Command {
 	cfg := &config.Config{}
 	var out output
 	cmd.Args = noArgs
@@ -40,7 +41,7 @@ func onDatabase(cmd *cobra.Command, create bool, work func(context.Context, *sto
 	return cmd
 }
 
-func schemaTable(w io.Writer, st store.MigrateStatus) error {
+func schemaTable(w io.Writer, st schema.Status) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	guard := "not installed"
 	if st.Guard {
@@ -51,7 +52,7 @@ func schemaTable(w io.Writer, st store.MigrateStatus) error {
 }
 
 func migrateUpCommand() *cobra.Command {
-	var opts store.MigrateOptions
+	var opts schema.Options
 	cmd := onDatabase(&cobra.Command{
 		Use: "up", Short: "Create the tables that are missing",
 		Long: `Create the tables that are missing. A database with Autotest's tables only gets
@@ -59,7 +60,7 @@ hostsched's own, and the guard (a unique index that allows one active entry per
 host) only with --guard. An empty database gets everything.`,
 		Example: `  hostsched migrate up --database-dsn sqlite:lab.db
   hostsched migrate up --config /etc/hostsched.yaml --guard`,
-	}, true, func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) { return db.Migrate(ctx, opts) })
+	}, true, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.Up(ctx, db.DB, opts) })
 	cmd.Flags().BoolVar(&opts.Guard, "guard", false, "install the guard index in an existing Autotest database")
 	return cmd
 }
@@ -68,11 +69,11 @@ func migrateStatusCommand() *cobra.Command {
 	return onDatabase(&cobra.Command{
 		Use: "status", Short: "Show which tables there are",
 		Example: "  hostsched migrate status --database-dsn sqlite:lab.db -o json",
-	}, false, func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) { return db.MigrationStatus(ctx) })
+	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.ReadStatus(ctx, db.DB) })
 }
 
 func migrateDownCommand() *cobra.Command {
-	var opts store.MigrateOptions
+	var opts schema.Options
 	var yes bool
 	cmd := onDatabase(&cobra.Command{
 		Use: "down", Short: "Remove hostsched's tables",
@@ -80,11 +81,11 @@ func migrateDownCommand() *cobra.Command {
 tables of a lab that hostsched created go with --lab, and all their rows with
 them.`,
 		Example: "  hostsched migrate down --database-dsn sqlite:lab.db --yes",
-	}, false, func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) {
+	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) {
 		if !yes {
-			return store.MigrateStatus{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())
+			return schema.Status{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())
 		}
-		return db.MigrateDown(ctx, opts)
+		return schema.Down(ctx, db.DB, opts)
 	})
 	cmd.Flags().BoolVar(&opts.Lab, "lab", false, "also drop the lab's tables, if hostsched created them")
 	cmd.Flags().BoolVar(&yes, "yes", false, "drop without asking")

@@ -15,6 +15,8 @@ import (
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Exit codes.
@@ -53,7 +55,7 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
-	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, store.ErrDSN, store.ErrNotLocal, store.ErrSchema, store.ErrPrivilege, store.ErrUnreachable, store.ErrInput, store.ErrNoShard} {
+	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, admin.ErrInput, store.ErrNoShard} {
 		if errors.Is(err, input) {
 			return exitInput
 		}
@@ -124,5 +126,5 @@ func withDatabase(ctx context.Context, cfg *config.Config, create bool, work fun
 
 // withLab does something in the lab of the configuration.
 func withLab(ctx context.Context, cfg *config.Config, work func(ops.Lab) error) error {
-	return withDatabase(ctx, cfg, false, func(db *store.DB) error { return work(ops.Lab{Config: cfg, Main: db}) })
+	return withDatabase(ctx, cfg, false, func(db *store.DB) error { return work(ops.Lab{Config: cfg, Main: admin.New(db)}) })
 }

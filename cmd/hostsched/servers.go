@@ -13,11 +13,12 @@ import (
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // serverStatuses are the values of --status.
-var serverStatuses = []string{store.ServerPrimary, store.ServerBackup, store.ServerRepairRequired}
+var serverStatuses = []string{admin.ServerPrimary, admin.ServerBackup, admin.ServerRepairRequired}
 
 func serverCommand() *cobra.Command {
 	return group(&cobra.Command{
@@ -30,19 +31,19 @@ with the role host_scheduler. Running replicas notice changes by themselves.`,
 }
 
 // withServersOf opens the database with the servers table of a lab.
-func withServersOf(ctx context.Context, lab ops.Lab, work func(servers *store.DB) error) error {
-	servers, closer, err := app.OpenServers(ctx, lab.Config, lab.Main)
+func withServersOf(ctx context.Context, lab ops.Lab, work func(servers *admin.Lab) error) error {
+	servers, closer, err := app.OpenServers(ctx, lab.Config, lab.Main.DB)
 	if err != nil {
 		return err
 	}
 	if servers == nil {
-		return errors.Join(fmt.Errorf("%w: %s has no servers table, so every replica may lead; name the database that has one with servers.dsn", store.ErrSchema, lab.Main.Target()), closer())
+		return errors.Join(fmt.Errorf("%w: %s has no servers table, so every replica may lead; name the database that has one with servers.dsn", sqldb.ErrSchema, lab.Main.Target()), closer())
 	}
-	return errors.Join(work(servers), closer())
+	return errors.Join(work(admin.New(servers)), closer())
 }
 
 // changeServer completes a command that changes the servers table and notes it.
-func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, change func(ctx context.Context, servers *store.DB, name, reason string) (said string, err error)) *cobra.Command {
+func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, change func(ctx context.Context, servers *admin.Lab, name, reason string) (said string, err error)) *cobra.Command {
 	cfg := &config.Config{}
 	var c consent
 	cmd.Args = exactly("SERVER")
@@ -54,7 +55,7 @@ func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, change
 		}
 		ctx := cmd.Context()
 		return withLab(ctx, cfg, func(lab ops.Lab) error {
-			return withServersOf(ctx, lab, func(servers *store.DB) error {
+			return withServersOf(ctx, lab, func(servers *admin.Lab) error {
 				said, err := change(ctx, servers, name, c.reason)
 				if err != nil {
 					return err
@@ -82,7 +83,7 @@ func serverListCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			return withLab(ctx, cfg, func(lab ops.Lab) error {
-				return withServersOf(ctx, lab, func(servers *store.DB) error {
+				return withServersOf(ctx, lab, func(servers *admin.Lab) error {
 					all, err := servers.Servers(ctx)
 					if err != nil {
 						return err
@@ -97,11 +98,11 @@ func serverListCommand() *cobra.Command {
 	return cmd
 }
 
-func serversTable(w io.Writer, all []store.Server, wide bool) error {
+func serversTable(w io.Writer, all []admin.Server, wide bool) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	header, row := "SERVER\tSTATUS\tROLES\n", func(store.Server) string { return "" }
+	header, row := "SERVER\tSTATUS\tROLES\n", func(admin.Server) string { return "" }
 	if wide {
-		header, row = "SERVER\tSTATUS\tROLES\tCNAME\tNOTE\n", func(s store.Server) string { return "\t" + orDash(s.CName) + "\t" + orDash(s.Note) }
+		header, row = "SERVER\tSTATUS\tROLES\tCNAME\tNOTE\n", func(s admin.Server) string { return "\t" + orDash(s.CName) + "\t" + orDash(s.Note) }
 	}
 	fmt.Fprint(tw, header)
 	for _, s := range all {
@@ -135,15 +136,15 @@ func serverAddCommand() *cobra.Command {
 with the role host_scheduler may lead.`,
 		Example: `  hostsched server add sched-1 --yes
   hostsched server add sched-3 --status backup --yes`,
-	}, false, nil, func(ctx context.Context, servers *store.DB, name, _ string) (string, error) {
+	}, false, nil, func(ctx context.Context, servers *admin.Lab, name, _ string) (string, error) {
 		if err := checkStatus(status); err != nil {
 			return "", err
 		}
-		err := servers.AddServer(ctx, store.Server{Name: name, Status: status, Roles: roles, Note: note})
+		err := servers.AddServer(ctx, admin.Server{Name: name, Status: status, Roles: roles, Note: note})
 		return fmt.Sprintf("added as %s with roles %s", status, strings.Join(roles, ",")), err
 	})
-	statusFlag(cmd, &status, store.ServerPrimary, "status of the server")
-	cmd.Flags().StringSliceVar(&roles, "role", []string{store.RoleHostScheduler}, "roles of the server")
+	statusFlag(cmd, &status, admin.ServerPrimary, "status of the server")
+	cmd.Flags().StringSliceVar(&roles, "role", []string{admin.RoleHostScheduler}, "roles of the server")
 	cmd.Flags().StringVar(&note, "note", "", "note for people")
 	return cmd
 }
@@ -157,7 +158,7 @@ the role host_scheduler hands its shards over at once.`,
 		Example: `  hostsched server role sched-2 --add host_scheduler --yes
   hostsched server role sched-1 --remove host_scheduler --reason 'disk errors' --yes
   hostsched server role sched-1 --status backup --yes`,
-	}, false, []lister{serverNames}, func(ctx context.Context, servers *store.DB, name, _ string) (string, error) {
+	}, false, []lister{serverNames}, func(ctx context.Context, servers *admin.Lab, name, _ string) (string, error) {
 		return changeRole(ctx, servers, name, add, remove, status)
 	})
 	cmd.Flags().StringVar(&add, "add", "", "role to give")
@@ -167,7 +168,7 @@ the role host_scheduler hands its shards over at once.`,
 }
 
 // changeRole makes those of the changes that are not empty, and says which.
-func changeRole(ctx context.Context, servers *store.DB, name, add, remove, status string) (string, error) {
+func changeRole(ctx context.Context, servers *admin.Lab, name, add, remove, status string) (string, error) {
 	if add+remove+status == "" {
 		return "", fmt.Errorf("%w: say what to change: --add, --remove or --status", errUsage)
 	}
@@ -211,7 +212,7 @@ func serverRetireCommand() *cobra.Command {
 and never leads again. The row stays, because with an empty table every replica
 may lead.`,
 		Example: "  hostsched server retire sched-1 --reason 'end of life' --yes",
-	}, true, []lister{serverNames}, func(ctx context.Context, servers *store.DB, name, reason string) (string, error) {
+	}, true, []lister{serverNames}, func(ctx context.Context, servers *admin.Lab, name, reason string) (string, error) {
 		return "retired", servers.RetireServer(ctx, name, reason)
 	})
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // How long the commands that wait for replicas do so.
@@ -57,7 +58,7 @@ func shardListCommand() *cobra.Command {
 	return cmd
 }
 
-func shardsTable(w io.Writer, all []store.Shard, wide bool) error {
+func shardsTable(w io.Writer, all []admin.Shard, wide bool) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(tw, "SHARD\tHOSTS\tIN USE\tLABELS")
 	if wide {
@@ -87,7 +88,7 @@ shards.password_dir, or is that of the main one. Recorded in hostsched_audit.`,
 		Example: `  hostsched shard add lab-east --yes
   hostsched shard add lab-west --dsn 'hostsched@tcp(db2.lab:3306)/lab_west' --production --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if store.HasPassword(dsn) {
+			if sqldb.HasPassword(dsn) {
 				return fmt.Errorf("%w: --dsn has a password in it; put it into a file in shards.password_dir", errUsage)
 			}
 			if err := c.ask(cmd, "add shard "+args[0]); err != nil {

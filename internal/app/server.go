@@ -78,16 +78,16 @@ func serve(ctx context.Context, c *config.Config, version string, db cluster.Dat
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	member := cluster.New(cluster.Config{
+	controller := cluster.New(cluster.Config{
 		Server: c.Server, Version: version, Weight: c.Weight, HoldOff: c.HoldOff, Only: shard.Name(c.Shard), Found: m.Serves,
 		Replica: replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, InspectEvery: c.AuditEvery},
 	}, campaigner, db, reporting.observers, log)
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),
-		Status: member.Status, Role: member.Role, Recorder: member.Holdings,
+		Status: controller.Status, Role: controller.Role, Recorder: controller.Holdings,
 	})
 	log.Info("starting", "server", c.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
-	return runGroup(ctx, c, listener, handler, member, reporting.background, log)
+	return runGroup(ctx, c, listener, handler, controller, reporting.background, log)
 }
 
 // reporting are the observers of a replica and what they do in the background.
@@ -142,7 +142,7 @@ func keepFile(ctx context.Context, m *metrics.Metrics, path string, log hclog.Lo
 // runGroup starts everything and stops everything when the first part ends: on
 // a signal, or at the end of its lifetime, the replica finishes its apply and
 // resigns; then what it still has to report is sent.
-func runGroup(ctx context.Context, c *config.Config, listener net.Listener, handler http.Handler, member *cluster.Member, background []func(context.Context), log hclog.Logger) error {
+func runGroup(ctx context.Context, c *config.Config, listener net.Listener, handler http.Handler, controller *cluster.Controller, background []func(context.Context), log hclog.Logger) error {
 	reports, endReports := context.WithCancel(context.WithoutCancel(ctx))
 	defer endReports()
 	var reporters sync.WaitGroup
@@ -173,7 +173,7 @@ func runGroup(ctx context.Context, c *config.Config, listener net.Listener, hand
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g.Add(func() error {
-		member.Run(running)
+		controller.Run(running)
 		return nil
 	}, func(error) { cancel() })
 	err := g.Run()

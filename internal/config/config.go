@@ -20,6 +20,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // ErrConfig is bad input: nothing was started, nothing was written.
@@ -203,7 +204,7 @@ func (c *Config) Load() error {
 		c.file = os.Getenv(envPrefix + "CONFIG")
 	}
 	for flag, dsn := range map[string]string{"database": c.DSN, "servers": c.ServersDSN} {
-		if c.flags.Changed(flag+"-dsn") && store.HasPassword(dsn) {
+		if c.flags.Changed(flag+"-dsn") && sqldb.HasPassword(dsn) {
 			return fmt.Errorf("%w: --%s-dsn has a password in it, which every user of this machine can read; use --%[2]s-password-file or HOSTSCHED_%s_PASSWORD", ErrConfig, flag, strings.ToUpper(flag))
 		}
 	}
@@ -421,18 +422,18 @@ func (c *Config) check() error {
 }
 
 // Store is the part of the configuration that opens the database.
-func (c *Config) Store() store.Config {
-	return store.Config{DSN: c.DSN, Password: c.DatabasePassword, Production: c.Production, TxTimeout: c.EtcdTTL}
+func (c *Config) Store() sqldb.Config {
+	return sqldb.Config{DSN: c.DSN, Password: c.DatabasePassword, Production: c.Production, TxTimeout: c.EtcdTTL}
 }
 
 // ServersStore is the part of the configuration that opens the database with the
 // servers table; ok is false if it is the main one.
-func (c *Config) ServersStore() (cfg store.Config, ok bool) {
-	return store.Config{DSN: c.ServersDSN, Password: c.ServersPassword, Production: c.Production, TxTimeout: c.EtcdTTL}, c.ServersDSN != ""
+func (c *Config) ServersStore() (cfg sqldb.Config, ok bool) {
+	return sqldb.Config{DSN: c.ServersDSN, Password: c.ServersPassword, Production: c.Production, TxTimeout: c.EtcdTTL}, c.ServersDSN != ""
 }
 
 // ShardStore is the part of the configuration that opens a shard's own database.
-func (c *Config) ShardStore(name shard.Name, dsn string) (store.Config, error) {
+func (c *Config) ShardStore(name shard.Name, dsn string) (sqldb.Config, error) {
 	cfg := c.Store()
 	cfg.DSN = dsn
 	if c.ShardPasswordDir == "" {

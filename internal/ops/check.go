@@ -13,7 +13,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // leaderTimeout bounds the question to the leader.
@@ -30,7 +30,7 @@ type Findings struct {
 // Finding concerns one host of a shard.
 type Finding struct {
 	Shard shard.Name `json:"shard"`
-	store.Finding
+	admin.Finding
 }
 
 // Count returns how many findings there are.
@@ -38,10 +38,10 @@ func (f Findings) Count() int {
 	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
 }
 
-func (f *Findings) add(name shard.Name, found store.Findings) {
+func (f *Findings) add(name shard.Name, found admin.Findings) {
 	for _, kind := range []struct {
 		to   *[]Finding
-		from []store.Finding
+		from []admin.Finding
 	}{{&f.Overlapping, found.Overlapping}, {&f.Unheld, found.Unheld}, {&f.Unleased, found.Unleased}, {&f.Drift, found.Drift}} {
 		for _, x := range kind.from {
 			*kind.to = append(*kind.to, Finding{Shard: name, Finding: x})
@@ -72,12 +72,12 @@ func (l Lab) Check(ctx context.Context, arg, leader string) (Findings, error) {
 }
 
 // served lists the shards whose rows this configuration reaches.
-func (l Lab) served(ctx context.Context) ([]store.Shard, error) {
+func (l Lab) served(ctx context.Context) ([]admin.Shard, error) {
 	if l.Config.Shared() {
 		return l.shards(ctx)
 	}
 	s, err := l.Find(ctx, "")
-	return []store.Shard{s}, err
+	return []admin.Shard{s}, err
 }
 
 func (f *Findings) check(ctx context.Context, s Shard, leader string) error {
@@ -85,7 +85,7 @@ func (f *Findings) check(ctx context.Context, s Shard, leader string) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.DB.Inspect(ctx, s.Scope, recorder)
+	found, err := s.DB.Check(ctx, s.Scope, recorder)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func leaderRecorder(ctx context.Context, address string, name shard.Name) (*sche
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the address of the leader: %w", store.ErrInput, err)
+		return nil, fmt.Errorf("%w: the address of the leader: %w", admin.ErrInput, err)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

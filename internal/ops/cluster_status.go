@@ -11,7 +11,7 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // ClusterStatus is who is there, and who leads what.
@@ -80,8 +80,8 @@ func (l Lab) ReadClusterStatus(ctx context.Context, client *clientv3.Client) (Cl
 	answers := askServers(ctx, view)
 	for i, a := range view.Servers {
 		st := ServerStatus{Server: a.Server, Role: a.Role, Why: a.Why, Weight: max(1, a.Weight), Since: a.Since, Address: a.Address, Version: a.Version, Avoids: a.Avoids, Error: answers[i].err}
-		for _, contest := range view.Shards {
-			if contest.Holder() == a.Server {
+		for _, elected := range view.Shards {
+			if elected.Holder() == a.Server {
 				st.Leads++
 			}
 		}
@@ -93,16 +93,16 @@ func (l Lab) ReadClusterStatus(ctx context.Context, client *clientv3.Client) (Cl
 	return out, nil
 }
 
-func (l Lab) shardStatus(ctx context.Context, s store.Shard, contest election.Contest, answers []answer) ShardStatus {
-	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: contest.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
-	for i, k := range contest.Candidates {
+func (l Lab) shardStatus(ctx context.Context, s admin.Shard, elected election.ShardElection, answers []answer) ShardStatus {
+	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: elected.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
+	for i, k := range elected.Candidates {
 		if i == 0 && k.State == election.StateLeader {
 			st.Leader, st.Token, st.Since = k.Server, k.Token, k.Since
 			continue
 		}
 		st.Candidates = append(st.Candidates, k.Server)
 	}
-	if err := l.inDatabase(ctx, s, func(db *store.DB) error { return st.readFence(ctx, db) }); err != nil {
+	if err := l.inDatabase(ctx, s, func(db *admin.Lab) error { return st.readFence(ctx, db) }); err != nil {
 		st.Error = err.Error()
 	}
 	for _, a := range answers {
@@ -120,7 +120,7 @@ func (l Lab) shardStatus(ctx context.Context, s store.Shard, contest election.Co
 	return st
 }
 
-func (st *ShardStatus) readFence(ctx context.Context, db *store.DB) error {
+func (st *ShardStatus) readFence(ctx context.Context, db *admin.Lab) error {
 	f, ok, err := db.ReadFence(ctx, st.Shard)
 	if err != nil || !ok {
 		return err

@@ -11,20 +11,23 @@ import (
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Lab is a lab as commands see it: a configuration, and the main database that it
 // names.
 type Lab struct {
 	Config *config.Config
-	Main   *store.DB
+	Main   *admin.Lab
 }
 
 // Shard is a shard that a command works on, and where its rows are.
 type Shard struct {
-	store.Shard
+	admin.Shard
 	// DB is the shard's own database, or the main one.
-	DB *store.DB
+	DB *admin.Lab
 	// Scope is what a replica with the same configuration would read of DB.
 	Scope store.Scope
 }
@@ -46,18 +49,18 @@ func (l Lab) Name(arg string) (shard.Name, error) {
 // Find looks a shard up by the name that somebody typed. Every command that
 // takes a shard asks here, so that all of them refuse the same names in the same
 // words.
-func (l Lab) Find(ctx context.Context, arg string) (store.Shard, error) {
+func (l Lab) Find(ctx context.Context, arg string) (admin.Shard, error) {
 	name, err := l.Name(arg)
 	if err != nil {
-		return store.Shard{}, err
+		return admin.Shard{}, err
 	}
 	all, err := l.shards(ctx)
 	if err != nil {
-		return store.Shard{}, err
+		return admin.Shard{}, err
 	}
-	i := slices.IndexFunc(all, func(s store.Shard) bool { return s.Name == name })
+	i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == name })
 	if i < 0 {
-		return store.Shard{}, fmt.Errorf("%w: %s; there are %s", store.ErrNoShard, name, strings.Join(names(all), ", "))
+		return admin.Shard{}, fmt.Errorf("%w: %s; there are %s", store.ErrNoShard, name, strings.Join(names(all), ", "))
 	}
 	return all[i], nil
 }
@@ -66,17 +69,17 @@ func (l Lab) Find(ctx context.Context, arg string) (store.Shard, error) {
 // configuration that names one shard gives it the main database, whatever the
 // tables say of it; and a database without hostsched's tables is one shard's as a
 // whole.
-func (l Lab) shards(ctx context.Context) ([]store.Shard, error) {
-	configured := store.Shard{Name: l.Config.Scope().Shard, Labels: []string{}}
+func (l Lab) shards(ctx context.Context) ([]admin.Shard, error) {
+	configured := admin.Shard{Name: l.Config.Scope().Shard, Labels: []string{}}
 	bare, err := isBare(ctx, l.Main)
 	if err != nil || bare {
-		return []store.Shard{configured}, err
+		return []admin.Shard{configured}, err
 	}
 	all, err := l.Main.Shards(ctx)
 	if err != nil || l.Config.Shared() {
 		return all, err
 	}
-	i := slices.IndexFunc(all, func(s store.Shard) bool { return s.Name == configured.Name })
+	i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == configured.Name })
 	if i < 0 {
 		return append(all, configured), nil
 	}
@@ -84,7 +87,7 @@ func (l Lab) shards(ctx context.Context) ([]store.Shard, error) {
 	return all, nil
 }
 
-func names(shards []store.Shard) []string {
+func names(shards []admin.Shard) []string {
 	out := make([]string, len(shards))
 	for i, s := range shards {
 		out[i] = s.Name.String()
@@ -95,9 +98,9 @@ func names(shards []store.Shard) []string {
 
 // isBare tells whether a database lacks hostsched's tables, or some of them. Such
 // a database can be read, for example to try a plan on it.
-func isBare(ctx context.Context, db *store.DB) (bool, error) {
-	st, err := db.MigrationStatus(ctx)
-	return st.Schema < store.SchemaVersion, err
+func isBare(ctx context.Context, db *admin.Lab) (bool, error) {
+	st, err := schema.ReadStatus(ctx, db.DB.DB)
+	return st.Schema < schema.SchemaVersion, err
 }
 
 // OnShard finds a shard by the name that somebody typed and does something where
@@ -111,15 +114,15 @@ func (l Lab) OnShard(ctx context.Context, arg string, work func(Shard) error) er
 }
 
 // on opens the database of a shard and finds out how its rows are read there.
-func (l Lab) on(ctx context.Context, s store.Shard, work func(Shard) error) error {
+func (l Lab) on(ctx context.Context, s admin.Shard, work func(Shard) error) error {
 	scope := l.Config.Scope()
 	if s.DSN == "" && !scope.Shared && s.Name != scope.Shard {
 		return fmt.Errorf("%w: the configuration gives the whole of %s to shard %s, so nothing there belongs to shard %s; leave the setting 'shard' out, or name this shard with it",
-			store.ErrInput, l.Main.Target(), scope.Shard, s.Name)
+			admin.ErrInput, l.Main.Target(), scope.Shard, s.Name)
 	}
 	scope.Shard = s.Name
 	scope.Shared = scope.Shared && s.DSN == ""
-	return l.inDatabase(ctx, s, func(db *store.DB) error {
+	return l.inDatabase(ctx, s, func(db *admin.Lab) error {
 		var err error
 		if scope.Bare, err = isBare(ctx, db); err != nil {
 			return err
@@ -130,7 +133,7 @@ func (l Lab) on(ctx context.Context, s store.Shard, work func(Shard) error) erro
 
 // inDatabase does something in the database of a shard. It is opened without a
 // look at the privileges, so that whoever may only read can ask.
-func (l Lab) inDatabase(ctx context.Context, s store.Shard, work func(*store.DB) error) error {
+func (l Lab) inDatabase(ctx context.Context, s admin.Shard, work func(*admin.Lab) error) error {
 	if s.DSN == "" {
 		return work(l.Main)
 	}
@@ -142,7 +145,7 @@ func (l Lab) inDatabase(ctx context.Context, s store.Shard, work func(*store.DB)
 	if err != nil {
 		return fmt.Errorf("the database of shard %s: %w", s.Name, err)
 	}
-	return errors.Join(work(db), db.Close())
+	return errors.Join(work(admin.New(db)), db.Close())
 }
 
 // record notes in the main database what was changed in a shard's own one, which
@@ -166,17 +169,11 @@ func (l Lab) ShardNames(ctx context.Context) ([]string, error) {
 
 // LabelNames lists the names of all labels.
 func (l Lab) LabelNames(ctx context.Context) (out []string, err error) {
-	rows, err := l.Main.SQL().QueryContext(ctx, "SELECT name FROM afe_labels ORDER BY name")
-	if err != nil {
-		return nil, fmt.Errorf("list the labels of %s: %w", l.Main.Target(), err)
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
+	err = sqldb.EachRow(ctx, l.Main.Pool, "SELECT name FROM afe_labels ORDER BY name", nil, func(scan sqldb.Scanner) error {
 		var name string
-		if err := rows.Scan(&name); err != nil {
-			return out, err
-		}
+		err := scan(&name)
 		out = append(out, name)
-	}
-	return out, rows.Err()
+		return err
+	})
+	return out, sqldb.Explain(err, "list the labels", l.Main.Target())
 }

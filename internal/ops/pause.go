@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Pause says why nothing is scheduled in a shard.
@@ -23,16 +24,16 @@ func (p Pause) String() string {
 
 // readPause reads who paused a shard, and when. reason is why, as it was read
 // before; if somebody resumed the shard since then, nothing else is known.
-func readPause(ctx context.Context, db *store.DB, name shard.Name, reason string) (Pause, error) {
+func readPause(ctx context.Context, db *admin.Lab, name shard.Name, reason string) (Pause, error) {
 	p := Pause{Reason: reason}
 	f, _, err := db.ReadFence(ctx, name)
 	if err != nil || f.Paused == "" {
 		return p, err
 	}
 	var millis int64
-	err = db.SQL().QueryRowContext(ctx, "SELECT paused_at FROM hostsched_fence WHERE shard = ? AND lane = 0", name.String()).Scan(&millis)
+	err = db.Pool.QueryRowContext(ctx, "SELECT paused_at FROM hostsched_fence WHERE shard = ? AND lane = 0", name.String()).Scan(&millis)
 	if err != nil {
-		return p, fmt.Errorf("read since when shard %s is paused in %s: %w", name, db.Target(), err)
+		return p, sqldb.Explain(err, "read since when shard "+name.String()+" is paused", db.Target())
 	}
 	return Pause{Reason: f.Paused, By: f.PausedBy, Since: time.UnixMilli(millis).UTC()}, nil
 }

@@ -13,16 +13,19 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 var scope = store.Scope{Shard: shard.Master}
 
 func openLab(t *testing.T) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 60, Boards: 2, Suites: 6, Entries: 90})
 	require.NoError(t, err)
@@ -53,7 +56,7 @@ func TestShadow(t *testing.T) {
 	const overlooked = 3
 	given := 0
 	var last ops.Agreement
-	err = ops.Shadow(t.Context(), ops.Shard{DB: db, Scope: scope}, time.Millisecond, 3, func(a ops.Agreement) error {
+	err = ops.Shadow(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, time.Millisecond, 3, func(a ops.Agreement) error {
 		last = a
 		switch a.Ticks {
 		case 1:
@@ -76,11 +79,11 @@ func TestShadow(t *testing.T) {
 func TestPlanReportChangesNothing(t *testing.T) {
 	db := openLab(t)
 	ctx := context.Background()
-	first, err := ops.MakePlanReport(ctx, ops.Shard{DB: db, Scope: scope})
+	first, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope})
 	require.NoError(t, err)
 	require.NotEmpty(t, first.Assignments)
 	require.NotEmpty(t, first.Waiting)
-	again, err := ops.MakePlanReport(ctx, ops.Shard{DB: db, Scope: scope})
+	again, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope})
 	require.NoError(t, err)
 	for i := range again.Plan.Assignments {
 		// Time passes; nothing else does.

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
 )
 
 // How often RemoveShard looks whether the hosts have left, and says that it waits.
@@ -24,7 +25,7 @@ func (l Lab) AddShard(ctx context.Context, arg, dsn string, by By) (shard.Name, 
 		return "", err
 	}
 	if dsn != "" {
-		if err := l.mayOwn(ctx, store.Shard{Name: name, DSN: dsn}); err != nil {
+		if err := l.mayOwn(ctx, admin.Shard{Name: name, DSN: dsn}); err != nil {
 			return "", err
 		}
 	}
@@ -34,9 +35,9 @@ func (l Lab) AddShard(ctx context.Context, arg, dsn string, by By) (shard.Name, 
 // mayOwn makes sure that a database can be a shard's own: a replica can work with
 // it, and nobody else does. Two shards that both had the whole of a database
 // would lead the same hosts, each under a fence of its own.
-func (l Lab) mayOwn(ctx context.Context, s store.Shard) error {
-	mine, err := l.identity(ctx, s, func(db *store.DB) error {
-		return db.Check(ctx, store.Use{StaticLabels: l.Config.RespectStaticLabels})
+func (l Lab) mayOwn(ctx context.Context, s admin.Shard) error {
+	mine, err := l.identity(ctx, s, func(db *admin.Lab) error {
+		return schema.Check(ctx, db.DB.DB, schema.Use{StaticLabels: l.Config.RespectStaticLabels})
 	})
 	if err != nil {
 		return err
@@ -49,23 +50,23 @@ func (l Lab) mayOwn(ctx context.Context, s store.Shard) error {
 		if other.DSN == "" && !other.Name.IsMaster() {
 			continue // it shares the main database with the master
 		}
-		theirs, err := l.identity(ctx, other, func(*store.DB) error { return nil })
+		theirs, err := l.identity(ctx, other, func(*admin.Lab) error { return nil })
 		switch {
 		case err != nil:
 			return fmt.Errorf("find out whether shard %s has the same database: %w", other.Name, err)
 		case mine != theirs:
 		case other.Name.IsMaster():
-			return fmt.Errorf("%w: %s is the main database of this lab; leave --dsn out and the shard shares it", store.ErrInput, s.DSN)
+			return fmt.Errorf("%w: %s is the main database of this lab; leave --dsn out and the shard shares it", admin.ErrInput, s.DSN)
 		default:
-			return fmt.Errorf("%w: %s is the database of shard %s already; every shard needs one of its own", store.ErrInput, s.DSN, other.Name)
+			return fmt.Errorf("%w: %s is the database of shard %s already; every shard needs one of its own", admin.ErrInput, s.DSN, other.Name)
 		}
 	}
 	return nil
 }
 
 // identity returns the identity of a shard's database, after a look at it.
-func (l Lab) identity(ctx context.Context, s store.Shard, look func(*store.DB) error) (id string, err error) {
-	err = l.inDatabase(ctx, s, func(db *store.DB) error {
+func (l Lab) identity(ctx context.Context, s admin.Shard, look func(*admin.Lab) error) (id string, err error) {
+	err = l.inDatabase(ctx, s, func(db *admin.Lab) error {
 		if err := look(db); err != nil {
 			return fmt.Errorf("the database of shard %s: %w", s.Name, err)
 		}
@@ -100,7 +101,7 @@ func (l Lab) RemoveShard(ctx context.Context, arg string, by By, waiting func(er
 	var shown time.Time
 	for {
 		err := l.Main.RemoveShard(ctx, s.Name, by.Who, by.Reason)
-		if !errors.Is(err, store.ErrInUse) {
+		if !errors.Is(err, admin.ErrInUse) {
 			return s.Name, err
 		}
 		if time.Since(shown) > removeProgress {
@@ -117,7 +118,7 @@ func (l Lab) RemoveShard(ctx context.Context, arg string, by By, waiting func(er
 
 // giveBack gives the labels and jobs of a shard back to the master. Those of a
 // shard with its own database are rows of that database, where they stay.
-func (l Lab) giveBack(ctx context.Context, s store.Shard, by By) error {
+func (l Lab) giveBack(ctx context.Context, s admin.Shard, by By) error {
 	if s.Name.IsMaster() {
 		return nil // the removal is refused
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // switchPoll is how often a switchover looks whether it happened.
@@ -78,7 +78,7 @@ func (l Lab) waitForLeader(ctx context.Context, client *clientv3.Client, name sh
 // mayTake refuses a server that would not be given the shard.
 func mayTake(view election.View, name shard.Name, to string) error {
 	primaries := false
-	var target *election.Attendee
+	var target *election.Member
 	for i, a := range view.Servers {
 		primaries = primaries || a.Role == election.RolePrimary
 		if a.Server == to {
@@ -87,13 +87,13 @@ func mayTake(view election.View, name shard.Name, to string) error {
 	}
 	switch {
 	case target == nil:
-		return fmt.Errorf("%w: server %s is not running; see 'hostsched cluster status'", store.ErrInput, to)
+		return fmt.Errorf("%w: server %s is not running; see 'hostsched cluster status'", admin.ErrInput, to)
 	case target.Role == election.RoleNone:
-		return fmt.Errorf("%w: server %s may not lead: %s", store.ErrInput, to, target.Why)
+		return fmt.Errorf("%w: server %s may not lead: %s", admin.ErrInput, to, target.Why)
 	case target.Role == election.RoleBackup && primaries:
-		return fmt.Errorf("%w: server %s is a backup, and primaries are there", store.ErrInput, to)
+		return fmt.Errorf("%w: server %s is a backup, and primaries are there", admin.ErrInput, to)
 	case target.Avoids[name] != "":
-		return fmt.Errorf("%w: server %s just failed to lead shard %s: %s", store.ErrInput, to, name, target.Avoids[name])
+		return fmt.Errorf("%w: server %s just failed to lead shard %s: %s", admin.ErrInput, to, name, target.Avoids[name])
 	}
 	return nil
 }
