@@ -22,7 +22,7 @@ const etcdTimeout = 5 * time.Second
 func fenceCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "fence",
-		Short: "Inspect or adopt the fence of a shard",
+		Short: "Show or adopt the fence of a shard",
 		Long: `The fence is the row of the database that says which term may write to a shard.
 It belongs to one etcd cluster, because fencing tokens of different clusters do
 not compare. A shard with a database of its own has its fence there.`,

@@ -16,7 +16,7 @@ import (
 func migrateCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "migrate",
-		Short:   "Create, inspect or remove hostsched's tables",
+		Short:   "Create, show or remove hostsched's tables",
 		Example: "  hostsched migrate up --database-dsn sqlite:lab.db",
 	}, migrateUpCommand(), migrateStatusCommand(), migrateDownCommand())
 }

@@ -80,7 +80,7 @@ func serve(ctx context.Context, c *config.Config, version string, db cluster.Dat
 	}
 	controller := cluster.New(cluster.Config{
 		Server: c.Server, Version: version, Weight: c.Weight, HoldOff: c.HoldOff, Only: shard.Name(c.Shard), Found: m.Serves,
-		Replica: replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, InspectEvery: c.AuditEvery},
+		Replica: replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, CheckEvery: c.AuditEvery},
 	}, campaigner, db, reporting.observers, log)
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),

@@ -59,7 +59,7 @@ func New() *Metrics {
 	m.terms = m.counter("terms_total", "Terms led.")
 	m.waiting = m.gauge("entries_without_host", "Entries that got no host in the latest tick.")
 	m.malformed = m.gauge("malformed_rows", "Malformed rows passed over in the latest tick.")
-	m.findings = m.gauge("inspection_findings", "States that should not be, found by the leader's latest inspection, by kind.", "kind")
+	m.findings = m.gauge("inspection_findings", "States that should not be, found by the leader's latest check, by kind.", "kind")
 	m.leader = m.gauge("leader", "1 while this replica leads the shard, else 0.")
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
 	return m
@@ -169,8 +169,8 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	}
 }
 
-// Inspected implements replica.Observer.
-func (m *Metrics) Inspected(name shard.Name, f admin.Findings) {
+// Checked implements replica.Observer.
+func (m *Metrics) Checked(name shard.Name, f admin.Findings) {
 	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift)} {
 		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
 	}
