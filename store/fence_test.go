@@ -285,7 +285,7 @@ func TestLostCommitAnswerAfterTakeOver(t *testing.T) {
 // TestKilledConnection: the server ends the leader's connection in the middle of
 // a transaction. Nothing of it stays, and the leader goes on with a new one.
 func TestKilledConnection(t *testing.T) {
-	db := servers[1].lab(t)
+	db := sqlServer.lab(t)
 	fillLab(t, db)
 	l := takeOver(t, db, shard.Master, 10)
 	plan := fullPlan(t, db)

@@ -46,7 +46,7 @@ func TestChunkSizer(t *testing.T) {
 // TestRanges: the conditions let every id through, and only near neighbours
 // besides.
 func TestRanges(t *testing.T) {
-	db := servers[0].lab(t)
+	db := sqlite.lab(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		ids := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOf(rapid.Int64Range(1, 3000)).Draw(rt, "ids"))))
 		var got []int64

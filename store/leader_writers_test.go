@@ -169,7 +169,7 @@ func TestTakeOverWhileWritersWrite(t *testing.T) {
 // TestTermIsRecordedOnce: a writer that cannot register at once does not make the
 // takeover record its term a second time, as if the first had been lost.
 func TestTermIsRecordedOnce(t *testing.T) {
-	db := servers[1].lab(t)
+	db := sqlServer.lab(t)
 	takeOver(t, db, shard.Master, 10)
 	var other *sql.Tx
 	db.FailInTx(inTx(func() (err error) { // in the transaction that records the term
@@ -205,7 +205,7 @@ func TestLostCommitAnswersOfWriters(t *testing.T) {
 // TestWriterFails: whatever happens in one writer, the others begin nothing more,
 // and the result says what is in the database. The next plan completes it.
 func TestWriterFails(t *testing.T) {
-	db := servers[1].lab(t)
+	db := sqlServer.lab(t)
 	broken := errors.New("the machine room is on fire")
 	kill := func(writer int) func() error {
 		return func() error {
@@ -289,7 +289,7 @@ func TestPauseStopsAllWriters(t *testing.T) {
 // TestContradictoryFenceRows: nobody leads a shard whose writers have different
 // epochs or tokens, until a person says so.
 func TestContradictoryFenceRows(t *testing.T) {
-	db := servers[1].lab(t)
+	db := sqlServer.lab(t)
 	fillLab(t, db)
 	takeOver(t, db, shard.Master, 10)
 	_, err := db.SQL().Exec("UPDATE hostsched_fence SET token = 99, epoch = 50 WHERE lane = 1")

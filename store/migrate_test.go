@@ -174,7 +174,7 @@ func TestMissingPrivilege(t *testing.T) {
 }
 
 func TestOpenRefusesBadInput(t *testing.T) {
-	server := testserver.Shared()
+	server := testserver.Shared(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	closed := silent.Addr().String()

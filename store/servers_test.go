@@ -21,9 +21,26 @@ type testServer struct {
 	dsn  func(t testing.TB) string
 }
 
-var servers = []testServer{
-	{"sqlite", func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "lab.db") }},
-	{"mariadb", testserver.Database},
+var (
+	sqlite = testServer{"sqlite", func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "lab.db") }}
+	// sqlServer is the MariaDB or MySQL server of this run.
+	sqlServer testServer
+	servers   []testServer
+)
+
+// chooseServers follows HOSTSCHED_TEST_DATABASE.
+func chooseServers() error {
+	kind, err := testserver.Chosen()
+	sqlServer = testServer{string(kind), testserver.Database}
+	switch kind {
+	case testserver.SQLite:
+		servers = []testServer{sqlite}
+	case testserver.MySQL:
+		servers = []testServer{sqlServer}
+	default:
+		servers = []testServer{sqlite, sqlServer}
+	}
+	return err
 }
 
 // onEveryServer runs a test on each database, in an empty lab of its own.

@@ -212,7 +212,7 @@ func TestBrokenSnapshotsAreFound(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := servers[1].lab(t)
+			db := sqlServer.lab(t)
 			m := newMeddler(t, db, 12)
 			snapshots := db.Snapshots(masterScope)
 			snapshots.RefreshRows(1 << 20)
@@ -335,7 +335,7 @@ func TestSnapshotsAfterAnError(t *testing.T) {
 // read any more, the first commit shows in the very next snapshot, and so does
 // the next one in the same second.
 func TestSnapshotsAfterQuietTime(t *testing.T) {
-	db := servers[1].lab(t)
+	db := sqlServer.lab(t)
 	newMeddler(t, db, 15)
 	snapshots := db.Snapshots(masterScope)
 	next := func() *scheduler.Snapshot {

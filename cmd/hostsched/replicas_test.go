@@ -36,7 +36,7 @@ const maxFailover = testTTL + 1500*time.Millisecond
 
 const patience = 30 * time.Second
 
-// installation is a lab on MariaDB, an etcd, and replicas as processes.
+// installation is a lab on a database server, an etcd, and replicas as processes.
 type installation struct {
 	dsn      string
 	endpoint string

@@ -29,7 +29,7 @@ import (
 const cheapHash = 4
 
 // TestServerWithTLSAndPasswords runs a replica against an etcd that wants TLS
-// with client certificates and a user, and a MariaDB user with a password. All
+// with client certificates and a user, and a database user with a password. All
 // secrets come from files, and none appears in the log.
 func TestServerWithTLSAndPasswords(t *testing.T) {
 	dir := t.TempDir()

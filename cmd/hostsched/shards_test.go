@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -399,16 +398,10 @@ func TestClusterCommands(t *testing.T) {
 	require.Regexp(t, `resume +shard-1 +power is back`, audit)
 }
 
-// TestShardWithItsOwnDatabase: a shard on a second MariaDB server. Its database
+// TestShardWithItsOwnDatabase: a shard on a second database server. Its database
 // gets slow; the ticks of the others do not care.
 func TestShardWithItsOwnDatabase(t *testing.T) {
-	dir, err := os.MkdirTemp("", "hostsched-second-")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	second, err := testserver.StartMariaDB(dir)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, second.Stop()) })
-	dsn, err := second.Create("west")
+	dsn, err := testserver.StartAnother(t).Create("west")
 	require.NoError(t, err)
 	west, err := store.Open(t.Context(), sqldb.Config{DSN: dsn})
 	require.NoError(t, err)

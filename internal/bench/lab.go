@@ -15,7 +15,10 @@ import (
 
 // bench is what all measurements share.
 type bench struct {
-	server    *testserver.MariaDB
+	server *testserver.Server
+	// measuredOn is the server's name and version, as hostsched sees them.
+	measuredOn string
+
 	program   string
 	dir       string
 	databases int
@@ -50,6 +53,7 @@ func (b *bench) newLab(ctx context.Context, hosts, entries int) (*testLab, error
 	if l.db, err = store.Open(ctx, sqldb.Config{DSN: l.dsn, TxTimeout: time.Minute}); err != nil {
 		return nil, err
 	}
+	b.measuredOn = l.db.Server()
 	if _, err := schema.Up(ctx, l.db.DB, schema.Options{}); err != nil {
 		return nil, err
 	}
