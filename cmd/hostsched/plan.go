@@ -149,7 +149,7 @@ func runShadow(ctx context.Context, cmd *cobra.Command, cfg *config.Config, scop
 	if output != outputTable && output != outputJSON {
 		return fmt.Errorf("%w: output format %q; it must be table or json", errUsage, output)
 	}
-	interval := max(cfg.MinTick, time.Millisecond)
+	interval := max(cfg.Tick.Min, time.Millisecond)
 	return app.Shadow(ctx, db, scope, interval, ticks, func(a app.Agreement) error {
 		if output == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)

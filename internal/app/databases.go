@@ -20,7 +20,7 @@ func openChecked(ctx context.Context, c *config.Config, cfg store.Config, shared
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Check(ctx, store.Use{StaticLabels: c.RespectStaticLabels, Shared: shared}); err != nil {
+	if err := db.Check(ctx, store.Use{StaticLabels: c.Labels.RespectStatic, Shared: shared}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil

@@ -79,14 +79,14 @@ func serve(ctx context.Context, c *config.Config, version string, db cluster.Dat
 		return errors.Join(err, listener.Close())
 	}
 	member := cluster.New(cluster.Config{
-		Server: c.Server, Version: version, Weight: c.Weight, HoldOff: c.HoldOff, Only: shard.Name(c.Shard), Found: m.Serves,
-		Replica: replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.MinTick, InspectEvery: c.AuditEvery},
+		Server: c.Server, Version: version, Weight: c.Placement.Weight, HoldOff: c.Placement.HoldOff, Only: shard.Name(c.Shard), Found: m.Serves,
+		Replica: replica.Config{Scope: c.Scope(), Holder: holder, MinTick: c.Tick.Min, InspectEvery: c.Audit.Every},
 	}, campaigner, db, reporting.observers, log)
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),
 		Status: member.Status, Role: member.Role, Recorder: member.Holdings,
 	})
-	log.Info("starting", "server", c.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
+	log.Info("starting", "server", c.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", c.Etcd.Endpoints, "listen", listener.Addr())
 	return runGroup(ctx, c, listener, handler, member, reporting.background, log)
 }
 
@@ -98,10 +98,10 @@ type reporting struct {
 
 func newReporting(c *config.Config, m *metrics.Metrics, log hclog.Logger) (reporting, error) {
 	r := reporting{observers: replica.Observers{m}}
-	if len(c.NotifyTo) > 0 {
+	if len(c.Notify.To) > 0 {
 		mailer, err := notify.New(notify.Config{
-			To: c.NotifyTo, From: c.NotifyFrom, Host: c.SMTPHost, Port: c.SMTPPort, User: c.SMTPUser, Password: c.SMTPPassword,
-			Interval: c.NotifyInterval, Server: c.Server,
+			To: c.Notify.To, From: c.Notify.From, Host: c.Notify.SMTPHost, Port: c.Notify.SMTPPort, User: c.Notify.SMTPUser, Password: c.Notify.SMTPPassword,
+			Interval: c.Notify.Interval, Server: c.Server,
 		}, log)
 		if err != nil {
 			return r, fmt.Errorf("%w: notify: %w", config.ErrConfig, err)
@@ -109,17 +109,17 @@ func newReporting(c *config.Config, m *metrics.Metrics, log hclog.Logger) (repor
 		r.observers = append(r.observers, mailer)
 		r.background = append(r.background, mailer.Run)
 	}
-	if c.MetadataURL != "" {
-		reporter := queuetimes.New(queuetimes.Config{URL: c.MetadataURL, Interval: c.MetadataInterval}, log)
+	if c.Metadata.URL != "" {
+		reporter := queuetimes.New(queuetimes.Config{URL: c.Metadata.URL, Interval: c.Metadata.Interval}, log)
 		m.Metadata(reporter.Sent, reporter.Dropped)
 		r.observers = append(r.observers, reporter)
 		r.background = append(r.background, reporter.Run)
 	}
-	if c.MetricsFile != "" {
-		if err := m.WriteFile(c.MetricsFile); err != nil {
+	if c.Metrics.File != "" {
+		if err := m.WriteFile(c.Metrics.File); err != nil {
 			return r, fmt.Errorf("%w: metrics.file: %w", config.ErrConfig, err)
 		}
-		r.background = append(r.background, func(ctx context.Context) { keepFile(ctx, m, c.MetricsFile, log) })
+		r.background = append(r.background, func(ctx context.Context) { keepFile(ctx, m, c.Metrics.File, log) })
 	}
 	return r, nil
 }
@@ -189,8 +189,8 @@ func waitForEnd(ctx context.Context, c *config.Config, stop <-chan struct{}, log
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	var over <-chan time.Time
-	if c.LifetimeHours > 0 {
-		timer := time.NewTimer(time.Duration(c.LifetimeHours * float64(time.Hour)))
+	if c.Lifetime.Hours > 0 {
+		timer := time.NewTimer(time.Duration(c.Lifetime.Hours * float64(time.Hour)))
 		defer timer.Stop()
 		over = timer.C
 	}
@@ -198,7 +198,7 @@ func waitForEnd(ctx context.Context, c *config.Config, stop <-chan struct{}, log
 	case s := <-signals:
 		log.Info("stopping: finishing the tick and handing over", "signal", s)
 	case <-over:
-		log.Info("stopping: the lifetime is over", "hours", c.LifetimeHours)
+		log.Info("stopping: the lifetime is over", "hours", c.Lifetime.Hours)
 	case <-ctx.Done():
 	case <-stop:
 	}
@@ -209,7 +209,7 @@ func newCampaigner(c *config.Config) (*election.Etcd, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := election.NewEtcd(election.EtcdConfig{Client: client, Cluster: c.Cluster, Server: c.Server, Address: c.Advertise, TTL: c.EtcdTTL})
+	e, err := election.NewEtcd(election.EtcdConfig{Client: client, Cluster: c.Cluster, Server: c.Server, Address: c.Advertise, TTL: c.Etcd.TTL})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", config.ErrConfig, err)
 	}
