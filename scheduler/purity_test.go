@@ -14,7 +14,7 @@ import (
 // context, logger or clock is among them.
 var allowedImports = map[string]bool{
 	"cmp": true, "encoding/binary": true, "errors": true, "fmt": true, "maps": true, "math": true,
-	"slices": true, "strconv": true, "strings": true,
+	"slices": true, "strconv": true, "strings": true, "unicode": true, "unicode/utf8": true,
 	"github.com/bits-and-blooms/bitset": true,
 }
 
@@ -47,12 +47,13 @@ var layers = map[string][]string{
 	"store":               {"scheduler", "shard"},
 	"election":            {"scheduler", "shard"},
 	"internal/embedetcd":  {},
+	"internal/config":     {"store", "scheduler", "shard"},
 	"internal/replica":    {"store", "election", "scheduler", "shard"},
 	"internal/cluster":    {"internal/replica", "store", "election", "scheduler", "shard"},
 	"internal/metrics":    {"internal/replica", "store", "election", "scheduler", "shard"},
 	"internal/web":        {"internal/replica", "internal/metrics", "store", "election", "scheduler", "shard"},
-	"internal/simlab":        {"scheduler", "shard"},
-	"internal/storetest":     {"internal/simlab", "scheduler", "shard"},
+	"internal/simlab":     {"scheduler", "shard"},
+	"internal/storetest":  {"internal/simlab", "scheduler", "shard"},
 	"internal/child":      {},
 	"internal/testserver": {"internal/child", "internal/embedetcd"},
 }
