@@ -17,8 +17,10 @@ const (
 	autotestEnv = envPrefix + "AUTOTEST_CONFIG"
 	// testEnv begins the names of variables that only tests know.
 	testEnv = envPrefix + "TEST_"
-	// goldenEnv is where the test of recorded scenarios finds more of them.
+	// goldenEnv is where the test of recorded scenarios finds more of them, and
+	// mysqlEnv where tests find MySQL: programs that tests start inherit them.
 	goldenEnv = envPrefix + "GOLDEN_DIR"
+	mysqlEnv  = envPrefix + "MYSQL_DIR"
 )
 
 // environment returns the variables that are about hostsched.
@@ -36,17 +38,21 @@ func environment() map[string]string {
 // checkEnvironment refuses variables that look like settings and are none: a
 // mistyped one would be ignored.
 func (c *Config) checkEnvironment(env map[string]string) error {
-	known := []string{configEnv, autotestEnv, goldenEnv}
+	known := []string{configEnv, autotestEnv}
 	for _, s := range c.settings {
 		known = append(known, s.envName())
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if slices.Contains(known, name) || strings.HasPrefix(name, testEnv) || ofKubernetes(name, env[name]) {
+		if slices.Contains(known, name) || ofTests(name) || ofKubernetes(name, env[name]) {
 			continue
 		}
 		return fmt.Errorf("%w: environment variable %s is no setting%s", ErrConfig, name, didYouMean(name, known))
 	}
 	return nil
+}
+
+func ofTests(name string) bool {
+	return strings.HasPrefix(name, testEnv) || name == goldenEnv || name == mysqlEnv
 }
 
 var kubernetesEnv = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)`)

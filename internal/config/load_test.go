@@ -186,6 +186,7 @@ func TestEnvironment(t *testing.T) {
 		"HOSTSCHED_":                         "did you mean",
 		"HOSTSCHED_TEST_AS_PROGRAM":          "",
 		"HOSTSCHED_GOLDEN_DIR":               "",
+		"HOSTSCHED_MYSQL_DIR":                "",
 		"HOSTSCHED_SERVICE_HOST":             "",
 		"HOSTSCHED_SERVICE_PORT_HTTP":        "",
 		"HOSTSCHED_PORT_8470_TCP_ADDR":       "",
