@@ -6,6 +6,11 @@ BIN     := bin/hostsched
 TOOLS   := -modfile=internal/tools/go.mod
 RUNARGS ?=
 
+# The database of the tests and of the benchmark: mariadb (the tests then run on
+# SQLite, too), mysql or sqlite.
+DATABASE ?= $(or $(HOSTSCHED_TEST_DATABASE),mariadb)
+export HOSTSCHED_TEST_DATABASE = $(DATABASE)
+
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,15 +25,20 @@ run: build ## a simulated lab: embedded etcd, SQLite, three replicas (RUNARGS="-
 
 .PHONY: test-deps
 test-deps:
-	@deploy/install-test-deps
+	@deploy/install-test-deps $(DATABASE)
 
 .PHONY: test
-test: test-deps ## run all tests, on private MariaDB and etcd servers
+test: test-deps ## run all tests, on private MariaDB and etcd servers and on SQLite (DATABASE=mysql: on MySQL)
 	$(GO) test -timeout 15m ./...
 
 .PHONY: test-race
-test-race: test-deps ## run all tests under the race detector
+test-race: test-deps ## run all tests under the race detector (DATABASE=mysql)
 	$(GO) test -race -timeout 30m ./...
+
+.PHONY: test-golden
+test-golden: test-deps ## play recorded scenarios on one database (DATABASE=mysql|mariadb|sqlite HOSTSCHED_GOLDEN_DIR=DIR)
+	$(GO) test -c -o bin/store.test ./store
+	cd store && ../bin/store.test -test.timeout 15m -test.run '^TestGolden$$/^$(DATABASE)$$'
 
 # Chosen sizes are measured alone; without a choice, latency and failovers are, too.
 ifeq ($(origin BENCH_SIZES),undefined)
@@ -41,15 +51,15 @@ BENCH_FAILOVERS ?= 0
 BENCH_JSON      ?=
 
 .PHONY: bench
-bench: build test-deps ## measure on a private MariaDB, and the planner alone (BENCH_SIZES=1000x2000 BENCH_JSON=FILE)
-	$(GO) run ./internal/bench -hostsched $(BIN) -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS)
+bench: build test-deps ## measure on a private server, and the planner alone (DATABASE=mysql BENCH_SIZES=1000x2000 BENCH_JSON=FILE)
+	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS)
 	$(GO) test -run '^$$' -bench . -benchmem ./scheduler
 
 PROFILE_SIZE ?= 10000x20000
 
 .PHONY: profile
 profile: build test-deps ## where ticks, and the planner alone, spend their time (PROFILE_SIZE=10000x20000); writes ticks.prof, plan.prof
-	$(GO) run ./internal/bench -hostsched $(BIN) -sizes "$(PROFILE_SIZE)" -cpuprofile ticks.prof
+	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -sizes "$(PROFILE_SIZE)" -cpuprofile ticks.prof
 	$(GO) tool pprof -top -cum -nodecount 40 ticks.prof
 	$(GO) test -run '^$$' -bench 'MakePlan/$(PROFILE_SIZE)' -benchmem -cpuprofile plan.prof -o $(BIN)-plan.test ./scheduler
 	$(GO) tool pprof -top -cum -nodecount 40 $(BIN)-plan.test plan.prof

@@ -36,7 +36,7 @@
 //
 // # Who is there
 //
-// An [Attendance] keeps a key per replica, with what it may do, and watches the
+// A [Membership] keeps a key per replica, with what it may do, and watches the
 // whole cluster; [View] is what it sees. Placement is made from views. It is no
 // part of an election: whoever campaigns, the oldest key leads.
 //

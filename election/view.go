@@ -19,13 +19,13 @@ import (
 // View is what etcd says about a cluster at one moment.
 type View struct {
 	// Servers are the replicas that are there, by name.
-	Servers []Attendee
+	Servers []Member
 	// Shards are the shards that somebody campaigns for or leads.
-	Shards map[shard.Name]Contest
+	Shards map[shard.Name]ShardElection
 }
 
-// Contest is the campaign for one shard.
-type Contest struct {
+// ShardElection is what etcd says about the leadership of one shard.
+type ShardElection struct {
 	// Candidates are the keys of the shard, oldest first. The oldest leads, or
 	// is about to.
 	Candidates []Candidate
@@ -34,7 +34,7 @@ type Contest struct {
 }
 
 // Holder returns the server with the oldest key, empty if there is none.
-func (c Contest) Holder() string {
+func (c ShardElection) Holder() string {
 	if len(c.Candidates) == 0 {
 		return ""
 	}
@@ -48,8 +48,8 @@ type Candidate struct {
 	Revision int64  `json:"revision"`
 }
 
-// Attendee is a replica that is there.
-type Attendee struct {
+// Member is a replica that is there.
+type Member struct {
 	Presence
 	// Lease tells a restarted replica from its former self.
 	Lease int64 `json:"lease"`
@@ -90,10 +90,10 @@ func (v *viewer) apply(events []*clientv3.Event) {
 // view interprets the keys. A value that cannot be read still holds its place:
 // its key counts, its content does not.
 func (v *viewer) view() View {
-	out := View{Shards: map[shard.Name]Contest{}}
+	out := View{Shards: map[shard.Name]ShardElection{}}
 	for key, kv := range v.keys {
 		if name, ok := strings.CutPrefix(key, ServersPrefix(v.cluster)); ok {
-			a := Attendee{Lease: kv.Lease}
+			a := Member{Lease: kv.Lease}
 			if json.Unmarshal(kv.Value, &a.Presence) != nil {
 				a.Presence = Presence{}
 			}
@@ -119,7 +119,7 @@ func (v *viewer) view() View {
 		}
 		out.Shards[shard.Name(name)] = c
 	}
-	slices.SortFunc(out.Servers, func(a, b Attendee) int { return strings.Compare(a.Server, b.Server) })
+	slices.SortFunc(out.Servers, func(a, b Member) int { return strings.Compare(a.Server, b.Server) })
 	for _, c := range out.Shards {
 		slices.SortFunc(c.Candidates, func(a, b Candidate) int { return cmp.Compare(a.Revision, b.Revision) })
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Failpoints set by tests.
@@ -16,31 +17,22 @@ func (db *DB) FailInTx(f func(context.Context) error) { db.fail.inTx = f }
 // FailAfterCommit replaces the answer to every successful COMMIT.
 func (db *DB) FailAfterCommit(f func() error) { db.fail.afterCommit = f }
 
-// FailAtStep runs f after each step of an administrative change.
-func (db *DB) FailAtStep(f func(name string) error) { db.fail.step = f }
-
 // FailInChunk runs f after the last statement of a chunk of assignments.
 func (db *DB) FailInChunk(f func() error) { db.fail.chunk = f }
 
-// RemoveGuard drops the guard index.
-func (db *DB) RemoveGuard(ctx context.Context) error { return db.removeGuard(ctx) }
-
-// HasGuard tells whether the guard index is there.
-var HasGuard = (*DB).hasGuard
-
 // LockError is what a server says to the victim of a deadlock or of a long wait.
 func LockError(db *DB) error {
-	if db.dialect.server == serverSQLite {
+	if db.Dialect.Server == sqldb.ServerSQLite {
 		// The driver's errors cannot be made; a second writer provokes one.
 		return busy(db)
 	}
-	return &mysql.MySQLError{Number: myDeadlock, Message: "Deadlock found when trying to get lock"}
+	return &mysql.MySQLError{Number: sqldb.MyDeadlock, Message: "Deadlock found when trying to get lock"}
 }
 
 // busy makes another connection wait in vain for the write lock that the caller
 // holds.
 func busy(db *DB) error {
-	_, err := db.sql.Exec("UPDATE hostsched_fence SET ticks = ticks")
+	_, err := db.Pool.Exec("UPDATE hostsched_fence SET ticks = ticks")
 	return err
 }
 
@@ -55,44 +47,37 @@ func (t *Snapshots) KeptJobs(n int) { t.keptJobs = n }
 // StandStill breaks the snapshots: the times of all tables look as if nobody
 // wrote any more.
 func (t *Snapshots) StandStill() {
-	broken := *t.db
-	broken.dialect.tableTimes = func(join string) string {
+	t.timesQuery = func(join string) string {
 		return strings.Replace(mysqlTableTimes(join), "UNIX_TIMESTAMP(UPDATE_TIME)", "1", 1)
 	}
-	t.db = &broken
 }
 
 // HasTableTimes tells whether the server keeps times of tables.
-func HasTableTimes(db *DB) bool { return db.dialect.hasTableTimes }
+func HasTableTimes(db *DB) bool { return db.Dialect.HasTableTimes }
 
 // Ranges are the conditions for some ids.
-var Ranges = ranges
+var Ranges = sqldb.Ranges
 
-// Pace sizes chunks.
-type Pace = pace
+// ChunkSizer sizes chunks.
+type ChunkSizer = chunkSizer
 
-// Chunk and Took are a pace's.
-func (p *pace) Chunk(n, lanes int) int { return p.chunk(n, lanes) }
+// Chunk and Took are a chunkSizer's.
+func (p *chunkSizer) Chunk(n, writers int) int { return p.chunk(n, writers) }
 
 // Took notes a chunk.
-func (p *pace) Took(n int, d time.Duration) { p.took(n, d) }
+func (p *chunkSizer) Took(n int, d time.Duration) { p.took(n, d) }
 
 // SmallChunks makes the chunks of the next plan small.
-func (l *Leader) SmallChunks() { l.pace.perRow = time.Hour }
+func (l *Leader) SmallChunks() { l.chunkSizer.perRow = time.Hour }
 
-// Lanes is how many connections a leader writes by.
-func Lanes(db *DB) int { return db.dialect.lanes }
+// Writers is how many connections a leader writes by.
+func Writers(db *DB) int { return db.Dialect.Writers }
 
-// MigrateFormer creates the lab's tables and our own as of a former version.
-func (db *DB) MigrateFormer(ctx context.Context, version int) error {
-	if err := db.runUp(ctx, labVersions, labSchemas); err != nil {
-		return err
-	}
-	return db.runUp(ctx, ownVersions, ownSchemas[:version])
-}
-
-// Bounds of a pace.
+// Bounds of a chunkSizer.
 const (
 	ChunkTime = chunkTime
 	MostChunk = mostChunk
 )
+
+// TurnWait is how long a chunk waits inside its transaction for the one before.
+const TurnWait = turnWait

@@ -19,6 +19,9 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // bound is what a takeover may take although the predecessor sleeps inside a
@@ -88,7 +91,7 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrForeignCluster)
 		require.ErrorContains(t, err, "fence adopt")
 
-		require.NoError(t, db.AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
+		require.NoError(t, admin.New(db).AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
 		l, err := db.TakeOver(t.Context(), claim)
 		require.NoError(t, err)
 		require.Greater(t, l.Fence().Epoch, old.Fence().Epoch, "epochs go on rising")
@@ -97,18 +100,18 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 		require.NoError(t, db.SQL().QueryRow("SELECT who, detail FROM hostsched_audit").Scan(&who, &detail))
 		require.Equal(t, "alice", who)
 		require.Contains(t, detail, "disk failure")
-		require.Error(t, db.AdoptFence(t.Context(), "never-led", "rebuilt", "alice", "x"))
+		require.Error(t, admin.New(db).AdoptFence(t.Context(), "never-led", "rebuilt", "alice", "x"))
 	})
 }
 
 // TestPausedLeaderDoesNotBlockItsSuccessor stops a real process (SIGSTOP) in the
-// middle of transactions of all its lanes, which hold the fence.
+// middle of transactions of all its writers, which hold the fence.
 func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
 			dsn := s.dsn(t)
 			db := open(t, dsn)
-			_, err := db.Migrate(t.Context(), store.MigrateOptions{})
+			_, err := schema.Up(t.Context(), db.DB, schema.Options{})
 			require.NoError(t, err)
 			fillLargeLab(t, db)
 			sleeper := startSleeper(t, dsn)
@@ -133,11 +136,11 @@ func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 const sleeperEnv = "HOSTSCHED_TEST_SLEEPER_DSN"
 
 // sleepInTransaction is the process that TestPausedLeader… stops: it leads with
-// token 10, opens a transaction by every lane and stops itself inside.
+// token 10, opens a transaction by every writer and stops itself inside.
 func sleepInTransaction(dsn string) int {
 	ctx := context.Background()
 	// The transaction must not end by its own timeout while others look on.
-	db, err := store.Open(ctx, store.Config{DSN: dsn, TxTimeout: time.Minute})
+	db, err := store.Open(ctx, sqldb.Config{DSN: dsn, TxTimeout: time.Minute})
 	if err != nil {
 		fmt.Println(err)
 		return 3
@@ -282,7 +285,7 @@ func TestLostCommitAnswerAfterTakeOver(t *testing.T) {
 // TestKilledConnection: the server ends the leader's connection in the middle of
 // a transaction. Nothing of it stays, and the leader goes on with a new one.
 func TestKilledConnection(t *testing.T) {
-	db := servers[1].lab(t)
+	db := sqlServer.lab(t)
 	fillLab(t, db)
 	l := takeOver(t, db, shard.Master, 10)
 	plan := fullPlan(t, db)

@@ -43,7 +43,7 @@ func FuzzSnapshot(f *testing.F) {
 			return
 		}
 		ctx := context.Background()
-		db := servers[0].lab(t)
+		db := sqlite.lab(t)
 		removeGuard(t, db)
 		if _, err := storetest.NewWorld(ctx, db.SQL(), sc.Input); err != nil {
 			return // not a scenario any more

@@ -1,10 +1,13 @@
 package store_test
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,18 +19,14 @@ import (
 )
 
 // goldenDir is the folder of scenarios: the project's own copy, or any other
-// folder of files in the same format.
+// folder of files in the same format. Tests run in their package's folder, but a
+// relative path is meant from the top of the project, where make is called.
 func goldenDir() string {
-	dir := os.Getenv("HOSTSCHED_GOLDEN_DIR")
-	if dir == "" {
-		return "../testdata/golden"
+	dir := cmp.Or(os.Getenv("HOSTSCHED_GOLDEN_DIR"), "testdata/golden")
+	if filepath.IsAbs(dir) {
+		return dir
 	}
-	// Tests run in their package's folder; a relative path is meant from where
-	// the command was given, the top of the project.
-	if _, err := os.Stat(dir); err != nil && !filepath.IsAbs(dir) {
-		return filepath.Join("..", dir)
-	}
-	return dir
+	return filepath.Join("..", dir)
 }
 
 // TestGolden plays every scenario recorded from the original scheduler on every
@@ -36,14 +35,22 @@ func TestGolden(t *testing.T) {
 	scenarios, err := storetest.ReadFolder(goldenDir())
 	require.NoError(t, err)
 	for _, server := range servers {
-		t.Run(server.name, func(t *testing.T) {
+		var passed atomic.Int64
+		ran := t.Run(server.name, func(t *testing.T) {
 			for _, sc := range scenarios {
 				t.Run(sc.Name, func(t *testing.T) {
 					t.Parallel()
 					playScenario(t, server, sc)
+					if !t.Failed() {
+						passed.Add(1)
+					}
 				})
 			}
 		})
+		if n := passed.Load(); n > 0 || !ran {
+			// Not t.Log, which is silent when all pass: 'make test-golden' shows this.
+			fmt.Printf("%s: %d of %d scenarios passed\n", server.name, n, len(scenarios))
+		}
 	}
 }
 
@@ -121,12 +128,12 @@ func (p *player) tick(ctx context.Context) storetest.Tick {
 	p.t.Helper()
 	snapshot, err := p.db.Snapshot(ctx, p.scope)
 	require.NoError(p.t, err)
-	p.recorder.Notice(snapshot.Hosts)
+	p.recorder.ForgetUnleased(snapshot.Hosts)
 	snapshot.Recorder = p.recorder
 	plan := scheduler.MakePlan(snapshot)
 	res, err := p.leader.Apply(ctx, plan)
 	require.NoError(p.t, err)
-	require.Empty(p.t, res.Overtaken)
+	require.Empty(p.t, res.Conflicts)
 	p.recorder.Record(res.Applied)
 	return storetest.Tick{Plan: plan, Suites: p.recorder.Suites()}
 }

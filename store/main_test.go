@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -14,6 +15,10 @@ func TestMain(m *testing.M) {
 	}
 	if dsn != "" {
 		os.Exit(sleepInTransaction(dsn))
+	}
+	if err := chooseServers(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
 	}
 	testserver.Main(m)
 }

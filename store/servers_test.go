@@ -11,6 +11,8 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // testServer is one of the databases that every conformance test runs on.
@@ -19,9 +21,26 @@ type testServer struct {
 	dsn  func(t testing.TB) string
 }
 
-var servers = []testServer{
-	{"sqlite", func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "lab.db") }},
-	{"mariadb", testserver.Database},
+var (
+	sqlite = testServer{"sqlite", func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "lab.db") }}
+	// sqlServer is the MariaDB or MySQL server of this run.
+	sqlServer testServer
+	servers   []testServer
+)
+
+// chooseServers follows HOSTSCHED_TEST_DATABASE.
+func chooseServers() error {
+	kind, err := testserver.Chosen()
+	sqlServer = testServer{string(kind), testserver.Database}
+	switch kind {
+	case testserver.SQLite:
+		servers = []testServer{sqlite}
+	case testserver.MySQL:
+		servers = []testServer{sqlServer}
+	default:
+		servers = []testServer{sqlite, sqlServer}
+	}
+	return err
 }
 
 // onEveryServer runs a test on each database, in an empty lab of its own.
@@ -35,7 +54,7 @@ func onEveryServer(t *testing.T, test func(t *testing.T, db *store.DB)) {
 func (s testServer) lab(t testing.TB) *store.DB {
 	t.Helper()
 	db := open(t, s.dsn(t))
-	_, err := db.Migrate(context.Background(), store.MigrateOptions{})
+	_, err := schema.Up(context.Background(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	return db
 }
@@ -45,7 +64,7 @@ const txTimeout = 2 * time.Second
 
 func open(t testing.TB, dsn string) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), store.Config{DSN: dsn, TxTimeout: txTimeout, Create: true})
+	db, err := store.Open(context.Background(), sqldb.Config{DSN: dsn, TxTimeout: txTimeout, Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db
@@ -61,5 +80,5 @@ func takeOver(t testing.TB, db *store.DB, name shard.Name, token int64) *store.L
 
 func removeGuard(t testing.TB, db *store.DB) {
 	t.Helper()
-	require.NoError(t, db.RemoveGuard(context.Background()))
+	require.NoError(t, schema.RemoveGuard(context.Background(), db.DB))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Scope says for which shard, and under which switches, a snapshot is read.
@@ -53,6 +54,7 @@ type Snapshots struct {
 	// refreshRows is how many entries and jobs are read again in a snapshot, given
 	// how long ago the last one was.
 	refreshRows func(time.Duration) int
+	timesQuery  func(join string) string
 	lastAt      time.Time
 	// keptJobs is how many jobs may be remembered that no pending entry has,
 	// beyond as many as there are pending entries.
@@ -60,7 +62,7 @@ type Snapshots struct {
 
 	last    *scheduler.Snapshot // nil before the first, and after an error
 	tables  tableTimes
-	own     ownership
+	own     Ownership
 	hosts   hostRows
 	queue   queueRows
 	jobs    jobRows
@@ -87,21 +89,21 @@ const defaultKeptJobs = 1000
 func (db *DB) Snapshots(scope Scope) *Snapshots {
 	scope.Rules.OnShard = !scope.Shard.IsMaster()
 	scope.Shared = scope.Shared && !scope.Bare
-	return &Snapshots{db: db, scope: scope, refreshRows: refreshRows, keptJobs: defaultKeptJobs}
+	return &Snapshots{db: db, scope: scope, refreshRows: refreshRows, timesQuery: timesQuery(db.Dialect), keptJobs: defaultKeptJobs}
 }
 
 // Next returns the next snapshot, and whether it differs from the last one. The
 // snapshot is valid until the next call; plans made from it stay valid.
 func (t *Snapshots) Next(ctx context.Context) (s *scheduler.Snapshot, changed bool, err error) {
-	err = t.db.read(ctx, func(r *reader) { s = t.next(r) })
+	err = t.db.Read(ctx, func(r *sqldb.Reader) { s = t.next(r) })
 	if err != nil {
 		t.last = nil // half-read: begin anew
-		return nil, false, explain(err, "read a snapshot", t.db.target.name)
+		return nil, false, sqldb.Explain(err, "read a snapshot", t.db.Target())
 	}
 	return s, t.changed, nil
 }
 
-func (t *Snapshots) next(r *reader) *scheduler.Snapshot {
+func (t *Snapshots) next(r *sqldb.Reader) *scheduler.Snapshot {
 	t.begin(r)
 	s := t.last
 	s.Basis = t.own.basis
@@ -120,18 +122,18 @@ func (t *Snapshots) next(r *reader) *scheduler.Snapshot {
 }
 
 // begin finds out what may have changed.
-func (t *Snapshots) begin(r *reader) {
+func (t *Snapshots) begin(r *sqldb.Reader) {
 	t.changed = false
 	if t.last == nil {
 		t.last = &scheduler.Snapshot{Rules: t.scope.Rules, Details: t.scope.Details}
 		t.tables, t.hosts, t.queue, t.jobs = tableTimes{}, hostRows{}, queueRows{}, jobRows{}
-		t.own = ownership{}
+		t.own = Ownership{}
 		t.changed = true
 	}
-	basis := t.tables.look(r, t.scope)
+	basis := t.tables.look(r, t.scope, t.timesQuery)
 	t.last.Now = t.tables.now
 	before := t.own
-	t.own = r.ownership(t.scope, basis, &t.tables, before)
+	t.own = readOwnership(r, t.scope, basis, &t.tables, before)
 	if t.own.basis != before.basis {
 		t.changed = true
 	}
@@ -146,44 +148,44 @@ func renew[T any](t *Snapshots, have *[]T, read []T, equal func(a, b T) bool) {
 
 func same[T comparable](a, b T) bool { return a == b }
 
-func (t *Snapshots) readLabels(r *reader) {
+func (t *Snapshots) readLabels(r *sqldb.Reader) {
 	s := t.last
 	if t.tables.stale(r, "afe_labels") {
-		renew(t, &s.Labels, r.labelRows("SELECT id, name FROM afe_labels"), same)
+		renew(t, &s.Labels, labelRows(r, "SELECT id, name FROM afe_labels"), same)
 	}
 	if !s.Rules.RespectStaticLabels || !t.tables.stale(r, "afe_static_labels", "afe_replaced_labels") {
 		return
 	}
-	renew(t, &s.StaticLabels, r.labelRows("SELECT id, name FROM afe_static_labels"), same)
+	renew(t, &s.StaticLabels, labelRows(r, "SELECT id, name FROM afe_static_labels"), same)
 	var replaced []scheduler.LabelID
-	r.ids("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(id int64) {
+	r.Ids("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(id int64) {
 		replaced = append(replaced, scheduler.LabelID(id))
 	})
 	renew(t, &s.ReplacedLabels, replaced, same)
 }
 
-func (r *reader) labelRows(query string) []scheduler.Label {
+func labelRows(r *sqldb.Reader, query string) []scheduler.Label {
 	var out []scheduler.Label
-	r.rows(query, func(v row) {
-		out = append(out, scheduler.Label{ID: scheduler.LabelID(v.int(0).n), Name: v.text(1)})
+	r.Rows(query, func(v sqldb.Row) {
+		out = append(out, scheduler.Label{ID: scheduler.LabelID(v.Int(0).N), Name: v.Text(1)})
 	})
 	return out
 }
 
-func (t *Snapshots) readUsers(r *reader) {
+func (t *Snapshots) readUsers(r *sqldb.Reader) {
 	s := t.last
 	if !t.tables.stale(r, "afe_users", "afe_acl_groups_users", "afe_acl_groups") {
 		return
 	}
 	var users []scheduler.User
-	r.rows("SELECT u.id, u.login, m.aclgroup_id FROM afe_users u LEFT JOIN afe_acl_groups_users m ON m.user_id = u.id WHERE u.login IS NOT NULL ORDER BY u.id", func(v row) {
-		id := scheduler.UserID(v.int(0).n)
+	r.Rows("SELECT u.id, u.login, m.aclgroup_id FROM afe_users u LEFT JOIN afe_acl_groups_users m ON m.user_id = u.id WHERE u.login IS NOT NULL ORDER BY u.id", func(v sqldb.Row) {
+		id := scheduler.UserID(v.Int(0).N)
 		if n := len(users); n == 0 || users[n-1].ID != id {
-			users = append(users, scheduler.User{ID: id, Login: v.text(1)})
+			users = append(users, scheduler.User{ID: id, Login: v.Text(1)})
 		}
-		if group := v.int(2); group.valid {
+		if group := v.Int(2); group.Valid {
 			u := &users[len(users)-1]
-			u.ACLs = append(u.ACLs, scheduler.ACLID(group.n))
+			u.ACLs = append(u.ACLs, scheduler.ACLID(group.N))
 		}
 	})
 	renew(t, &s.Users, users, func(a, b scheduler.User) bool {
@@ -193,8 +195,8 @@ func (t *Snapshots) readUsers(r *reader) {
 		return
 	}
 	var groups []scheduler.ACLGroup
-	r.rows("SELECT id, name FROM afe_acl_groups", func(v row) {
-		groups = append(groups, scheduler.ACLGroup{ID: scheduler.ACLID(v.int(0).n), Name: v.text(1)})
+	r.Rows("SELECT id, name FROM afe_acl_groups", func(v sqldb.Row) {
+		groups = append(groups, scheduler.ACLGroup{ID: scheduler.ACLID(v.Int(0).N), Name: v.Text(1)})
 	})
 	renew(t, &s.ACLGroups, groups, same)
 }
@@ -203,31 +205,31 @@ func (t *Snapshots) readUsers(r *reader) {
 // active since they were pending.
 func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[scheduler.EntryID]scheduler.HostID, error) {
 	given := make(map[scheduler.EntryID]scheduler.HostID)
-	err := db.read(ctx, func(r *reader) {
-		for chunk := range slices.Chunk(entries, maxListed) {
-			ids := idsOf(chunk, func(id scheduler.EntryID) int64 { return int64(id) })
-			r.pairs("SELECT id, host_id FROM afe_host_queue_entries WHERE host_id IS NOT NULL AND (active = 1 OR complete = 1) AND id IN "+list(ids), func(id, host int64) {
+	err := db.Read(ctx, func(r *sqldb.Reader) {
+		for chunk := range slices.Chunk(entries, sqldb.MaxListed) {
+			ids := sqldb.IdsOf(chunk, func(id scheduler.EntryID) int64 { return int64(id) })
+			r.Pairs("SELECT id, host_id FROM afe_host_queue_entries WHERE host_id IS NOT NULL AND (active = 1 OR complete = 1) AND id IN "+sqldb.List(ids), func(id, host int64) {
 				given[scheduler.EntryID(id)] = scheduler.HostID(host)
 			})
 		}
 	})
-	return given, explain(err, "read which entries got a host", db.target.name)
+	return given, sqldb.Explain(err, "read which entries got a host", db.Target())
 }
 
 // Recorder rebuilds the suite recorder from the active, incomplete entries that
 // have a host and a suite (Autotest SuiteRecorder at start).
 func (db *DB) Recorder(ctx context.Context, scope Scope) (*scheduler.Recorder, error) {
 	var rec *scheduler.Recorder
-	err := db.read(ctx, func(r *reader) { rec = r.recorder(r.ownershipOf(scope)) })
+	err := db.Read(ctx, func(r *sqldb.Reader) { rec = ReadRecorder(r, ReadOwnership(r, scope)) })
 	if err != nil {
-		return nil, explain(err, "rebuild the suite recorder", db.target.name)
+		return nil, sqldb.Explain(err, "rebuild the suite recorder", db.Target())
 	}
 	return rec, nil
 }
 
-func (r *reader) recorder(own ownership) *scheduler.Recorder {
+func ReadRecorder(r *sqldb.Reader, own Ownership) *scheduler.Recorder {
 	var holdings []scheduler.Holding
-	r.pairs("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL"+own.ofHost("q.host_id")+" ORDER BY q.id",
+	r.Pairs("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL"+own.ofHost("q.host_id")+" ORDER BY q.id",
 		func(host, suite int64) {
 			holdings = append(holdings, scheduler.Holding{Host: scheduler.HostID(host), Suite: scheduler.JobID(suite)})
 		})

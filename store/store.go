@@ -2,64 +2,23 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
-	"maps"
-	"net/url"
-	"strings"
-	"time"
 
-	"github.com/go-sql-driver/mysql"
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// Config says which database to open and how long to wait for it.
-type Config struct {
-	// DSN is "sqlite:PATH" or "user@tcp(host:port)/database".
-	DSN string
-	// Password replaces the one in the DSN, if not empty.
-	Password string
-	// Create makes an SQLite file that does not exist yet. Without it a missing
-	// file is an error, and nothing is written.
-	Create bool
-	// Production allows a database on another machine.
-	Production bool
-	// TxTimeout bounds a writing transaction and, on the server, how long a
-	// paused leader's connection survives. About the TTL of the etcd lease;
-	// 5 s if zero.
-	TxTimeout time.Duration
-	// TakeOverTimeout bounds a takeover, including the removal of a paused
-	// predecessor; 10 s if zero.
-	TakeOverTimeout time.Duration
-	// MaxConns bounds the connections to the server; 8 if zero. There are half as
-	// many besides that only read, and those of leaders, see ServeShards.
-	MaxConns int
+// DB is an open database with the tables of a lab.
+type DB struct {
+	*sqldb.DB
+	fail failpoints
 }
 
-// The bounds used where Config leaves them open.
-const (
-	defaultTxTimeout       = 5 * time.Second
-	defaultTakeOverTimeout = 10 * time.Second
-	defaultMaxConns        = 8
-	// A leader reads by one connection.
-	readsPerShard = 1
-	// connectTimeout bounds the first contact with a server.
-	connectTimeout = 5 * time.Second
-	// lockWait is how long one statement waits for a row lock before the
-	// takeover looks for the reason, in whole seconds (MySQL knows no less).
-	lockWait = time.Second
-)
-
-// DB is an open database.
-type DB struct {
-	cfg    Config
-	target target
-	sql    *sql.DB
-	// reads are connections that only read; SQLite needs no others for it.
-	reads   *sql.DB
-	dialect dialect
-	fail    failpoints
+// Open opens the database of a lab. It does not look at the schema.
+func Open(ctx context.Context, cfg sqldb.Config) (*DB, error) {
+	db, err := sqldb.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{DB: db}, nil
 }
 
 // failpoints let tests of this package stop a transaction at a chosen place.
@@ -68,163 +27,6 @@ type failpoints struct {
 	inTx func(context.Context) error
 	// afterCommit runs after a successful COMMIT; its error replaces the answer.
 	afterCommit func() error
-	// step runs after each step of an administrative change.
-	step func(name string) error
 	// chunk runs after the last statement of a chunk of assignments.
 	chunk func() error
 }
-
-// Open parses the DSN, refuses what is not local unless production is set, and
-// checks that the server answers. It does not look at the schema: see Check.
-func Open(ctx context.Context, cfg Config) (*DB, error) {
-	t, err := parseDSN(cfg.DSN, cfg.Password)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.requireLocal(cfg.Production); err != nil {
-		return nil, err
-	}
-	cfg.TxTimeout = orDefault(cfg.TxTimeout, defaultTxTimeout)
-	cfg.TakeOverTimeout = orDefault(cfg.TakeOverTimeout, defaultTakeOverTimeout)
-	cfg.MaxConns = orDefault(cfg.MaxConns, defaultMaxConns)
-	db := &DB{cfg: cfg, target: t}
-	if t.mysql == nil {
-		err = db.openSQLite()
-	} else {
-		err = db.openMySQL()
-	}
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	if db.dialect, err = db.detect(ctx); err != nil {
-		return nil, closeAfter(db.sql, explain(err, "connect", t.name))
-	}
-	if db.reads, err = db.openReads(); err != nil {
-		return nil, closeAfter(db.sql, err)
-	}
-	db.ServeShards(0)
-	return db, nil
-}
-
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
-}
-
-func closeAfter(db *sql.DB, err error) error {
-	if cerr := db.Close(); cerr != nil {
-		return fmt.Errorf("%w (closing: %w)", err, cerr)
-	}
-	return err
-}
-
-func (db *DB) openMySQL() (err error) {
-	db.sql, err = db.mysqlPool(nil)
-	return err
-}
-
-// openReads opens a pool of connections that only read.
-func (db *DB) openReads() (*sql.DB, error) {
-	if db.target.mysql == nil {
-		return db.sql, nil
-	}
-	return db.mysqlPool(db.dialect.reading)
-}
-
-// mysqlPool opens a pool of connections with session variables.
-func (db *DB) mysqlPool(variables map[string]string) (*sql.DB, error) {
-	cfg := db.target.mysql.Clone()
-	if cfg.Params == nil {
-		cfg.Params = make(map[string]string)
-	}
-	maps.Copy(cfg.Params, variables)
-	// Affected rows must count rows found, or a re-check that changes nothing
-	// would look like a conflict.
-	cfg.ClientFoundRows = true
-	// One round trip per statement.
-	cfg.InterpolateParams = true
-	cfg.ParseTime = false
-	cfg.MultiStatements = false
-	// Lost connections come back as errors; the driver need not log them, too.
-	cfg.Logger = &mysql.NopLogger{}
-	cfg.Timeout = orDefault(cfg.Timeout, connectTimeout)
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: the options do not fit together", ErrDSN, db.target.name)
-	}
-	return sql.OpenDB(connector), nil
-}
-
-func (db *DB) openSQLite() error {
-	// Writers queue up (immediate) instead of failing half-way; readers see one
-	// state throughout (WAL).
-	mode := "rw"
-	if db.cfg.Create {
-		mode = "rwc"
-	}
-	// As a URI, so that a path may contain a question mark or a hash.
-	file := url.URL{Scheme: "file", Path: db.target.path}
-	dsn := fmt.Sprintf("%s?mode=%s&_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
-		file.String(), mode, lockWait.Milliseconds())
-	var err error
-	if db.sql, err = sql.Open("sqlite", dsn); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
-	}
-	return nil
-}
-
-// detect finds out which server this is.
-func (db *DB) detect(ctx context.Context) (dialect, error) {
-	if db.target.mysql == nil {
-		var version string
-		err := db.sql.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
-		return sqliteDialect(version), err
-	}
-	var version string
-	if err := db.sql.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
-		return dialect{}, err
-	}
-	d := mysqlDialect(version)
-	// Servers call the same variables by different names.
-	var name, level string
-	if err := db.sql.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &level); err != nil {
-		return dialect{}, err
-	}
-	d.reading[name] = "'REPEATABLE-READ'"
-	d.reading[strings.TrimSuffix(name, "isolation")+"read_only"] = "1"
-	return d, nil
-}
-
-// ServeShards makes room for the connections of so many leaders: each keeps one
-// for every lane and needs another to read.
-func (db *DB) ServeShards(n int) {
-	if db.reads == db.sql {
-		limit(db.sql, db.cfg.MaxConns+(db.dialect.lanes+readsPerShard)*n)
-		return
-	}
-	limit(db.sql, db.cfg.MaxConns+db.dialect.lanes*n)
-	limit(db.reads, max(1, db.cfg.MaxConns/2)+readsPerShard*n)
-}
-
-func limit(pool *sql.DB, conns int) {
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
-}
-
-// Close closes all connections.
-func (db *DB) Close() error { return errors.Join(db.reads.Close(), db.sql.Close()) }
-
-// SQL gives access to the connection pool, for simulators and tests that are
-// other clients of the same database.
-func (db *DB) SQL() *sql.DB { return db.sql }
-
-// Target names the database without its password.
-func (db *DB) Target() string { return db.target.name }
-
-// Server names the server and its version, like "MariaDB 10.11.4".
-func (db *DB) Server() string { return db.dialect.server + " " + db.dialect.version }

@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 )
 
 // wildModes are the databases that Autotest labs have: old and new character
@@ -34,11 +35,11 @@ func onWildDatabases(t *testing.T, test func(t *testing.T, db *store.DB)) {
 			dsn := testserver.Database(t) + "?sql_mode=%27" + mode.sqlMode + "%27"
 			db := open(t, dsn)
 			createAFE(t, db, mode.charset)
-			st, err := db.Migrate(t.Context(), store.MigrateOptions{})
+			st, err := schema.Up(t.Context(), db.DB, schema.Options{})
 			require.NoError(t, err)
 			require.Equal(t, "autotest", st.Lab)
 			require.False(t, st.Guard)
-			require.NoError(t, db.Check(t.Context(), store.Use{StaticLabels: true, Shared: true}))
+			require.NoError(t, schema.Check(t.Context(), db.DB, schema.Use{StaticLabels: true, Shared: true}))
 			test(t, db)
 		})
 	}
@@ -174,7 +175,7 @@ func spoil(t *testing.T, db *store.DB) {
 		"UPDATE afe_host_queue_entries SET complete = NULL WHERE id = 15",
 		"INSERT INTO afe_special_tasks (" + simlab.TaskColumns + ") VALUES (12345, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)",
 	}
-	if strings.HasPrefix(db.Server(), "MariaDB") {
+	if !strings.HasPrefix(db.Server(), "SQLite") {
 		texts = append([]string{"SET SESSION foreign_key_checks = 0, sql_mode = ''"}, texts...)
 		texts = append(texts, "UPDATE afe_jobs SET created_on = '0000-00-00 00:00:00' WHERE id = 11", "UPDATE afe_jobs SET owner = 'ALICE' WHERE owner = 'alice'")
 	}
@@ -196,7 +197,7 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 	for range 6 {
 		s, err := db.Snapshot(t.Context(), masterScope)
 		require.NoError(t, err)
-		recorder.Notice(s.Hosts)
+		recorder.ForgetUnleased(s.Hosts)
 		s.Recorder = recorder
 		plan := scheduler.MakePlan(s)
 		for _, p := range plan.Problems {
@@ -204,7 +205,7 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 		}
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
-		require.Empty(t, res.Overtaken)
+		require.Empty(t, res.Conflicts)
 		recorder.Record(res.Applied)
 		assigned += len(res.Applied.Assignments)
 	}
@@ -218,7 +219,7 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 // TestMalformedRowsOnSQLite: SQLite keeps whatever it is given, also text in
 // integer columns.
 func TestMalformedRowsOnSQLite(t *testing.T) {
-	db := servers[0].lab(t)
+	db := sqlite.lab(t)
 	spoil(t, db)
 	for _, text := range []string{
 		"UPDATE afe_jobs SET priority = 'urgent' WHERE id = 13",

@@ -19,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // leaderTimeout bounds the question to the leader.
@@ -54,7 +55,7 @@ Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
 					return err
 				}
 				scope := store.Scope{Shard: name, Shared: leader != "" || len(args) > 0}
-				f, err := db.Inspect(cmd.Context(), scope, recorder)
+				f, err := admin.New(db).Check(cmd.Context(), scope, recorder)
 				if err != nil {
 					return err
 				}
@@ -108,11 +109,11 @@ func leaderRecorder(ctx context.Context, address string, name shard.Name) (*sche
 	return scheduler.NewRecorder(holdings), nil
 }
 
-func findingsTable(w io.Writer, f store.Findings) error {
+func findingsTable(w io.Writer, f admin.Findings) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, kind := range []struct {
 		name string
-		all  []store.Finding
+		all  []admin.Finding
 	}{{"overlapping", f.Overlapping}, {"unheld", f.Unheld}, {"unleased", f.Unleased}, {"drift", f.Drift}} {
 		for _, x := range kind.all {
 			entry := ""

@@ -18,6 +18,7 @@ import (
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Bounds of the cluster commands.
@@ -162,7 +163,7 @@ func clusterHistoryCommand() *cobra.Command {
 		Use: "history [SHARD]", Short: "Show every term of a shard (default: master): who, when, how long, why it ended", Args: atMostOneShard,
 		Example: "  hostsched cluster history master --limit 5",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return onShard(cmd, cfg, args, func(ctx context.Context, db *store.DB, s store.Shard) error {
+			return onShard(cmd, cfg, args, func(ctx context.Context, db *store.DB, s admin.Shard) error {
 				terms, err := db.Terms(ctx, s.Name, limit)
 				if err != nil {
 					return err
@@ -203,7 +204,7 @@ func clusterAuditCommand() *cobra.Command {
 		Example: "  hostsched cluster audit --limit 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
-				records, err := db.AuditRecords(cmd.Context(), limit)
+				records, err := admin.New(db).AuditRecords(cmd.Context(), limit)
 				if err != nil {
 					return err
 				}
@@ -225,7 +226,7 @@ func clusterAuditCommand() *cobra.Command {
 }
 
 // onShard opens the database of the shard in args.
-func onShard(cmd *cobra.Command, cfg *config.Config, args []string, work func(context.Context, *store.DB, store.Shard) error) error {
+func onShard(cmd *cobra.Command, cfg *config.Config, args []string, work func(context.Context, *store.DB, admin.Shard) error) error {
 	name, err := parseShard(args)
 	if err != nil {
 		return err
@@ -273,7 +274,7 @@ placement would prefer; '--to any' withdraws it. Recorded in hostsched_audit.`,
 					return err
 				}
 				detail := strings.TrimSpace(fmt.Sprintf("from %s to %s %s", orDash(from), to, c.reason))
-				if err := db.Audit(ctx, whoami(), "cluster switchover", name.String(), detail); err != nil {
+				if err := admin.New(db).Audit(ctx, whoami(), "cluster switchover", name.String(), detail); err != nil {
 					return err
 				}
 				if to == election.AnyServer {
@@ -315,8 +316,8 @@ func pausing(verb, short, long, example string, pause func(reason string) string
 			if err := c.ask(cmd, verb+" shard "+args[0]); err != nil {
 				return err
 			}
-			return onShard(cmd, cfg, args, func(ctx context.Context, db *store.DB, s store.Shard) error {
-				if err := db.PauseShard(ctx, s.Name, whoami(), pause(c.reason), c.reason); err != nil {
+			return onShard(cmd, cfg, args, func(ctx context.Context, db *store.DB, s admin.Shard) error {
+				if err := admin.New(db).PauseShard(ctx, s.Name, whoami(), pause(c.reason), c.reason); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %sd\n", s.Name, verb)

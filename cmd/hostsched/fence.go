@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // etcdTimeout bounds the one question that `fence adopt` asks etcd.
@@ -94,7 +95,7 @@ two would depose each other. The command is recorded in hostsched_audit.`,
 				if err != nil {
 					return err
 				}
-				if err := db.AdoptFence(cmd.Context(), f.Shard, cluster, whoami(), reason); err != nil {
+				if err := admin.New(db).AdoptFence(cmd.Context(), f.Shard, cluster, whoami(), reason); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: the fence now belongs to etcd cluster %s (before: %s, token %d)\n", f.Shard, cluster, f.Cluster, f.Token)

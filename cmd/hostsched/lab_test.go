@@ -12,9 +12,9 @@ import (
 )
 
 // TestLabOfAThousandHosts is the main job end to end: three replicas against
-// MariaDB and etcd give 1,000 hosts to 2,000 entries, first all at once and then
-// as jobs come and go, with a leader killed in between. The log is the summary
-// in the README.
+// a database server and etcd give 1,000 hosts to 2,000 entries, first all at once
+// and then as jobs come and go, with a leader killed in between. The log is the
+// summary in the README.
 func TestLabOfAThousandHosts(t *testing.T) {
 	began := time.Now()
 	in := newInstallation(t, simlab.Spec{Seed: 1, Hosts: 1000, Boards: 20, Suites: 40, Entries: 2000, MinimumShare: 0.04}, 3)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 )
 
 func migrateCommand() *cobra.Command {
@@ -24,7 +25,7 @@ func migrateCommand() *cobra.Command {
 
 // onDatabase makes a command that opens the database, does its work and prints
 // the state of the schema. create makes an SQLite file that is missing.
-func onDatabase(use, short, long, example string, create bool, work func(context.Context, *store.DB) (store.MigrateStatus, error)) *cobra.Command {
+func onDatabase(use, short, long, example string, create bool, work func(context.Context, *store.DB) (schema.Status, error)) *cobra.Command {
 	cfg := &config.Config{}
 	var output string
 	cmd := &cobra.Command{
@@ -44,7 +45,7 @@ func onDatabase(use, short, long, example string, create bool, work func(context
 	return cmd
 }
 
-func schemaTable(w io.Writer, st store.MigrateStatus) error {
+func schemaTable(w io.Writer, st schema.Status) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	guard := "not installed"
 	if st.Guard {
@@ -55,36 +56,36 @@ func schemaTable(w io.Writer, st store.MigrateStatus) error {
 }
 
 func migrateUpCommand() *cobra.Command {
-	var opts store.MigrateOptions
+	var opts schema.Options
 	cmd := onDatabase("up", "Create the tables that are missing",
 		`Create the tables that are missing. A database with Autotest's tables only gets
 hostsched's own, and the guard (a unique index that allows one active entry per
 host) only with --guard. An empty database gets everything.`,
 		`  hostsched migrate up --database-dsn sqlite:lab.db
   hostsched migrate up --config /etc/hostsched.yaml --guard`, true,
-		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) { return db.Migrate(ctx, opts) })
+		func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.Up(ctx, db.DB, opts) })
 	cmd.Flags().BoolVar(&opts.Guard, "guard", false, "install the guard index in an existing Autotest database")
 	return cmd
 }
 
 func migrateStatusCommand() *cobra.Command {
 	return onDatabase("status", "Show what is there", "", "  hostsched migrate status --database-dsn sqlite:lab.db -o json", false,
-		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) { return db.MigrationStatus(ctx) })
+		func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.ReadStatus(ctx, db.DB) })
 }
 
 func migrateDownCommand() *cobra.Command {
-	var opts store.MigrateOptions
+	var opts schema.Options
 	var yes bool
 	cmd := onDatabase("down", "Remove hostsched's tables",
 		`Remove the guard and hostsched's own tables. Autotest's tables are never touched;
 tables of a lab that hostsched created go with --lab, and all their rows with
 them.`,
 		`  hostsched migrate down --database-dsn sqlite:lab.db --yes`, false,
-		func(ctx context.Context, db *store.DB) (store.MigrateStatus, error) {
+		func(ctx context.Context, db *store.DB) (schema.Status, error) {
 			if !yes {
-				return store.MigrateStatus{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())
+				return schema.Status{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())
 			}
-			return db.MigrateDown(ctx, opts)
+			return schema.Down(ctx, db.DB, opts)
 		})
 	cmd.Flags().BoolVar(&opts.Lab, "lab", false, "also drop the lab's tables, if hostsched created them")
 	cmd.Flags().BoolVar(&yes, "yes", false, "drop without asking")

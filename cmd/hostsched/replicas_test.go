@@ -24,6 +24,8 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // testTTL is the lease TTL of the replicas under test.
@@ -34,7 +36,7 @@ const maxFailover = testTTL + 1500*time.Millisecond
 
 const patience = 30 * time.Second
 
-// installation is a lab on MariaDB, an etcd, and replicas as processes.
+// installation is a lab on a database server, an etcd, and replicas as processes.
 type installation struct {
 	dsn      string
 	endpoint string
@@ -58,11 +60,11 @@ func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...be
 	t.Helper()
 	ctx := t.Context()
 	in := &installation{dsn: testserver.Database(t), endpoint: testserver.Etcd(t).Endpoint, logDir: t.TempDir()}
-	db, err := store.Open(ctx, store.Config{DSN: in.dsn})
+	db, err := store.Open(ctx, sqldb.Config{DSN: in.dsn})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	in.db = db
-	_, err = db.Migrate(ctx, store.MigrateOptions{})
+	_, err = schema.Up(ctx, db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = db.SQL().Exec("ALTER TABLE afe_host_queue_entries DROP KEY hostsched_one_active_entry_per_host")
 	require.NoError(t, err)

@@ -17,6 +17,8 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestLifetimeMailMetadataAndMetricsFile runs a replica for a short lifetime: it
@@ -24,9 +26,9 @@ import (
 func TestLifetimeMailMetadataAndMetricsFile(t *testing.T) {
 	dir := t.TempDir()
 	dsn := "sqlite:" + filepath.Join(dir, "lab.db")
-	db, err := store.Open(t.Context(), store.Config{DSN: dsn, Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn, Create: true})
 	require.NoError(t, err)
-	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
 	require.NoError(t, err)

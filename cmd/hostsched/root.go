@@ -13,6 +13,8 @@ import (
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Exit codes.
@@ -51,7 +53,7 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
-	for _, input := range []error{errUsage, config.ErrConfig, store.ErrDSN, store.ErrNotLocal, store.ErrSchema, store.ErrPrivilege, store.ErrUnreachable, store.ErrInput, store.ErrNoShard} {
+	for _, input := range []error{errUsage, config.ErrConfig, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, admin.ErrInput, store.ErrNoShard} {
 		if errors.Is(err, input) {
 			return exitInput
 		}

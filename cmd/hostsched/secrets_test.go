@@ -21,13 +21,15 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // cheapHash keeps etcd's password check short under the race detector.
 const cheapHash = 4
 
 // TestServerWithTLSAndPasswords runs a replica against an etcd that wants TLS
-// with client certificates and a user, and a MariaDB user with a password. All
+// with client certificates and a user, and a database user with a password. All
 // secrets come from files, and none appears in the log.
 func TestServerWithTLSAndPasswords(t *testing.T) {
 	dir := t.TempDir()
@@ -88,9 +90,9 @@ func enableAuth(t *testing.T, endpoint string, info transport.TLSInfo) {
 func databaseWithPassword(t *testing.T) string {
 	t.Helper()
 	dsn := testserver.Database(t)
-	db, err := store.Open(t.Context(), store.Config{DSN: dsn})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn})
 	require.NoError(t, err)
-	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	user := testserver.User(t, dsn, "sched", "sesame-db", "SELECT, INSERT, UPDATE")

@@ -14,6 +14,8 @@ import (
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // withServers opens the database and the one with the servers table.
@@ -24,7 +26,7 @@ func withServers(cmd *cobra.Command, cfg *config.Config, work func(ctx context.C
 			return err
 		}
 		if servers == nil {
-			return errors.Join(fmt.Errorf("%w: %s has no servers table, so every replica may lead; name the database that has one with servers.dsn", store.ErrSchema, db.Target()), closer())
+			return errors.Join(fmt.Errorf("%w: %s has no servers table, so every replica may lead; name the database that has one with servers.dsn", sqldb.ErrSchema, db.Target()), closer())
 		}
 		return errors.Join(work(cmd.Context(), db, servers), closer())
 	})
@@ -47,7 +49,7 @@ func changeServer(use, short, long, example string, needsReason bool, args cobra
 				if err != nil {
 					return err
 				}
-				if err := main.Audit(ctx, whoami(), "server "+verb, args[0], strings.TrimSpace(said+"; "+c.reason)); err != nil {
+				if err := admin.New(main).Audit(ctx, whoami(), "server "+verb, args[0], strings.TrimSpace(said+"; "+c.reason)); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "server %s: %s\n", args[0], said)
@@ -69,15 +71,15 @@ func serverListCommand() *cobra.Command {
 		Example: "  hostsched server list -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withServers(cmd, cfg, func(ctx context.Context, _, servers *store.DB) error {
-				all, err := servers.Servers(ctx)
+				all, err := admin.New(servers).Servers(ctx)
 				if err != nil {
 					return err
 				}
 				return write(cmd, output, all, func(w io.Writer) error {
 					tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-					header, row := "SERVER\tSTATUS\tROLES\n", func(store.Server) string { return "" }
+					header, row := "SERVER\tSTATUS\tROLES\n", func(admin.Server) string { return "" }
 					if output == outputWide {
-						header, row = "SERVER\tSTATUS\tROLES\tCNAME\tNOTE\n", func(s store.Server) string { return "\t" + orDash(s.CName) + "\t" + orDash(s.Note) }
+						header, row = "SERVER\tSTATUS\tROLES\tCNAME\tNOTE\n", func(s admin.Server) string { return "\t" + orDash(s.CName) + "\t" + orDash(s.Note) }
 					}
 					fmt.Fprint(tw, header)
 					for _, s := range all {
@@ -105,21 +107,21 @@ with the role host_scheduler may lead.`,
 		`  hostsched server add sched-1 --yes
   hostsched server add sched-3 --status backup --yes`,
 		false, exactly("SERVER"), func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&status, "status", store.ServerPrimary, "primary, backup or repair_required")
-			cmd.Flags().StringSliceVar(&roles, "role", []string{store.RoleHostScheduler}, "roles of the server")
+			cmd.Flags().StringVar(&status, "status", admin.ServerPrimary, "primary, backup or repair_required")
+			cmd.Flags().StringSliceVar(&roles, "role", []string{admin.RoleHostScheduler}, "roles of the server")
 			cmd.Flags().StringVar(&note, "note", "", "note for people")
 		},
 		func(ctx context.Context, servers *store.DB, args []string, _ string) (string, error) {
 			if err := checkStatus(status); err != nil {
 				return "", err
 			}
-			err := servers.AddServer(ctx, store.Server{Name: args[0], Status: status, Roles: roles, Note: note})
+			err := admin.New(servers).AddServer(ctx, admin.Server{Name: args[0], Status: status, Roles: roles, Note: note})
 			return fmt.Sprintf("added as %s with roles %s", status, strings.Join(roles, ",")), err
 		})
 }
 
 func checkStatus(status string) error {
-	all := []string{store.ServerPrimary, store.ServerBackup, store.ServerRepairRequired}
+	all := []string{admin.ServerPrimary, admin.ServerBackup, admin.ServerRepairRequired}
 	if !slices.Contains(all, status) {
 		return fmt.Errorf("%w: status %q; it must be one of %s", errUsage, status, strings.Join(all, ", "))
 	}
@@ -152,7 +154,7 @@ the role host_scheduler hands its shards over at once.`,
 				if c.role == "" {
 					continue
 				}
-				changed, err := servers.SetRole(ctx, args[0], c.role, c.has)
+				changed, err := admin.New(servers).SetRole(ctx, args[0], c.role, c.has)
 				if err != nil {
 					return "", err
 				}
@@ -166,7 +168,7 @@ the role host_scheduler hands its shards over at once.`,
 				if err := checkStatus(status); err != nil {
 					return "", err
 				}
-				if err := servers.SetServerStatus(ctx, args[0], status); err != nil {
+				if err := admin.New(servers).SetServerStatus(ctx, args[0], status); err != nil {
 					return "", err
 				}
 				said = append(said, "status is now "+status)
@@ -183,6 +185,6 @@ may lead.`,
 		"  hostsched server retire sched-1 --reason 'end of life' --yes",
 		true, exactly("SERVER"), func(*cobra.Command) {},
 		func(ctx context.Context, servers *store.DB, args []string, reason string) (string, error) {
-			return "retired", servers.RetireServer(ctx, args[0], reason)
+			return "retired", admin.New(servers).RetireServer(ctx, args[0], reason)
 		})
 }

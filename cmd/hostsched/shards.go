@@ -17,6 +17,8 @@ import (
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Bounds of `shard remove`.
@@ -47,7 +49,7 @@ func shardListCommand() *cobra.Command {
 		Example: "  hostsched shard list -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
-				all, err := db.Shards(cmd.Context())
+				all, err := admin.New(db).Shards(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -92,7 +94,7 @@ main one. Recorded in hostsched_audit.`,
 			if err != nil {
 				return err
 			}
-			if store.HasPassword(dsn) {
+			if sqldb.HasPassword(dsn) {
 				return fmt.Errorf("%w: --dsn has a password in it; put it into a file in shards.password_dir", errUsage)
 			}
 			if err := c.ask(cmd, "add shard "+name.String()); err != nil {
@@ -104,7 +106,7 @@ main one. Recorded in hostsched_audit.`,
 						return err
 					}
 				}
-				if err := db.AddShard(cmd.Context(), name, dsn, whoami(), c.reason); err != nil {
+				if err := admin.New(db).AddShard(cmd.Context(), name, dsn, whoami(), c.reason); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "shard %s: added\n", name)
@@ -137,7 +139,7 @@ shards; hosts follow as soon as nobody uses them. Recorded in hostsched_audit.`,
 				return err
 			}
 			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
-				from, err := db.AssignLabel(cmd.Context(), args[1], to, whoami(), c.reason)
+				from, err := admin.New(db).AssignLabel(cmd.Context(), args[1], to, whoami(), c.reason)
 				if err != nil {
 					return err
 				}
@@ -201,12 +203,12 @@ func removeShard(ctx context.Context, cmd *cobra.Command, db *store.DB, name sha
 		if s.DSN != "" {
 			break // they are refused by RemoveShard
 		}
-		if _, err := db.AssignLabel(ctx, label, shard.Master, whoami(), reason); err != nil {
+		if _, err := admin.New(db).AssignLabel(ctx, label, shard.Master, whoami(), reason); err != nil {
 			return err
 		}
 	}
 	for {
-		n, err := db.ReleaseJobs(ctx, name)
+		n, err := admin.New(db).ReleaseJobs(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -216,8 +218,8 @@ func removeShard(ctx context.Context, cmd *cobra.Command, db *store.DB, name sha
 	}
 	var shown time.Time
 	for {
-		err := db.RemoveShard(ctx, name, whoami(), reason)
-		if !errors.Is(err, store.ErrInUse) {
+		err := admin.New(db).RemoveShard(ctx, name, whoami(), reason)
+		if !errors.Is(err, admin.ErrInUse) {
 			return err
 		}
 		if time.Since(shown) > removeProgress {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,6 +20,9 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 const holdOff = 1500 * time.Millisecond
@@ -32,9 +34,9 @@ func withShards(n, boards int) before {
 		in.args = append(in.args, "--placement-hold-off", holdOff.String())
 		for i := range n {
 			name := shardName(i)
-			require.NoError(t, in.db.AddShard(t.Context(), name, "", "test", ""))
+			require.NoError(t, admin.New(in.db).AddShard(t.Context(), name, "", "test", ""))
 			for b := range boards {
-				_, err := in.db.AssignLabel(t.Context(), fmt.Sprintf("board:b%02d", i*boards+b), name, "test", "")
+				_, err := admin.New(in.db).AssignLabel(t.Context(), fmt.Sprintf("board:b%02d", i*boards+b), name, "test", "")
 				require.NoError(t, err)
 			}
 		}
@@ -130,7 +132,7 @@ func (in *installation) busiest() *server {
 func (in *installation) epochs(t *testing.T) map[shard.Name]store.Fence {
 	t.Helper()
 	out := map[shard.Name]store.Fence{}
-	shards, err := in.db.Shards(t.Context())
+	shards, err := admin.New(in.db).Shards(t.Context())
 	require.NoError(t, err)
 	for _, s := range shards {
 		f, _, err := in.db.ReadFence(t.Context(), s.Name)
@@ -381,7 +383,7 @@ func TestClusterCommands(t *testing.T) {
 	history := in.command(t, 0, "cluster", "history", "master")
 	require.Contains(t, history, "(leads)")
 	require.Contains(t, history, "handed over to "+to.name)
-	records, err := in.db.AuditRecords(t.Context(), 100)
+	records, err := admin.New(in.db).AuditRecords(t.Context(), 100)
 	require.NoError(t, err)
 	actions := map[string]bool{}
 	for _, r := range records {
@@ -393,21 +395,15 @@ func TestClusterCommands(t *testing.T) {
 	}
 }
 
-// TestShardWithItsOwnDatabase: a shard on a second MariaDB server. Its database
+// TestShardWithItsOwnDatabase: a shard on a second database server. Its database
 // gets slow; the ticks of the others do not care.
 func TestShardWithItsOwnDatabase(t *testing.T) {
-	dir, err := os.MkdirTemp("", "hostsched-second-")
+	dsn, err := testserver.StartAnother(t).Create("west")
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	second, err := testserver.StartMariaDB(dir)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, second.Stop()) })
-	dsn, err := second.Create("west")
-	require.NoError(t, err)
-	west, err := store.Open(t.Context(), store.Config{DSN: dsn})
+	west, err := store.Open(t.Context(), sqldb.Config{DSN: dsn})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, west.Close()) })
-	_, err = west.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), west.DB, schema.Options{})
 	require.NoError(t, err)
 	westLab, err := simlab.Create(t.Context(), west.SQL(), failoverLab)
 	require.NoError(t, err)

@@ -16,15 +16,17 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestSecondSignalEndsAtOnce stops a replica whose records nobody takes: the
 // first signal hands over and then waits for the records, the second does not.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	dsn := "sqlite:" + filepath.Join(t.TempDir(), "lab.db")
-	db, err := store.Open(t.Context(), store.Config{DSN: dsn, Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn, Create: true})
 	require.NoError(t, err)
-	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
 	require.NoError(t, err)

@@ -58,11 +58,11 @@ type Options struct {
 // App is one replica with all that belongs to it. It runs once: New, Start, and
 // Stop or an end by itself, which Done tells.
 type App struct {
-	cfg      *config.Config
-	log      hclog.Logger
-	listener net.Listener
-	server   *http.Server
-	member   *cluster.Member
+	cfg        *config.Config
+	log        hclog.Logger
+	listener   net.Listener
+	server     *http.Server
+	controller *cluster.Controller
 	// reporters run until everything else has ended, and then send what is left.
 	reporters []func(context.Context)
 	// closers undo what New opened, the last first.
@@ -121,13 +121,13 @@ func (a *App) open(o Options) error {
 	if err != nil {
 		return err
 	}
-	a.member = cluster.New(cluster.Config{
+	a.controller = cluster.New(cluster.Config{
 		Server: a.cfg.Server, Version: o.Version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: m.Serves,
 		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: holder, MinTick: a.cfg.Tick.Min, InspectEvery: a.cfg.Audit.Every},
 	}, campaigner, db, observers, a.log)
 	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: web.Handler(web.Config{
 		Server: a.cfg.Server, Version: o.Version, Metrics: m.Handler(),
-		Status: a.member.Status, Role: a.member.Role, Recorder: a.member.Holdings,
+		Status: a.controller.Status, Role: a.controller.Role, Recorder: a.controller.Holdings,
 	})}
 	a.log.Info("starting", "server", a.cfg.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
 	return nil
@@ -277,7 +277,7 @@ func (a *App) run(ctx context.Context) error {
 	// The replica is the first to hear of the end: handing over cannot wait until
 	// the connections of browsers are closed.
 	g.Add(func() error {
-		a.member.Run(running)
+		a.controller.Run(running)
 		return nil
 	}, func(error) { stop() })
 	g.Add(func() error {

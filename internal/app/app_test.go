@@ -21,6 +21,8 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 const patience = 30 * time.Second
@@ -29,9 +31,9 @@ const patience = 30 * time.Second
 func newLab(t *testing.T) string {
 	t.Helper()
 	dsn := "sqlite:" + filepath.Join(t.TempDir(), "lab.db")
-	db, err := store.Open(t.Context(), store.Config{DSN: dsn, Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn, Create: true})
 	require.NoError(t, err)
-	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
 	require.NoError(t, err)
@@ -208,7 +210,7 @@ func TestNewWithBadInput(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, taken.Close()) })
 	empty := "sqlite:" + filepath.Join(t.TempDir(), "empty.db")
-	db, err := store.Open(t.Context(), store.Config{DSN: empty, Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: empty, Create: true})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	leaks, files := goleak.IgnoreCurrent(), openFiles(t)
@@ -216,9 +218,9 @@ func TestNewWithBadInput(t *testing.T) {
 		args []string
 		want error
 	}{
-		"no database":         {[]string{"--database-dsn", "sqlite:/nowhere/lab.db"}, store.ErrUnreachable},
-		"not migrated":        {[]string{"--database-dsn", empty}, store.ErrSchema},
-		"no servers table":    {[]string{"--servers-dsn", empty}, store.ErrSchema},
+		"no database":         {[]string{"--database-dsn", "sqlite:/nowhere/lab.db"}, sqldb.ErrUnreachable},
+		"not migrated":        {[]string{"--database-dsn", empty}, sqldb.ErrSchema},
+		"no servers table":    {[]string{"--servers-dsn", empty}, sqldb.ErrSchema},
 		"address taken":       {[]string{"--listen", taken.Addr().String()}, config.ErrConfig},
 		"no certificate":      {[]string{"--etcd-ca-file", "/nowhere/ca.crt"}, config.ErrConfig},
 		"no mail address":     {[]string{"--notify-to", "nobody@"}, config.ErrConfig},

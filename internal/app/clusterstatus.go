@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // ClusterStatus is who is there, and who leads what.
@@ -78,15 +79,15 @@ func ReadClusterStatus(ctx context.Context, c *config.Config, db *store.DB, clie
 	if err != nil {
 		return out, err
 	}
-	shards, err := db.Shards(ctx)
+	shards, err := admin.New(db).Shards(ctx)
 	if err != nil {
 		return out, err
 	}
 	answers := askServers(ctx, view)
 	for i, a := range view.Servers {
 		st := ServerStatus{Server: a.Server, Role: a.Role, Why: a.Why, Weight: max(1, a.Weight), Since: a.Since, Address: a.Address, Version: a.Version, Avoids: a.Avoids, Error: answers[i].err}
-		for _, contest := range view.Shards {
-			if contest.Holder() == a.Server {
+		for _, elected := range view.Shards {
+			if elected.Holder() == a.Server {
 				st.Leads++
 			}
 		}
@@ -98,9 +99,9 @@ func ReadClusterStatus(ctx context.Context, c *config.Config, db *store.DB, clie
 	return out, nil
 }
 
-func shardStatus(ctx context.Context, c *config.Config, db *store.DB, s store.Shard, contest election.Contest, answers []answer) ShardStatus {
-	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: contest.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
-	for i, k := range contest.Candidates {
+func shardStatus(ctx context.Context, c *config.Config, db *store.DB, s admin.Shard, elected election.ShardElection, answers []answer) ShardStatus {
+	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: elected.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
+	for i, k := range elected.Candidates {
 		if i == 0 && k.State == election.StateLeader {
 			st.Leader, st.Token, st.Since = k.Server, k.Token, k.Since
 			continue
@@ -137,7 +138,7 @@ func (st *ShardStatus) readFence(ctx context.Context, db *store.DB) error {
 }
 
 // OnShard does something in the database of a shard, which may be the main one.
-func OnShard(ctx context.Context, c *config.Config, main *store.DB, s store.Shard, work func(*store.DB) error) error {
+func OnShard(ctx context.Context, c *config.Config, main *store.DB, s admin.Shard, work func(*store.DB) error) error {
 	if s.DSN == "" {
 		return work(main)
 	}
@@ -171,19 +172,19 @@ func askServers(ctx context.Context, view election.View) []answer {
 }
 
 // FindShard returns one of the shards in the database.
-func FindShard(ctx context.Context, db *store.DB, name shard.Name) (store.Shard, error) {
-	shards, err := db.Shards(ctx)
+func FindShard(ctx context.Context, db *store.DB, name shard.Name) (admin.Shard, error) {
+	shards, err := admin.New(db).Shards(ctx)
 	if err != nil {
-		return store.Shard{}, err
+		return admin.Shard{}, err
 	}
-	i := slices.IndexFunc(shards, func(s store.Shard) bool { return s.Name == name })
+	i := slices.IndexFunc(shards, func(s admin.Shard) bool { return s.Name == name })
 	if i < 0 {
 		names := make([]string, len(shards))
 		for i, s := range shards {
 			names[i] = s.Name.String()
 		}
 		slices.SortFunc(names, cmp.Compare[string])
-		return store.Shard{}, fmt.Errorf("%w: %s; there are %v", store.ErrNoShard, name, names)
+		return admin.Shard{}, fmt.Errorf("%w: %s; there are %v", store.ErrNoShard, name, names)
 	}
 	return shards[i], nil
 }
@@ -230,7 +231,7 @@ func Switchover(ctx context.Context, c *config.Config, client *clientv3.Client, 
 // mayTake refuses a server that would not be given the shard.
 func mayTake(view election.View, name shard.Name, to string) error {
 	primaries := false
-	var target *election.Attendee
+	var target *election.Member
 	for i, a := range view.Servers {
 		primaries = primaries || a.Role == election.RolePrimary
 		if a.Server == to {
@@ -239,13 +240,13 @@ func mayTake(view election.View, name shard.Name, to string) error {
 	}
 	switch {
 	case target == nil:
-		return fmt.Errorf("%w: server %s is not running; see 'hostsched cluster status'", store.ErrInput, to)
+		return fmt.Errorf("%w: server %s is not running; see 'hostsched cluster status'", admin.ErrInput, to)
 	case target.Role == election.RoleNone:
-		return fmt.Errorf("%w: server %s may not lead: %s", store.ErrInput, to, target.Why)
+		return fmt.Errorf("%w: server %s may not lead: %s", admin.ErrInput, to, target.Why)
 	case target.Role == election.RoleBackup && primaries:
-		return fmt.Errorf("%w: server %s is a backup, and primaries are there", store.ErrInput, to)
+		return fmt.Errorf("%w: server %s is a backup, and primaries are there", admin.ErrInput, to)
 	case target.Avoids[name] != "":
-		return fmt.Errorf("%w: server %s just failed to lead shard %s: %s", store.ErrInput, to, name, target.Avoids[name])
+		return fmt.Errorf("%w: server %s just failed to lead shard %s: %s", admin.ErrInput, to, name, target.Avoids[name])
 	}
 	return nil
 }

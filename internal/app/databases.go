@@ -8,6 +8,9 @@ import (
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // OpenChecked opens the database and makes sure that its schema fits.
@@ -15,12 +18,12 @@ func OpenChecked(ctx context.Context, c *config.Config) (*store.DB, error) {
 	return openChecked(ctx, c, c.Store(), c.Shared())
 }
 
-func openChecked(ctx context.Context, c *config.Config, cfg store.Config, shared bool) (*store.DB, error) {
+func openChecked(ctx context.Context, c *config.Config, cfg sqldb.Config, shared bool) (*store.DB, error) {
 	db, err := store.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Check(ctx, store.Use{StaticLabels: c.Labels.RespectStatic, Shared: shared}); err != nil {
+	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.Labels.RespectStatic, Shared: shared}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -56,12 +59,12 @@ func OpenServers(ctx context.Context, c *config.Config, main *store.DB) (servers
 		}
 		closer = servers.Close
 	}
-	there, err := servers.HasServers(ctx)
+	there, err := admin.New(servers).HasServers(ctx)
 	switch {
 	case err == nil && there:
 		return servers, closer, nil
 	case err == nil && own:
-		err = fmt.Errorf("%w: %s has no servers table; check servers.dsn", store.ErrSchema, servers.Target())
+		err = fmt.Errorf("%w: %s has no servers table; check servers.dsn", sqldb.ErrSchema, servers.Target())
 	case err == nil:
 		return nil, closer, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 )
 
 // PlanReport is what the next tick would do, in a form for people and programs.
@@ -101,8 +102,8 @@ func MakePlanReport(ctx context.Context, db *store.DB, scope store.Scope) (PlanR
 
 // readable makes planning possible in a database that was not migrated.
 func readable(ctx context.Context, db *store.DB, scope store.Scope) (store.Scope, error) {
-	st, err := db.MigrationStatus(ctx)
-	scope.Bare = st.Schema < store.SchemaVersion
+	st, err := schema.ReadStatus(ctx, db.DB)
+	scope.Bare = st.Schema < schema.SchemaVersion
 	return scope, err
 }
 

@@ -1,8 +1,8 @@
-// Command bench measures hostsched on a private MariaDB, and prints tables in
+// Command bench measures hostsched on a private MariaDB or MySQL, and prints tables in
 // Markdown. It is what `make bench` runs.
 //
 //	go run ./internal/bench -sizes 1000x2000,10000x20000 -json bench.json
-//	go run ./internal/bench -sizes 10000x20000 -latency 2m -failovers 5
+//	go run ./internal/bench -sizes 10000x20000 -latency 2m -failovers 5 -database mysql
 //
 // Every size has labs of its own, all generated from the same seed:
 //

@@ -9,11 +9,16 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // bench is what all measurements share.
 type bench struct {
-	server    *testserver.MariaDB
+	server *testserver.Server
+	// measuredOn is the server's name and version, as hostsched sees them.
+	measuredOn string
+
 	program   string
 	dir       string
 	databases int
@@ -45,10 +50,11 @@ func (b *bench) newLab(ctx context.Context, hosts, entries int) (*testLab, error
 	if l.dsn, err = b.server.Create(l.name); err != nil {
 		return nil, err
 	}
-	if l.db, err = store.Open(ctx, store.Config{DSN: l.dsn, TxTimeout: time.Minute}); err != nil {
+	if l.db, err = store.Open(ctx, sqldb.Config{DSN: l.dsn, TxTimeout: time.Minute}); err != nil {
 		return nil, err
 	}
-	if _, err := l.db.Migrate(ctx, store.MigrateOptions{}); err != nil {
+	b.measuredOn = l.db.Server()
+	if _, err := schema.Up(ctx, l.db.DB, schema.Options{}); err != nil {
 		return nil, err
 	}
 	if hosts == 0 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ type options struct {
 	latency             time.Duration
 	failovers           int
 	cpuProfile          string
+	database            string
 }
 
 func main() {
@@ -32,6 +34,7 @@ func main() {
 	flag.DurationVar(&o.latency, "latency", 0, "how long to measure the latency from a job to its host, 10,000 hosts x 50,000 entries; 0: not at all")
 	flag.IntVar(&o.failovers, "failovers", 0, "how many crashes and how many hand-overs to measure, on the same lab")
 	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of the ticks in this process to this file")
+	flag.StringVar(&o.database, "database", string(testserver.MariaDB), "the kind of server to measure on: mariadb or mysql")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, o)
@@ -44,6 +47,8 @@ func main() {
 
 // results are all that is measured, and the format of -json.
 type results struct {
+	// Server is the name and the version of the database server.
+	Server   string            `json:"server"`
 	Sizes    []Figures         `json:"sizes"`
 	Slopes   map[string]slopes `json:"slopes,omitempty"`
 	Latency  *Latency          `json:"latency,omitempty"`
@@ -56,7 +61,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, err := testserver.StartMariaDB(dir)
+	server, err := testserver.Start(testserver.Kind(o.database), filepath.Join(dir, "database"))
 	if err != nil {
 		return err
 	}
@@ -88,6 +93,7 @@ func run(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
+	all.Server = b.measuredOn
 	all.print(os.Stdout)
 	if o.out == "" {
 		return nil

@@ -149,7 +149,7 @@ func (t *ticker) tick(ctx context.Context) (x tickTimes, err error) {
 	}
 	x.snapshot = time.Since(began)
 	if changed {
-		t.recorder.Notice(s.Hosts)
+		t.recorder.ForgetUnleased(s.Hosts)
 		s.Recorder = t.recorder
 		plan := scheduler.MakePlan(s)
 		x.plan = time.Since(began) - x.snapshot
@@ -251,7 +251,7 @@ type serverCounters struct{ statements, writes int64 }
 
 // counters reads how many statements the server was sent, this one included, and
 // how many of them change something.
-func counters(ctx context.Context, server *testserver.MariaDB) (c serverCounters, err error) {
+func counters(ctx context.Context, server *testserver.Server) (c serverCounters, err error) {
 	rows, err := server.Admin().QueryContext(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions', 'Com_insert', 'Com_update', 'Com_delete')")
 	if err != nil {
 		return c, err

@@ -1,7 +1,7 @@
 // Package cluster makes one replica a member of a cluster: it leads the shards
 // that it should, and no others.
 //
-// A [Member] looks at three things: the shards and the server roles in the
+// A [Controller] looks at three things: the shards and the server roles in the
 // database, who is there and who leads what in etcd, and its own replicas, one
 // per shard. From the first two [shard.Place] says which server should lead
 // which shard; all members come to the same result. A member campaigns for the

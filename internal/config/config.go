@@ -12,7 +12,7 @@ import (
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // ErrConfig is bad input: nothing was started, nothing was written.
@@ -227,7 +227,7 @@ func (c *Config) fill(s *setting, env map[string]string, file map[string]reflect
 // passwordsInFlags refuses passwords where every user of the machine sees them.
 func (c *Config) passwordsInFlags() error {
 	for section, dsn := range map[string]string{"database": c.Database.DSN, "servers": c.Servers.DSN} {
-		if c.flags.Changed(section+"-dsn") && store.HasPassword(dsn) {
+		if c.flags.Changed(section+"-dsn") && sqldb.HasPassword(dsn) {
 			return fmt.Errorf("%w: --%s-dsn has a password in it, which every user of this machine can read; use --%[2]s-password-file or HOSTSCHED_%s_PASSWORD", ErrConfig, section, strings.ToUpper(section))
 		}
 	}

@@ -17,21 +17,22 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Store is the part of the configuration that opens the database.
-func (c *Config) Store() store.Config {
-	return store.Config{DSN: c.Database.DSN, Password: c.Database.Password, Production: c.Production, TxTimeout: c.Etcd.TTL}
+func (c *Config) Store() sqldb.Config {
+	return sqldb.Config{DSN: c.Database.DSN, Password: c.Database.Password, Production: c.Production, TxTimeout: c.Etcd.TTL}
 }
 
 // ServersStore is the part of the configuration that opens the database with the
 // servers table; ok is false if it is the main one.
-func (c *Config) ServersStore() (cfg store.Config, ok bool) {
-	return store.Config{DSN: c.Servers.DSN, Password: c.Servers.Password, Production: c.Production, TxTimeout: c.Etcd.TTL}, c.Servers.DSN != ""
+func (c *Config) ServersStore() (cfg sqldb.Config, ok bool) {
+	return sqldb.Config{DSN: c.Servers.DSN, Password: c.Servers.Password, Production: c.Production, TxTimeout: c.Etcd.TTL}, c.Servers.DSN != ""
 }
 
 // ShardStore is the part of the configuration that opens a shard's own database.
-func (c *Config) ShardStore(name shard.Name, dsn string) (store.Config, error) {
+func (c *Config) ShardStore(name shard.Name, dsn string) (sqldb.Config, error) {
 	cfg := c.Store()
 	cfg.DSN = dsn
 	if c.Shards.PasswordDir == "" {

@@ -15,6 +15,8 @@ import (
 	"github.com/hostsched/hostsched/internal/embedetcd"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Options are the flags of `hostsched dev`.
@@ -168,10 +170,10 @@ func (d *dev) clearDataDir() error {
 
 func (d *dev) createLab(ctx context.Context) error {
 	var err error
-	if d.db, err = store.Open(ctx, store.Config{DSN: d.dsn(), Create: true}); err != nil {
+	if d.db, err = store.Open(ctx, sqldb.Config{DSN: d.dsn(), Create: true}); err != nil {
 		return err
 	}
-	if _, err := d.db.Migrate(ctx, store.MigrateOptions{}); err != nil {
+	if _, err := schema.Up(ctx, d.db.DB, schema.Options{}); err != nil {
 		return err
 	}
 	d.lab, err = simlab.Create(ctx, d.db.SQL(), simlab.Spec{

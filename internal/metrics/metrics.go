@@ -13,6 +13,7 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Metrics implements replica.Observer.
@@ -23,7 +24,7 @@ type Metrics struct {
 	takeOver, transaction                          *prometheus.HistogramVec
 	queued                                         *prometheus.HistogramVec
 
-	ticks, assignments, releases, moves, overtaken *prometheus.CounterVec
+	ticks, assignments, releases, moves, conflicts *prometheus.CounterVec
 	uncaught, fenced, terms                        *prometheus.CounterVec
 	waiting, malformed, leader, token              *prometheus.GaugeVec
 	findings                                       *prometheus.GaugeVec
@@ -58,7 +59,7 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.assignments = m.counter("assignments_total", "Entries that got a host.")
 	m.releases = m.counter("releases_total", "Hosts released.")
 	m.moves = m.counter("moves_total", "Hosts handed over to another shard.")
-	m.overtaken = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
+	m.conflicts = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
 	m.uncaught = m.counter("uncaught_errors_total", "Ticks that ended with an error other than a fenced write.")
 	m.fenced = m.counter("fenced_writes_total", "Writes that the database refused because another replica had taken over.")
 	m.terms = m.counter("terms_total", "Terms led.")
@@ -92,7 +93,7 @@ func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVe
 // that a counter's first increase can be seen.
 func (m *Metrics) Serves(name shard.Name) {
 	s := name.String()
-	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.overtaken, m.uncaught, m.fenced, m.terms} {
+	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.uncaught, m.fenced, m.terms} {
 		c.WithLabelValues(s)
 	}
 	for _, g := range []*prometheus.GaugeVec{m.waiting, m.malformed, m.leader, m.token} {
@@ -150,7 +151,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	m.assignments.WithLabelValues(s).Add(float64(len(applied.Assignments)))
 	m.releases.WithLabelValues(s).Add(float64(len(applied.Releases)))
 	m.moves.WithLabelValues(s).Add(float64(len(applied.Moves)))
-	m.overtaken.WithLabelValues(s).Add(float64(len(r.Result.Overtaken)))
+	m.conflicts.WithLabelValues(s).Add(float64(len(r.Result.Conflicts)))
 	m.waiting.WithLabelValues(s).Set(float64(len(applied.Waiting)))
 	m.malformed.WithLabelValues(s).Set(float64(len(applied.Problems)))
 	for _, d := range []struct {
@@ -175,7 +176,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 }
 
 // Inspected implements replica.Observer.
-func (m *Metrics) Inspected(name shard.Name, f store.Findings) {
+func (m *Metrics) Inspected(name shard.Name, f admin.Findings) {
 	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift)} {
 		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
 	}

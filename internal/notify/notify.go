@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Config says where mail goes.
@@ -157,9 +158,9 @@ func (m *Mailer) Leading(name shard.Name, token int64, takeOver time.Duration) {
 
 // Inspected implements replica.Observer. What was found is told once, until
 // something else is found or nothing any more.
-func (m *Mailer) Inspected(name shard.Name, f store.Findings) {
+func (m *Mailer) Inspected(name shard.Name, f admin.Findings) {
 	var b strings.Builder
-	for _, all := range [][]store.Finding{f.Overlapping, f.Unleased, f.Drift, f.Unheld} {
+	for _, all := range [][]admin.Finding{f.Overlapping, f.Unleased, f.Drift, f.Unheld} {
 		for _, x := range all {
 			fmt.Fprintf(&b, "\n  host %s (%d) %s", x.Hostname, x.Host, x.Text)
 			if x.Entry != 0 {

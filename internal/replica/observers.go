@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Silent does nothing. Observers that care for some events only embed it.
@@ -20,7 +20,7 @@ func (Silent) Ended(shard.Name, error) {}
 func (Silent) Ticked(shard.Name, Report) {}
 
 // Inspected implements Observer.
-func (Silent) Inspected(shard.Name, store.Findings) {}
+func (Silent) Inspected(shard.Name, admin.Findings) {}
 
 // Failed implements Observer.
 func (Silent) Failed(shard.Name, error) {}
@@ -50,7 +50,7 @@ func (o Observers) Ticked(name shard.Name, r Report) {
 }
 
 // Inspected implements Observer.
-func (o Observers) Inspected(name shard.Name, f store.Findings) {
+func (o Observers) Inspected(name shard.Name, f admin.Findings) {
 	for _, each := range o {
 		each.Inspected(name, f)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Config says what a replica serves, and how often.
@@ -28,9 +29,9 @@ type Config struct {
 	// InspectEvery is after how many ticks the leader looks for states that
 	// should not be; 0 never does.
 	InspectEvery int
-	// Trouble, if set, is told when this replica failed to take the shard over
+	// ReportFailure, if set, is told when this replica failed to take the shard over
 	// or to tick in it: another one may be better placed.
-	Trouble func(error)
+	ReportFailure func(error)
 }
 
 // ErrHandOver is part of the cause with which a caller ends Run's context to
@@ -51,9 +52,9 @@ const (
 	restShare = 0.5
 	// maxFailures in a row end a term: another replica may be better placed.
 	maxFailures = 3
-	// settledAfter is how long a campaign must wait without failing until the
+	// recoveredAfter is how long a campaign must wait without failing until the
 	// replica counts as a sound follower again.
-	settledAfter = 5 * time.Second
+	recoveredAfter = 5 * time.Second
 	// After a failed campaign or term the replica waits between these bounds, so
 	// that replicas do not run in step.
 	minPause = 100 * time.Millisecond
@@ -69,7 +70,7 @@ type Observer interface {
 	// Ticked reports a finished tick.
 	Ticked(name shard.Name, r Report)
 	// Inspected reports what the leader's inspection found.
-	Inspected(name shard.Name, f store.Findings)
+	Inspected(name shard.Name, f admin.Findings)
 	// Failed reports a tick that ended with an error. Fenced writes are errors
 	// that wrap store.ErrFenced.
 	Failed(name shard.Name, err error)
@@ -94,7 +95,7 @@ type Replica struct {
 	// announced is the pause that etcd shows; only the loop uses it.
 	announced string
 
-	ahead ahead
+	prefetch prefetch
 
 	// recorderMu guards the recorder of the current term against readers of
 	// Holdings; the loop itself is its only writer.
@@ -106,9 +107,9 @@ type Replica struct {
 type term struct {
 	leader   *store.Leader
 	recorder *scheduler.Recorder
-	// settled is the plan of the last tick if it was empty: as long as the
+	// emptyPlan is the plan of the last tick if it was empty: as long as the
 	// snapshot stays the same, so does the plan. Nil if it was not.
-	settled *scheduler.Plan
+	emptyPlan *scheduler.Plan
 	// quiet: the last tick found nothing new and nothing to do.
 	quiet bool
 }
@@ -123,7 +124,7 @@ func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Obse
 // Run campaigns and leads until ctx ends. It returns when the shard is handed
 // over.
 func (r *Replica) Run(ctx context.Context) {
-	stop := r.ahead.begin(ctx, r.readAhead)
+	stop := r.prefetch.begin(ctx, r.prefetchSnapshot)
 	for ctx.Err() == nil {
 		err := r.serveTerm(ctx)
 		if ctx.Err() != nil {
@@ -160,9 +161,9 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.status.set(func(s *Status) { s.State, s.Token, s.Epoch = StateCandidate, 0, 0 })
 	name := r.cfg.Scope.Shard
 	// A campaign that waits quietly has recovered from whatever failed before.
-	settled := time.AfterFunc(settledAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
+	recovered := time.AfterFunc(recoveredAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
 	won, err := r.campaigner.Campaign(ctx, name)
-	settled.Stop()
+	recovered.Stop()
 	if err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.trouble(err)
+			r.reportFailure(err)
 		}
 		return r.resign(won, err)
 	}
@@ -209,9 +210,9 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 	return result
 }
 
-func (r *Replica) trouble(err error) {
-	if r.cfg.Trouble != nil {
-		r.cfg.Trouble(err)
+func (r *Replica) reportFailure(err error) {
+	if r.cfg.ReportFailure != nil {
+		r.cfg.ReportFailure(err)
 	}
 }
 
@@ -319,12 +320,12 @@ func (r *Replica) fenced(err error) error {
 // may have ended the connection), and reconciles the recorder with the part of
 // the plan that is in the database.
 func (r *Replica) recover(ctx context.Context, t *term, err error, failures int) error {
-	t.settled = nil
+	t.emptyPlan = nil
 	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.log.Error("tick failed", "error", err, "in a row", failures)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
 	if failures >= maxFailures {
-		r.trouble(err)
+		r.reportFailure(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
 	if verr := t.leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
@@ -393,14 +394,14 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 // the recorder, and was empty, needs no second thought while they stay the same:
 // the recorder only changes by plans, and by what is noticed in other snapshots.
 func (t *term) plan(snapshot *scheduler.Snapshot, changed bool) scheduler.Plan {
-	t.quiet = !changed && t.settled != nil
+	t.quiet = !changed && t.emptyPlan != nil
 	if t.quiet {
-		return *t.settled
+		return *t.emptyPlan
 	}
 	plan := scheduler.MakePlan(snapshot)
-	t.settled = nil
+	t.emptyPlan = nil
 	if plan.Empty() {
-		t.settled = &plan
+		t.emptyPlan = &plan
 	}
 	return plan
 }
@@ -411,7 +412,7 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	defer cancel()
 	var s *scheduler.Snapshot
 	var changed bool
-	err := r.ahead.use(func() (err error) {
+	err := r.prefetch.use(func() (err error) {
 		s, changed, err = r.readSnapshot(ctx)
 		return err
 	})
@@ -421,7 +422,7 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
 	if s.Basis.Paused == "" && changed {
-		t.recorder.Notice(s.Hosts)
+		t.recorder.ForgetUnleased(s.Hosts)
 	}
 	s.Recorder = t.recorder
 	r.status.set(func(st *Status) { st.Paused = s.Basis.Paused })
@@ -438,7 +439,7 @@ func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {
 func (r *Replica) inspect(ctx context.Context, recorder *scheduler.Recorder) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	f, err := r.db.Inspect(ctx, r.cfg.Scope, recorder)
+	f, err := admin.New(r.db).Check(ctx, r.cfg.Scope, recorder)
 	if err != nil {
 		return err
 	}
@@ -456,9 +457,9 @@ func (r *Replica) report(rep Report) {
 	for _, p := range applied.Problems {
 		r.log.Debug("malformed row", "problem", p.Text)
 	}
-	if !applied.Empty() || len(rep.Result.Overtaken) > 0 {
+	if !applied.Empty() || len(rep.Result.Conflicts) > 0 {
 		r.log.Debug("tick", "assigned", len(applied.Assignments), "released", len(applied.Releases), "leased", len(applied.Leases),
-			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Overtaken), "took", rep.Total)
+			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Conflicts), "took", rep.Total)
 	}
 }
 

@@ -17,6 +17,9 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,7 +44,7 @@ func (w *witness) Ended(shard.Name, error)                  { w.note(func() { w.
 func (w *witness) Ticked(_ shard.Name, r replica.Report) {
 	w.note(func() { w.ticks++; w.assignments += len(r.Result.Applied.Assignments) })
 }
-func (w *witness) Inspected(_ shard.Name, f store.Findings) {
+func (w *witness) Inspected(_ shard.Name, f admin.Findings) {
 	w.note(func() { w.inspections++; w.findings += f.Count() })
 }
 func (w *witness) Failed(_ shard.Name, err error) {
@@ -70,10 +73,10 @@ type runningReplica struct {
 
 func openLab(t *testing.T) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), TxTimeout: 2 * time.Second, Create: true})
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), TxTimeout: 2 * time.Second, Create: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context(), store.MigrateOptions{})
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 50, Boards: 2, Suites: 4, Entries: 40, MinimumShare: 0.1})
 	require.NoError(t, err)

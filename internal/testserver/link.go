@@ -1,59 +1,208 @@
 package testserver
 
 import (
-	"context"
-	"fmt"
-	"strings"
+	"errors"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
-	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 )
 
-// Link is a network link to a server that a test can cut and heal. While it is
-// cut, bytes vanish in both directions and connections stay open, as with a
-// network partition.
+// Direction is one of the two ways that bytes travel on a link.
+type Direction int
+
+// The directions.
+const (
+	ToServer Direction = iota
+	ToClient
+)
+
+var bothDirections = []Direction{ToServer, ToClient}
+
+// Link is a network link to a server that a test can disturb. While it is cut,
+// bytes vanish and connections stay open, as with a network partition.
 type Link struct {
 	// Addr is where clients connect.
-	Addr  string
-	proxy *toxiproxy.Proxy
+	Addr string
+
+	upstream string
+	listener net.Listener
+	running  sync.WaitGroup
+
+	mu      sync.Mutex
+	cut     [2]bool          // by direction
+	latency [2]time.Duration // by direction
+	open    map[*connection]bool
+	ended   bool
+}
+
+// connection has a socket on each side of the link.
+type connection struct{ client, server net.Conn }
+
+// chunk is what one read returned, and the time at which it arrives.
+type chunk struct {
+	data []byte
+	due  time.Time
 }
 
 // NewLink opens a link to the server at upstream (host:port).
 func NewLink(t testing.TB, upstream string) *Link {
 	t.Helper()
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	proxy := toxiproxy.NewProxy(server, "link", "127.0.0.1:0", upstream)
-	require.NoError(t, proxy.Start())
-	t.Cleanup(proxy.Stop)
-	return &Link{Addr: proxy.Listen, proxy: proxy}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := &Link{Addr: listener.Addr().String(), upstream: upstream, listener: listener, open: map[*connection]bool{}}
+	l.running.Go(l.accept)
+	t.Cleanup(l.end)
+	return l
 }
 
-// directions names the toxic of each direction.
-var directions = []string{"upstream", "downstream"}
-
-// Cut stops the link from carrying anything.
-func (l *Link) Cut(t testing.TB) {
+// Cut stops the link from carrying anything in the given directions, or in both
+// if none is given.
+func (l *Link) Cut(t testing.TB, directions ...Direction) {
 	t.Helper()
-	for _, dir := range directions {
-		_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(`{"name": "cut-` + dir + `", "type": "timeout", "stream": "` + dir + `", "attributes": {"timeout": 0}}`))
-		require.NoError(t, err)
+	if len(directions) == 0 {
+		directions = bothDirections
+	}
+	t.Logf("link %s to %s: cut", l.Addr, l.upstream)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range directions {
+		l.cut[d] = true
 	}
 }
 
-// Slow delays every answer.
-func (l *Link) Slow(t testing.TB, by time.Duration) {
-	t.Helper()
-	_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(`{"name": "slow", "type": "latency", "stream": "downstream", "attributes": {"latency": %d}}`, by.Milliseconds())))
-	require.NoError(t, err)
-}
-
-// Heal lets new connections through again. Those open during the cut are closed.
+// Heal lets new connections through again. Those open during the cut have lost
+// bytes, so they are closed.
 func (l *Link) Heal(t testing.TB) {
 	t.Helper()
-	for _, dir := range directions {
-		require.NoError(t, l.proxy.Toxics.RemoveToxic(context.Background(), "cut-"+dir))
+	t.Logf("link %s to %s: healed", l.Addr, l.upstream)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closeAll(net.Conn.Close)
+	l.cut = [2]bool{}
+}
+
+// Slow delays every answer from now on.
+func (l *Link) Slow(t testing.TB, by time.Duration) {
+	t.Helper()
+	t.Logf("link %s to %s: answers take %v longer", l.Addr, l.upstream, by)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.latency[ToClient] = by
+}
+
+// Reset breaks all connections with a TCP reset, on both sides.
+func (l *Link) Reset(t testing.TB) {
+	t.Helper()
+	t.Logf("link %s to %s: connections reset", l.Addr, l.upstream)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closeAll(func(c net.Conn) error {
+		// Without lingering, the kernel sends a reset instead of an orderly end.
+		return errors.Join(c.(*net.TCPConn).SetLinger(0), c.Close())
+	})
+}
+
+func (l *Link) end() {
+	_ = l.listener.Close() // it has nothing to lose
+	l.mu.Lock()
+	l.ended = true
+	l.closeAll(net.Conn.Close)
+	l.mu.Unlock()
+	l.running.Wait()
+}
+
+func (l *Link) accept() {
+	for {
+		client, err := l.listener.Accept()
+		if err != nil {
+			return // closed by end
+		}
+		l.running.Go(func() { l.connect(client) })
+	}
+}
+
+func (l *Link) connect(client net.Conn) {
+	server, err := net.Dial("tcp", l.upstream)
+	if err != nil {
+		_ = client.Close() // nobody listens: the client sees its connection end
+		return
+	}
+	c := &connection{client: client, server: server}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		c.close(net.Conn.Close)
+		return
+	}
+	l.open[c] = true
+	l.running.Go(func() { l.carry(c, client, server, ToServer) })
+	l.running.Go(func() { l.carry(c, server, client, ToClient) })
+}
+
+// carry reads what one side sends until it ends. Delivery is separate, so that
+// latency delays bytes without making them fewer.
+func (l *Link) carry(c *connection, from, to net.Conn, d Direction) {
+	const backlog = 1024
+	chunks := make(chan chunk, backlog)
+	defer close(chunks)
+	l.running.Go(func() { l.deliver(c, to, d, chunks) })
+	for {
+		data := make([]byte, 32<<10)
+		n, err := from.Read(data)
+		if n > 0 {
+			_, latency := l.state(d)
+			chunks <- chunk{data[:n], time.Now().Add(latency)}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (l *Link) deliver(c *connection, to net.Conn, d Direction, chunks <-chan chunk) {
+	for next := range chunks {
+		time.Sleep(time.Until(next.due))
+		if cut, _ := l.state(d); cut {
+			continue
+		}
+		if _, err := to.Write(next.data); err != nil {
+			l.close(c)
+		}
+	}
+	// The end of a connection does not pass a cut either.
+	if cut, _ := l.state(d); !cut {
+		l.close(c)
+	}
+}
+
+func (l *Link) state(d Direction) (cut bool, latency time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cut[d], l.latency[d]
+}
+
+func (l *Link) close(c *connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[c] {
+		delete(l.open, c)
+		c.close(net.Conn.Close)
+	}
+}
+
+// closeAll needs the lock.
+func (l *Link) closeAll(by func(net.Conn) error) {
+	for c := range l.open {
+		c.close(by)
+	}
+	clear(l.open)
+}
+
+func (c *connection) close(by func(net.Conn) error) {
+	for _, side := range []net.Conn{c.client, c.server} {
+		_ = by(side) // the other end may have closed it already
 	}
 }

@@ -1,0 +1,208 @@
+package testserver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql" // registers the driver "mysql"
+
+	"github.com/hostsched/hostsched/internal/child"
+	"github.com/hostsched/hostsched/internal/embedetcd"
+)
+
+// Server is a private MariaDB or MySQL server with an empty root password.
+type Server struct {
+	Kind Kind
+	Dir  string
+	Port int
+
+	cmd   *exec.Cmd
+	exit  *child.Exit
+	admin *sql.DB
+}
+
+// program is an installed server.
+type program struct {
+	command    []string // the program and what comes before all other arguments
+	options    []string // what only servers of this kind understand
+	initialise func(user, data, tmp string) error
+}
+
+// find finds the program of a kind of server.
+func find(kind Kind) (*program, error) {
+	switch kind {
+	case MariaDB:
+		return findMariaDB()
+	case MySQL:
+		return findMySQL()
+	default:
+		return nil, fmt.Errorf("start a database server of kind %q: only %s and %s are servers", kind, MariaDB, MySQL)
+	}
+}
+
+// startTimeout bounds the start of a server on a slow machine.
+const startTimeout = time.Minute
+
+// Start starts a server whose files are all in the folder dir.
+func Start(kind Kind, dir string) (*Server, error) {
+	p, err := find(kind)
+	if err != nil {
+		return nil, err
+	}
+	me, err := user.Current()
+	if err != nil {
+		return nil, err
+	}
+	data, tmp := filepath.Join(dir, "data"), filepath.Join(dir, "tmp")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Mkdir(tmp, 0o700)); err != nil {
+		return nil, err
+	}
+	if err := fillData(kind, p, me.Username, data, tmp); err != nil {
+		return nil, fmt.Errorf("initialise %s in %s: %w", kind, dir, err)
+	}
+	s := &Server{Kind: kind, Dir: dir}
+	if s.Port, err = FreePort(); err != nil {
+		return nil, err
+	}
+	args := append(p.command[1:len(p.command):len(p.command)], "--user="+me.Username, "--datadir="+data,
+		// Servers that share a folder for temporary files remove each other's.
+		"--tmpdir="+tmp,
+		"--socket="+filepath.Join(dir, "s"), fmt.Sprintf("--port=%d", s.Port), "--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=300",
+		"--pid-file="+filepath.Join(dir, "pid"), "--log-error="+filepath.Join(dir, "log"),
+		"--skip-log-bin", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M")
+	s.cmd = exec.Command(p.command[0], append(args, p.options...)...)
+	if s.exit, err = child.Start(s.cmd); err != nil {
+		return nil, err
+	}
+	if err := s.waitReady(); err != nil {
+		return nil, errors.Join(err, s.cmd.Process.Kill())
+	}
+	return s, nil
+}
+
+// template is a data folder that was initialised by the shared server of this
+// process; other servers of the same kind begin with a copy, which takes a
+// fraction of the time.
+var template struct {
+	sync.Mutex
+	kind Kind
+	dir  string
+}
+
+// fillData makes the data folder of a new server.
+func fillData(kind Kind, p *program, user, data, tmp string) error {
+	template.Lock()
+	defer template.Unlock()
+	if template.kind != kind {
+		return p.initialise(user, data, tmp)
+	}
+	return os.CopyFS(data, os.DirFS(template.dir))
+}
+
+// makeTemplate initialises a data folder in dir that servers can copy.
+func makeTemplate(kind Kind, dir string) error {
+	p, err := find(kind)
+	if err != nil {
+		return err
+	}
+	me, err := user.Current()
+	if err != nil {
+		return err
+	}
+	data, tmp := filepath.Join(dir, "template"), filepath.Join(dir, "template-tmp")
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		return err
+	}
+	if err := p.initialise(me.Username, data, tmp); err != nil {
+		return fmt.Errorf("initialise %s in %s: %w", kind, dir, err)
+	}
+	template.Lock()
+	defer template.Unlock()
+	template.kind, template.dir = kind, data
+	return nil
+}
+
+// runQuietly runs a command whose output matters only if it fails.
+func runQuietly(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return nil
+}
+
+func (s *Server) waitReady() error {
+	admin, err := sql.Open("mysql", s.DSN("", "root", ""))
+	if err != nil {
+		return err
+	}
+	s.admin = admin
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		if err = admin.PingContext(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-s.exit.Done():
+			log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
+			return fmt.Errorf("%s ended at start: %w\n%s", s.Kind, s.exit.Err(), log)
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer on port %d: %w", s.Kind, s.Port, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Create makes an empty utf8mb4 database and returns root's DSN for it.
+func (s *Server) Create(name string) (string, error) {
+	if _, err := s.admin.Exec("CREATE DATABASE " + name + " DEFAULT CHARACTER SET utf8mb4"); err != nil {
+		return "", err
+	}
+	return s.DSN(name, "root", ""), nil
+}
+
+// DSN returns the DSN of a database for a user, over TCP.
+func (s *Server) DSN(database, user, password string) string {
+	return fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/%s", user, password, s.Port, database)
+}
+
+// Admin is root's connection pool.
+func (s *Server) Admin() *sql.DB { return s.admin }
+
+// Stop ends the server and waits for it.
+func (s *Server) Stop() error {
+	err := s.admin.Close()
+	if serr := s.cmd.Process.Signal(syscall.SIGTERM); serr != nil {
+		return errors.Join(err, serr)
+	}
+	select {
+	case <-s.exit.Done():
+		return errors.Join(err, s.exit.Err())
+	case <-time.After(startTimeout):
+		return errors.Join(err, fmt.Errorf("%s does not end", s.Kind), s.cmd.Process.Kill())
+	}
+}
+
+// FreePort returns a port that nobody listens on.
+func FreePort() (int, error) {
+	addr, err := embedetcd.FreeAddr()
+	if err != nil {
+		return 0, err
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(port)
+}

@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// causeLost is the cause of a term whose holder said nothing any more.
+const causeLost = "lost: killed, paused or cut off"
+
+// Term is one row of a shard's history.
+type Term struct {
+	Shard shard.Name `json:"shard"`
+	Epoch int64      `json:"epoch"`
+	Token int64      `json:"token"`
+	// Holder is who led: server, process id and a random part.
+	Holder string    `json:"holder"`
+	Began  time.Time `json:"began"`
+	// Ended is zero while the term lasts. Of a lost term it is when the next
+	// began.
+	Ended time.Time `json:"ended,omitzero"`
+	// Planned is true if the shard was handed over, false if it was lost.
+	Planned bool   `json:"planned"`
+	Cause   string `json:"cause,omitempty"`
+	// Ticks and Assignments are not known of a lost term.
+	Ticks       int64 `json:"ticks"`
+	Assignments int64 `json:"assignments"`
+}
+
+// TermEnd is how a term ended.
+type TermEnd struct {
+	Cause              string
+	Planned            bool
+	Ticks, Assignments int64
+}
+
+// beginTerm notes the term in the history, in a fenced transaction, and makes
+// sure that a shard that was renamed has no leader under its former name.
+func (l *Leader) beginTerm(ctx context.Context) error {
+	return l.main().write(ctx, "record the term", func(ctx context.Context, tx sqldb.Querier) error {
+		name, now := l.fence.Shard.String(), l.db.Dialect.NowMillis
+		if l.shardID != 0 {
+			if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', shard_id = 0 WHERE shard_id = ? AND shard <> ?", l.shardID, name); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+now+", cause = ? WHERE shard = ? AND ended = 0", causeLost, name); err != nil {
+			return err
+		}
+		res, err := tx.ExecContext(ctx, "INSERT INTO hostsched_terms (shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments) VALUES (?, ?, ?, ?, "+now+", 0, 0, '', 0, 0)",
+			name, l.fence.Epoch, l.fence.Token, l.fence.Holder)
+		if err != nil {
+			return err
+		}
+		l.termID, err = res.LastInsertId()
+		return err
+	})
+}
+
+// EndTerm notes how the term ended. It is no fenced write: it only concerns the
+// row of this term, and comes when the next may have begun.
+func (l *Leader) EndTerm(ctx context.Context, end TermEnd) error {
+	planned := 0
+	if end.Planned {
+		planned = 1
+	}
+	_, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", planned = ?, cause = ?, ticks = ?, assignments = ? WHERE id = ?",
+		planned, end.Cause, end.Ticks, end.Assignments, l.termID)
+	return sqldb.Explain(err, "record the end of the term", l.db.Target())
+}
+
+// maxTerms bounds how much history is read at once.
+const maxTerms = 1000
+
+// Terms returns the latest terms of a shard, latest first; at most limit.
+func (db *DB) Terms(ctx context.Context, name shard.Name, limit int) ([]Term, error) {
+	out := []Term{}
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT epoch, token, holder, began, ended, planned, cause, ticks, assignments FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT ?", []any{name.String(), min(limit, maxTerms)}, func(scan sqldb.Scanner) error {
+		t := Term{Shard: name}
+		var began, ended int64
+		err := scan(&t.Epoch, &t.Token, &t.Holder, &began, &ended, &t.Planned, &t.Cause, &t.Ticks, &t.Assignments)
+		t.Began = time.UnixMilli(began).UTC()
+		if ended != 0 {
+			t.Ended = time.UnixMilli(ended).UTC()
+		}
+		out = append(out, t)
+		return err
+	})
+	return out, sqldb.Explain(err, "read the history of shard "+name.String(), db.Target())
+}
+
+// Failovers counts, by shard, the terms that were lost and not handed over.
+func (db *DB) Failovers(ctx context.Context) (map[shard.Name]int, error) {
+	out := map[shard.Name]int{}
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT shard, COUNT(*) FROM hostsched_terms WHERE ended > 0 AND planned = 0 GROUP BY shard", nil, func(scan sqldb.Scanner) error {
+		var name shard.Name
+		var n int
+		err := scan(&name, &n)
+		out[name] = n
+		return err
+	})
+	return out, sqldb.Explain(err, "count failovers", db.Target())
+}

@@ -1,0 +1,106 @@
+package schema
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// tableUse lists the columns the scheduler reads and writes. Check tries each
+// statement kind on them without touching a row, so that a missing table,
+// column or privilege shows at start and not in the middle of a tick.
+type tableUse struct {
+	table   string
+	columns string
+	update  string // columns updated, if any
+	insert  string // columns inserted, if any
+}
+
+var tablesUsed = []tableUse{
+	{table: "afe_users", columns: "id, login"},
+	{table: "afe_acl_groups", columns: "id, name"},
+	{table: "afe_acl_groups_users", columns: "aclgroup_id, user_id"},
+	{table: "afe_acl_groups_hosts", columns: "aclgroup_id, host_id"},
+	{table: "afe_labels", columns: "id, name"},
+	{table: "afe_hosts_labels", columns: "host_id, label_id"},
+	{table: "afe_shards", columns: "id, hostname"},
+	{table: "afe_shards_labels", columns: "shard_id, label_id"},
+	{table: "afe_hosts", columns: "id, hostname, status, locked, invalid, leased, dirty, protection, shard_id, lock_reason, lock_time", update: "leased, status"},
+	{table: "afe_jobs", columns: "id, owner, priority, parent_job_id, synch_count, run_verify, run_reset, reboot_before, created_on"},
+	{table: "afe_jobs_dependency_labels", columns: "job_id, label_id"},
+	{table: "afe_job_keyvals", columns: "id, job_id, `key`, value"},
+	{table: "afe_host_queue_entries", columns: "id, job_id, host_id, meta_host, status, active, complete, aborted, execution_subdir", update: "host_id, status, active, complete, execution_subdir"},
+	{table: "afe_ineligible_host_queues", columns: "job_id, host_id", insert: "job_id, host_id"},
+	{table: "afe_special_tasks", columns: "id, host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, time_requested", insert: "host_id, task, queue_entry_id, requested_by_id, time_requested"},
+	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane", update: "epoch, ticks, layout, shard_id", insert: fenceColumns},
+	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, cause", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments"},
+}
+
+// fenceColumns are those without default.
+const fenceColumns = "shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer"
+
+// sharedTables are used where several shards share a database.
+var sharedTables = []tableUse{
+	{table: "afe_hosts", columns: "id, shard_id", update: "shard_id"},
+	{table: "hostsched_released_labels", columns: "label_id, shard_id"},
+	{table: "hostsched_shard_databases", columns: "shard_id, dsn"},
+}
+
+var staticLabelTables = []tableUse{
+	{table: "afe_static_labels", columns: "id, name"},
+	{table: "afe_static_hosts_labels", columns: "host_id, staticlabel_id"},
+	{table: "afe_replaced_labels", columns: "label_id"},
+}
+
+// Use says what a replica will use beyond what every one does.
+type Use struct {
+	StaticLabels bool
+	// Shared is true where several shards share the database.
+	Shared bool
+}
+
+// Check verifies the schema version, and that every table and column that will
+// be used exists and may be used by this user. It writes nothing.
+func Check(ctx context.Context, db *sqldb.DB, use Use) error {
+	if err := checkVersion(ctx, db); err != nil {
+		return err
+	}
+	tables := slices.Clone(tablesUsed)
+	if use.StaticLabels {
+		tables = append(tables, staticLabelTables...)
+	}
+	if use.Shared {
+		tables = append(tables, sharedTables...)
+	}
+	for _, t := range tables {
+		if err := checkTable(ctx, db, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkTable(ctx context.Context, db *sqldb.DB, t tableUse) error {
+	statements := []struct{ verb, text string }{
+		{"read", "SELECT " + t.columns + " FROM " + t.table + " WHERE 1=0"},
+	}
+	if t.update != "" {
+		var sets []string
+		for c := range strings.SplitSeq(t.update, ", ") {
+			sets = append(sets, c+"="+c)
+		}
+		statements = append(statements, struct{ verb, text string }{"update", "UPDATE " + t.table + " SET " + strings.Join(sets, ", ") + " WHERE 1=0"})
+	}
+	if t.insert != "" {
+		statements = append(statements, struct{ verb, text string }{"insert into", "INSERT INTO " + t.table + " (" + t.insert + ") SELECT " + t.insert + " FROM " + t.table + " WHERE 1=0"})
+	}
+	for _, s := range statements {
+		if _, err := db.Pool.ExecContext(ctx, s.text); err != nil {
+			return sqldb.Explain(err, fmt.Sprintf("%s table %s", s.verb, t.table), db.Target())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package sqldb
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Servers told apart.
+const (
+	ServerMySQL   = "MySQL"
+	ServerMariaDB = "MariaDB"
+	ServerSQLite  = "SQLite"
+)
+
+// maxWriters is how many connections a leader writes by. Nearly all the time of a
+// large plan is the server's, which works for a connection on one core. More than
+// two would leave little of a small server for other clients.
+const maxWriters = 2
+
+// dialect is all that differs between servers.
+type Dialect struct {
+	Server  string
+	Version string
+	// reading are session variables of connections that only read, in transactions
+	// that they begin by themselves and in which all queries see one state.
+	reading map[string]string
+
+	// writers is how many connections a leader writes by.
+	Writers int
+
+	// forUpdate ends a query that locks what it reads. SQLite needs none: its
+	// writing transactions are exclusive from the beginning.
+	ForUpdate string
+
+	InsertIgnore string // INSERT that passes over existing unique keys
+	Now          string // current time, of the same clock as the columns
+	NowMillis    string // current time in milliseconds since 1970
+	// byKey makes an UPDATE find its rows by primary key. Left to itself, the
+	// server may prefer to read the index of some other condition.
+	ByKey string
+	// hasTableTimes: the server keeps the time of the last commit to each table.
+	HasTableTimes bool
+	// age is an SQL expression for the seconds since a datetime column.
+	Age func(column string) string
+}
+
+func sqliteDialect(version string) Dialect {
+	return Dialect{
+		Server: ServerSQLite, Version: version,
+		Writers:        1, // a file has one writer
+		InsertIgnore: "INSERT OR IGNORE INTO",
+		Now:          "CURRENT_TIMESTAMP",
+		NowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+		Age: func(c string) string {
+			return "CAST(strftime('%s', 'now') - strftime('%s', " + c + ") AS INTEGER)"
+		},
+	}
+}
+
+func mysqlDialect(version string) Dialect {
+	d := Dialect{
+		Server: ServerMySQL, Version: version,
+		reading:       map[string]string{"autocommit": "0"},
+		Writers:         maxWriters,
+		ForUpdate:     " FOR UPDATE",
+		InsertIgnore:  "INSERT IGNORE INTO",
+		Now:           "CURRENT_TIMESTAMP",
+		NowMillis:     "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+		Age:           func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
+		ByKey:         " FORCE INDEX (PRIMARY)",
+		HasTableTimes: true,
+	}
+	if strings.Contains(strings.ToLower(version), "mariadb") {
+		d.Server = ServerMariaDB
+		return d
+	}
+	// Otherwise the server remembers the times of tables for a day.
+	d.reading["information_schema_stats_expiry"] = "0"
+	return d
+}
+
+var versionNumber = regexp.MustCompile(`(\d+)\.(\d+)(?:\.(\d+))?`)
+
+// atLeast compares the server's version. MariaDB may prefix its version with
+// "5.5.5-" for old clients.
+func (d Dialect) AtLeast(major, minor, patch int) bool {
+	m := versionNumber.FindStringSubmatch(strings.TrimPrefix(d.Version, "5.5.5-"))
+	if m == nil {
+		return false
+	}
+	want := [3]int{major, minor, patch}
+	for i, w := range want {
+		have, err := strconv.Atoi("0" + m[i+1])
+		if err != nil {
+			return false
+		}
+		if have != w {
+			return have > w
+		}
+	}
+	return true
+}
