@@ -103,7 +103,7 @@ func clusterID(ctx context.Context, cfg *config.Config) (id string, err error) {
 	err = withEtcd(cfg, func(client *clientv3.Client) error {
 		res, err := client.MemberList(ctx)
 		if err != nil {
-			return fmt.Errorf("ask etcd at %v for its cluster id: %w", cfg.EtcdEndpoints, err)
+			return fmt.Errorf("ask etcd at %v for its cluster id: %w", cfg.Etcd.Endpoints, err)
 		}
 		id = strconv.FormatUint(res.Header.GetClusterId(), 16)
 		return nil

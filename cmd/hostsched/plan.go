@@ -71,7 +71,7 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 			return planError(withLab(ctx, cfg, func(lab ops.Lab) error {
 				return lab.OnShard(ctx, shardArg(args), func(s ops.Shard) error {
 					if shadow {
-						return runShadow(ctx, cmd, s, &out, cfg.MinTick, ticks)
+						return runShadow(ctx, cmd, s, &out, cfg.Tick.Min, ticks)
 					}
 					return runPlan(ctx, cmd, s, &out)
 				})

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +34,8 @@ A lab that runs Autotest points --autotest-config at the folder of its
 global_config.ini and shadow_config.ini; what is taken from them is printed. Our
 own settings win.
 
-SIGINT and SIGTERM finish the running apply and hand the shard over.`,
+SIGINT and SIGTERM finish the running apply and hand the shard over; a second
+signal ends the process at once.`,
 		Example: `  hostsched serve --config /etc/hostsched.yaml
 
   HOSTSCHED_DATABASE_PASSWORD=... hostsched serve \
@@ -48,9 +52,35 @@ SIGINT and SIGTERM finish the running apply and hand the shard over.`,
 			if err != nil {
 				return err
 			}
-			return app.RunServer(cmd.Context(), cfg, version(), cmd.ErrOrStderr())
+			return runReplica(cmd, cfg)
 		},
 	}
 	cfg.Bind(cmd.Flags(), config.AllGroups)
 	return cmd
+}
+
+// runReplica runs a replica until it ends by itself or a signal comes.
+func runReplica(cmd *cobra.Command, cfg *config.Config) error {
+	if err := cfg.PrintTaken(cmd.ErrOrStderr()); err != nil {
+		return err
+	}
+	log := cfg.Logger(cmd.ErrOrStderr())
+	replica, err := app.New(app.Options{Config: cfg, Version: version(), Log: log})
+	if err != nil {
+		return err
+	}
+	ctx, release := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer release()
+	if err := replica.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	select {
+	case <-replica.Done():
+		return replica.Err()
+	case <-ctx.Done():
+	}
+	// A second signal now does what it does to any process: it ends it.
+	release()
+	log.Info("stopping: finishing the tick and handing over", "reason", context.Cause(ctx))
+	return replica.Stop(context.WithoutCancel(ctx))
 }

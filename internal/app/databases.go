@@ -23,7 +23,7 @@ func openChecked(ctx context.Context, c *config.Config, cfg sqldb.Config, shared
 	if err != nil {
 		return nil, err
 	}
-	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.RespectStaticLabels, Shared: shared}); err != nil {
+	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.Labels.RespectStatic, Shared: shared}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil

@@ -37,7 +37,7 @@ func (l Lab) AddShard(ctx context.Context, arg, dsn string, by By) (shard.Name, 
 // would lead the same hosts, each under a fence of its own.
 func (l Lab) mayOwn(ctx context.Context, s admin.Shard) error {
 	mine, err := l.identity(ctx, s, func(db *admin.Lab) error {
-		return schema.Check(ctx, db.DB.DB, schema.Use{StaticLabels: l.Config.RespectStaticLabels})
+		return schema.Check(ctx, db.DB.DB, schema.Use{StaticLabels: l.Config.Labels.RespectStatic})
 	})
 	if err != nil {
 		return err
