@@ -23,7 +23,7 @@ func openChecked(ctx context.Context, c *config.Config, cfg sqldb.Config, shared
 	if err != nil {
 		return nil, err
 	}
-	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.RespectStaticLabels, Shared: shared}); err != nil {
+	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.Labels.RespectStatic, Shared: shared}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -36,15 +36,6 @@ func OpenShard(ctx context.Context, c *config.Config, name shard.Name, dsn strin
 		return nil, err
 	}
 	return openChecked(ctx, c, cfg, false)
-}
-
-// CheckShard makes sure that a database can be a shard's own.
-func CheckShard(ctx context.Context, c *config.Config, name shard.Name, dsn string) error {
-	db, err := OpenShard(ctx, c, name, dsn)
-	if err != nil {
-		return fmt.Errorf("the database for shard %s: %w", name, err)
-	}
-	return db.Close()
 }
 
 // OpenServers finds the database with the servers table: one of its own, the

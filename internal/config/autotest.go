@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -37,46 +36,9 @@ type Taken struct {
 	As string
 }
 
-// ini is a parsed configuration: section, key, value. Keys are lower case.
-type ini map[string]map[string]string
-
-// readINI parses what Python's ConfigParser does: [sections], key: value or
-// key = value, comments with # or ;, and indented continuation lines.
-func (c ini) read(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	section, key := "", ""
-	lines := bufio.NewScanner(f)
-	for n := 1; lines.Scan(); n++ {
-		line := lines.Text()
-		text := strings.TrimSpace(line)
-		switch {
-		case text == "" || strings.HasPrefix(text, "#") || strings.HasPrefix(text, ";"):
-		case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]"):
-			section, key = text[1:len(text)-1], ""
-		case key != "" && (line[0] == ' ' || line[0] == '\t'):
-			c[section][key] += "\n" + text
-		default:
-			at := strings.IndexAny(text, ":=")
-			if at < 0 || section == "" {
-				return fmt.Errorf("%s, line %d: neither a section nor key: value", path, n)
-			}
-			key = strings.ToLower(strings.TrimSpace(text[:at]))
-			if c[section] == nil {
-				c[section] = map[string]string{}
-			}
-			c[section][key] = strings.TrimSpace(text[at+1:])
-		}
-	}
-	return lines.Err()
-}
-
-// readAutotest reads global_config.ini and, if there is one, shadow_config.ini
+// readINI reads global_config.ini and, if there is one, shadow_config.ini
 // beside it. path is their folder or the first file.
-func readAutotest(path string) (ini, error) {
+func readINI(path string) (ini, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, globalConfig)
 	}
@@ -94,20 +56,33 @@ func readAutotest(path string) (ini, error) {
 type importer struct {
 	ini  ini
 	ours map[string]string
-	// secrets are values that are not shown.
-	databasePassword, serversPassword, smtpPassword string
-	taken                                           []Taken
-	err                                             error
+	// secrets are values that are not shown, by our key.
+	secrets map[string]string
+	taken   []Taken
+	err     error
+}
+
+// readAutotest imports Autotest's configuration, if one was named.
+func (c *Config) readAutotest() (*importer, error) {
+	if c.autotest == "" {
+		return &importer{}, nil
+	}
+	im, err := importAutotest(c.autotest)
+	if err != nil {
+		return nil, err
+	}
+	c.taken = im.taken
+	return im, nil
 }
 
 // importAutotest returns our keys and values, and what was taken.
 func importAutotest(path string) (*importer, error) {
-	c, err := readAutotest(path)
+	c, err := readINI(path)
 	if err != nil {
 		return nil, err
 	}
-	im := &importer{ini: c, ours: map[string]string{}}
-	im.ours["database.dsn"], im.databasePassword = im.database("AUTOTEST_WEB", "database.dsn")
+	im := &importer{ini: c, ours: map[string]string{}, secrets: map[string]string{}}
+	im.database("AUTOTEST_WEB", "database")
 	im.plain("SCHEDULER", "minimum_tick_sec", "tick.min", seconds)
 	im.plain("SCHEDULER", "notify_email", "notify.to", addresses)
 	im.plain("SCHEDULER", "notify_email_from", "notify.from", asIs)
@@ -115,7 +90,7 @@ func importAutotest(path string) (*importer, error) {
 	im.plain("SERVER", "smtp_server", "notify.smtp_host", asIs)
 	im.plain("SERVER", "smtp_port", "notify.smtp_port", number)
 	im.plain("SERVER", "smtp_user", "notify.smtp_user", asIs)
-	im.smtpPassword = im.secret("SERVER", "smtp_password")
+	im.secret("SERVER", "smtp_password", "notify.smtp_password")
 	im.shard()
 	im.plain("SKYLAB", "respect_static_labels", "labels.respect_static", boolean)
 	im.serverDatabase()
@@ -139,9 +114,8 @@ func (im *importer) shard() {
 func (im *importer) serverDatabase() {
 	const section = "AUTOTEST_SERVER_DB"
 	im.plain("SERVER", "use_server_db", "[whether servers.dsn is taken]", boolean)
-	raw, _ := im.get("SERVER", "use_server_db")
-	if use, err := boolean(raw); err == nil && use == "true" {
-		im.ours["servers.dsn"], im.serversPassword = im.database(section, "servers.dsn")
+	if use, _, ok := im.get("SERVER", "use_server_db"); ok && !strings.EqualFold(use, "false") {
+		im.database(section, "servers")
 		return
 	}
 	for _, key := range []string{"host", "database", "user"} {
@@ -149,20 +123,25 @@ func (im *importer) serverDatabase() {
 	}
 }
 
-func (im *importer) get(section, key string) (string, bool) {
-	v, ok := im.ini[section][key]
-	return v, ok && v != ""
+// get returns an option, and where it stands; ok is false if it is not there or
+// empty.
+func (im *importer) get(section, key string) (text string, o option, ok bool) {
+	text, o, err := im.ini.value(section, key)
+	if err != nil {
+		im.err = errors.Join(im.err, fmt.Errorf("%w: %w", ErrConfig, err))
+	}
+	return text, o, err == nil && text != ""
 }
 
 // plain takes one setting over. A note in brackets is shown but not set.
 func (im *importer) plain(section, key, as string, convert func(string) (string, error)) {
-	raw, ok := im.get(section, key)
+	raw, o, ok := im.get(section, key)
 	if !ok {
 		return
 	}
 	value, err := convert(raw)
 	if err != nil {
-		im.err = errors.Join(im.err, fmt.Errorf("%w: [%s] %s = %q: %w", ErrConfig, section, key, raw, err))
+		im.err = errors.Join(im.err, fmt.Errorf("%w: %s: [%s] %s = %q: %w", ErrConfig, o.at(), section, key, raw, err))
 		return
 	}
 	im.taken = append(im.taken, Taken{section, key, raw, as})
@@ -175,33 +154,36 @@ func (im *importer) plain(section, key, as string, convert func(string) (string,
 	}
 }
 
-func (im *importer) secret(section, key string) string {
-	v, ok := im.get(section, key)
+func (im *importer) secret(section, key, as string) {
+	v, _, ok := im.get(section, key)
 	if ok {
 		im.taken = append(im.taken, Taken{section, key, "(not shown)", "[secret]"})
+		im.secrets[as] = v
 	}
-	return v
 }
 
-// database builds a DSN from a section, and returns it with the password.
-func (im *importer) database(section, as string) (dsn, password string) {
-	host, ok := im.get(section, "host")
-	if !ok {
-		return "", ""
-	}
+// database makes a DSN of a section, and takes the password along.
+func (im *importer) database(section, ours string) {
 	cfg := mysql.NewConfig()
-	cfg.Net, cfg.Addr = "tcp", net.JoinHostPort(host, "3306")
-	if port, ok := im.get(section, "port"); ok {
-		cfg.Addr = net.JoinHostPort(host, port)
-	}
-	cfg.User, _ = im.get(section, "user")
-	cfg.DBName, _ = im.get(section, "database")
-	for _, key := range []string{"host", "port", "user", "database"} {
-		if v, ok := im.get(section, key); ok {
-			im.taken = append(im.taken, Taken{section, key, v, as})
+	port := "3306"
+	host := ""
+	for _, o := range []struct {
+		key   string
+		value *string
+	}{{"host", &host}, {"port", &port}, {"user", &cfg.User}, {"database", &cfg.DBName}} {
+		v, _, ok := im.get(section, o.key)
+		if !ok {
+			continue
 		}
+		*o.value = v
+		im.taken = append(im.taken, Taken{section, o.key, v, ours + ".dsn"})
 	}
-	return cfg.FormatDSN(), im.secret(section, "password")
+	if host == "" {
+		return
+	}
+	cfg.Net, cfg.Addr = "tcp", net.JoinHostPort(host, port)
+	im.ours[ours+".dsn"] = cfg.FormatDSN()
+	im.secret(section, "password", ours+".password")
 }
 
 func asIs(v string) (string, error) { return v, nil }
@@ -215,7 +197,11 @@ func seconds(v string) (string, error) {
 	if err != nil {
 		return "", errors.New("not a number of seconds")
 	}
-	return time.Duration(n * float64(time.Second)).String(), nil
+	d, err := time.ParseDuration(strconv.FormatFloat(n, 'f', -1, 64) + "s")
+	if err != nil {
+		return "", errors.New("not a number of seconds that can be waited")
+	}
+	return d.String(), nil
 }
 
 func number(v string) (string, error) {
@@ -225,15 +211,10 @@ func number(v string) (string, error) {
 	return v, nil
 }
 
-// boolean reads what Autotest takes for true and false.
+// boolean reads a truth value as Autotest does: whatever is not false is true,
+// even 0 and no.
 func boolean(v string) (string, error) {
-	switch strings.ToLower(v) {
-	case "true", "yes", "1", "on":
-		return "true", nil
-	case "false", "no", "0", "off":
-		return "false", nil
-	}
-	return "", errors.New("neither True nor False")
+	return strconv.FormatBool(!strings.EqualFold(v, "false")), nil
 }
 
 // PrintTaken writes the table of what was taken from Autotest's configuration.

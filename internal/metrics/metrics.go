@@ -16,7 +16,7 @@ import (
 	"github.com/hostsched/hostsched/store/admin"
 )
 
-// Metrics implements replica.Observer on a registry of its own.
+// Metrics implements replica.Observer.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -36,17 +36,23 @@ var (
 	queuedBuckets = []float64{1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400}
 )
 
-// New registers all metrics.
-func New() *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry()}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+// NewRegistry returns a registry that has what there is to know of the process.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// New registers all metrics. Each replica needs a registry of its own.
+func New(registry *prometheus.Registry) *Metrics {
+	m := &Metrics{registry: registry}
 	m.tick = m.histogram("tick_duration_seconds", "Duration of a whole tick.", fastBuckets)
 	m.snapshot = m.histogram("snapshot_duration_seconds", "Duration of reading the snapshot of a tick.", fastBuckets)
 	m.plan = m.histogram("plan_duration_seconds", "Duration of planning a tick.", fastBuckets)
 	m.lease = m.histogram("lease_duration_seconds", "Duration of leasing hosts of frontend tasks.", fastBuckets)
 	m.schedule = m.histogram("schedule_duration_seconds", "Duration of writing assignments.", fastBuckets)
 	m.release = m.histogram("release_duration_seconds", "Duration of releasing hosts.", fastBuckets)
-	m.takeOver = m.histogram("takeover_duration_seconds", "Time from a won campaign to the first tick.", fastBuckets)
+	m.takeOver = m.histogram("takeover_duration_seconds", "Time from a won campaign to the end of the takeover, before the first tick.", fastBuckets)
 	m.transaction = m.histogram("longest_transaction_seconds", "Longest writing transaction of a tick.", fastBuckets)
 	m.queued = m.histogram("queued_seconds", "Age of a job when its entry got a host, by priority.", queuedBuckets, "priority")
 	m.ticks = m.counter("ticks_total", "Finished ticks.")
@@ -59,7 +65,7 @@ func New() *Metrics {
 	m.terms = m.counter("terms_total", "Terms led.")
 	m.waiting = m.gauge("entries_without_host", "Entries that got no host in the latest tick.")
 	m.malformed = m.gauge("malformed_rows", "Malformed rows passed over in the latest tick.")
-	m.findings = m.gauge("inspection_findings", "States that should not be, found by the leader's latest inspection, by kind.", "kind")
+	m.findings = m.gauge("inspection_findings", "States that should not be, found by the leader's latest check, by kind.", "kind")
 	m.leader = m.gauge("leader", "1 while this replica leads the shard, else 0.")
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
 	return m
@@ -169,8 +175,8 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	}
 }
 
-// Inspected implements replica.Observer.
-func (m *Metrics) Inspected(name shard.Name, f admin.Findings) {
+// Checked implements replica.Observer.
+func (m *Metrics) Checked(name shard.Name, f admin.Findings) {
 	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift)} {
 		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
 	}

@@ -52,7 +52,7 @@ type Mailer struct {
 	client *mail.Client
 
 	mu sync.Mutex
-	// told is what the latest inspection of each shard found.
+	// told is what the latest check of each shard found.
 	told map[shard.Name]string
 }
 
@@ -156,9 +156,9 @@ func (m *Mailer) Leading(name shard.Name, token int64, takeOver time.Duration) {
 	m.note("failover: %s leads shard %s with token %d, takeover took %v", m.cfg.Server, name, token, takeOver.Round(time.Millisecond))
 }
 
-// Inspected implements replica.Observer. What was found is told once, until
+// Checked implements replica.Observer. What was found is told once, until
 // something else is found or nothing any more.
-func (m *Mailer) Inspected(name shard.Name, f admin.Findings) {
+func (m *Mailer) Checked(name shard.Name, f admin.Findings) {
 	var b strings.Builder
 	for _, all := range [][]admin.Finding{f.Overlapping, f.Unleased, f.Drift, f.Unheld} {
 		for _, x := range all {

@@ -19,8 +19,8 @@ func (Silent) Ended(shard.Name, error) {}
 // Ticked implements Observer.
 func (Silent) Ticked(shard.Name, Report) {}
 
-// Inspected implements Observer.
-func (Silent) Inspected(shard.Name, admin.Findings) {}
+// Checked implements Observer.
+func (Silent) Checked(shard.Name, admin.Findings) {}
 
 // Failed implements Observer.
 func (Silent) Failed(shard.Name, error) {}
@@ -49,10 +49,10 @@ func (o Observers) Ticked(name shard.Name, r Report) {
 	}
 }
 
-// Inspected implements Observer.
-func (o Observers) Inspected(name shard.Name, f admin.Findings) {
+// Checked implements Observer.
+func (o Observers) Checked(name shard.Name, f admin.Findings) {
 	for _, each := range o {
-		each.Inspected(name, f)
+		each.Checked(name, f)
 	}
 }
 

@@ -26,9 +26,9 @@ type Config struct {
 	// MinTick is the shortest time from the beginning of one tick to the
 	// beginning of the next.
 	MinTick time.Duration
-	// InspectEvery is after how many ticks the leader looks for states that
+	// CheckEvery is after how many ticks the leader looks for states that
 	// should not be; 0 never does.
-	InspectEvery int
+	CheckEvery int
 	// ReportFailure, if set, is told when this replica failed to take the shard over
 	// or to tick in it: another one may be better placed.
 	ReportFailure func(error)
@@ -69,8 +69,8 @@ type Observer interface {
 	Ended(name shard.Name, cause error)
 	// Ticked reports a finished tick.
 	Ticked(name shard.Name, r Report)
-	// Inspected reports what the leader's inspection found.
-	Inspected(name shard.Name, f admin.Findings)
+	// Checked reports what the leader's check found.
+	Checked(name shard.Name, f admin.Findings)
 	// Failed reports a tick that ended with an error. Fenced writes are errors
 	// that wrap store.ErrFenced.
 	Failed(name shard.Name, err error)
@@ -252,8 +252,8 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 	for n := 1; ; n++ {
 		began := time.Now()
 		err := r.tick(ctx, t)
-		if err == nil && r.cfg.InspectEvery > 0 && n%r.cfg.InspectEvery == 0 {
-			err = r.inspect(ctx, t.recorder)
+		if err == nil && r.cfg.CheckEvery > 0 && n%r.cfg.CheckEvery == 0 {
+			err = r.check(ctx, t.recorder)
 		}
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -435,8 +435,8 @@ func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {
 	recorder.Record(applied)
 }
 
-// inspect looks for states that should not be and reports them.
-func (r *Replica) inspect(ctx context.Context, recorder *scheduler.Recorder) error {
+// check looks for states that should not be and reports them.
+func (r *Replica) check(ctx context.Context, recorder *scheduler.Recorder) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	f, err := admin.New(r.db).Check(ctx, r.cfg.Scope, recorder)
@@ -444,9 +444,9 @@ func (r *Replica) inspect(ctx context.Context, recorder *scheduler.Recorder) err
 		return err
 	}
 	if f.Count() > 0 {
-		r.log.Warn("inspection", "overlapping", len(f.Overlapping), "unheld", len(f.Unheld), "unleased", len(f.Unleased), "drift", len(f.Drift))
+		r.log.Warn("the check has findings", "overlapping", len(f.Overlapping), "unheld", len(f.Unheld), "unleased", len(f.Unleased), "drift", len(f.Drift))
 	}
-	r.observer.Inspected(r.cfg.Scope.Shard, f)
+	r.observer.Checked(r.cfg.Scope.Shard, f)
 	return nil
 }
 

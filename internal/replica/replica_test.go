@@ -28,9 +28,9 @@ const soon = 10 * time.Second
 
 // witness notes what replicas report.
 type witness struct {
-	mu                                    sync.Mutex
-	leading, ended, ticks, assignments    int
-	fenced, failed, inspections, findings int
+	mu                                 sync.Mutex
+	leading, ended, ticks, assignments int
+	fenced, failed, checks, findings   int
 }
 
 func (w *witness) note(change func()) {
@@ -44,8 +44,8 @@ func (w *witness) Ended(shard.Name, error)                  { w.note(func() { w.
 func (w *witness) Ticked(_ shard.Name, r replica.Report) {
 	w.note(func() { w.ticks++; w.assignments += len(r.Result.Applied.Assignments) })
 }
-func (w *witness) Inspected(_ shard.Name, f admin.Findings) {
-	w.note(func() { w.inspections++; w.findings += f.Count() })
+func (w *witness) Checked(_ shard.Name, f admin.Findings) {
+	w.note(func() { w.checks++; w.findings += f.Count() })
 }
 func (w *witness) Failed(_ shard.Name, err error) {
 	w.note(func() {
@@ -84,7 +84,7 @@ func openLab(t *testing.T) *store.DB {
 }
 
 func start(t *testing.T, name string, c election.Campaigner, db *store.DB, w replica.Observer) runningReplica {
-	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond, InspectEvery: 2}, c, db, w, hclog.NewNullLogger())
+	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond, CheckEvery: 2}, c, db, w, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -174,13 +174,13 @@ func TestFailingTicksEndTheTerm(t *testing.T) {
 	w.until(t, "ticking again", func(w *witness) bool { return w.ticks > before })
 }
 
-// TestInspection: the leader looks for states that should not be, and finds
+// TestCheck: the leader looks for states that should not be, and finds
 // none in its own work.
-func TestInspection(t *testing.T) {
+func TestCheck(t *testing.T) {
 	db := openLab(t)
 	var w witness
 	start(t, "a", election.NewMemory().Candidate("a"), db, &w)
-	w.until(t, "inspections", func(w *witness) bool { return w.inspections >= 3 && w.assignments > 0 })
+	w.until(t, "checks", func(w *witness) bool { return w.checks >= 3 && w.assignments > 0 })
 	w.note(func() { require.Zero(t, w.findings) })
 	_, err := db.SQL().Exec("UPDATE afe_hosts SET leased = 0 WHERE id = (SELECT MAX(host_id) FROM afe_host_queue_entries WHERE active = 1)")
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 func get(t *testing.T, s replica.Status, path string) (int, string) {
 	t.Helper()
 	s.Shard = shard.Master
-	m := metrics.New()
+	m := metrics.New(metrics.NewRegistry())
 	m.Serves(shard.Master)
 	h := web.Handler(web.Config{
 		Server: "s1", Version: "v", Metrics: m.Handler(),

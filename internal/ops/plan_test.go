@@ -1,4 +1,4 @@
-package app_test
+package ops_test
 
 import (
 	"context"
@@ -8,11 +8,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -54,14 +55,14 @@ func TestShadow(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
 	const overlooked = 3
 	given := 0
-	var last app.Agreement
-	err = app.Shadow(t.Context(), db, scope, time.Millisecond, 3, func(a app.Agreement) error {
+	var last ops.Agreement
+	err = ops.Shadow(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, time.Millisecond, 3, func(a ops.Agreement) error {
 		last = a
 		switch a.Ticks {
 		case 1:
 			given = scheduleOnce(t, db, l, overlooked)
 		case 2:
-			require.Equal(t, app.Agreement{Ticks: 2, Given: given, Agreed: given, SameHost: given, Open: overlooked}, a)
+			require.Equal(t, ops.Agreement{Ticks: 2, Given: given, Agreed: given, SameHost: given, Open: overlooked}, a)
 			// One entry that has to wait gets a host behind everybody's back.
 			_, err := db.SQL().Exec("UPDATE afe_host_queue_entries SET active = 1, host_id = (SELECT MAX(id) FROM afe_hosts WHERE leased = 0) WHERE id = (SELECT MAX(id) FROM afe_host_queue_entries WHERE active = 0)")
 			require.NoError(t, err)
@@ -78,11 +79,11 @@ func TestShadow(t *testing.T) {
 func TestPlanReportChangesNothing(t *testing.T) {
 	db := openLab(t)
 	ctx := context.Background()
-	first, err := app.MakePlanReport(ctx, db, scope)
+	first, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope})
 	require.NoError(t, err)
 	require.NotEmpty(t, first.Assignments)
 	require.NotEmpty(t, first.Waiting)
-	again, err := app.MakePlanReport(ctx, db, scope)
+	again, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope})
 	require.NoError(t, err)
 	for i := range again.Plan.Assignments {
 		// Time passes; nothing else does.

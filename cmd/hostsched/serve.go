@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -10,14 +13,14 @@ import (
 	"github.com/hostsched/hostsched/internal/config"
 )
 
-func serverCommand() *cobra.Command {
+func serveCommand() *cobra.Command {
 	cfg := &config.Config{}
 	cmd := &cobra.Command{
-		Use:   "server",
-		Short: "Run one replica against etcd and a database; list servers and their roles",
+		Use:   "serve",
+		Short: "Run one replica against etcd and a database",
 		Long: `Run one replica. It campaigns in etcd for the shards that it should lead; the
 winner schedules, the others wait and take over when it resigns, dies or is cut
-off. The subcommands show and change which servers may lead.
+off.
 
 Every shard in afe_shards, and the master, is served. With --shard only that one
 is, and the whole database belongs to it, as Autotest has it.
@@ -31,10 +34,11 @@ A lab that runs Autotest points --autotest-config at the folder of its
 global_config.ini and shadow_config.ini; what is taken from them is printed. Our
 own settings win.
 
-SIGINT and SIGTERM finish the running apply and hand the shard over.`,
-		Example: `  hostsched server --config /etc/hostsched.yaml
+SIGINT and SIGTERM finish the running apply and hand the shard over; a second
+signal ends the process at once.`,
+		Example: `  hostsched serve --config /etc/hostsched.yaml
 
-  HOSTSCHED_DATABASE_PASSWORD=... hostsched server \
+  HOSTSCHED_DATABASE_PASSWORD=... hostsched serve \
     --etcd-endpoints http://10.0.0.1:2379,http://10.0.0.2:2379 \
     --database-dsn 'scheduler@tcp(db.lab:3306)/chromeos_autotest_db' --production`,
 		Args: noArgs,
@@ -48,10 +52,35 @@ SIGINT and SIGTERM finish the running apply and hand the shard over.`,
 			if err != nil {
 				return err
 			}
-			return app.RunServer(cmd.Context(), cfg, version(), cmd.ErrOrStderr())
+			return runReplica(cmd, cfg)
 		},
 	}
 	cfg.Bind(cmd.Flags(), config.AllGroups)
-	cmd.AddCommand(serverAddCommand(), serverListCommand(), serverRoleCommand(), serverRetireCommand())
 	return cmd
+}
+
+// runReplica runs a replica until it ends by itself or a signal comes.
+func runReplica(cmd *cobra.Command, cfg *config.Config) error {
+	if err := cfg.PrintTaken(cmd.ErrOrStderr()); err != nil {
+		return err
+	}
+	log := cfg.Logger(cmd.ErrOrStderr())
+	replica, err := app.New(app.Options{Config: cfg, Version: version(), Log: log})
+	if err != nil {
+		return err
+	}
+	ctx, release := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer release()
+	if err := replica.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	select {
+	case <-replica.Done():
+		return replica.Err()
+	case <-ctx.Done():
+	}
+	// A second signal now does what it does to any process: it ends it.
+	release()
+	log.Info("stopping: finishing the tick and handing over", "reason", context.Cause(ctx))
+	return replica.Stop(context.WithoutCancel(ctx))
 }

@@ -1,17 +1,18 @@
-package app
+package ops
 
 import (
 	"context"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
-	"github.com/hostsched/hostsched/store/schema"
 )
 
 // PlanReport is what the next tick would do, in a form for people and programs.
 type PlanReport struct {
-	Shard       shard.Name          `json:"shard"`
+	Shard shard.Name `json:"shard"`
+	// Paused is nil unless the shard is paused. Then a tick changes nothing, and
+	// whoever would get a host is among Waiting.
+	Paused      *Pause              `json:"paused,omitempty"`
 	Leases      []PlannedHost       `json:"leases"`
 	Assignments []PlannedEntry      `json:"assignments"`
 	Changes     []PlannedChange     `json:"changes"`
@@ -78,33 +79,51 @@ type WaitingEntry struct {
 	Ahead     int    `json:"ahead"`
 }
 
-// MakePlanReport plans the next tick and changes nothing. The suite recorder is
-// rebuilt from the database, as after a failover.
-func MakePlanReport(ctx context.Context, db *store.DB, scope store.Scope) (PlanReport, error) {
-	scope, err := readable(ctx, db, scope)
+// codePaused is the reason of an entry that would be served if the shard were not
+// paused.
+const codePaused = "paused"
+
+// MakePlanReport plans the next tick of a shard and changes nothing. The suite
+// recorder is rebuilt from the database, as after a failover.
+func MakePlanReport(ctx context.Context, s Shard) (PlanReport, error) {
+	scope := s.Scope
+	scope.Details, scope.DespitePause = true, true
+	snapshot, err := s.DB.Snapshot(ctx, scope)
 	if err != nil {
 		return PlanReport{}, err
 	}
-	scope.Details = true
-	snapshot, err := db.Snapshot(ctx, scope)
-	if err != nil {
+	if snapshot.Recorder, err = s.DB.Recorder(ctx, scope); err != nil {
 		return PlanReport{}, err
 	}
-	if snapshot.Recorder, err = db.Recorder(ctx, scope); err != nil {
-		return PlanReport{}, err
-	}
+	paused := snapshot.Basis.Paused
+	snapshot.Basis.Paused = ""
 	r := report(scope.Shard, scheduler.MakePlan(snapshot))
 	for _, e := range snapshot.Entries {
 		r.Pending = append(r.Pending, e.ID)
 	}
-	return r, nil
+	if paused == "" {
+		return r, nil
+	}
+	p, err := readPause(ctx, s.DB, scope.Shard, paused)
+	r.hold(p)
+	return r, err
 }
 
-// readable makes planning possible in a database that was not migrated.
-func readable(ctx context.Context, db *store.DB, scope store.Scope) (store.Scope, error) {
-	st, err := schema.ReadStatus(ctx, db.DB)
-	scope.Bare = st.Schema < schema.SchemaVersion
-	return scope, err
+// hold makes the report that of a paused shard: what would be done is not, and
+// the entries concerned wait.
+func (r *PlanReport) hold(p Pause) {
+	var held []WaitingEntry
+	for _, a := range r.Assignments {
+		held = append(held, WaitingEntry{Entry: a.Entry, Job: a.Job, Code: codePaused, Reason: "because the shard is paused (would get host " + a.Hostname + ")"})
+	}
+	for _, c := range r.Changes {
+		held = append(held, WaitingEntry{Entry: c.Entry, Job: c.Job, Code: codePaused, Reason: "because the shard is paused (would change from " + c.From + " to " + c.To + ")"})
+	}
+	r.Paused = &p
+	r.Plan = scheduler.Plan{Basis: r.Plan.Basis, Waiting: r.Plan.Waiting, Problems: r.Plan.Problems}
+	r.Waiting = append(held, r.Waiting...)
+	r.Leases, r.Assignments, r.Changes = []PlannedHost{}, []PlannedEntry{}, []PlannedChange{}
+	r.Releases, r.Moves = []PlannedHost{}, []PlannedMove{}
 }
 
 func report(name shard.Name, p scheduler.Plan) PlanReport {

@@ -1,11 +1,10 @@
-package app
+package ops
 
 import (
 	"context"
 	"time"
 
 	"github.com/hostsched/hostsched/scheduler"
-	"github.com/hostsched/hostsched/store"
 )
 
 // Agreement compares our plans with what another scheduler on the same database
@@ -34,7 +33,7 @@ func (a Agreement) Percent() float64 {
 // Shadow plans at every interval, reads what the running scheduler did since,
 // and reports the agreement so far to each. It writes nothing. It ends after
 // ticks intervals, or never if ticks is 0, or when ctx does.
-func Shadow(ctx context.Context, db *store.DB, scope store.Scope, interval time.Duration, ticks int, each func(Agreement) error) error {
+func Shadow(ctx context.Context, s Shard, interval time.Duration, ticks int, each func(Agreement) error) error {
 	var sum Agreement
 	planned := map[scheduler.EntryID]scheduler.HostID{}
 	var pending []scheduler.EntryID
@@ -48,12 +47,12 @@ func Shadow(ctx context.Context, db *store.DB, scope store.Scope, interval time.
 			case <-clock.C:
 			}
 		}
-		given, err := db.HostsOf(ctx, pending)
+		given, err := s.DB.HostsOf(ctx, pending)
 		if err != nil {
 			return err
 		}
 		sum.add(given, planned)
-		report, err := MakePlanReport(ctx, db, scope)
+		report, err := MakePlanReport(ctx, s)
 		if err != nil {
 			return err
 		}

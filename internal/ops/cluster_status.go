@@ -1,22 +1,16 @@
-package app
+package ops
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
-	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 )
 
@@ -71,15 +65,15 @@ const replicaTimeout = 2 * time.Second
 
 // ReadClusterStatus asks etcd, the database and every replica. A replica or a
 // shard's database that does not answer is noted; the rest is shown.
-func ReadClusterStatus(ctx context.Context, c *config.Config, db *store.DB, client *clientv3.Client) (ClusterStatus, error) {
-	out := ClusterStatus{Cluster: c.Cluster, Servers: []ServerStatus{}, Shards: []ShardStatus{}}
+func (l Lab) ReadClusterStatus(ctx context.Context, client *clientv3.Client) (ClusterStatus, error) {
+	out := ClusterStatus{Cluster: l.Config.Cluster, Servers: []ServerStatus{}, Shards: []ShardStatus{}}
 	asked, cancel := context.WithTimeout(ctx, replicaTimeout)
 	defer cancel()
-	view, err := election.Look(asked, client, c.Cluster)
+	view, err := election.Look(asked, client, l.Config.Cluster)
 	if err != nil {
 		return out, err
 	}
-	shards, err := admin.New(db).Shards(ctx)
+	shards, err := l.Main.Shards(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -94,12 +88,12 @@ func ReadClusterStatus(ctx context.Context, c *config.Config, db *store.DB, clie
 		out.Servers = append(out.Servers, st)
 	}
 	for _, s := range shards {
-		out.Shards = append(out.Shards, shardStatus(ctx, c, db, s, view.Shards[s.Name], answers))
+		out.Shards = append(out.Shards, l.shardStatus(ctx, s, view.Shards[s.Name], answers))
 	}
 	return out, nil
 }
 
-func shardStatus(ctx context.Context, c *config.Config, db *store.DB, s admin.Shard, elected election.ShardElection, answers []answer) ShardStatus {
+func (l Lab) shardStatus(ctx context.Context, s admin.Shard, elected election.ShardElection, answers []answer) ShardStatus {
 	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Wanted: elected.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
 	for i, k := range elected.Candidates {
 		if i == 0 && k.State == election.StateLeader {
@@ -108,7 +102,7 @@ func shardStatus(ctx context.Context, c *config.Config, db *store.DB, s admin.Sh
 		}
 		st.Candidates = append(st.Candidates, k.Server)
 	}
-	if err := OnShard(ctx, c, db, s, func(db *store.DB) error { return st.readFence(ctx, db) }); err != nil {
+	if err := l.inDatabase(ctx, s, func(db *admin.Lab) error { return st.readFence(ctx, db) }); err != nil {
 		st.Error = err.Error()
 	}
 	for _, a := range answers {
@@ -126,7 +120,7 @@ func shardStatus(ctx context.Context, c *config.Config, db *store.DB, s admin.Sh
 	return st
 }
 
-func (st *ShardStatus) readFence(ctx context.Context, db *store.DB) error {
+func (st *ShardStatus) readFence(ctx context.Context, db *admin.Lab) error {
 	f, ok, err := db.ReadFence(ctx, st.Shard)
 	if err != nil || !ok {
 		return err
@@ -135,18 +129,6 @@ func (st *ShardStatus) readFence(ctx context.Context, db *store.DB) error {
 	failovers, err := db.Failovers(ctx)
 	st.Failovers = failovers[st.Shard]
 	return err
-}
-
-// OnShard does something in the database of a shard, which may be the main one.
-func OnShard(ctx context.Context, c *config.Config, main *store.DB, s admin.Shard, work func(*store.DB) error) error {
-	if s.DSN == "" {
-		return work(main)
-	}
-	db, err := OpenShard(ctx, c, s.Name, s.DSN)
-	if err != nil {
-		return fmt.Errorf("the database of shard %s: %w", s.Name, err)
-	}
-	return errors.Join(work(db), db.Close())
 }
 
 // answer is what a replica said of itself, or why it said nothing.
@@ -169,84 +151,4 @@ func askServers(ctx context.Context, view election.View) []answer {
 	}
 	asking.Wait()
 	return out
-}
-
-// FindShard returns one of the shards in the database.
-func FindShard(ctx context.Context, db *store.DB, name shard.Name) (admin.Shard, error) {
-	shards, err := admin.New(db).Shards(ctx)
-	if err != nil {
-		return admin.Shard{}, err
-	}
-	i := slices.IndexFunc(shards, func(s admin.Shard) bool { return s.Name == name })
-	if i < 0 {
-		names := make([]string, len(shards))
-		for i, s := range shards {
-			names[i] = s.Name.String()
-		}
-		slices.SortFunc(names, cmp.Compare[string])
-		return admin.Shard{}, fmt.Errorf("%w: %s; there are %v", store.ErrNoShard, name, names)
-	}
-	return shards[i], nil
-}
-
-// switchPoll is how often a switchover looks whether it happened.
-const switchPoll = 20 * time.Millisecond
-
-// Switchover asks for a shard to be led by a server and waits until it is. It
-// returns who led before, and how long it took from the wish to the new leader's
-// key.
-func Switchover(ctx context.Context, c *config.Config, client *clientv3.Client, name shard.Name, to string) (from string, took time.Duration, err error) {
-	view, err := election.Look(ctx, client, c.Cluster)
-	if err != nil {
-		return "", 0, err
-	}
-	from = view.Shards[name].Holder()
-	if to != election.AnyServer {
-		if err := mayTake(view, name, to); err != nil {
-			return from, 0, err
-		}
-	}
-	began := time.Now()
-	if err := election.Want(ctx, client, c.Cluster, name, to); err != nil {
-		return from, 0, fmt.Errorf("ask etcd for the switchover: %w", err)
-	}
-	if to == election.AnyServer {
-		return from, 0, nil
-	}
-	for {
-		view, err := election.Look(ctx, client, c.Cluster)
-		if err == nil {
-			if k := view.Shards[name].Candidates; len(k) > 0 && k[0].Server == to && k[0].State == election.StateLeader {
-				return from, time.Since(began), nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return from, 0, fmt.Errorf("shard %s was not handed over to %s in time; see 'hostsched cluster status'", name, to)
-		case <-time.After(switchPoll):
-		}
-	}
-}
-
-// mayTake refuses a server that would not be given the shard.
-func mayTake(view election.View, name shard.Name, to string) error {
-	primaries := false
-	var target *election.Member
-	for i, a := range view.Servers {
-		primaries = primaries || a.Role == election.RolePrimary
-		if a.Server == to {
-			target = &view.Servers[i]
-		}
-	}
-	switch {
-	case target == nil:
-		return fmt.Errorf("%w: server %s is not running; see 'hostsched cluster status'", admin.ErrInput, to)
-	case target.Role == election.RoleNone:
-		return fmt.Errorf("%w: server %s may not lead: %s", admin.ErrInput, to, target.Why)
-	case target.Role == election.RoleBackup && primaries:
-		return fmt.Errorf("%w: server %s is a backup, and primaries are there", admin.ErrInput, to)
-	case target.Avoids[name] != "":
-		return fmt.Errorf("%w: server %s just failed to lead shard %s: %s", admin.ErrInput, to, name, target.Avoids[name])
-	}
-	return nil
 }
