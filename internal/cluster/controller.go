@@ -61,16 +61,23 @@ type Databases struct {
 	Open func(ctx context.Context, name shard.Name, dsn string) (*store.DB, error)
 }
 
+// Election is how a replica campaigns for shards and sees the other replicas; see
+// [election.Etcd] and [election.MemoryReplica].
+type Election interface {
+	election.Campaigner
+	Join(p election.Presence, each func(election.View)) *election.Membership
+}
+
 // ErrShutdown is the cause of terms that end because their process does.
 var ErrShutdown = fmt.Errorf("%w: shut down", replica.ErrHandOver)
 
 // Controller is one replica process in a cluster.
 type Controller struct {
-	cfg        Config
-	campaigner *election.Etcd
-	db         Databases
-	observer   replica.Observer
-	log        hclog.Logger
+	cfg      Config
+	election Election
+	db       Databases
+	observer replica.Observer
+	log      hclog.Logger
 
 	membership *election.Membership
 	views      chan election.View
@@ -103,14 +110,14 @@ type poll struct {
 }
 
 // New returns a controller that does nothing until Run.
-func New(cfg Config, campaigner *election.Etcd, db Databases, observer replica.Observer, log hclog.Logger) *Controller {
+func New(cfg Config, elected Election, db Databases, observer replica.Observer, log hclog.Logger) *Controller {
 	c := &Controller{
-		cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log,
+		cfg: cfg, election: elected, db: db, observer: observer, log: log,
 		views: make(chan election.View, 1), polls: make(chan poll, 1), wake: make(chan struct{}, 1),
 		arrivals: map[int64]time.Time{}, orphans: map[shard.Name]time.Time{},
 		runners: map[shard.Name]*shardRunner{}, failures: map[shard.Name]failure{}, role: election.RoleNone, why: "starting",
 	}
-	c.membership = campaigner.Join(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, c.watched)
+	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, c.watched)
 	first := cfg.Only
 	if first == "" {
 		first = shard.Master

@@ -81,7 +81,7 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 			return nil, err
 		}
 	}
-	r = replica.New(cfg, s.controller.campaigner, db, s.controller.observer, s.controller.log)
+	r = replica.New(cfg, s.controller.election, db, s.controller.observer, s.controller.log)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replica != nil { // standBy was faster

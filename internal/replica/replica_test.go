@@ -100,11 +100,11 @@ func TestLeaderAssignsAndFollowerTakesOver(t *testing.T) {
 	db := openLab(t)
 	m := election.NewMemory()
 	var w witness
-	first := start(t, "a", m.Candidate("a"), db, &w)
+	first := start(t, "a", m.Replica("a"), db, &w)
 	w.until(t, "the leader assigns hosts", func(w *witness) bool { return w.assignments > 0 })
 	require.Equal(t, replica.StateLeader, first.Status().State)
 	require.NotNil(t, first.Holdings())
-	second := start(t, "b", m.Candidate("b"), db, &w)
+	second := start(t, "b", m.Replica("b"), db, &w)
 	require.Eventually(t, func() bool { return second.Status().State == replica.StateCandidate }, soon, time.Millisecond)
 	require.Nil(t, second.Holdings())
 
@@ -122,7 +122,7 @@ func TestLostLeaseEndsTheTerm(t *testing.T) {
 	db := openLab(t)
 	m := election.NewMemory()
 	var w witness
-	r := start(t, "a", m.Candidate("a"), db, &w)
+	r := start(t, "a", m.Replica("a"), db, &w)
 	w.until(t, "leading", func(w *witness) bool { return w.leading == 1 })
 	token := r.Status().Token
 	m.Revoke(shard.Master)
@@ -139,7 +139,7 @@ func TestFencedLeaderStepsDown(t *testing.T) {
 	// Nothing can be written yet, so that the first write is the refused one.
 	_, err := db.SQL().Exec("UPDATE afe_hosts SET locked = 1")
 	require.NoError(t, err)
-	r := start(t, "a", m.Candidate("a"), db, &w)
+	r := start(t, "a", m.Replica("a"), db, &w)
 	w.until(t, "ticking", func(w *witness) bool { return w.ticks > 0 })
 	usurper, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: r.Status().Token + 100, Cluster: "memory", Holder: "b"})
 	require.NoError(t, err)
@@ -159,7 +159,7 @@ func TestFailingTicksEndTheTerm(t *testing.T) {
 	db := openLab(t)
 	m := election.NewMemory()
 	var w witness
-	start(t, "a", m.Candidate("a"), db, &w)
+	start(t, "a", m.Replica("a"), db, &w)
 	w.until(t, "leading", func(w *witness) bool { return w.ticks > 0 })
 	_, err := db.SQL().Exec("ALTER TABLE afe_users RENAME TO afe_users_away")
 	require.NoError(t, err)
@@ -176,7 +176,7 @@ func TestFailingTicksEndTheTerm(t *testing.T) {
 func TestInspection(t *testing.T) {
 	db := openLab(t)
 	var w witness
-	start(t, "a", election.NewMemory().Candidate("a"), db, &w)
+	start(t, "a", election.NewMemory().Replica("a"), db, &w)
 	w.until(t, "inspections", func(w *witness) bool { return w.inspections >= 3 && w.assignments > 0 })
 	w.note(func() { require.Zero(t, w.findings) })
 	_, err := db.SQL().Exec("UPDATE afe_hosts SET leased = 0 WHERE id = (SELECT MAX(host_id) FROM afe_host_queue_entries WHERE active = 1)")
@@ -198,7 +198,7 @@ func TestStandingBy(t *testing.T) {
 	}
 	exec("UPDATE afe_hosts SET locked = 1")
 	var w witness
-	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: "a", MinTick: time.Millisecond}, election.NewMemory().Candidate("a"), db, &w, hclog.NewNullLogger())
+	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: "a", MinTick: time.Millisecond}, election.NewMemory().Replica("a"), db, &w, hclog.NewNullLogger())
 	r.StandBy(t.Context())
 	exec("UPDATE afe_hosts SET locked = 0 WHERE id <= 25")
 	ctx, cancel := context.WithCancel(t.Context())
