@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -63,6 +64,24 @@ func (w *witness) until(t *testing.T, what string, holds func(*witness) bool) {
 	}, soon, time.Millisecond, what)
 }
 
+// lines is what a replica logs.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
+
 type runningReplica struct {
 	*replica.Replica
 	stop func()
@@ -81,7 +100,11 @@ func openLab(t *testing.T) *store.DB {
 }
 
 func start(t *testing.T, name string, c election.Campaigner, db *store.DB, w replica.Observer) runningReplica {
-	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond, InspectEvery: 2}, c, db, w, hclog.NewNullLogger())
+	return startWithLog(t, name, c, db, w, hclog.NewNullLogger())
+}
+
+func startWithLog(t *testing.T, name string, c election.Campaigner, db *store.DB, w replica.Observer, log hclog.Logger) runningReplica {
+	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond, InspectEvery: 2}, c, db, w, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -169,6 +192,30 @@ func TestFailingTicksEndTheTerm(t *testing.T) {
 	var before int
 	w.note(func() { before = w.ticks })
 	w.until(t, "ticking again", func(w *witness) bool { return w.ticks > before })
+}
+
+// TestEndlessLayoutChanges: a leader whose every plan is refused, because labels
+// keep moving, still notices the end of its term and rests between ticks.
+func TestEndlessLayoutChanges(t *testing.T) {
+	db := openLab(t)
+	m := election.NewMemory()
+	var w witness
+	exec := func(text string) {
+		_, err := db.SQL().Exec(text)
+		require.NoError(t, err)
+	}
+	exec("UPDATE afe_hosts SET locked = 1")
+	var refused lines
+	startWithLog(t, "a", m.Replica("a"), db, &w, hclog.New(&hclog.LoggerOptions{Output: &refused, Level: hclog.Info}))
+	w.until(t, "leading", func(w *witness) bool { return w.ticks > 0 })
+	// The fence of no write matches, as if a label moved after each snapshot.
+	exec("CREATE TRIGGER storm BEFORE UPDATE OF ticks ON hostsched_fence BEGIN SELECT RAISE(IGNORE); END")
+	exec("UPDATE afe_hosts SET locked = 0")
+	require.Eventually(t, func() bool { return refused.count("layout of the shard changed") > 5 }, soon, time.Millisecond)
+	m.Revoke(shard.Master)
+	w.until(t, "the term ends", func(w *witness) bool { return w.ended > 0 && w.failed == 0 })
+	exec("DROP TRIGGER storm")
+	w.until(t, "the next term assigns hosts", func(w *witness) bool { return w.leading == 2 && w.assignments > 0 })
 }
 
 // TestInspection: the leader looks for states that should not be, and finds
