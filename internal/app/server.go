@@ -140,7 +140,7 @@ func serve(ctx context.Context, c *Config, version string, db cluster.Databases,
 	}, campaigner, db, reporting.observers, log)
 	handler := web.Handler(web.Config{
 		Server: c.Server, Version: version, Metrics: m.Handler(),
-		Status: controller.Status, Role: controller.Role, Recorder: controller.Holdings,
+		Status: controller.Status, Role: controller.Role, NotServed: controller.NotServed, Recorder: controller.Holdings,
 	})
 	log.Info("starting", "server", c.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", c.EtcdEndpoints, "listen", listener.Addr())
 	return c.runGroup(ctx, listener, handler, controller, reporting.background, log)
