@@ -246,7 +246,30 @@ func (l *lab) leads(s *server) (out []shard.Name) {
 	return out
 }
 
-// spread waits until n shards have a leader and no server leads more than most.
+// atRest tells whether placement wants every shard to stay where it is, once all
+// members are established.
+func (l *lab) atRest(leaders map[shard.Name]*server) bool {
+	view := l.election.View()
+	var servers []shard.Server
+	for _, m := range view.Servers {
+		if m.Role == election.RolePrimary {
+			servers = append(servers, shard.Server{Name: m.Server, Established: true})
+		}
+	}
+	var leaderships []shard.Leadership
+	for name, leader := range leaders {
+		leaderships = append(leaderships, shard.Leadership{Shard: name, Holder: leader.name, Wanted: view.Shards[name].Wanted})
+	}
+	for name, server := range shard.Place(servers, leaderships) {
+		if leaders[name].name != server {
+			return false
+		}
+	}
+	return true
+}
+
+// spread waits until n shards have a leader, no server leads more than most, and
+// no shard is about to move.
 func (l *lab) spread(n, most int) map[shard.Name]*server {
 	l.t.Helper()
 	var leaders map[shard.Name]*server
@@ -257,7 +280,7 @@ func (l *lab) spread(n, most int) map[shard.Name]*server {
 				return false
 			}
 		}
-		return len(leaders) == n
+		return len(leaders) == n && l.atRest(leaders)
 	})
 	return leaders
 }
