@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
-	"github.com/hostsched/hostsched/store/schema"
 )
 
 // fillLargeLab makes a lab whose plan every writer has a part in.
@@ -304,44 +302,6 @@ func TestContradictoryFenceRows(t *testing.T) {
 	require.Greater(t, l.Fence().Epoch, int64(50), "epochs go on rising")
 	_, err = l.Apply(t.Context(), fullPlan(t, db))
 	require.NoError(t, err)
-}
-
-// TestFenceOfAFormerVersion: the row of a shard that was led under schema
-// version 2 becomes the rows of all writers, and who led then is refused.
-func TestFenceOfAFormerVersion(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
-		db := open(t, dsn)
-		require.NoError(t, schema.UpTo(t.Context(), db.DB, 2))
-		_, err := db.SQL().Exec("INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, layout) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '', 3)")
-		require.NoError(t, err)
-		st, err := schema.Up(t.Context(), db.DB, schema.Options{})
-		require.NoError(t, err)
-		require.EqualValues(t, schema.SchemaVersion, st.Schema)
-
-		const stillLeads = "UPDATE hostsched_fence SET ticks = ticks + 1 WHERE shard = 'master' AND epoch = 7 AND holder = 'former'"
-		res, err := db.SQL().Exec(stillLeads)
-		require.NoError(t, err)
-		n, err := res.RowsAffected()
-		require.NoError(t, err)
-		require.EqualValues(t, 1, n, "the migration ends no term")
-
-		_, err = db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 9, Cluster: "test", Holder: "late"})
-		require.ErrorIs(t, err, store.ErrOvertaken)
-		l, plan := largePlan(t, db)
-		require.EqualValues(t, 8, l.Fence().Epoch)
-		require.Equal(t, store.Writers(db), count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 8 AND token = 10 AND layout = 3"))
-		res, err = db.SQL().Exec(stillLeads)
-		require.NoError(t, err)
-		n, err = res.RowsAffected()
-		require.NoError(t, err)
-		require.Zero(t, n)
-		applied, err := l.Apply(t.Context(), plan)
-		require.NoError(t, err)
-		require.Equal(t, plan, applied.Applied)
-		var oldest string
-		require.NoError(t, db.SQL().QueryRow("SELECT value FROM hostsched_facts WHERE name = 'oldest'").Scan(&oldest))
-		require.False(t, strings.HasPrefix(oldest, "2"))
-	})
 }
 
 // taskOrder is the order of the entries whose special tasks are in a table, by

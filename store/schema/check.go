@@ -83,6 +83,33 @@ func Check(ctx context.Context, db *sqldb.DB, use Use) error {
 	return nil
 }
 
+// checkVersion refuses to work with a version of our tables that does not fit.
+// The next one fits if it says so: a rolling upgrade migrates while replicas of
+// the old version go on.
+func checkVersion(ctx context.Context, db *sqldb.DB) error {
+	have, _, err := own.recorded(ctx, db)
+	switch {
+	case err != nil:
+		return err
+	case have == 0:
+		return fmt.Errorf("%w: %s has no hostsched tables; run 'hostsched migrate up'", sqldb.ErrSchema, db.Target())
+	case have < SchemaVersion:
+		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; run 'hostsched migrate up'", sqldb.ErrSchema, db.Target(), have, SchemaVersion)
+	case have == SchemaVersion:
+		return nil
+	case have > SchemaVersion+1:
+		return fmt.Errorf("%w: %s has schema version %d, this binary needs %d; use a newer hostsched", sqldb.ErrSchema, db.Target(), have, SchemaVersion)
+	}
+	var oldest int64
+	if err := db.Pool.QueryRowContext(ctx, "SELECT value FROM hostsched_facts WHERE name = 'oldest'").Scan(&oldest); err != nil {
+		return sqldb.Explain(err, "read how old a binary may be", db.Target())
+	}
+	if oldest > SchemaVersion {
+		return fmt.Errorf("%w: %s has schema version %d, for binaries of version %d and later; this one has %d; use a newer hostsched", sqldb.ErrSchema, db.Target(), have, oldest, SchemaVersion)
+	}
+	return nil
+}
+
 func checkTable(ctx context.Context, db *sqldb.DB, t tableUse) error {
 	statements := []struct{ verb, text string }{
 		{"read", "SELECT " + t.columns + " FROM " + t.table + " WHERE 1=0"},

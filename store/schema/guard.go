@@ -12,25 +12,27 @@ import (
 // The guard is the database's own refusal: a unique index over the host of
 // active, incomplete entries. Autotest's SELECT * does not see it.
 const (
+	guardTable  = "afe_host_queue_entries"
 	guardIndex  = "hostsched_one_active_entry_per_host"
 	guardColumn = "hostsched_active_host"
 )
 
-// guardStatements chooses the form of the guard by server version.
+// guardStatements chooses the form of the guard by server version. They are
+// ALTER TABLE where possible: CREATE INDEX needs a privilege of its own.
 func guardStatements(d sqldb.Dialect) (install, remove string, err error) {
 	const expr = "CASE WHEN active = 1 AND complete = 0 THEN host_id END"
-	const table = "afe_host_queue_entries"
+	const alter = "ALTER TABLE " + guardTable + " "
 	switch {
 	case d.Server == sqldb.ServerSQLite:
-		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + table + " (host_id) WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL",
+		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + guardTable + " (host_id) WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL",
 			"DROP INDEX " + guardIndex, nil
 	case d.Server == sqldb.ServerMariaDB && d.AtLeast(10, 3, 3):
 		// MariaDB has no functional index: an invisible virtual column stands in.
-		return "ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ADD UNIQUE KEY " + guardIndex + " (" + guardColumn + ")",
-			"ALTER TABLE " + table + " DROP KEY " + guardIndex + ", DROP COLUMN " + guardColumn, nil
+		return alter + "ADD COLUMN IF NOT EXISTS " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ADD UNIQUE KEY " + guardIndex + " (" + guardColumn + ")",
+			alter + "DROP KEY " + guardIndex + ", DROP COLUMN " + guardColumn, nil
 	case d.Server == sqldb.ServerMySQL && d.AtLeast(8, 0, 13):
-		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + table + " ((" + expr + "))",
-			"DROP INDEX " + guardIndex + " ON " + table, nil
+		return alter + "ADD UNIQUE KEY " + guardIndex + " ((" + expr + "))",
+			alter + "DROP KEY " + guardIndex, nil
 	}
 	return "", "", fmt.Errorf("%w: the guard needs MySQL 8.0.13, MariaDB 10.3.3 or SQLite; this is %s %s", sqldb.ErrServer, d.Server, d.Version)
 }
@@ -46,30 +48,40 @@ func HasGuard(ctx context.Context, db *sqldb.DB) (bool, error) {
 	return n > 0, sqldb.Explain(err, "look for the guard index", db.Target())
 }
 
-func installGuard(ctx context.Context, db *sqldb.DB) error {
-	install, _, err := guardStatements(db.Dialect)
+func (s *session) installGuard(ctx context.Context) error {
+	install, _, err := guardStatements(s.db.Dialect)
 	if err != nil {
 		return err
 	}
+	s.table = guardTable
 	var host sql.NullInt64
 	var n int
-	err = db.Pool.QueryRowContext(ctx, "SELECT host_id, COUNT(*) FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1 LIMIT 1").Scan(&host, &n)
+	err = s.pool.QueryRowContext(ctx, "SELECT host_id, COUNT(*) FROM "+guardTable+" WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1 LIMIT 1").Scan(&host, &n)
 	if err == nil {
-		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", sqldb.ErrServer, host.Int64, db.Target(), n)
+		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", sqldb.ErrServer, host.Int64, s.db.Target(), n)
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return sqldb.Explain(err, "look for hosts with several active entries", db.Target())
+		return s.explain(ctx, err, "look for hosts with several active entries")
 	}
-	_, err = db.Pool.ExecContext(ctx, install)
-	return sqldb.Explain(err, "install the guard index", db.Target())
+	_, err = s.pool.ExecContext(ctx, install)
+	return s.explain(ctx, err, "install the guard index")
 }
 
-// RemoveGuard drops the guard index.
+// RemoveGuard drops the guard index, if it is there.
 func RemoveGuard(ctx context.Context, db *sqldb.DB) error {
-	_, remove, err := guardStatements(db.Dialect)
+	return withSession(ctx, db, nil, func(s *session) error { return s.removeGuard(ctx) })
+}
+
+func (s *session) removeGuard(ctx context.Context) error {
+	there, err := HasGuard(ctx, s.db)
+	if err != nil || !there {
+		return err
+	}
+	_, remove, err := guardStatements(s.db.Dialect)
 	if err != nil {
 		return err
 	}
-	_, err = db.Pool.ExecContext(ctx, remove)
-	return sqldb.Explain(err, "remove the guard index", db.Target())
+	s.table = guardTable
+	_, err = s.pool.ExecContext(ctx, remove)
+	return s.explain(ctx, err, "remove the guard index")
 }

@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"maps"
@@ -125,10 +126,20 @@ func (db *DB) openReads() (*sql.DB, error) {
 
 // mysqlPool opens a pool of connections with session variables.
 func (db *DB) mysqlPool(variables map[string]string) (*sql.DB, error) {
+	connector, err := db.mysqlConnector(variables)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+func (db *DB) mysqlConnector(variables map[string]string) (driver.Connector, error) {
 	cfg := db.target.mysql.Clone()
 	if cfg.Params == nil {
 		cfg.Params = make(map[string]string)
 	}
+	// Statements outside transactions must last, whatever the server's default.
+	cfg.Params["autocommit"] = "1"
 	maps.Copy(cfg.Params, variables)
 	// Affected rows must count rows found, or a re-check that changes nothing
 	// would look like a conflict.
@@ -144,10 +155,28 @@ func (db *DB) mysqlPool(variables map[string]string) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: the options do not fit together", ErrDSN, db.target.name)
 	}
-	return sql.OpenDB(connector), nil
+	return connector, nil
 }
 
-func (db *DB) openSQLite() error {
+// Connector makes connections for a pool apart from the others. The session
+// variables are those of MySQL and MariaDB; SQLite has none.
+func (db *DB) Connector(variables map[string]string) (driver.Connector, error) {
+	if db.target.mysql == nil {
+		return sqliteConnector{db.Pool.Driver(), db.sqliteDSN()}, nil
+	}
+	return db.mysqlConnector(variables)
+}
+
+// sqliteConnector connects to a file. The driver has no connector of its own.
+type sqliteConnector struct {
+	driver driver.Driver
+	dsn    string
+}
+
+func (c sqliteConnector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+func (c sqliteConnector) Driver() driver.Driver                        { return c.driver }
+
+func (db *DB) sqliteDSN() string {
 	// Writers queue up (immediate) instead of failing half-way; readers see one
 	// state throughout (WAL).
 	mode := "rw"
@@ -156,10 +185,12 @@ func (db *DB) openSQLite() error {
 	}
 	// As a URI, so that a path may contain a question mark or a hash.
 	file := url.URL{Scheme: "file", Path: db.target.path}
-	dsn := fmt.Sprintf("%s?mode=%s&_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
+	return fmt.Sprintf("%s?mode=%s&_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
 		file.String(), mode, LockWait.Milliseconds())
-	var err error
-	if db.Pool, err = sql.Open("sqlite", dsn); err != nil {
+}
+
+func (db *DB) openSQLite() (err error) {
+	if db.Pool, err = sql.Open("sqlite", db.sqliteDSN()); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
 	}
 	return nil

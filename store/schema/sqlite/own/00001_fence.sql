@@ -1,7 +1,9 @@
 -- hostsched's own tables. They stand beside Autotest's and change none of them.
 
+-- +goose Up
+
 -- One row per shard: who may write, and since when.
-CREATE TABLE hostsched_fence (
+CREATE TABLE IF NOT EXISTS hostsched_fence (
   shard VARCHAR(190) NOT NULL PRIMARY KEY,
   epoch BIGINT NOT NULL,
   token BIGINT NOT NULL,
@@ -12,14 +14,18 @@ CREATE TABLE hostsched_fence (
   last_write VARCHAR(64) NOT NULL,
   session_id BIGINT NOT NULL,
   session_peer VARCHAR(190) NOT NULL
-) @ENGINE@;
+);
 
 -- What people did by command: who, when, what, why.
-CREATE TABLE hostsched_audit (
-  `id` @PK@,
+CREATE TABLE IF NOT EXISTS hostsched_audit (
+  `id` INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   at DATETIME NOT NULL,
   who VARCHAR(190) NOT NULL,
   action VARCHAR(64) NOT NULL,
   subject VARCHAR(190) NOT NULL,
   detail TEXT NOT NULL
-) @ENGINE@;
+);
+
+-- +goose Down
+DROP TABLE IF EXISTS hostsched_audit;
+DROP TABLE IF EXISTS hostsched_fence;

@@ -1,0 +1,70 @@
+package store_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// requireOneLine: a person gets one line that says what was tried and on what.
+func requireOneLine(t *testing.T, err error) {
+	t.Helper()
+	require.NotContains(t, err.Error(), "\n")
+	require.NotContains(t, err.Error(), "sesame", "no password")
+}
+
+func TestOpenRefusesBadInput(t *testing.T) {
+	server := testserver.Shared(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := silent.Addr().String()
+	require.NoError(t, silent.Close())
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		cfg  sqldb.Config
+		want error
+		text string
+	}{
+		"empty":          {sqldb.Config{}, sqldb.ErrDSN, "empty"},
+		"no slash":       {sqldb.Config{DSN: "root:sesame@tcp(localhost)"}, sqldb.ErrDSN, "slash"},
+		"brackets":       {sqldb.Config{DSN: "root:sesame@tcp(localhost/x"}, sqldb.ErrDSN, ""},
+		"no database":    {sqldb.Config{DSN: "root:sesame@tcp(localhost:3306)/"}, sqldb.ErrDSN, "database name"},
+		"no path":        {sqldb.Config{DSN: "sqlite:"}, sqldb.ErrDSN, "file path"},
+		"not local":      {sqldb.Config{DSN: "root:sesame@tcp(db.example.com:3306)/afe"}, sqldb.ErrNotLocal, "--production"},
+		"not local ip":   {sqldb.Config{DSN: "root:sesame@tcp(10.1.2.3:3306)/afe"}, sqldb.ErrNotLocal, "--production"},
+		"nobody listens": {sqldb.Config{DSN: "root:sesame@tcp(" + closed + ")/afe"}, sqldb.ErrUnreachable, "address"},
+		"no such user":   {sqldb.Config{DSN: server.DSN("mysql", "nobody", "sesame")}, sqldb.ErrUnreachable, "password"},
+		"no such schema": {sqldb.Config{DSN: server.DSN("nowhere", "root", "")}, sqldb.ErrUnreachable, "database name"},
+		"no such folder": {sqldb.Config{DSN: "sqlite:" + filepath.Join(dir, "missing", "lab.db"), Create: true}, sqldb.ErrUnreachable, "folder"},
+		"no such file":   {sqldb.Config{DSN: "sqlite:" + filepath.Join(dir, "lab.db")}, sqldb.ErrUnreachable, "migrate up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			_, err := store.Open(t.Context(), c.cfg)
+			require.ErrorIs(t, err, c.want)
+			require.ErrorContains(t, err, c.text)
+			requireOneLine(t, err)
+			require.Less(t, time.Since(began), 10*time.Second)
+		})
+	}
+	files, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, files, "nothing was written")
+}
+
+func TestHasPassword(t *testing.T) {
+	for dsn, want := range map[string]bool{
+		"root:x@tcp(localhost)/a": true, "root@tcp(localhost)/a": false, "sqlite:x.db": false, "nonsense": false,
+	} {
+		require.Equal(t, want, sqldb.HasPassword(dsn), fmt.Sprintf("%q", dsn))
+	}
+}

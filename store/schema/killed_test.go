@@ -1,0 +1,244 @@
+package schema_test
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	osexec "os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// breaker is a connector whose connection ends after some statements that change
+// something. What the last one did stays, but nobody hears of it.
+type breaker struct {
+	driver.Connector
+	left  int
+	atEnd func()
+}
+
+var errBroken = errors.New("the test broke the connection")
+
+// after makes a migration break after so many statements.
+func after(statements int) schema.Options {
+	return withBreaker(schema.Options{}, &breaker{left: statements})
+}
+
+func withBreaker(opts schema.Options, b *breaker) schema.Options {
+	return opts.Through(func(c driver.Connector) driver.Connector {
+		b.Connector = c
+		return b
+	})
+}
+
+func (b *breaker) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := b.Connector.Connect(ctx)
+	return &breakingConn{Conn: conn, breaker: b}, err
+}
+
+type breakingConn struct {
+	driver.Conn
+	*breaker
+	broken bool
+}
+
+// begin refuses a statement if none is left.
+func (c *breakingConn) begin() error {
+	if c.left > 0 {
+		return nil
+	}
+	c.end()
+	return errBroken
+}
+
+// done counts a statement that was run.
+func (c *breakingConn) done(err error) error {
+	if err != nil {
+		return err
+	}
+	if c.left--; c.left == 0 {
+		c.end()
+		return errBroken
+	}
+	return nil
+}
+
+func (c *breakingConn) end() {
+	if c.atEnd != nil {
+		c.atEnd()
+	}
+	if !c.broken {
+		c.broken = true
+		_ = c.Conn.Close() // it is only about ending it
+	}
+}
+
+func (c *breakingConn) Close() error {
+	if c.broken {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+func (c *breakingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	res, err := c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+	return res, c.done(err)
+}
+
+func (c *breakingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if c.broken {
+		return nil, errBroken
+	}
+	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (c *breakingConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if c.broken {
+		return nil, errBroken
+	}
+	tx, err := c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+	return &breakingTx{Tx: tx, conn: c}, err
+}
+
+func (c *breakingConn) CheckNamedValue(v *driver.NamedValue) error {
+	if checker, ok := c.Conn.(driver.NamedValueChecker); ok {
+		return checker.CheckNamedValue(v)
+	}
+	return driver.ErrSkip
+}
+
+type breakingTx struct {
+	driver.Tx
+	conn *breakingConn
+}
+
+func (tx *breakingTx) Commit() error {
+	if err := tx.conn.begin(); err != nil {
+		return err
+	}
+	return tx.conn.done(tx.Tx.Commit())
+}
+
+func (tx *breakingTx) Rollback() error {
+	if tx.conn.broken {
+		return nil
+	}
+	return tx.Tx.Rollback()
+}
+
+// TestUpStoppedAnywhere stops Up after every statement. The next Up goes on from
+// there; sometimes it is Down that does.
+func TestUpStoppedAnywhere(t *testing.T) {
+	t.Parallel()
+	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+		want := clean(t, dsn)
+		db := open(t, dsn)
+		for k := 0; ; k++ {
+			_, err := schema.Up(t.Context(), db, after(k))
+			if err == nil {
+				require.Greater(t, k, 15)
+				t.Logf("%d statements", k-1)
+				return
+			}
+			require.ErrorIs(t, err, errBroken, k)
+			st, err := schema.ReadStatus(t.Context(), db)
+			require.NoError(t, err)
+			require.NotEqual(t, schema.LabAutotest, st.Lab, k)
+			if st.Lab == schema.LabNone || k%4 > 0 {
+				up(t, db)
+				requireClean(t, want, db, k)
+			}
+			_, err = schema.Down(t.Context(), db, schema.Options{Lab: true})
+			require.NoError(t, err, k)
+			requireEmpty(t, db, k)
+		}
+	})
+}
+
+// TestDownStoppedAnywhere stops Down after every statement. The next Down goes on
+// from there; sometimes it is Up, which creates again what is gone.
+func TestDownStoppedAnywhere(t *testing.T) {
+	t.Parallel()
+	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+		db := open(t, dsn)
+		up(t, db)
+		want := picture(t, db)
+		down := func(k int) error {
+			_, err := schema.Down(t.Context(), db, withBreaker(schema.Options{Lab: true}, &breaker{left: k}))
+			return err
+		}
+		for k := 0; ; k++ {
+			require.ErrorIs(t, down(k), errBroken, k)
+			st, err := schema.ReadStatus(t.Context(), db)
+			require.NoError(t, err)
+			require.NotEqual(t, schema.LabAutotest, st.Lab, k)
+			if st.Lab == schema.LabNone { // only the answer to the last statement was lost
+				requireEmpty(t, db, k)
+				require.Greater(t, k, 15)
+				return
+			}
+			if k%4 > 0 {
+				require.NoError(t, down(1000), k)
+				requireEmpty(t, db, k)
+			}
+			up(t, db)
+			requireClean(t, want, db, k)
+		}
+	})
+}
+
+// victimEnv and statementsEnv tell a process of this program to migrate a
+// database until it kills itself after some statements.
+const (
+	victimEnv     = "HOSTSCHED_TEST_MIGRATE"
+	statementsEnv = "HOSTSCHED_TEST_STATEMENTS"
+)
+
+func migrateUntilKilled(dsn string) int {
+	statements, err := strconv.Atoi(os.Getenv(statementsEnv))
+	if err == nil {
+		err = migrateAndDie(dsn, statements)
+	}
+	fmt.Fprintln(os.Stderr, "still alive:", err)
+	return 1
+}
+
+func migrateAndDie(dsn string, statements int) error {
+	ctx := context.Background()
+	db, err := sqldb.Open(ctx, sqldb.Config{DSN: dsn, Create: true})
+	if err != nil {
+		return err
+	}
+	die := func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
+	_, err = schema.Up(ctx, db, withBreaker(schema.Options{}, &breaker{left: statements, atEnd: die}))
+	return err
+}
+
+// TestUpKilled kills the process of a migrator, again and again.
+func TestUpKilled(t *testing.T) {
+	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+		want := clean(t, dsn)
+		for _, statements := range []int{1, 2, 5, 15, 30} {
+			cmd := osexec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), victimEnv+"="+dsn, statementsEnv+"="+strconv.Itoa(statements))
+			out, err := cmd.CombinedOutput()
+			var ended *osexec.ExitError
+			require.ErrorAs(t, err, &ended, string(out))
+			require.Equal(t, syscall.SIGKILL, ended.Sys().(syscall.WaitStatus).Signal(), string(out))
+		}
+		db := open(t, dsn)
+		up(t, db)
+		requireClean(t, want, db)
+	})
+}
