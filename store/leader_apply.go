@@ -100,7 +100,7 @@ func (a *applier) write(ctx context.Context, what string, work func(context.Cont
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 	for chunk := range chunks(&a.l.chunkSizer, leases) {
-		ids := sqldb.IdsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
+		ids := sqldb.IDsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
 		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx sqldb.Querier) error {
 			// A host locked or leased meanwhile is left alone: the next tick
 			// looks at its task again.
@@ -253,7 +253,7 @@ func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, e
 	}
 	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
 	err := db.Read(ctx, func(r *sqldb.Reader) {
-		r.Ids("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(hosts)+owner+noActiveEntry, func(id int64) { free[id] = true })
+		r.IDs("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(hosts)+owner+noActiveEntry, func(id int64) { free[id] = true })
 		r.Rows("SELECT id, host_id, status FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+sqldb.List(entries), func(v sqldb.Row) {
 			id := v.Int(0).N
 			asPlanned[id] = expect[id] == entryRow{host: v.Int(1).N, status: scheduler.EntryStatus(v.Text(2))}
@@ -303,7 +303,7 @@ const (
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
 	for chunk := range chunks(&a.l.chunkSizer, releases) {
-		ids := sqldb.IdsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
+		ids := sqldb.IDsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
 		kept := chunk
 		err := a.write(ctx, "release hosts", func(ctx context.Context, tx sqldb.Querier) error {
 			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+sqldb.List(ids)+a.owner()+unused)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -8,87 +9,84 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// hostRows is what a Snapshots remembers of the hosts; the hosts themselves are
-// in its snapshot, by hostname, then id, as plans want them.
+// hostRows is what is kept of the hosts; the hosts themselves are in the snapshot,
+// by hostname, then id, as plans want them.
 type hostRows struct {
 	num       map[int64]int32 // id -> position
-	seen      []bool          // by position: found by the running read
 	others    map[int64]bool  // hosts of other shards, where that matters
 	malformed []scheduler.Problem
 	texts     sqldb.Interned
 }
 
-func (t *Snapshots) readHosts(r *sqldb.Reader) {
-	own := &t.own
-	// Which hosts are the shard's depends on which shards there are.
-	rows := t.tables.stale(r, "afe_hosts") || own.changed
-	links := t.tables.stale(r, "afe_hosts_labels", "afe_acl_groups_hosts", "afe_static_hosts_labels")
+// readHosts reads the shard's hosts with their labels and ACL groups, as far as
+// they may have changed, and tells whether any host is different. moved means that
+// other hosts may be the shard's, or belong elsewhere.
+func (lab *labRows) readHosts(r *sqldb.Reader, stale func(tables ...string) bool, moved bool) (changed bool) {
+	rows := stale("afe_hosts") || moved
+	links := stale("afe_hosts_labels", "afe_acl_groups_hosts", "afe_static_hosts_labels")
 	if rows {
-		links = t.readHostRows(r) || links
+		different, added := lab.readHostRows(r)
+		changed, links = different, links || added
 	}
 	if links {
-		t.readHostLinks(r)
+		changed = lab.readHostLinks(r) || changed
 	}
-	if (rows || links) && own.place(t.last) {
-		t.changed = true
+	if changed || moved {
+		changed = lab.own.place(lab.snapshot.Hosts) || changed
 	}
+	return changed
 }
 
-// readHostRows reads all hosts of the shard, and tells whether there are others
-// than before.
-func (t *Snapshots) readHostRows(r *sqldb.Reader) (others bool) {
-	s, h := t.last, &t.hosts
+// readHostRows reads all hosts of the shard, and tells whether any is different,
+// and whether there are any that were not there before.
+func (lab *labRows) readHostRows(r *sqldb.Reader) (changed, added bool) {
+	s, h := &lab.snapshot, &lab.hosts
 	if h.num == nil {
 		h.num, h.texts = make(map[int64]int32), make(sqldb.Interned)
 	}
-	h.seen = make([]bool, len(s.Hosts))
+	seen := make([]bool, len(s.Hosts))
 	malformed := h.malformed
 	h.malformed = nil
 	lock := ""
 	if s.Details {
 		lock = ", CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END"
 	}
-	order := false // a host is new or renamed
-	r.Rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+t.own.Hosts, func(v sqldb.Row) {
+	reordered := false // a host is new or renamed
+	r.Rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+lab.own.Hosts, func(v sqldb.Row) {
 		id := v.Int(0).N
 		i, known := h.num[id]
 		if !known {
 			i = int32(len(s.Hosts))
 			h.num[id] = i
 			s.Hosts = append(s.Hosts, scheduler.Host{ID: scheduler.HostID(id)})
-			h.seen = append(h.seen, false)
-			order, others = true, true
+			seen = append(seen, false)
+			added = true
 		}
-		h.seen[i] = true
-		changed, renamed := t.hostRow(&s.Hosts[i], v)
-		t.changed = t.changed || changed
-		order = order || renamed
+		seen[i] = true
+		different, renamed := lab.hostRow(&s.Hosts[i], v)
+		changed, reordered = changed || different, reordered || renamed || !known
 	})
-	if !slices.Equal(malformed, h.malformed) {
-		t.changed = true
+	if slices.Contains(seen, false) {
+		s.Hosts = dropHosts(s.Hosts, seen)
+		reordered = true
 	}
-	if slices.Contains(h.seen, false) {
-		t.dropHosts()
-		order = true
-	}
-	if order {
-		t.changed = true
+	if reordered {
 		s.Hosts = sortHosts(s.Hosts)
 		clear(h.num)
 		for i := range s.Hosts {
 			h.num[int64(s.Hosts[i].ID)] = int32(i)
 		}
 	}
-	t.readOtherHosts(r)
-	return others
+	others := lab.readOtherHosts(r)
+	return changed || reordered || others || !slices.Equal(malformed, h.malformed), added
 }
 
-// dropHosts forgets the hosts that the running read did not find.
-func (t *Snapshots) dropHosts() {
+// dropHosts leaves out the hosts that were not seen.
+func dropHosts(hosts []scheduler.Host, seen []bool) []scheduler.Host {
 	i := -1
-	t.last.Hosts = slices.DeleteFunc(t.last.Hosts, func(scheduler.Host) bool {
+	return slices.DeleteFunc(hosts, func(scheduler.Host) bool {
 		i++
-		return !t.hosts.seen[i]
+		return !seen[i]
 	})
 }
 
@@ -110,21 +108,21 @@ func sortHosts(hosts []scheduler.Host) []scheduler.Host {
 // hostRow decodes a row of afe_hosts, and tells whether it says anything new,
 // and whether the host has another name. A host with nonsense in it is taken for
 // locked: it is not given out and not released until somebody looks at it.
-func (t *Snapshots) hostRow(h *scheduler.Host, v sqldb.Row) (changed, renamed bool) {
+func (lab *labRows) hostRow(h *scheduler.Host, v sqldb.Row) (changed, renamed bool) {
 	locked, invalid, leased, dirty, protection, shardID := v.Int(3), v.Int(4), v.Int(5), v.Int(6), v.Int(7), v.Int(8)
 	fresh := scheduler.Host{
-		ID: h.ID, Hostname: h.Hostname, Status: t.hosts.texts.Text(v, 2),
+		ID: h.ID, Hostname: h.Hostname, Status: lab.hosts.texts.Text(v, 2),
 		Locked: locked.Flag(), Leased: leased.Flag(), Invalid: invalid.Flag(), Dirty: dirty.N != 0,
 		Shard: h.Shard,
 	}
-	if t.last.Details {
+	if lab.snapshot.Details {
 		fresh.LockReason, fresh.LockedSince = v.Text(9), v.Text(10)
 	}
 	if renamed = !v.Same(1, h.Hostname); renamed {
 		fresh.Hostname = v.Text(1)
 	}
 	fresh.Ready = v[2] == nil || strings.EqualFold(fresh.Status, scheduler.HostReady)
-	if !t.own.basis.Shared {
+	if !lab.own.basis.Shared {
 		fresh.Shard = scheduler.ShardID(shardID.N)
 	}
 	if protection.N == int64(scheduler.DoNotVerify) {
@@ -132,7 +130,7 @@ func (t *Snapshots) hostRow(h *scheduler.Host, v sqldb.Row) (changed, renamed bo
 	}
 	id := v.Int(0)
 	if sqldb.AnyBad(&id, &locked, &invalid, &leased, &dirty, &protection, &shardID) {
-		t.hosts.malformed = append(t.hosts.malformed, malformed(0, "host %d (%s) has a value that is no integer; it counts as locked", h.ID, fresh.Hostname))
+		lab.hosts.malformed = append(lab.hosts.malformed, malformed(0, "host %d (%s) has a value that is no integer; it counts as locked", h.ID, fresh.Hostname))
 		fresh.Locked, fresh.LockReason = true, "malformed row"
 	}
 	changed = renamed || h.Status != fresh.Status || h.Ready != fresh.Ready || h.Locked != fresh.Locked || h.Leased != fresh.Leased || h.Invalid != fresh.Invalid ||
@@ -147,34 +145,37 @@ func (t *Snapshots) hostRow(h *scheduler.Host, v sqldb.Row) (changed, renamed bo
 	return changed, renamed
 }
 
-// readOtherHosts notes the hosts of other shards: an entry that names one of
-// them is not the master's, but one that names no host at all is.
-func (t *Snapshots) readOtherHosts(r *sqldb.Reader) {
-	t.hosts.others = nil
-	if !t.own.basis.Shared || t.own.basis.Shard != 0 || t.own.Hosts == "" {
-		return
+// readOtherHosts reads the hosts of other shards, because an entry that names one
+// of them is not the master's, but one that names no host at all is. It tells
+// whether they are others than before.
+func (lab *labRows) readOtherHosts(r *sqldb.Reader) (changed bool) {
+	var others map[int64]bool
+	if own := &lab.own; own.basis.Shared && own.basis.Shard == 0 && own.Hosts != "" {
+		others = make(map[int64]bool)
+		r.IDs("SELECT id FROM afe_hosts WHERE shard_id IN (SELECT id FROM afe_shards)", func(id int64) { others[id] = true })
 	}
-	t.hosts.others = make(map[int64]bool)
-	r.Ids("SELECT id FROM afe_hosts WHERE shard_id IN (SELECT id FROM afe_shards)", func(id int64) { t.hosts.others[id] = true })
+	changed = !maps.Equal(others, lab.hosts.others)
+	lab.hosts.others = others
+	return changed
 }
 
-// readHostLinks reads the labels and ACL groups of all hosts. In one query:
-// hosts of ACL groups come as negative numbers.
-func (t *Snapshots) readHostLinks(r *sqldb.Reader) {
-	s := t.last
-	labels, acls, static := newLinks[scheduler.LabelID](linksPerHost*len(s.Hosts)), newLinks[scheduler.ACLID](len(s.Hosts)), newLinks[scheduler.LabelID](0)
-	ours := t.own.ofHost("host_id")
+// readHostLinks reads the labels and ACL groups of all hosts, and tells whether
+// any are different. In one query: hosts of ACL groups come as negative numbers.
+func (lab *labRows) readHostLinks(r *sqldb.Reader) (changed bool) {
+	s, num := &lab.snapshot, lab.hosts.num
+	labels, acls, static := newGrouped[scheduler.LabelID](linksPerHost*len(s.Hosts)), newGrouped[scheduler.ACLID](len(s.Hosts)), newGrouped[scheduler.LabelID](0)
+	ours := lab.own.ofHost("host_id")
 	r.Pairs("SELECT host_id, label_id FROM afe_hosts_labels WHERE host_id > 0"+ours+
 		" UNION ALL SELECT -host_id, aclgroup_id FROM afe_acl_groups_hosts WHERE host_id > 0"+ours, func(host, id int64) {
-		if i, ok := t.hosts.num[host]; ok {
+		if i, ok := num[host]; ok {
 			labels.add(i, scheduler.LabelID(id))
-		} else if i, ok := t.hosts.num[-host]; ok {
+		} else if i, ok := num[-host]; ok {
 			acls.add(i, scheduler.ACLID(id))
 		}
 	})
 	if s.Rules.RespectStaticLabels {
 		r.Pairs("SELECT host_id, staticlabel_id FROM afe_static_hosts_labels WHERE 1=1"+ours, func(host, id int64) {
-			if i, ok := t.hosts.num[host]; ok {
+			if i, ok := num[host]; ok {
 				static.add(i, scheduler.LabelID(id))
 			}
 		})
@@ -182,51 +183,12 @@ func (t *Snapshots) readHostLinks(r *sqldb.Reader) {
 	labelsOf, aclsOf, staticOf := labels.lists(), acls.lists(), static.lists()
 	for i := range s.Hosts {
 		n, h := int32(i), &s.Hosts[i]
-		renew(t, &h.Labels, labelsOf(n), same)
-		renew(t, &h.ACLs, aclsOf(n), same)
-		renew(t, &h.StaticLabels, staticOf(n), same)
+		changed = renew(&h.Labels, labelsOf(n), same) || changed
+		changed = renew(&h.ACLs, aclsOf(n), same) || changed
+		changed = renew(&h.StaticLabels, staticOf(n), same) || changed
 	}
+	return changed
 }
 
 // linksPerHost is room for the labels of a usual host.
 const linksPerHost = 8
-
-// noteUses notes which hosts active entries and special tasks use.
-func (t *Snapshots) noteUses() {
-	s := t.last
-	if t.queue.usesChanged || t.changed {
-		active := make([]bool, len(s.Hosts))
-		for i := range t.queue.live {
-			e := &t.queue.live[i]
-			if num, ok := t.hosts.num[int64(e.entry.Host)]; ok && e.standing&isActive != 0 {
-				active[num] = true
-			}
-		}
-		for i := range s.Hosts {
-			if s.Hosts[i].ActiveEntry != active[i] {
-				s.Hosts[i].ActiveEntry, t.changed = active[i], true
-			}
-		}
-	}
-	if !t.queue.tasksStale && !t.changed {
-		return
-	}
-	open := make([]bool, len(s.Hosts))
-	for _, host := range t.queue.tasks {
-		if num, ok := t.hosts.num[host]; ok {
-			open[num] = true
-		}
-	}
-	var hosts []scheduler.HostID
-	for _, host := range t.queue.frontend {
-		if _, ok := t.hosts.num[host]; ok {
-			hosts = append(hosts, scheduler.HostID(host))
-		}
-	}
-	for i := range s.Hosts {
-		if s.Hosts[i].OpenTask != open[i] {
-			s.Hosts[i].OpenTask, t.changed = open[i], true
-		}
-	}
-	renew(t, &s.TaskHosts, hosts, same)
-}

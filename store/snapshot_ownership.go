@@ -2,26 +2,26 @@ package store
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// pendingCondition selects pending entries q (Autotest
-// JobQueryManager.get_pending_queue_entries).
-const pendingCondition = "q.status = 'Queued' AND q.active = 0 AND q.complete = 0 AND q.aborted = 0 AND (q.host_id IS NOT NULL OR q.meta_host IS NOT NULL)"
-
-// ownership is a scope as the database has it at the moment: which rows are the
-// shard's.
+// Ownership is a scope as currently stored: which rows are the shard's.
 type Ownership struct {
 	basis  scheduler.Basis
 	layout shard.Layout
 	// Hosts is a condition on afe_hosts h, which says in SQL what shard.Layout
 	// says of one row. It begins with AND, or is empty.
 	Hosts string
-	// changed: it is not what it was before.
-	changed bool
+}
+
+// equal tells whether the same rows are the shard's.
+func (o Ownership) equal(other Ownership) bool {
+	return o.basis == other.basis && o.Hosts == other.Hosts && maps.Equal(o.layout.Names, other.layout.Names) &&
+		maps.Equal(o.layout.Labels, other.layout.Labels) && maps.Equal(o.layout.Released, other.layout.Released)
 }
 
 // ofHost restricts a column that refers to a host.
@@ -32,21 +32,21 @@ func (o Ownership) ofHost(column string) string {
 	return " AND " + column + " IN (SELECT h.id FROM afe_hosts h WHERE 1=1" + o.Hosts + ")"
 }
 
-// ownershipOf finds out what belongs to a shard.
+// ReadOwnership finds out what belongs to a shard.
 func ReadOwnership(r *sqldb.Reader, scope Scope) Ownership {
 	scope.Shared = scope.Shared && !scope.Bare
-	tables := &tableTimes{}
-	return readOwnership(r, scope, tables.look(r, scope, timesQuery(r.Dialect)), tables, Ownership{})
+	_, basis := readTableTimes(r, scope, timesQuery(r.Dialect))
+	return readOwnership(r, scope, basis, Ownership{}, func(...string) bool { return true })
 }
 
-// ownership finds out what belongs to a shard, given what did before.
-func readOwnership(r *sqldb.Reader, scope Scope, basis scheduler.Basis, tables *tableTimes, before Ownership) Ownership {
+// readOwnership finds out what belongs to a shard, given what did before and which
+// tables may have changed since.
+func readOwnership(r *sqldb.Reader, scope Scope, basis scheduler.Basis, before Ownership, stale func(tables ...string) bool) Ownership {
 	own := Ownership{basis: basis, layout: before.layout}
 	// A shard's own database is its own as a whole, and says nothing of shards.
 	if scope.Shared || scope.Shard.IsMaster() {
-		if tables.stale(r, "afe_shards", "afe_shards_labels", "hostsched_released_labels") || own.basis.Layout != before.basis.Layout {
+		if stale("afe_shards", "afe_shards_labels", "hostsched_released_labels") || basis.Layout != before.basis.Layout {
 			own.layout = ReadLayout(r, scope.Shared)
-			own.changed = true
 		}
 	}
 	if scope.Shared {
@@ -55,7 +55,7 @@ func readOwnership(r *sqldb.Reader, scope Scope, basis scheduler.Basis, tables *
 	return own
 }
 
-// owner fills in who owns the rows of a shared database.
+// readOwner fills in who owns the rows of a shared database.
 func readOwner(r *sqldb.Reader, name shard.Name, own *Ownership) {
 	if name.IsMaster() {
 		if len(own.layout.Names) > 0 {
@@ -75,7 +75,7 @@ func readOwner(r *sqldb.Reader, name shard.Name, own *Ownership) {
 	}
 }
 
-// layout reads which shards there are and what is theirs.
+// ReadLayout reads which shards there are and what is theirs.
 func ReadLayout(r *sqldb.Reader, shared bool) shard.Layout {
 	l := shard.Layout{Names: map[shard.ID]shard.Name{}, Labels: map[int64]shard.ID{}, Released: map[int64]shard.ID{}}
 	r.Pairs("SELECT label_id, shard_id FROM afe_shards_labels", func(label, id int64) { l.Labels[label] = shard.ID(id) })
@@ -99,15 +99,15 @@ func ownerCondition(prefix string, b scheduler.Basis) string {
 	return fmt.Sprintf(" AND %sshard_id = %d", prefix, b.Shard)
 }
 
-// place notes where each host of a shared database belongs, and tells whether
-// that is news.
-func (o *Ownership) place(s *scheduler.Snapshot) (changed bool) {
+// place derives where each host of a shared database belongs, and tells whether
+// that is different from before.
+func (o Ownership) place(hosts []scheduler.Host) (changed bool) {
 	if !o.basis.Shared {
 		return false
 	}
 	var labels []int64
-	for i := range s.Hosts {
-		h := &s.Hosts[i]
+	for i := range hosts {
+		h := &hosts[i]
 		before := [...]scheduler.ShardID{h.Shard, h.Home}
 		h.Shard = o.basis.Shard
 		labels = labels[:0]
@@ -119,4 +119,28 @@ func (o *Ownership) place(s *scheduler.Snapshot) (changed bool) {
 		changed = changed || before != [...]scheduler.ShardID{h.Shard, h.Home}
 	}
 	return changed
+}
+
+// ours tells whether a pending entry is the shard's.
+func (o Ownership) ours(e *scheduler.Entry, hosts *hostRows) bool {
+	if !o.basis.Shared {
+		// Autotest's master leaves entries whose meta_host label belongs to a
+		// shard to that shard, which has them in a database of its own. A shard's
+		// own layout is never read, so it has no such labels.
+		if len(o.layout.Labels) == 0 {
+			return true
+		}
+		_, ofShard := o.layout.Labels[int64(e.MetaHost)]
+		return !ofShard
+	}
+	if len(o.layout.Names) == 0 {
+		return true
+	}
+	if e.Host == 0 {
+		return o.layout.OfEntry(false, 0, int64(e.MetaHost)) == shard.ID(o.basis.Shard)
+	}
+	if _, known := hosts.num[int64(e.Host)]; known {
+		return true
+	}
+	return o.basis.Shard == 0 && !hosts.others[int64(e.Host)]
 }

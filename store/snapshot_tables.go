@@ -7,32 +7,37 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// tableTimes tells which tables may have changed since they were read. MySQL and
-// MariaDB keep the time of the last commit to each table in memory, in whole
-// seconds; looking at all of them is one cheap query. A table counts as
-// unchanged if that time is what it was when the table was read, and was past
-// by settled then: a commit in the same second would not show. SQLite has no
-// such times, so there every table may have changed.
+// tableTimes says when somebody last committed a change to each table. MySQL and
+// MariaDB keep these times in memory, in whole seconds, so looking at all of them
+// is one cheap query. SQLite has no such times.
 type tableTimes struct {
-	now     int64            // seconds since 1970, by the database's clock
-	times   map[string]int64 // as looked at last; 0 if never or unknown
-	read    map[string]reading
-	all     bool // everything is to be read again
-	readAll int64
+	now int64 // seconds since 1970, by the database's clock
+	// kept is true if the server keeps times at all.
+	kept  bool
+	times map[string]int64 // 0 if the server does not know
 }
 
-// reading is what a table's time was when the table was read.
-type reading struct {
+// tableMarks says what the time of each table was when the table was read.
+type tableMarks struct {
+	of map[string]tableMark
+	// all is when every table was read, whatever the times said.
+	all int64
+}
+
+// tableMark is what a table's time was when the table was read. It is sure if no
+// later commit can have the same time.
+type tableMark struct {
 	time int64
 	sure bool
 }
 
 const (
-	// settled seconds after a commit its time is no longer the current one. One
-	// would do; another makes up for a commit that shows late.
-	settled = 2
-	// readAllEvery is after how many seconds everything is read again, whatever
-	// the times say. The server forgets them when it is restarted.
+	// commitLag is how many seconds after a commit its time is surely in the past,
+	// so that any later commit has another one. One second would do; the other
+	// makes up for a server that shows a commit late.
+	commitLag = 2
+	// readAllEvery is after how many seconds every table is read again, whatever
+	// the times say, because a server forgets them when it is restarted.
 	readAllEvery = 60
 )
 
@@ -43,12 +48,12 @@ var tablesRead = []string{
 	"afe_special_tasks", "afe_static_hosts_labels", "afe_static_labels", "afe_users", "hostsched_released_labels",
 }
 
-// look asks for the times, and for what the fence says about scheduling; a shard
-// that never was led has no fence. It comes before all other reads: a commit
-// after it shows in the next look. (What time it is means when the query began.)
-func (t *tableTimes) look(r *sqldb.Reader, scope Scope, query func(join string) string) scheduler.Basis {
+// readTableTimes asks for the times, and for what the fence says about
+// scheduling; a shard that never was led has no fence. It comes before all other
+// reads, so that a commit after it shows in the next snapshot at the latest.
+func readTableTimes(r *sqldb.Reader, scope Scope, query func(join string) string) (tableTimes, scheduler.Basis) {
 	basis := scheduler.Basis{Shared: scope.Shared}
-	t.times = make(map[string]int64, len(tablesRead))
+	t := tableTimes{kept: r.Dialect.HasTableTimes, times: make(map[string]int64, len(tablesRead))}
 	fence, args := noFence, []any(nil)
 	if !scope.Bare {
 		fence, args = fenceOfShard, []any{scope.Shard.String()}
@@ -59,46 +64,50 @@ func (t *tableTimes) look(r *sqldb.Reader, scope Scope, query func(join string) 
 			t.times[strings.ToLower(name)] = v.Int(2).N
 		}
 	})
-	if t.read == nil {
-		t.read = make(map[string]reading)
-	}
-	t.all = t.now-t.readAll >= readAllEvery
-	return basis
+	return t, basis
 }
 
-// What a table may be joined with: the fence of a shard, or nothing alike.
+// What the times may be joined with: the fence of a shard, or nothing alike.
 const (
 	fenceOfShard = " LEFT JOIN hostsched_fence f ON f.shard = ? AND f.lane = 0"
 	noFence      = " LEFT JOIN (SELECT NULL AS layout, NULL AS pause_reason) f ON 1=0"
 )
 
-// stale tells whether one of the tables must be read, and takes it for read.
-func (t *tableTimes) stale(r *sqldb.Reader, tables ...string) bool {
-	stale := t.all || !r.Dialect.HasTableTimes
+// changedSince tells whether one of the tables may have changed since it was
+// read.
+func (t tableTimes) changedSince(marks tableMarks, tables ...string) bool {
+	if !t.kept || t.readsAll(marks) {
+		return true
+	}
 	for _, table := range tables {
 		time, known := t.times[table]
-		last, read := t.read[table]
-		if !known || !read || !last.sure || last.time != time {
-			stale = true
+		mark, read := marks.of[table]
+		if !known || !read || !mark.sure || mark.time != time {
+			return true
 		}
 	}
-	for _, table := range tables {
-		time := t.times[table]
-		t.read[table] = reading{time: time, sure: time <= t.now-settled}
-	}
-	return stale
+	return false
 }
 
-// done ends a snapshot in which every stale table was read.
-func (t *tableTimes) done() {
-	if t.all {
-		t.readAll = t.now
+// readsAll tells whether every table is to be read again.
+func (t tableTimes) readsAll(marks tableMarks) bool { return t.now-marks.all >= readAllEvery }
+
+// markRead returns the marks after a snapshot that read every table that may have
+// changed.
+func (t tableTimes) markRead(marks tableMarks) tableMarks {
+	next := tableMarks{of: make(map[string]tableMark, len(t.times)), all: marks.all}
+	for table, time := range t.times {
+		next.of[table] = tableMark{time: time, sure: time <= t.now-commitLag}
 	}
+	if t.readsAll(marks) {
+		next.all = t.now
+	}
+	return next
 }
 
-// timesQuery is what look asks a server: what time it is, in seconds since 1970,
-// the names of tables with the times of the last commit to them, if the server
-// keeps any, and what is joined.
+// timesQuery is what readTableTimes asks a server: what time it is, in seconds
+// since 1970, the names of tables with the times of the last commit to them, if
+// the server keeps any, and what is joined.
 func timesQuery(d sqldb.Dialect) func(join string) string {
 	if d.HasTableTimes {
 		return mysqlTableTimes

@@ -176,7 +176,6 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 		recorder := scheduler.NewRecorder(nil)
 		snapshots := db.Snapshots(masterScope)
 		snapshots.RefreshRows(1 << 20)
-		snapshots.KeptJobs(-60) // forgets often
 		next := func() (*scheduler.Snapshot, bool, error) { return snapshots.Next(t.Context()) }
 		assigned := 0
 		require.NoError(t, follow(t, m, 120, masterScope, next, func(s *scheduler.Snapshot) {

@@ -48,7 +48,7 @@ type Dialect struct {
 func sqliteDialect(version string) Dialect {
 	return Dialect{
 		Server: ServerSQLite, Version: version,
-		Writers:        1, // a file has one writer
+		Writers:      1, // a file has one writer
 		InsertIgnore: "INSERT OR IGNORE INTO",
 		Now:          "CURRENT_TIMESTAMP",
 		NowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
@@ -62,7 +62,7 @@ func mysqlDialect(version string) Dialect {
 	d := Dialect{
 		Server: ServerMySQL, Version: version,
 		reading:       map[string]string{"autocommit": "0"},
-		Writers:         maxWriters,
+		Writers:       maxWriters,
 		ForUpdate:     " FOR UPDATE",
 		InsertIgnore:  "INSERT IGNORE INTO",
 		Now:           "CURRENT_TIMESTAMP",
