@@ -104,10 +104,11 @@ type Record struct {
 	Format int `json:"format,omitempty"`
 }
 
-func (e *Etcd) record(name shard.Name, state string) Record {
+// newRecord is the record of a candidate that has not won yet.
+func newRecord(server, address string, name shard.Name) Record {
 	return Record{
-		State: state, Server: e.cfg.Server, Shard: name,
-		Since: time.Now().UTC().Format(time.RFC3339), Address: e.cfg.Address, Format: Format,
+		State: StateCandidate, Server: server, Shard: name,
+		Since: time.Now().UTC().Format(time.RFC3339), Address: address, Format: Format,
 	}
 }
 
@@ -190,7 +191,7 @@ func (c *campaign) grant(ctx context.Context) (clientv3.LeaseID, error) {
 // library may then still be talking to an etcd that does not answer; closing
 // the client ends that.
 func (c *campaign) win(ctx context.Context) error {
-	value, err := c.e.record(c.name, StateCandidate).text()
+	value, err := newRecord(c.e.cfg.Server, c.e.cfg.Address, c.name).text()
 	if err != nil {
 		return err
 	}
@@ -235,8 +236,8 @@ func (c *campaign) confirm(ctx context.Context) (*Term, error) {
 	if len(res.Kvs) == 0 || string(res.Kvs[0].Key) != c.vote.Key() || res.Kvs[0].CreateRevision != token {
 		return nil, fmt.Errorf("%w: key %s with revision %d is not the oldest", ErrPhantom, c.vote.Key(), token)
 	}
-	record := c.e.record(c.name, StateLeader)
-	record.Token = token
+	record := newRecord(c.e.cfg.Server, c.e.cfg.Address, c.name)
+	record.State, record.Token = StateLeader, token
 	if err := c.proclaim(ctx, record); err != nil {
 		return nil, fmt.Errorf("write the token into the leader's key: %w", err)
 	}

@@ -8,9 +8,6 @@ import (
 	"sync"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/client/v3/concurrency"
-
 	"github.com/hostsched/hostsched/shard"
 )
 
@@ -22,7 +19,7 @@ const (
 	RoleNone = "none"
 )
 
-// Presence is what a replica says of itself: the value of its key under
+// Presence is what a replica says about itself: the value of its key under
 // ServersPrefix, which lives as long as its lease.
 type Presence struct {
 	Server  string `json:"server"`
@@ -32,7 +29,7 @@ type Presence struct {
 	Role   string `json:"role"`
 	Why    string `json:"why,omitempty"`
 	Weight int    `json:"weight,omitempty"`
-	// Avoids are shards this replica lately failed to lead, with the reason.
+	// Avoids are the shards that this replica recently failed to lead, with the reason.
 	Avoids map[shard.Name]string `json:"avoids,omitempty"`
 	Since  string                `json:"since"`
 	// Format is the format of this replica's values in etcd; Oldest is the
@@ -52,10 +49,16 @@ func (v View) CheckFormat() error {
 	return nil
 }
 
-// Membership keeps a replica's presence in etcd and watches the others.
+// ErrNotYet is the error of a membership that has not reached etcd yet.
+var ErrNotYet = errors.New("etcd has not answered yet")
+
+// Membership keeps a replica's key in the cluster and watches the other
+// replicas. The same code serves etcd and memory; keepOnce is what differs.
 type Membership struct {
-	e    *Etcd
-	each func(View)
+	server string
+	// keepOnce keeps the key under one lease. It returns nil when ctx ends, and an
+	// error when the lease is lost or could not be had.
+	keepOnce func(ctx context.Context, m *Membership) error
 
 	mu       sync.Mutex
 	presence Presence
@@ -63,18 +66,12 @@ type Membership struct {
 	changed  chan struct{}
 }
 
-// ErrNotYet is the error of a membership that has not reached etcd yet.
-var ErrNotYet = errors.New("etcd has not answered yet")
-
-// Join prepares to say that this replica is there. each is called with what
-// etcd says about the cluster, at first and whenever that changes, by one
-// goroutine.
-func (e *Etcd) Join(p Presence, each func(View)) *Membership {
-	p.Server, p.Address, p.Format, p.Oldest = e.cfg.Server, e.cfg.Address, Format, OldestFormat
-	return &Membership{e: e, each: each, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1)}
+func newMembership(p Presence, keepOnce func(context.Context, *Membership) error) *Membership {
+	p.Format, p.Oldest = Format, OldestFormat
+	return &Membership{server: p.Server, keepOnce: keepOnce, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1)}
 }
 
-// Set changes what this replica says of itself.
+// Set changes what this replica says about itself.
 func (m *Membership) Set(change func(*Presence)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -85,12 +82,12 @@ func (m *Membership) Set(change func(*Presence)) {
 	}
 }
 
-// Run keeps the key until ctx ends, then takes it away. When the lease is lost
-// it begins anew.
+// Run keeps the key until ctx ends and then deletes it. When the lease is lost,
+// Run gets another one.
 func (m *Membership) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := m.keepOnce(ctx); err != nil {
-			m.note(fmt.Errorf("keep the presence of server %s in etcd: %w", m.e.cfg.Server, err))
+		if err := m.keepOnce(ctx, m); err != nil {
+			m.note(fmt.Errorf("keep the key of server %s in etcd: %w", m.server, err))
 		}
 		select {
 		case <-ctx.Done():
@@ -105,71 +102,43 @@ func (m *Membership) note(err error) {
 	m.err = err
 }
 
-// Err is nil while the others can see this replica, else why not.
+// Err is nil while the other replicas can see this one, else it says why they
+// cannot.
 func (m *Membership) Err() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.err
 }
 
-func (m *Membership) keepOnce(ctx context.Context) (err error) {
-	client, err := clientv3.New(m.e.cfg.Client)
-	if err != nil {
-		return err
+// value is the value of the key. Since is the time at which it is first asked for.
+func (m *Membership) value() (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.presence.Since == "" {
+		m.presence.Since = time.Now().UTC().Format(time.RFC3339)
 	}
-	defer func() { err = errors.Join(err, client.Close()) }()
-	granted, cancel := context.WithTimeout(ctx, m.e.cfg.TTL)
-	lease, err := client.Grant(granted, int64(m.e.cfg.TTL.Seconds()))
-	cancel()
-	if err != nil {
-		return err
-	}
-	// The session must outlive ctx: it is ended by revoking the lease.
-	session, err := concurrency.NewSession(client, concurrency.WithLease(lease.ID), concurrency.WithContext(context.WithoutCancel(ctx)))
-	if err != nil {
-		return err
-	}
-	defer func() {
-		bound, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
-		defer cancel()
-		session.Orphan()
-		_, rerr := client.Revoke(bound, lease.ID)
-		err = errors.Join(err, rerr)
-	}()
-	var watching sync.WaitGroup
-	watched, stop := context.WithCancel(ctx)
-	defer watching.Wait()
-	defer stop()
-	watching.Go(func() { watch(watched, client, m.e.cfg.Cluster, m.each) })
+	data, err := json.Marshal(m.presence)
+	return string(data), err
+}
+
+// keepPut writes the key, and again whenever the presence changes, until ctx ends
+// or the lease is lost.
+func (m *Membership) keepPut(ctx context.Context, lost <-chan struct{}, put func(value string) error) error {
 	for {
-		if err := m.put(ctx, client, lease.ID); err != nil {
+		value, err := m.value()
+		if err != nil {
 			return err
 		}
+		if err := put(value); err != nil {
+			return err
+		}
+		m.note(nil)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-session.Done():
+		case <-lost:
 			return ErrLeaseLost
 		case <-m.changed:
 		}
 	}
-}
-
-func (m *Membership) put(ctx context.Context, client *clientv3.Client, lease clientv3.LeaseID) error {
-	ctx, cancel := context.WithTimeout(ctx, m.e.cfg.TTL)
-	defer cancel()
-	m.mu.Lock()
-	if m.presence.Since == "" {
-		m.presence.Since = time.Now().UTC().Format(time.RFC3339)
-	}
-	value, err := json.Marshal(m.presence)
-	m.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	_, err = client.Put(ctx, ServersPrefix(m.e.cfg.Cluster)+m.e.cfg.Server, string(value), clientv3.WithLease(lease))
-	if err == nil {
-		m.note(nil)
-	}
-	return err
 }

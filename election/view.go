@@ -193,8 +193,12 @@ func Want(ctx context.Context, client *clientv3.Client, cluster string, name sha
 		return err
 	}
 	if len(res.Kvs) == 0 {
-		return fmt.Errorf("server %s is not there: it has no key under %s", server, ServersPrefix(cluster))
+		return notThere(cluster, server)
 	}
 	_, err = client.Put(ctx, wantedKey(cluster, name), server, clientv3.WithLease(clientv3.LeaseID(res.Kvs[0].Lease)))
 	return err
+}
+
+func notThere(cluster, server string) error {
+	return fmt.Errorf("server %s is not running: it has no key under %s", server, ServersPrefix(cluster))
 }

@@ -23,7 +23,8 @@ type Scope struct {
 	Rules scheduler.Rules
 	// Details also reads what is needed to explain at length.
 	Details bool
-	// DespitePause reads the lab of a paused shard, too, to say what waits there.
+	// DespitePause reads a paused shard as if it were not paused, to tell who
+	// waits in it. Snapshot.Basis still says that it is.
 	DespitePause bool
 }
 

@@ -127,7 +127,7 @@ func (a *App) open(o Options) error {
 	}, campaigner, db, observers, a.log)
 	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: web.Handler(web.Config{
 		Server: a.cfg.Server, Version: o.Version, Metrics: m.Handler(),
-		Status: a.controller.Status, Role: a.controller.Role, Recorder: a.controller.Holdings,
+		Status: a.controller.Status, Role: a.controller.Role, NotServed: a.controller.NotServed, Recorder: a.controller.Holdings,
 	})}
 	a.log.Info("starting", "server", a.cfg.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/replica"
@@ -12,7 +13,7 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
-// shardRunner is this replica's part in one shard: a replica that campaigns or does not.
+// shardRunner runs the replica of one shard, while the controller wants it to.
 type shardRunner struct {
 	controller *Controller
 	name       shard.Name
@@ -30,14 +31,15 @@ func newShardRunner(controller *Controller, name shard.Name, dsn string) *shardR
 	return &shardRunner{controller: controller, name: name, dsn: dsn}
 }
 
-// start campaigns, unless the runner does already, or is just ending a term.
+// start begins a campaign, unless one runs already or a term is just ending.
 func (s *shardRunner) start(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancel != nil {
 		return
 	}
-	// The end comes by stop, with its cause, also when the process ends.
+	// The campaign is always ended by stop, also when the process ends, so that the
+	// history of terms has the cause.
 	ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.stopped = false
 	s.running.Go(func() {
@@ -54,7 +56,7 @@ func (s *shardRunner) run(ctx context.Context) {
 	r, err := s.prepare(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.controller.log.Error("opening the shard's database", "shard", s.name, "error", err)
+			s.controller.log.Error("cannot open the shard's own database; avoiding the shard", "shard", s.name, "error", err)
 			s.controller.noteFailure(s.name, err)
 		}
 		return
@@ -62,7 +64,8 @@ func (s *shardRunner) run(ctx context.Context) {
 	r.Run(ctx)
 }
 
-// prepare opens the shard's database and makes its replica, the first time.
+// prepare returns the replica. When it is called first, it opens the shard's own
+// database and makes the replica.
 func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	s.mu.Lock()
 	r := s.replica
@@ -81,10 +84,11 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 			return nil, err
 		}
 	}
-	r = replica.New(cfg, s.controller.campaigner, db, s.controller.observer, s.controller.log)
+	r = replica.New(cfg, s.controller.election, db, s.controller.observer, s.controller.log)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.replica != nil { // standBy was faster
+	if s.replica != nil {
+		// standBy was faster. It does not open databases, so there is none to close.
 		return s.replica, nil
 	}
 	s.replica = r
@@ -94,9 +98,9 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	return r, nil
 }
 
-// standBy prepares this replica for a shard that it is likely to inherit, or
-// forgets what it had prepared. It does not wait. A shard's own database is not
-// opened for that.
+// standBy reads the lab in advance if this server is the likely successor of the
+// shard's leader, and else frees the memory that this took. It does not wait. It
+// does not open a shard's own database.
 func (s *shardRunner) standBy(ctx context.Context, heir bool) {
 	s.mu.Lock()
 	r, busy := s.replica, s.cancel != nil
@@ -114,8 +118,8 @@ func (s *shardRunner) standBy(ctx context.Context, heir bool) {
 	}
 }
 
-// stop ends the campaign or the term: a running apply is finished, then the
-// shard is handed over. It does not wait.
+// stop ends the campaign or the term. A running apply is finished first, then the
+// shard is handed over. stop does not wait for that; retire does.
 func (s *shardRunner) stop(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,24 +130,29 @@ func (s *shardRunner) stop(cause error) {
 	s.cancel(cause)
 }
 
-// retire waits for the end of what stop ended, and closes the shard's own
-// database.
+// retire waits until everything has ended that stop told to end, and closes the
+// shard's own database. Each transaction of the last apply has a time limit.
 func (s *shardRunner) retire() {
+	slow := time.AfterFunc(slowRetire, func() {
+		s.controller.log.Warn("a shard that is not served any more still finishes its last apply; see whether its database answers", "shard", s.name)
+	})
 	s.running.Wait()
+	slow.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.own == nil {
 		return
 	}
 	if err := s.own.Close(); err != nil {
-		s.controller.log.Warn("closing the shard's database", "shard", s.name, "error", err)
+		s.controller.log.Warn("cannot close the shard's own database", "shard", s.name, "error", err)
 	}
 	s.own = nil
 }
 
 func (s *shardRunner) leading() bool { return s.status().State == replica.StateLeader }
 
-// status is the replica's, or that of a runner that has none yet.
+// status returns the status of the replica, or of a candidate if there is no
+// replica yet.
 func (s *shardRunner) status() replica.Status {
 	s.mu.Lock()
 	r := s.replica

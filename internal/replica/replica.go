@@ -263,9 +263,9 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		case errors.Is(err, store.ErrNoShard):
 			return err
 		case errors.Is(err, store.ErrLayout):
-			// What was left is planned anew, on what is true now.
-			r.log.Info("planning anew", "reason", err)
-			continue
+			// The rest of the plan is made again from the next snapshot, which has the
+			// new layout. That is no failure of the tick.
+			r.log.Info("planning again because the layout of the shard changed", "reason", err)
 		case err == nil:
 			failures = 0
 			r.announce(ctx, won)
