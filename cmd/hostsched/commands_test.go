@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -377,6 +378,26 @@ func TestNoServersDatabaseForTwoShards(t *testing.T) {
 	code, errs = add("other", byName(west))
 	require.Equal(t, exitInput, code, errs)
 	require.Contains(t, errs, "is the database of shard west already")
+}
+
+// TestReadersMayAsk: whatever only asks is done with a user who may only read.
+func TestReadersMayAsk(t *testing.T) {
+	dsn := testserver.Database(t)
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn})
+	require.NoError(t, err)
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
+	require.NoError(t, err)
+	require.NoError(t, admin.New(db).AddShard(t.Context(), "lab-east", "", "test", ""))
+	require.NoError(t, admin.New(db).PauseShard(t.Context(), "lab-east", "test", "power work", "power work"))
+	require.NoError(t, db.Close())
+	t.Setenv("HOSTSCHED_DATABASE_DSN", testserver.User(t, dsn, "reader", "secret", "SELECT"))
+	for _, command := range []string{"plan", "plan lab-east", "check", "check lab-east", "fence show lab-east", "cluster history lab-east", "shard list", "server list", "audit", "migrate status"} {
+		var out, errs strings.Builder
+		require.Equal(t, exitOK, run(t.Context(), strings.Fields(command), &out, &errs), "%s: %s", command, &errs)
+	}
+	var out, errs strings.Builder
+	require.Equal(t, exitInput, run(t.Context(), strings.Fields("shard pause lab-east --reason x --yes"), &out, &errs))
+	require.Contains(t, errs.String(), "missing privilege")
 }
 
 // TestCheckOfALeaderUnderAConfigurationThatNamesAShard: the leader's recorder is
