@@ -13,8 +13,8 @@ import (
 )
 
 // Memory is an etcd within one process, as far as hostsched needs one: keys that
-// hang on leases, and a revision that rises with every change. Leases do not run
-// out by themselves; tests decide when one does.
+// belong to leases, and a revision that rises with every change. Leases do not
+// expire by themselves, because tests decide when one does.
 type Memory struct {
 	mu       sync.Mutex
 	revision int64

@@ -18,7 +18,7 @@ import (
 
 // View is what etcd says about a cluster at one moment.
 type View struct {
-	// Servers are the replicas that are there, by name.
+	// Servers are the members of the cluster, by name.
 	Servers []Member
 	// Shards are the shards that somebody campaigns for or leads.
 	Shards map[shard.Name]ShardElection
@@ -29,7 +29,7 @@ type ShardElection struct {
 	// Candidates are the keys of the shard, oldest first. The oldest leads, or
 	// is about to.
 	Candidates []Candidate
-	// Wanted is the server somebody asked for, empty if nobody did.
+	// Wanted is the server of a switchover request, empty if there is none.
 	Wanted string
 }
 
@@ -48,25 +48,25 @@ type Candidate struct {
 	Revision int64  `json:"revision"`
 }
 
-// Member is a replica that is there.
+// Member is a replica that is a member of the cluster.
 type Member struct {
 	Presence
-	// Lease tells a restarted replica from its former self.
+	// Lease is different after a restart of the replica.
 	Lease int64 `json:"lease"`
 }
 
 // ErrFormat is a value in etcd that this version does not understand.
 var ErrFormat = errors.New("value format in etcd does not fit")
 
-// AnyServer is what Want takes to withdraw a wish.
+// AnyServer, given to Want, withdraws a switchover request.
 const AnyServer = "any"
 
-// ServersPrefix is where the replicas of a cluster say that they are there.
+// ServersPrefix is where the members of a cluster keep their keys.
 func ServersPrefix(cluster string) string { return clusterPrefix(cluster) + "servers/" }
 
 func clusterPrefix(cluster string) string { return "/hostsched/" + cluster + "/" }
 
-// wantedKey holds the server that somebody asked for.
+// wantedKey holds the server of a switchover request.
 func wantedKey(cluster string, name shard.Name) string {
 	return ShardsPrefix(cluster) + name.String() + "/wanted"
 }
@@ -87,8 +87,8 @@ func (v *viewer) apply(events []*clientv3.Event) {
 	}
 }
 
-// view interprets the keys. A value that cannot be read still holds its place:
-// its key counts, its content does not.
+// view interprets the keys. A key whose value cannot be read still counts: it keeps
+// its position among the candidates, but has no content.
 func (v *viewer) view() View {
 	out := View{Shards: map[shard.Name]ShardElection{}}
 	for key, kv := range v.keys {
@@ -147,11 +147,11 @@ func look(ctx context.Context, client *clientv3.Client, cluster string) (*viewer
 	return v, res.Header.Revision, nil
 }
 
-// watchPause is the pause before a watch that ended is begun again.
+// watchPause is the pause before an interrupted watch begins again.
 const watchPause = 200 * time.Millisecond
 
-// watch calls each with the view, at first and whenever it changes, until ctx
-// ends. While etcd is silent there are no calls.
+// watch calls each with the view, first at the beginning and then whenever it
+// changes, until ctx ends. While etcd does not answer there are no calls.
 func watch(ctx context.Context, client *clientv3.Client, cluster string, each func(View)) {
 	for ctx.Err() == nil {
 		watchOnce(ctx, client, cluster, each)
@@ -181,8 +181,9 @@ func watchOnce(ctx context.Context, client *clientv3.Client, cluster string, eac
 	}
 }
 
-// Want asks for a shard to be led by a server, for as long as that replica
-// lives: the wish hangs on its lease. AnyServer withdraws the wish.
+// Want requests that a server leads a shard. The request is valid while that
+// replica runs, because the key belongs to the lease of its membership. AnyServer
+// withdraws the request.
 func Want(ctx context.Context, client *clientv3.Client, cluster string, name shard.Name, server string) error {
 	if server == AnyServer {
 		_, err := client.Delete(ctx, wantedKey(cluster, name))

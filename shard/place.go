@@ -26,10 +26,11 @@ type Server struct {
 	Tier Tier
 	// Weight is its share of shards compared with others; 0 counts as 1.
 	Weight int
-	// Established is true once the server has been there for the hold-off. Until
-	// then it may lead what nobody leads, but nothing is handed over to it.
+	// Established is true once the server has been a member of the cluster for the
+	// hold-off. Until then it may lead shards that nobody leads, but no shard is
+	// handed over to it.
 	Established bool
-	// Avoids are shards that the server lately failed to lead.
+	// Avoids are shards that the server recently failed to lead.
 	Avoids map[Name]bool
 }
 
@@ -42,29 +43,29 @@ func (s *Server) tier(name Name) Tier {
 	return s.Tier
 }
 
-// Leadership is the leadership of a shard.
+// Leadership is who leads a shard now, and who was asked to.
 type Leadership struct {
 	Shard Name
-	// Holder is the server whose candidate's key is the oldest; it leads, or is
-	// about to. Empty if there is none.
+	// Holder is the server with the oldest candidate's key; it leads, or is about to.
+	// It is empty if there is none.
 	Holder string
-	// Wanted is the server that somebody asked for, empty if nobody did.
+	// Wanted is the server of a switchover request, empty if there is none.
 	Wanted string
 }
 
 // capacitySlack is how far a server may be above its share of shards before some
-// are moved away: balance is worth a quarter, not more, because every move is a
-// short pause.
+// are moved away. A smaller imbalance is not worth the moves, because scheduling
+// pauses shortly at each.
 const capacitySlack = 1.25
 
 // Place decides which server should lead which shard. It is a function of what
 // all replicas see, so all of them come to the same result.
 //
-// A holder keeps its leadership unless somebody asked for another server, a server of
-// a lower tier is there, it holds more than its capacity (Bound), or another one
-// holds too little (Floor). A leadership
-// without holder goes to the server that rendezvous hashing likes best among
-// those of the lowest tier that are below their share.
+// A holder keeps its shard unless a switchover to another server was requested,
+// there is a server of a lower tier, the holder leads more shards than its capacity
+// (Bound), or another server leads too few (Floor). A shard without holder goes to
+// the server with the best rendezvous score among those of the lowest tier that are
+// below their share.
 func Place(servers []Server, leaderships []Leadership) map[Name]string {
 	if len(servers) == 0 {
 		return map[Name]string{}
@@ -82,10 +83,10 @@ func Place(servers []Server, leaderships []Leadership) map[Name]string {
 	return p.placed
 }
 
-// Heir guesses which server will lead a shard when its holder is gone: of the
-// others of the lowest tier the one that rendezvous hashing likes best; "" if
-// there is none. Place may decide otherwise, so that a holder's shards are spread
-// over all others; to be prepared, a guess is enough.
+// Heir guesses which server will lead a shard when its holder is gone: the one with
+// the best rendezvous score among the others of the lowest tier, or "" if there is
+// none. Place may decide otherwise, because it spreads a holder's shards over all
+// others. The guess only decides which server reads the lab in advance.
 func Heir(servers []Server, leadership Leadership) string {
 	var heir *Server
 	for i := range servers {
@@ -131,7 +132,7 @@ type placement struct {
 	even  map[string]int
 	room  map[string]int
 	floor map[string]int
-	// pinned leaderships are where somebody wanted them.
+	// pinned shards are with the server of a switchover request.
 	pinned map[Name]bool
 }
 
@@ -151,8 +152,9 @@ func newPlacement(servers []Server, leaderships []Leadership) *placement {
 		p.servers[servers[i].Name] = &servers[i]
 		lowest = min(lowest, servers[i].Tier)
 	}
-	// Shares are of the servers that shards may be handed over to. Before a new
-	// one is established, moving shards among the others would only be undone.
+	// Shares are computed over the servers to which shards may be handed over. If a
+	// new server counted before it is established, shards would move among the others
+	// and soon move again.
 	peers, establishedOnly := 0, slices.ContainsFunc(servers, func(s Server) bool { return s.Tier == lowest && s.Established })
 	for _, s := range p.servers {
 		if s.Tier == lowest && (s.Established || !establishedOnly) {
@@ -185,7 +187,8 @@ func (p *placement) bestTier(name Name, establishedOnly bool) (best Tier, ok boo
 	return best, ok
 }
 
-// keep leaves a leadership where it is, or puts it where it is wanted, if that may be.
+// keep leaves a shard with its holder, or follows a switchover request, if the
+// server may lead the shard.
 func (p *placement) keep(leadership Leadership) {
 	anyBest, _ := p.bestTier(leadership.Shard, false)
 	if s := p.servers[leadership.Wanted]; s != nil && s.tier(leadership.Shard) == anyBest {
@@ -209,9 +212,9 @@ func (p *placement) put(name Name, server string) {
 }
 
 // choose finds a server for a shard that has none, or a better one than its
-// holder: the one it likes best among those below their share, so that what a
-// dead server led is spread over all others. Only established servers take a leadership
-// from a holder.
+// holder: the one with the best score among those below their share, so that the
+// shards of a lost server are spread over all others. Only established servers take
+// a shard over from a holder.
 func (p *placement) choose(leadership Leadership) {
 	establishedOnly := p.servers[leadership.Holder] != nil
 	tier, _ := p.bestTier(leadership.Shard, establishedOnly)
@@ -239,9 +242,9 @@ func (p *placement) fill(name string) float64 {
 	return float64(p.load[name]) / p.servers[name].weight()
 }
 
-// balance moves leaderships from servers above their capacity to established ones below,
-// and to established ones below their floor, one by one, those first that gain most
-// by it.
+// balance moves shards, one by one, away from servers above their capacity and to
+// servers below their floor. Only established servers get shards by this. Shards
+// whose score rises most move first.
 func (p *placement) balance() {
 	for {
 		move, to := p.bestMove()
@@ -279,7 +282,7 @@ func (p *placement) bestMove() (move Name, to string) {
 	return move, to
 }
 
-// use says how useful it is to move a leadership. The most useful moves come first, so
+// use says how useful it is to move a shard. The most useful moves come first, so
 // that as few as possible are needed.
 type use int
 
@@ -303,8 +306,8 @@ func (p *placement) use(from, to string) use {
 	return noUse
 }
 
-// score is the rendezvous score of a server for a shard: the greatest wins. With
-// weights w the chance to win is proportional to w.
+// score is the rendezvous score of a server for a shard: the greatest wins. A
+// server's chance to win is proportional to its weight.
 func (p *placement) score(name Name, server string) float64 { return score(name, p.servers[server]) }
 
 func score(name Name, s *Server) float64 {

@@ -7,7 +7,7 @@ import (
 	"github.com/hostsched/hostsched/store/admin"
 )
 
-// Silent does nothing. Observers that care for some events only embed it.
+// Silent does nothing. Observers that need only some of the events embed it.
 type Silent struct{}
 
 // Leading implements Observer.
@@ -25,7 +25,7 @@ func (Silent) Checked(shard.Name, admin.Findings) {}
 // Failed implements Observer.
 func (Silent) Failed(shard.Name, error) {}
 
-// Observers tells several observers, in order.
+// Observers passes every event on to several observers, in order.
 type Observers []Observer
 
 // Leading implements Observer.

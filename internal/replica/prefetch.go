@@ -10,14 +10,14 @@ import (
 )
 
 // prefetch is what a replica reads before it leads, so that its first tick only has
-// to read what has changed since. Nothing is decided by it: what the predecessor
-// writes until the takeover is read after that, as every change is.
+// to read what has changed since. No decision depends on it: the first tick, which
+// comes after the takeover, reads everything that the predecessor wrote until then.
 type prefetch struct {
-	mu        sync.Mutex // held while anybody reads
+	mu        sync.Mutex // held during each reading
 	snapshots *store.Snapshots
 	readAt    time.Time
-	// leading: from the first tick on only ticks read, or they would not hear of
-	// what another reading found changed.
+	// leading is true from the first tick on. Then only ticks read, because a tick
+	// is told only what changed since the last reading, whoever did that.
 	leading bool
 
 	endMu sync.Mutex
@@ -25,15 +25,15 @@ type prefetch struct {
 }
 
 const (
-	// standByEvery is how old what was read may become while the replica stands
-	// by: the older it is, the longer the first tick takes.
+	// standByEvery is the interval of readings while the replica stands by. The
+	// longer ago the last reading is, the longer the first tick takes.
 	standByEvery = 5 * time.Second
-	// prefetchTimeout is how long a leader waits for a reading that is under way.
+	// prefetchTimeout is how long a leader waits for a reading that has begun before.
 	prefetchTimeout = time.Second
 )
 
-// StandBy reads the lab, if that was not done lately. A replica that is likely
-// to lead soon calls it now and then, but not while Run runs.
+// StandBy reads the lab, if that was not done recently. The caller calls it
+// repeatedly for a replica that is likely to lead next, but not while Run runs.
 func (r *Replica) StandBy(ctx context.Context) {
 	if !r.prefetch.mu.TryLock() {
 		return
@@ -47,7 +47,7 @@ func (r *Replica) StandBy(ctx context.Context) {
 	r.prefetch.read(ctx, r.prefetchSnapshot)
 }
 
-// Forget gives back the memory of what was read ahead.
+// Forget frees the memory of what was prefetched.
 func (r *Replica) Forget() {
 	if !r.prefetch.mu.TryLock() {
 		return
@@ -58,11 +58,12 @@ func (r *Replica) Forget() {
 	}
 }
 
-// reset begins anew; p.mu is held.
+// reset forgets everything; p.mu is held.
 func (p *prefetch) reset() { p.snapshots, p.readAt, p.leading = nil, time.Time{}, false }
 
-// begin reads in the background, while the campaign is on. The returned function
-// waits for the end of that, which comes with ctx's at the latest, and resets.
+// begin reads in the background during the campaign. The returned function waits
+// until that reading has ended, which it does at the latest when ctx ends, and then
+// forgets everything.
 func (p *prefetch) begin(ctx context.Context, work func(context.Context)) (stop func()) {
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -78,7 +79,8 @@ func (p *prefetch) begin(ctx context.Context, work func(context.Context)) (stop 
 	}
 }
 
-// read works, unless that was done lately or is the ticks' affair; p.mu is held.
+// read does the work, unless that was done recently or only ticks may read; p.mu is
+// held.
 func (p *prefetch) read(ctx context.Context, work func(context.Context)) {
 	if p.leading || time.Since(p.readAt) < standByEvery {
 		return
@@ -92,8 +94,8 @@ func (p *prefetch) read(ctx context.Context, work func(context.Context)) {
 	p.readAt = time.Now()
 }
 
-// use is for ticks: it waits for the reading that is under way, ends it if that
-// takes too long, and then works.
+// use does the work of a tick. It waits for a reading that has begun before, cancels
+// it if it takes too long, and then does the work.
 func (p *prefetch) use(work func() error) error {
 	tooLong := time.AfterFunc(prefetchTimeout, func() {
 		p.endMu.Lock()
@@ -112,7 +114,8 @@ func (p *prefetch) use(work func() error) error {
 // prefetchSnapshot reads a snapshot that nobody uses.
 func (r *Replica) prefetchSnapshot(ctx context.Context) {
 	if _, _, err := r.readSnapshot(ctx); err != nil {
-		r.log.Debug("reading ahead", "error", err) // the first tick reads all
+		// This costs time only: the first tick then reads everything.
+		r.log.Debug("cannot prefetch the lab", "error", err)
 	}
 }
 
