@@ -84,7 +84,7 @@ type Config struct {
 		// By default once a minute when ticks follow each other every 50 ms, as
 		// they do in a busy lab, and every two minutes in a quiet one, whose
 		// leader ticks every 100 ms.
-		Every int `key:"every" default:"1200" min:"0" max:"1000000" usage:"the leader audits the database every so many ticks; 0 never"`
+		Every int `key:"every" default:"1200" min:"0" max:"1000000" usage:"the leader checks the database every so many ticks; 0 never"`
 	} `key:"audit" group:"replica"`
 
 	Labels struct {
