@@ -123,7 +123,11 @@ func (r *fileReader) section(prefix string, n *yaml.Node) {
 func (r *fileReader) entries(prefix string, n *yaml.Node) []entry {
 	lines := map[string]int{}
 	for i := 0; i < len(n.Content); i += 2 {
-		key := n.Content[i]
+		key := target(n.Content[i])
+		if key.Kind != yaml.ScalarNode {
+			r.problem(n.Content[i].Line, "%sa key is %s; it must be a name", inSection(prefix), describe(key))
+			return nil
+		}
 		if first, twice := lines[key.Value]; twice {
 			r.problem(key.Line, "%s is there twice; the first is on line %d", prefix+key.Value, first)
 			return nil
@@ -136,7 +140,7 @@ func (r *fileReader) entries(prefix string, n *yaml.Node) []entry {
 		if errors.As(err, &typeError) {
 			err = errors.New(strings.Join(typeError.Errors, "; "))
 		}
-		r.problem(n.Line, "%s%w", prefix, err)
+		r.problem(n.Line, "%s%w", inSection(prefix), err)
 		return nil
 	}
 	out := make([]entry, 0, len(values))
@@ -228,4 +232,12 @@ func (r *fileReader) suggest(key string) string {
 		known = append(known, name)
 	}
 	return didYouMean(key, known)
+}
+
+// inSection begins a message about what has no key of its own.
+func inSection(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return strings.TrimSuffix(prefix, ".") + ": "
 }

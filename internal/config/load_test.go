@@ -121,6 +121,7 @@ func TestMistakesInTheFile(t *testing.T) {
 		"etcd: {ttl: 5s}\ntick: {}\netcd: {}":    "line 3: etcd is there twice; the first is on line 1",
 		"placement.weight: 4":                    "line 1: placement.weight is written as placement: with weight: below it",
 		"server: a\n---\nserver: b":              "line 2: a second document begins",
+		"? [a]\n: b":                             "line 1: a key is a list; it must be a name",
 		"- a":                                    "line 1: the file is a list",
 		"tick:\n  min: soon":                     `line 2: tick.min: "soon" is not a duration`,
 		"tick:\n  min: 5":                        `line 2: tick.min: "5" is not a duration`,
