@@ -8,8 +8,10 @@ RUNARGS ?=
 
 # The database of the tests and of the benchmark: mariadb (the tests then run on
 # SQLite, too), mysql or sqlite.
-DATABASE ?= $(or $(HOSTSCHED_TEST_DATABASE),mariadb)
-export HOSTSCHED_TEST_DATABASE = $(DATABASE)
+ifeq ($(origin DATABASE),undefined)
+DATABASE := $(or $(HOSTSCHED_TEST_DATABASE),mariadb)
+endif
+export HOSTSCHED_TEST_DATABASE := $(DATABASE)
 
 .PHONY: help
 help: ## list the targets

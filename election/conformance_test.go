@@ -3,7 +3,10 @@ package election_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -16,11 +19,24 @@ import (
 	"github.com/hostsched/hostsched/shard"
 )
 
+// replica is what a replica does in an election, whichever implementation it is.
+type replica interface {
+	election.Campaigner
+	Join(election.Presence, func(election.View)) *election.Membership
+}
+
 // world is one implementation under test.
 type world struct {
-	candidate func(server string) election.Campaigner
-	// lose takes the lease of the shard's current leader away.
-	lose func(name shard.Name)
+	replica func(server string) replica
+	// lose takes the lease of the shard's current leader away, loseMember that of a
+	// server's key.
+	lose       func(name shard.Name)
+	loseMember func(server string)
+	want       func(name shard.Name, server string) error
+	view       func() election.View
+	// silence cuts off the replica that was created last for a server, and returns
+	// when nothing that it does arrives any more. Its leases then run out.
+	silence func(server string)
 }
 
 const (
@@ -31,21 +47,59 @@ const (
 	handOver = 500 * time.Millisecond
 )
 
+// onBoth runs a test in memory, where time is virtual, and on etcd.
 func onBoth(t *testing.T, test func(t *testing.T, w world)) {
 	t.Run("memory", func(t *testing.T) {
-		m := election.NewMemory()
-		test(t, world{m.Candidate, m.Revoke})
+		synctest.Test(t, func(t *testing.T) { test(t, memoryWorld()) })
 	})
 	t.Run("etcd", func(t *testing.T) { test(t, etcdWorld(t)) })
+}
+
+func memoryWorld() world {
+	m := election.NewMemory()
+	replicas := map[string]*election.MemoryReplica{}
+	return world{
+		replica: func(server string) replica {
+			replicas[server] = m.Replica(server)
+			return replicas[server]
+		},
+		lose: m.Revoke, loseMember: m.RevokeMember, want: m.Want, view: m.View,
+		silence: func(server string) {
+			replicas[server].Freeze()
+			replicas[server].Expire()
+		},
+	}
 }
 
 func etcdWorld(t *testing.T) world {
 	server := testserver.Etcd(t)
 	client := rawClient(t, server)
+	links := map[string]*testserver.Link{}
 	return world{
-		candidate: func(name string) election.Campaigner { return candidate(t, server, name) },
-		lose:      func(name shard.Name) { revokeOldest(t, client, name) },
+		replica: func(name string) replica {
+			links[name] = testserver.NewLink(t, strings.TrimPrefix(server.Endpoint, "http://"))
+			return candidateAt(t, "http://"+links[name].Addr, name)
+		},
+		lose: func(name shard.Name) { revokeOldest(t, client, name) },
+		loseMember: func(server string) {
+			i := slices.IndexFunc(look(t, client).Servers, func(m election.Member) bool { return m.Server == server })
+			require.GreaterOrEqual(t, i, 0)
+			_, err := client.Revoke(t.Context(), clientv3.LeaseID(look(t, client).Servers[i].Lease))
+			require.NoError(t, err)
+		},
+		want: func(name shard.Name, server string) error {
+			return election.Want(t.Context(), client, "test", name, server)
+		},
+		view:    func() election.View { return look(t, client) },
+		silence: func(server string) { links[server].Cut(t) },
 	}
+}
+
+func look(t *testing.T, client *clientv3.Client) election.View {
+	t.Helper()
+	v, err := election.Look(context.WithoutCancel(t.Context()), client, "test")
+	require.NoError(t, err)
+	return v
 }
 
 func candidate(t *testing.T, server *embedetcd.Server, name string) *election.Etcd {
@@ -141,8 +195,8 @@ func over(t *testing.T, term *election.Term) error {
 
 func TestTwoCandidatesOneLeader(t *testing.T) {
 	onBoth(t, func(t *testing.T, w world) {
-		first := campaign(t, w.candidate("a"), shard.Master).term(t)
-		second := campaign(t, w.candidate("b"), shard.Master)
+		first := campaign(t, w.replica("a"), shard.Master).term(t)
+		second := campaign(t, w.replica("b"), shard.Master)
 		select {
 		case <-second.won:
 			t.Fatal("two leaders at once")
@@ -165,8 +219,8 @@ func TestTwoCandidatesOneLeader(t *testing.T) {
 
 func TestShardsAreIndependent(t *testing.T) {
 	onBoth(t, func(t *testing.T, w world) {
-		a := campaign(t, w.candidate("a"), "s1").term(t)
-		b := campaign(t, w.candidate("b"), "s2").term(t)
+		a := campaign(t, w.replica("a"), "s1").term(t)
+		b := campaign(t, w.replica("b"), "s2").term(t)
 		require.NoError(t, a.Cause())
 		require.NoError(t, b.Cause())
 	})
@@ -174,8 +228,8 @@ func TestShardsAreIndependent(t *testing.T) {
 
 func TestLeaseLostWhileLeading(t *testing.T) {
 	onBoth(t, func(t *testing.T, w world) {
-		first := campaign(t, w.candidate("a"), shard.Master).term(t)
-		second := campaign(t, w.candidate("b"), shard.Master)
+		first := campaign(t, w.replica("a"), shard.Master).term(t)
+		second := campaign(t, w.replica("b"), shard.Master)
 		w.lose(shard.Master)
 		cause := over(t, first)
 		require.True(t, errors.Is(cause, election.ErrLeaseLost) || errors.Is(cause, election.ErrDeposed), "cause: %v", cause)
@@ -189,7 +243,7 @@ func TestLeaseLostWhileLeading(t *testing.T) {
 
 func TestTokenRisesOverManyTerms(t *testing.T) {
 	onBoth(t, func(t *testing.T, w world) {
-		c := w.candidate("a")
+		c := w.replica("a")
 		var last int64
 		for range 50 {
 			term, err := c.Campaign(t.Context(), shard.Master)
@@ -203,17 +257,39 @@ func TestTokenRisesOverManyTerms(t *testing.T) {
 
 func TestCancelWhileWaiting(t *testing.T) {
 	onBoth(t, func(t *testing.T, w world) {
-		first := campaign(t, w.candidate("a"), shard.Master).term(t)
-		second := campaign(t, w.candidate("b"), shard.Master)
+		first := campaign(t, w.replica("a"), shard.Master).term(t)
+		second := campaign(t, w.replica("b"), shard.Master)
 		second.cancel()
 		require.ErrorIs(t, second.err(t), context.Canceled)
 		require.NoError(t, first.Cause())
 		// The cancelled candidate left nothing behind that a third must wait for.
-		third := campaign(t, w.candidate("c"), shard.Master)
+		third := campaign(t, w.replica("c"), shard.Master)
 		began := time.Now()
 		require.NoError(t, first.Resign(t.Context()))
 		third.term(t)
 		require.Less(t, time.Since(began), handOver)
+	})
+}
+
+// TestSilentLeader: a leader that reaches nobody any more is succeeded when its
+// lease runs out, and what it does then comes to an end within a bound.
+func TestSilentLeader(t *testing.T) {
+	onBoth(t, func(t *testing.T, w world) {
+		leader, other := w.replica("a"), w.replica("b")
+		term, err := leader.Campaign(t.Context(), shard.Master)
+		require.NoError(t, err)
+		next := campaign(t, other, shard.Master)
+		w.silence("a")
+		require.Greater(t, next.term(t).Token, term.Token)
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), handOver)
+		defer cancel()
+		require.Error(t, term.Announce(ctx, "power work"))
+		require.Error(t, term.Resign(ctx))
+		_, err = leader.Campaign(ctx, shard.Master)
+		require.Error(t, err)
+		require.Less(t, time.Since(began), testTTL+2*time.Second)
+		require.Len(t, w.view().Shards[shard.Master].Candidates, 1)
 	})
 }
 

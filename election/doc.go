@@ -12,13 +12,14 @@
 // # How a term ends
 //
 //   - the leader resigns ([Term.Resign]): the next candidate follows at once;
-//   - the lease is lost: it was revoked, or etcd did not hear from us for a TTL;
+//   - the lease is lost: it was revoked, or etcd received no keepalive for a TTL;
 //   - trust runs out: no keepalive was answered in time. Trust is counted from
-//     the moment the last answered keepalive was sent, less a margin, so it ends
-//     before etcd can give the shard to somebody else;
+//     the moment at which the last answered keepalive was sent, less a margin, so
+//     it ends before etcd can let another candidate win;
 //   - the key disappears: somebody deleted it with etcdctl.
 //
-// Whatever the reason, the holder calls Resign in the end; it frees everything.
+// Whatever the reason is, the holder has to call Resign in the end, which frees
+// everything that belongs to the term.
 //
 // # In etcd
 //
@@ -30,16 +31,18 @@
 // person can read with `etcdctl get --prefix /hostsched/`. The token is the
 // key's create revision.
 //
-// A trap is built around: concurrency.Election.Campaign outlives its own lease
-// and then reports a victory without a key. So a campaign ends with its lease,
-// and a victory counts only after the key was read back as the oldest.
+// concurrency.Election.Campaign has a trap: it continues after its lease is lost,
+// and then reports a victory although it has no key. Therefore a campaign here ends
+// with its lease, and a victory counts only after the key was read back as the
+// oldest.
 //
-// # Who is there
+// # Cluster membership
 //
-// An [Attendance] keeps a key per replica, with what it may do, and watches the
-// whole cluster; [View] is what it sees. Placement is made from views. It is no
-// part of an election: whoever campaigns, the oldest key leads.
+// A [Membership] keeps a key for this replica, which says whether it may lead, and
+// watches the keys of the whole cluster. A [View] is what it sees. Placement is
+// computed from views. An election does not depend on it: whoever campaigns, the
+// oldest key leads.
 //
-// [Memory] is a twin without etcd for tests of the code above it. One
-// conformance suite tests both.
+// [Memory] does the same within one process, for tests of the code that uses this
+// package. One conformance suite tests both implementations.
 package election

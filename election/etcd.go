@@ -25,16 +25,17 @@ type EtcdConfig struct {
 	Cluster string
 	// Server names this replica; Address is where its pages are.
 	Server, Address string
-	// TTL is how long a silent leader keeps its lease; whole seconds.
+	// TTL is how long a leader that stopped responding keeps its lease; whole
+	// seconds.
 	TTL time.Duration
 }
 
 // Etcd holds elections in etcd.
 type Etcd struct{ cfg EtcdConfig }
 
-// The parts of a TTL. A keepalive is sent every fifth, and trust ends a fifth
-// before the lease can: a leader survives three lost keepalives, and stops
-// trusting itself before etcd stops.
+// The parts of a TTL. A keepalive is sent every fifth of it, and trust ends a fifth
+// before the lease can: a leader survives three lost keepalives, and stops leading
+// before etcd lets another candidate win.
 const (
 	keepaliveParts = 5
 	marginParts    = 5
@@ -44,9 +45,9 @@ const (
 	dialTimeout    = 5 * time.Second
 )
 
-// NewEtcd returns a Campaigner on etcd. It does not connect: every campaign has
-// a client of its own, so that ending the client ends everything that hangs on
-// it, even while etcd is silent.
+// NewEtcd returns the election of one replica on etcd. It does not connect: every
+// campaign has a client of its own, so that closing the client ends everything that
+// belongs to the campaign, even while etcd does not answer.
 func NewEtcd(cfg EtcdConfig) (*Etcd, error) {
 	if cfg.TTL < time.Second || cfg.TTL%time.Second != 0 {
 		return nil, fmt.Errorf("etcd lease TTL is %v; it must be whole seconds, at least 1s", cfg.TTL)
@@ -69,7 +70,7 @@ func withDefaults(cfg clientv3.Config) clientv3.Config {
 		cfg.DialTimeout = dialTimeout
 	}
 	if cfg.Logger == nil {
-		// Errors come back to the caller; the client need not log them, too.
+		// Errors are returned to the caller, so the client does not log them.
 		cfg.Logger = zap.NewNop()
 	}
 	return cfg
@@ -104,10 +105,11 @@ type Record struct {
 	Format int `json:"format,omitempty"`
 }
 
-func (e *Etcd) record(name shard.Name, state string) Record {
+// newRecord is the record of a candidate that has not won yet.
+func newRecord(server, address string, name shard.Name) Record {
 	return Record{
-		State: state, Server: e.cfg.Server, Shard: name,
-		Since: time.Now().UTC().Format(time.RFC3339), Address: e.cfg.Address, Format: Format,
+		State: StateCandidate, Server: server, Shard: name,
+		Since: time.Now().UTC().Format(time.RFC3339), Address: address, Format: Format,
 	}
 }
 
@@ -121,7 +123,7 @@ type campaign struct {
 	e      *Etcd
 	name   shard.Name
 	client *clientv3.Client
-	// ctx ends when everything of this campaign must.
+	// ctx ends when everything that belongs to this campaign must end.
 	ctx     context.Context
 	cancel  context.CancelFunc
 	session *concurrency.Session
@@ -142,7 +144,7 @@ func (e *Etcd) Campaign(ctx context.Context, name shard.Name) (*Term, error) {
 	if err != nil {
 		cleanup, done := context.WithTimeout(context.Background(), cleanupTimeout)
 		defer done()
-		// What cannot be cleaned up now expires with the lease.
+		// Keys that cannot be deleted now expire with the lease.
 		_ = c.close(cleanup)
 		return nil, fmt.Errorf("campaign for shard %s: %w", name, err)
 	}
@@ -190,7 +192,7 @@ func (c *campaign) grant(ctx context.Context) (clientv3.LeaseID, error) {
 // library may then still be talking to an etcd that does not answer; closing
 // the client ends that.
 func (c *campaign) win(ctx context.Context) error {
-	value, err := c.e.record(c.name, StateCandidate).text()
+	value, err := newRecord(c.e.cfg.Server, c.e.cfg.Address, c.name).text()
 	if err != nil {
 		return err
 	}
@@ -235,8 +237,8 @@ func (c *campaign) confirm(ctx context.Context) (*Term, error) {
 	if len(res.Kvs) == 0 || string(res.Kvs[0].Key) != c.vote.Key() || res.Kvs[0].CreateRevision != token {
 		return nil, fmt.Errorf("%w: key %s with revision %d is not the oldest", ErrPhantom, c.vote.Key(), token)
 	}
-	record := c.e.record(c.name, StateLeader)
-	record.Token = token
+	record := newRecord(c.e.cfg.Server, c.e.cfg.Address, c.name)
+	record.State, record.Token = StateLeader, token
 	if err := c.proclaim(ctx, record); err != nil {
 		return nil, fmt.Errorf("write the token into the leader's key: %w", err)
 	}
@@ -322,16 +324,16 @@ func (c *campaign) watchKey(term *Term) {
 		term.end(ErrDeposed)
 		return
 	}
-	// Without a watch the trust in the lease remains.
+	// If the watch ends for another reason, holdTrust still ends the term in time.
 }
 
-// close gives the key and the lease back and ends everything, within a bound.
+// close deletes the key, revokes the lease and ends everything, within a bound.
 func (c *campaign) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
 	var err error
 	if c.session != nil {
-		// Revoking the lease deletes the key: one request hands over.
+		// Revoking the lease deletes the key, so one request hands the shard over.
 		_, err = c.client.Revoke(ctx, c.session.Lease())
 	}
 	c.cancel()

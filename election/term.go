@@ -11,7 +11,7 @@ import (
 
 // Reasons for the end of a term (Term.Cause) or of a campaign.
 var (
-	// ErrResigned: the holder gave the term up.
+	// ErrResigned: the holder ended the term.
 	ErrResigned = errors.New("resigned")
 	// ErrLeaseLost: the lease is gone.
 	ErrLeaseLost = errors.New("lease lost")
@@ -44,7 +44,7 @@ type Term struct {
 	done   chan struct{}
 	cause  error
 	resign func(context.Context) error
-	// announce changes what others see of the term; nil if nobody sees anything.
+	// announce writes the reason of a pause into the leader's key.
 	announce func(context.Context, string) error
 }
 
@@ -62,8 +62,8 @@ func (t *Term) Cause() error {
 	return t.cause
 }
 
-// Resign ends the term if it still lasts, lets the next candidate follow at
-// once, and frees everything the term holds. It returns within a bound even if
+// Resign ends the term if it still lasts, lets the next candidate win at once,
+// and frees everything that belongs to the term. It returns within a bound even if
 // etcd does not answer. Calling it again is allowed and does nothing.
 func (t *Term) Resign(ctx context.Context) error {
 	t.end(ErrResigned)
@@ -77,12 +77,9 @@ func (t *Term) Resign(ctx context.Context) error {
 	return resign(ctx)
 }
 
-// Announce shows others that the shard is paused, and why, or with an empty
-// reason that it is not.
+// Announce shows the other replicas why the shard is paused. An empty reason means
+// that it is not paused.
 func (t *Term) Announce(ctx context.Context, paused string) error {
-	if t.announce == nil {
-		return nil
-	}
 	return t.announce(ctx, paused)
 }
 

@@ -18,23 +18,23 @@ import (
 
 // View is what etcd says about a cluster at one moment.
 type View struct {
-	// Servers are the replicas that are there, by name.
-	Servers []Attendee
+	// Servers are the members of the cluster, by name.
+	Servers []Member
 	// Shards are the shards that somebody campaigns for or leads.
-	Shards map[shard.Name]Contest
+	Shards map[shard.Name]ShardElection
 }
 
-// Contest is the campaign for one shard.
-type Contest struct {
+// ShardElection is what etcd says about the leadership of one shard.
+type ShardElection struct {
 	// Candidates are the keys of the shard, oldest first. The oldest leads, or
 	// is about to.
 	Candidates []Candidate
-	// Wanted is the server somebody asked for, empty if nobody did.
+	// Wanted is the server of a switchover request, empty if there is none.
 	Wanted string
 }
 
 // Holder returns the server with the oldest key, empty if there is none.
-func (c Contest) Holder() string {
+func (c ShardElection) Holder() string {
 	if len(c.Candidates) == 0 {
 		return ""
 	}
@@ -48,25 +48,25 @@ type Candidate struct {
 	Revision int64  `json:"revision"`
 }
 
-// Attendee is a replica that is there.
-type Attendee struct {
+// Member is a replica that is a member of the cluster.
+type Member struct {
 	Presence
-	// Lease tells a restarted replica from its former self.
+	// Lease is different after a restart of the replica.
 	Lease int64 `json:"lease"`
 }
 
 // ErrFormat is a value in etcd that this version does not understand.
 var ErrFormat = errors.New("value format in etcd does not fit")
 
-// AnyServer is what Want takes to withdraw a wish.
+// AnyServer, given to Want, withdraws a switchover request.
 const AnyServer = "any"
 
-// ServersPrefix is where the replicas of a cluster say that they are there.
+// ServersPrefix is where the members of a cluster keep their keys.
 func ServersPrefix(cluster string) string { return clusterPrefix(cluster) + "servers/" }
 
 func clusterPrefix(cluster string) string { return "/hostsched/" + cluster + "/" }
 
-// wantedKey holds the server that somebody asked for.
+// wantedKey holds the server of a switchover request.
 func wantedKey(cluster string, name shard.Name) string {
 	return ShardsPrefix(cluster) + name.String() + "/wanted"
 }
@@ -87,13 +87,13 @@ func (v *viewer) apply(events []*clientv3.Event) {
 	}
 }
 
-// view interprets the keys. A value that cannot be read still holds its place:
-// its key counts, its content does not.
+// view interprets the keys. A key whose value cannot be read still counts: it keeps
+// its position among the candidates, but has no content.
 func (v *viewer) view() View {
-	out := View{Shards: map[shard.Name]Contest{}}
+	out := View{Shards: map[shard.Name]ShardElection{}}
 	for key, kv := range v.keys {
 		if name, ok := strings.CutPrefix(key, ServersPrefix(v.cluster)); ok {
-			a := Attendee{Lease: kv.Lease}
+			a := Member{Lease: kv.Lease}
 			if json.Unmarshal(kv.Value, &a.Presence) != nil {
 				a.Presence = Presence{}
 			}
@@ -119,7 +119,7 @@ func (v *viewer) view() View {
 		}
 		out.Shards[shard.Name(name)] = c
 	}
-	slices.SortFunc(out.Servers, func(a, b Attendee) int { return strings.Compare(a.Server, b.Server) })
+	slices.SortFunc(out.Servers, func(a, b Member) int { return strings.Compare(a.Server, b.Server) })
 	for _, c := range out.Shards {
 		slices.SortFunc(c.Candidates, func(a, b Candidate) int { return cmp.Compare(a.Revision, b.Revision) })
 	}
@@ -147,11 +147,11 @@ func look(ctx context.Context, client *clientv3.Client, cluster string) (*viewer
 	return v, res.Header.Revision, nil
 }
 
-// watchPause is the pause before a watch that ended is begun again.
+// watchPause is the pause before an interrupted watch begins again.
 const watchPause = 200 * time.Millisecond
 
-// watch calls each with the view, at first and whenever it changes, until ctx
-// ends. While etcd is silent there are no calls.
+// watch calls each with the view, first at the beginning and then whenever it
+// changes, until ctx ends. While etcd does not answer there are no calls.
 func watch(ctx context.Context, client *clientv3.Client, cluster string, each func(View)) {
 	for ctx.Err() == nil {
 		watchOnce(ctx, client, cluster, each)
@@ -181,8 +181,9 @@ func watchOnce(ctx context.Context, client *clientv3.Client, cluster string, eac
 	}
 }
 
-// Want asks for a shard to be led by a server, for as long as that replica
-// lives: the wish hangs on its lease. AnyServer withdraws the wish.
+// Want requests that a server leads a shard. The request is valid while that
+// replica runs, because the key belongs to the lease of its membership. AnyServer
+// withdraws the request.
 func Want(ctx context.Context, client *clientv3.Client, cluster string, name shard.Name, server string) error {
 	if server == AnyServer {
 		_, err := client.Delete(ctx, wantedKey(cluster, name))
@@ -193,8 +194,12 @@ func Want(ctx context.Context, client *clientv3.Client, cluster string, name sha
 		return err
 	}
 	if len(res.Kvs) == 0 {
-		return fmt.Errorf("server %s is not there: it has no key under %s", server, ServersPrefix(cluster))
+		return notThere(cluster, server)
 	}
 	_, err = client.Put(ctx, wantedKey(cluster, name), server, clientv3.WithLease(clientv3.LeaseID(res.Kvs[0].Lease)))
 	return err
+}
+
+func notThere(cluster, server string) error {
+	return fmt.Errorf("server %s is not running: it has no key under %s", server, ServersPrefix(cluster))
 }

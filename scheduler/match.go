@@ -27,7 +27,7 @@ type match struct {
 	deps    setID
 	acls    setID
 	// counts, once counted, say what became of the hosts.
-	counts  fates
+	counts  outcomeCounts
 	counted bool
 	next    *match // of the same labels
 }

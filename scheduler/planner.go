@@ -15,7 +15,7 @@ func MakePlan(s *Snapshot) Plan {
 		return Plan{Basis: s.Basis}
 	}
 	p := newPlanner(s)
-	both(func() {
+	inParallel(func() {
 		p.numberHosts()
 		p.leaseTaskHosts()
 	}, p.readRequests)
@@ -41,12 +41,12 @@ func (p *planner) conclude() {
 		p.explain()
 		return
 	}
-	both(p.explain, act)
+	inParallel(p.explain, act)
 }
 
-// both runs two steps that share nothing at the same time. A panic in either of
+// inParallel runs two steps that share nothing at the same time. A panic in either of
 // them is the caller's.
-func both(a, b func()) {
+func inParallel(a, b func()) {
 	done := make(chan any, 1)
 	go func() {
 		defer func() { done <- recover() }()
@@ -113,7 +113,7 @@ type planner struct {
 	siblings    map[JobID][]Sibling
 	// synchEntries are the pending entries of jobs whose entries start together.
 	synchEntries map[JobID][]*Entry
-	fates        []fate // by host, once the hosts are given out
+	outcomes     []hostOutcome // by host, once all hosts of the tick are assigned
 	reasons      slab[Reason]
 }
 

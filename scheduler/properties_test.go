@@ -630,7 +630,7 @@ func TestRecorderKeptEqualsRebuilt(t *testing.T) {
 		s.Recorder = kept
 		truth := map[HostID]JobID{}
 		for range rapid.IntRange(1, 6).Draw(t, "ticks") {
-			kept.Notice(s.Hosts)
+			kept.ForgetUnleased(s.Hosts)
 			p := MakePlan(clone(s))
 			kept.Record(p)
 			for _, a := range p.Assignments {
@@ -654,7 +654,7 @@ func TestRecorderKeptEqualsRebuilt(t *testing.T) {
 				}
 			}
 		}
-		kept.Notice(s.Hosts)
+		kept.ForgetUnleased(s.Hosts)
 		if !maps.Equal(kept.Hosts(), truth) {
 			t.Fatalf("kept %v, held %v", kept.Hosts(), truth)
 		}

@@ -14,7 +14,7 @@ import (
 // context, logger or clock is among them.
 var allowedImports = map[string]bool{
 	"cmp": true, "encoding/binary": true, "errors": true, "fmt": true, "maps": true, "math": true,
-	"slices": true, "strconv": true, "strings": true,
+	"slices": true, "strconv": true, "strings": true, "unicode": true, "unicode/utf8": true,
 	"github.com/bits-and-blooms/bitset": true,
 }
 
@@ -44,12 +44,16 @@ func TestPurity(t *testing.T) {
 var layers = map[string][]string{
 	"scheduler":           {},
 	"shard":               {},
-	"store":               {"scheduler", "shard"},
+	"store/sqldb":         {},
+	"store/schema":        {"store/sqldb"},
+	"store":               {"store/sqldb", "scheduler", "shard"},
+	"store/admin":         {"store", "store/sqldb", "scheduler", "shard"},
 	"election":            {"scheduler", "shard"},
 	"internal/embedetcd":  {},
-	"internal/replica":    {"store", "election", "scheduler", "shard"},
-	"internal/cluster":    {"internal/replica", "store", "election", "scheduler", "shard"},
-	"internal/metrics":    {"internal/replica", "store", "election", "scheduler", "shard"},
+	"internal/config":     {"store", "store/sqldb", "scheduler", "shard"},
+	"internal/replica":    {"store", "store/admin", "election", "scheduler", "shard"},
+	"internal/cluster":    {"internal/replica", "store", "store/admin", "election", "scheduler", "shard"},
+	"internal/metrics":    {"internal/replica", "store", "store/admin", "election", "scheduler", "shard"},
 	"internal/web":        {"internal/replica", "internal/metrics", "store", "election", "scheduler", "shard"},
 	"internal/simlab":     {"scheduler", "shard"},
 	"internal/storetest":  {"internal/simlab", "scheduler", "shard"},

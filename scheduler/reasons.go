@@ -174,7 +174,7 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 		return r
 	}
 	counts := p.count(m)
-	r.Leased, r.Locked, r.Moving, r.GivenAway = counts[fateLeased], counts[fateLocked], counts[fateMoving], counts[fateGiven]
+	r.Leased, r.Locked, r.Moving, r.GivenAway = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeMoving], counts[outcomeGiven]
 	r.details = p.details(g)
 	switch {
 	case r.Eligible > r.Leased+r.Locked+r.Moving+r.GivenAway:
@@ -187,52 +187,52 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 	return r
 }
 
-// what became of an eligible host in this tick
-type fate int8
+// hostOutcome is what became of an eligible host in this tick.
+type hostOutcome int8
 
 const (
-	fateFree fate = iota
-	fateLeased
-	fateLocked
-	fateMoving
-	fateGiven
-	fateKinds
+	outcomeFree hostOutcome = iota
+	outcomeLeased
+	outcomeLocked
+	outcomeMoving
+	outcomeGiven
+	outcomeKinds
 )
 
-// fates are how many hosts had which fate.
-type fates [fateKinds]int
+// outcomeCounts says how many hosts had which outcome.
+type outcomeCounts [outcomeKinds]int
 
-// fate may be asked once the hosts are given out.
-func (p *planner) fate(num int32) fate {
-	if p.fates == nil {
-		p.fates = make([]fate, len(p.hosts))
+// outcome may be asked once all hosts of the tick are assigned.
+func (p *planner) outcome(num int32) hostOutcome {
+	if p.outcomes == nil {
+		p.outcomes = make([]hostOutcome, len(p.hosts))
 		for n, h := range p.hosts {
-			p.fates[n] = p.fateOf(n, h)
+			p.outcomes[n] = p.findOutcome(n, h)
 		}
 	}
-	return p.fates[num]
+	return p.outcomes[num]
 }
 
-func (p *planner) fateOf(num int, h *Host) fate {
+func (p *planner) findOutcome(num int, h *Host) hostOutcome {
 	switch {
 	case h.Leased || h.ActiveEntry:
-		return fateLeased
+		return outcomeLeased
 	case h.Locked:
-		return fateLocked
+		return outcomeLocked
 	case h.Displaced:
-		return fateMoving
+		return outcomeMoving
 	case !p.free.Test(uint(num)):
-		return fateGiven
+		return outcomeGiven
 	}
-	return fateFree
+	return outcomeFree
 }
 
-// count counts the fates of a match's eligible hosts, once per match.
-func (p *planner) count(m *match) *fates {
+// count counts the outcomes of a match's eligible hosts, once per match.
+func (p *planner) count(m *match) *outcomeCounts {
 	if !m.counted {
 		m.counted = true
 		for _, num := range m.eligible {
-			m.counts[p.fate(num)]++
+			m.counts[p.outcome(num)]++
 		}
 	}
 	return &m.counts
@@ -258,11 +258,11 @@ func (p *planner) details(g *group) *details {
 			for _, name := range p.groupNames(h) {
 				groups[name] = true
 			}
-		case p.fate(num) == fateLeased:
+		case p.outcome(num) == outcomeLeased:
 			if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
 				suites[fmt.Sprintf("%d", suite)] = true
 			}
-		case p.fate(num) == fateLocked:
+		case p.outcome(num) == outcomeLocked:
 			locks = append(locks, h.Hostname+lockText(h))
 		}
 	}

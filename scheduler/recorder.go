@@ -88,10 +88,10 @@ func (r *Recorder) Drift(rebuilt *Recorder, leased func(HostID) bool) []Drift {
 	return out
 }
 
-// Notice forgets hosts that are no longer leased although no plan released
+// ForgetUnleased forgets hosts that are no longer leased although no plan released
 // them: somebody cleared the lease by hand. (The original kept counting them
 // until it was restarted.)
-func (r *Recorder) Notice(hosts []Host) {
+func (r *Recorder) ForgetUnleased(hosts []Host) {
 	if len(r.suite) == 0 {
 		return
 	}

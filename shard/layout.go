@@ -7,16 +7,16 @@ type ID int64
 // MasterID is the master's.
 const MasterID ID = 0
 
-// Layout says which shard owns what. Its zero value is a lab without shards.
-// Each of its methods is a function, so a thing has one owner at a time; and
-// what no shard owns is the master's, so a thing has an owner at all times.
+// Layout says which shard owns which labels, hosts and entries. Its zero value is a
+// lab without shards. Each method returns exactly one owner for its arguments, and
+// what no shard owns belongs to the master, so everything has one owner at all times.
 type Layout struct {
 	// Names are the shards there are, by row of afe_shards.
 	Names map[ID]Name
 	// Labels are the rows of afe_shards_labels: label id to shard.
 	Labels map[int64]ID
-	// Released are labels that a shard gave back to the master: label id to the
-	// shard that had it last.
+	// Released are labels that were moved from a shard back to the master: label id
+	// to the shard that had it last.
 	Released map[int64]ID
 }
 
@@ -56,8 +56,8 @@ func (l Layout) OfEntry(named bool, hostShard ID, metaHost int64) ID {
 // Home returns the shard that a host should belong to, given the one that owns
 // it now and its labels. A shard claims the hosts that carry one of its labels;
 // if several claim a host, it stays where it is, or else the oldest shard gets
-// it. A host that nobody claims stays too, unless it carries a label that its
-// shard gave back to the master. Once a host is at home, it stays there.
+// it. A host that no shard claims stays too, unless it carries a label that was moved
+// from its shard back to the master. Once a host is at home, it stays there.
 func (l Layout) Home(owner ID, labels []int64) ID {
 	owner = l.existing(owner)
 	claims, released := MasterID, false

@@ -16,8 +16,8 @@ const (
 	Backup
 )
 
-// avoidTiers is added to the tier of a server that has trouble with a shard: it
-// comes after all that have none, but before nobody.
+// avoidTiers is added to the tier of a server that failed to lead a shard: it
+// comes after all that did not fail, but it is better than none.
 const avoidTiers = 2
 
 // Server is a server that may lead.
@@ -26,10 +26,11 @@ type Server struct {
 	Tier Tier
 	// Weight is its share of shards compared with others; 0 counts as 1.
 	Weight int
-	// Settled is true once the server has been there for the hold-off. Until
-	// then it may lead what nobody leads, but nothing is handed over to it.
-	Settled bool
-	// Avoids are shards that the server lately failed to lead.
+	// Established is true once the server has been a member of the cluster for the
+	// hold-off. Until then it may lead shards that nobody leads, but no shard is
+	// handed over to it.
+	Established bool
+	// Avoids are shards that the server recently failed to lead.
 	Avoids map[Name]bool
 }
 
@@ -42,59 +43,59 @@ func (s *Server) tier(name Name) Tier {
 	return s.Tier
 }
 
-// Seat is the leadership of a shard.
-type Seat struct {
+// Leadership is who leads a shard now, and who was asked to.
+type Leadership struct {
 	Shard Name
-	// Holder is the server whose candidate's key is the oldest; it leads, or is
-	// about to. Empty if there is none.
+	// Holder is the server with the oldest candidate's key; it leads, or is about to.
+	// It is empty if there is none.
 	Holder string
-	// Wanted is the server that somebody asked for, empty if nobody did.
+	// Wanted is the server of a switchover request, empty if there is none.
 	Wanted string
 }
 
 // capacitySlack is how far a server may be above its share of shards before some
-// are moved away: balance is worth a quarter, not more, because every move is a
-// short pause.
+// are moved away. A smaller imbalance is not worth the moves, because scheduling
+// pauses shortly at each.
 const capacitySlack = 1.25
 
 // Place decides which server should lead which shard. It is a function of what
 // all replicas see, so all of them come to the same result.
 //
-// A holder keeps its seat unless somebody asked for another server, a server of
-// a lower tier is there, it holds more than its capacity (Bound), or another one
-// holds too little (Floor). A seat
-// without holder goes to the server that rendezvous hashing likes best among
-// those of the lowest tier that are below their share.
-func Place(servers []Server, seats []Seat) map[Name]string {
+// A holder keeps its shard unless a switchover to another server was requested,
+// there is a server of a lower tier, the holder leads more shards than its capacity
+// (Bound), or another server leads too few (Floor). A shard without holder goes to
+// the server with the best rendezvous score among those of the lowest tier that are
+// below their share.
+func Place(servers []Server, leaderships []Leadership) map[Name]string {
 	if len(servers) == 0 {
 		return map[Name]string{}
 	}
-	p := newPlacement(servers, seats)
-	for _, seat := range p.seats {
-		p.keep(seat)
+	p := newPlacement(servers, leaderships)
+	for _, leadership := range p.leaderships {
+		p.keep(leadership)
 	}
-	for _, seat := range p.seats {
-		if _, done := p.placed[seat.Shard]; !done {
-			p.seat(seat)
+	for _, leadership := range p.leaderships {
+		if _, done := p.placed[leadership.Shard]; !done {
+			p.choose(leadership)
 		}
 	}
 	p.balance()
 	return p.placed
 }
 
-// Heir guesses which server will lead a shard when its holder is gone: of the
-// others of the lowest tier the one that rendezvous hashing likes best; "" if
-// there is none. Place may decide otherwise, so that a holder's shards are spread
-// over all others; to be prepared, a guess is enough.
-func Heir(servers []Server, seat Seat) string {
+// Heir guesses which server will lead a shard when its holder is gone: the one with
+// the best rendezvous score among the others of the lowest tier, or "" if there is
+// none. Place may decide otherwise, because it spreads a holder's shards over all
+// others. The guess only decides which server reads the lab in advance.
+func Heir(servers []Server, leadership Leadership) string {
 	var heir *Server
 	for i := range servers {
 		s := &servers[i]
-		if s.Name == seat.Holder {
+		if s.Name == leadership.Holder {
 			continue
 		}
-		if heir == nil || s.tier(seat.Shard) < heir.tier(seat.Shard) ||
-			s.tier(seat.Shard) == heir.tier(seat.Shard) && score(seat.Shard, s) > score(seat.Shard, heir) {
+		if heir == nil || s.tier(leadership.Shard) < heir.tier(leadership.Shard) ||
+			s.tier(leadership.Shard) == heir.tier(leadership.Shard) && score(leadership.Shard, s) > score(leadership.Shard, heir) {
 			heir = s
 		}
 	}
@@ -105,12 +106,12 @@ func Heir(servers []Server, seat Seat) string {
 }
 
 // Bound is the largest number of shards that a server of this weight leads, of n
-// shards over servers with a total weight, once all have settled.
+// shards over servers with a total weight, once all are established.
 func Bound(n int, weight, total float64) int {
 	return int(math.Ceil(capacitySlack*float64(n)*weight/total - 1e-9))
 }
 
-// Floor is the smallest number of shards that a settled server leads, of n shards
+// Floor is the smallest number of shards that an established server leads, of n shards
 // over so many servers with a total weight: at least one, if there are enough.
 func Floor(n, servers int, weight, total float64) int {
 	least := int(math.Floor(float64(n)*weight/total/capacitySlack + 1e-9))
@@ -121,51 +122,52 @@ func Floor(n, servers int, weight, total float64) int {
 }
 
 type placement struct {
-	servers map[string]*Server
-	names   []string // sorted
-	seats   []Seat   // sorted
-	placed  map[Name]string
-	load    map[string]int
+	servers     map[string]*Server
+	names       []string     // sorted
+	leaderships []Leadership // sorted
+	placed      map[Name]string
+	load        map[string]int
 	// even is a server's share of the shards, room what it may have at most,
 	// floor what it should have at least.
 	even  map[string]int
 	room  map[string]int
 	floor map[string]int
-	// pinned seats are where somebody wanted them.
+	// pinned shards are with the server of a switchover request.
 	pinned map[Name]bool
 }
 
-func newPlacement(servers []Server, seats []Seat) *placement {
+func newPlacement(servers []Server, leaderships []Leadership) *placement {
 	p := &placement{
-		servers: make(map[string]*Server, len(servers)),
-		seats:   slices.SortedFunc(slices.Values(seats), func(a, b Seat) int { return cmp.Compare(a.Shard, b.Shard) }),
-		placed:  make(map[Name]string, len(seats)),
-		load:    make(map[string]int, len(servers)),
-		even:    make(map[string]int, len(servers)),
-		room:    make(map[string]int, len(servers)),
-		floor:   make(map[string]int, len(servers)),
-		pinned:  make(map[Name]bool),
+		servers:     make(map[string]*Server, len(servers)),
+		leaderships: slices.SortedFunc(slices.Values(leaderships), func(a, b Leadership) int { return cmp.Compare(a.Shard, b.Shard) }),
+		placed:      make(map[Name]string, len(leaderships)),
+		load:        make(map[string]int, len(servers)),
+		even:        make(map[string]int, len(servers)),
+		room:        make(map[string]int, len(servers)),
+		floor:       make(map[string]int, len(servers)),
+		pinned:      make(map[Name]bool),
 	}
 	lowest, total := servers[0].Tier, 0.0
 	for i := range servers {
 		p.servers[servers[i].Name] = &servers[i]
 		lowest = min(lowest, servers[i].Tier)
 	}
-	// Shares are of the servers that shards may be handed over to. Before a new
-	// one has settled, moving shards among the others would only be undone.
-	peers, settledOnly := 0, slices.ContainsFunc(servers, func(s Server) bool { return s.Tier == lowest && s.Settled })
+	// Shares are computed over the servers to which shards may be handed over. If a
+	// new server counted before it is established, shards would move among the others
+	// and soon move again.
+	peers, establishedOnly := 0, slices.ContainsFunc(servers, func(s Server) bool { return s.Tier == lowest && s.Established })
 	for _, s := range p.servers {
-		if s.Tier == lowest && (s.Settled || !settledOnly) {
+		if s.Tier == lowest && (s.Established || !establishedOnly) {
 			total += s.weight()
 			peers++
 		}
 	}
 	for _, s := range p.servers {
-		share := float64(len(seats)) * s.weight() / max(total, s.weight())
+		share := float64(len(leaderships)) * s.weight() / max(total, s.weight())
 		p.even[s.Name] = int(math.Ceil(share - 1e-9))
-		p.room[s.Name] = Bound(len(seats), s.weight(), max(total, s.weight()))
+		p.room[s.Name] = Bound(len(leaderships), s.weight(), max(total, s.weight()))
 		if s.Tier == lowest {
-			p.floor[s.Name] = Floor(len(seats), peers, s.weight(), total)
+			p.floor[s.Name] = Floor(len(leaderships), peers, s.weight(), total)
 		}
 	}
 	p.names = slices.Sorted(maps.Keys(p.servers))
@@ -173,9 +175,9 @@ func newPlacement(servers []Server, seats []Seat) *placement {
 }
 
 // bestTier returns the lowest tier among servers for a shard.
-func (p *placement) bestTier(name Name, settledOnly bool) (best Tier, ok bool) {
+func (p *placement) bestTier(name Name, establishedOnly bool) (best Tier, ok bool) {
 	for _, s := range p.servers {
-		if settledOnly && !s.Settled {
+		if establishedOnly && !s.Established {
 			continue
 		}
 		if t := s.tier(name); !ok || t < best {
@@ -185,22 +187,23 @@ func (p *placement) bestTier(name Name, settledOnly bool) (best Tier, ok bool) {
 	return best, ok
 }
 
-// keep leaves a seat where it is, or puts it where it is wanted, if that may be.
-func (p *placement) keep(seat Seat) {
-	anyBest, _ := p.bestTier(seat.Shard, false)
-	if s := p.servers[seat.Wanted]; s != nil && s.tier(seat.Shard) == anyBest {
-		p.put(seat.Shard, s.Name)
-		p.pinned[seat.Shard] = true
+// keep leaves a shard with its holder, or follows a switchover request, if the
+// server may lead the shard.
+func (p *placement) keep(leadership Leadership) {
+	anyBest, _ := p.bestTier(leadership.Shard, false)
+	if s := p.servers[leadership.Wanted]; s != nil && s.tier(leadership.Shard) == anyBest {
+		p.put(leadership.Shard, s.Name)
+		p.pinned[leadership.Shard] = true
 		return
 	}
-	holder := p.servers[seat.Holder]
+	holder := p.servers[leadership.Holder]
 	if holder == nil {
 		return
 	}
-	if best, ok := p.bestTier(seat.Shard, true); ok && best < holder.tier(seat.Shard) {
+	if best, ok := p.bestTier(leadership.Shard, true); ok && best < holder.tier(leadership.Shard) {
 		return
 	}
-	p.put(seat.Shard, holder.Name)
+	p.put(leadership.Shard, holder.Name)
 }
 
 func (p *placement) put(name Name, server string) {
@@ -208,30 +211,30 @@ func (p *placement) put(name Name, server string) {
 	p.load[server]++
 }
 
-// seat finds a server for a shard that has none, or a better one than its
-// holder: the one it likes best among those below their share, so that what a
-// dead server led is spread over all others. Only settled servers take a seat
-// from a holder.
-func (p *placement) seat(seat Seat) {
-	settledOnly := p.servers[seat.Holder] != nil
-	tier, _ := p.bestTier(seat.Shard, settledOnly)
+// choose finds a server for a shard that has none, or a better one than its
+// holder: the one with the best score among those below their share, so that the
+// shards of a lost server are spread over all others. Only established servers take
+// a shard over from a holder.
+func (p *placement) choose(leadership Leadership) {
+	establishedOnly := p.servers[leadership.Holder] != nil
+	tier, _ := p.bestTier(leadership.Shard, establishedOnly)
 	best, least := "", ""
 	for _, name := range p.names {
 		s := p.servers[name]
-		if s.tier(seat.Shard) != tier || settledOnly && !s.Settled {
+		if s.tier(leadership.Shard) != tier || establishedOnly && !s.Established {
 			continue
 		}
 		if least == "" || p.fill(name) < p.fill(least) {
 			least = name
 		}
-		if p.load[name] < p.even[name] && (best == "" || p.score(seat.Shard, name) > p.score(seat.Shard, best)) {
+		if p.load[name] < p.even[name] && (best == "" || p.score(leadership.Shard, name) > p.score(leadership.Shard, best)) {
 			best = name
 		}
 	}
 	if best == "" {
 		best = least
 	}
-	p.put(seat.Shard, best)
+	p.put(leadership.Shard, best)
 }
 
 // fill is how many shards a server leads for its weight.
@@ -239,9 +242,9 @@ func (p *placement) fill(name string) float64 {
 	return float64(p.load[name]) / p.servers[name].weight()
 }
 
-// balance moves seats from servers above their capacity to settled ones below,
-// and to settled ones below their floor, one by one, those first that gain most
-// by it.
+// balance moves shards, one by one, away from servers above their capacity and to
+// servers below their floor. Only established servers get shards by this. Shards
+// whose score rises most move first.
 func (p *placement) balance() {
 	for {
 		move, to := p.bestMove()
@@ -255,31 +258,31 @@ func (p *placement) balance() {
 
 func (p *placement) bestMove() (move Name, to string) {
 	best, most := math.Inf(-1), noUse
-	for _, seat := range p.seats {
-		from := p.placed[seat.Shard]
-		if p.pinned[seat.Shard] {
+	for _, leadership := range p.leaderships {
+		from := p.placed[leadership.Shard]
+		if p.pinned[leadership.Shard] {
 			continue
 		}
-		tier := p.servers[from].tier(seat.Shard)
+		tier := p.servers[from].tier(leadership.Shard)
 		for _, name := range p.names {
 			s := p.servers[name]
-			if !s.Settled || s.tier(seat.Shard) > tier {
+			if !s.Established || s.tier(leadership.Shard) > tier {
 				continue
 			}
 			use := p.use(from, name)
 			if use == noUse || use < most {
 				continue
 			}
-			gain := p.score(seat.Shard, name) - p.score(seat.Shard, from)
+			gain := p.score(leadership.Shard, name) - p.score(leadership.Shard, from)
 			if use > most || gain > best {
-				best, most, move, to = gain, use, seat.Shard, name
+				best, most, move, to = gain, use, leadership.Shard, name
 			}
 		}
 	}
 	return move, to
 }
 
-// use says how useful it is to move a seat. The most useful moves come first, so
+// use says how useful it is to move a shard. The most useful moves come first, so
 // that as few as possible are needed.
 type use int
 
@@ -303,8 +306,8 @@ func (p *placement) use(from, to string) use {
 	return noUse
 }
 
-// score is the rendezvous score of a server for a shard: the greatest wins. With
-// weights w the chance to win is proportional to w.
+// score is the rendezvous score of a server for a shard: the greatest wins. A
+// server's chance to win is proportional to its weight.
 func (p *placement) score(name Name, server string) float64 { return score(name, p.servers[server]) }
 
 func score(name Name, s *Server) float64 {

@@ -14,24 +14,24 @@ import (
 func servers(n int) []shard.Server {
 	var out []shard.Server
 	for i := range n {
-		out = append(out, shard.Server{Name: fmt.Sprintf("server-%d", i+1), Settled: true})
+		out = append(out, shard.Server{Name: fmt.Sprintf("server-%d", i+1), Established: true})
 	}
 	return out
 }
 
-func seats(n int) []shard.Seat {
-	var out []shard.Seat
+func vacant(n int) []shard.Leadership {
+	var out []shard.Leadership
 	for i := range n {
-		out = append(out, shard.Seat{Shard: shard.Name(fmt.Sprintf("shard-%d", i+1))})
+		out = append(out, shard.Leadership{Shard: shard.Name(fmt.Sprintf("shard-%d", i+1))})
 	}
 	return out
 }
 
 // hold makes a placement the state of the world.
-func hold(in []shard.Seat, placed map[shard.Name]string) []shard.Seat {
-	out := make([]shard.Seat, len(in))
+func hold(in []shard.Leadership, placed map[shard.Name]string) []shard.Leadership {
+	out := make([]shard.Leadership, len(in))
 	for i, s := range in {
-		out[i] = shard.Seat{Shard: s.Shard, Holder: placed[s.Shard]}
+		out[i] = shard.Leadership{Shard: s.Shard, Holder: placed[s.Shard]}
 	}
 	return out
 }
@@ -71,7 +71,7 @@ func moves(before, after map[shard.Name]string, gone string) (all, forced int) {
 }
 
 func TestTwelveShardsOnThreeServers(t *testing.T) {
-	all, in := servers(3), seats(12)
+	all, in := servers(3), vacant(12)
 	first := shard.Place(all, in)
 	require.Len(t, first, 12)
 	load, most := loads(first)
@@ -105,7 +105,7 @@ func needed(placed map[shard.Name]string, bound int) int {
 // TestThousandShards simulates 1,000 shards on 50 servers through failures and
 // returns, and prints the bounds.
 func TestThousandShards(t *testing.T) {
-	all, in := servers(50), seats(1000)
+	all, in := servers(50), vacant(1000)
 	bound := shard.Bound(1000, 1, 50)
 	now := shard.Place(all, in)
 	_, most := loads(now)
@@ -135,18 +135,18 @@ func TestThousandShards(t *testing.T) {
 // TestReturnBeforeTheHoldOff: a server that has only just come back changes
 // nothing for the others.
 func TestReturnBeforeTheHoldOff(t *testing.T) {
-	all, in := servers(3), seats(12)
+	all, in := servers(3), vacant(12)
 	two := shard.Place(all[1:], hold(in, shard.Place(all, in)))
 	load, most := loads(two)
 	require.Equal(t, 6, most, "what it led was spread evenly: %v", load)
-	all[0].Settled = false
+	all[0].Established = false
 	require.Equal(t, two, shard.Place(all, hold(in, two)))
 }
 
 func TestWeights(t *testing.T) {
 	all := servers(3)
 	all[0].Weight = 2
-	placed := shard.Place(all, seats(1000))
+	placed := shard.Place(all, vacant(1000))
 	load, _ := loads(placed)
 	require.InDelta(t, 500, load["server-1"], 60)
 	require.InDelta(t, 250, load["server-2"], 60)
@@ -155,7 +155,7 @@ func TestWeights(t *testing.T) {
 func TestTiers(t *testing.T) {
 	all := servers(3)
 	all[2].Tier = shard.Backup
-	in := seats(6)
+	in := vacant(6)
 	placed := shard.Place(all, in)
 	load, _ := loads(placed)
 	require.Zero(t, load["server-3"], "no backup leads while primaries are there")
@@ -164,22 +164,22 @@ func TestTiers(t *testing.T) {
 	load, _ = loads(onlyBackup)
 	require.Equal(t, 6, load["server-3"], "primaries gone: the backup leads")
 
-	all[0].Settled, all[1].Settled = false, false
-	require.Equal(t, onlyBackup, shard.Place(all, hold(in, onlyBackup)), "primaries that have only just come back must settle first")
-	all[0].Settled, all[1].Settled = true, true
+	all[0].Established, all[1].Established = false, false
+	require.Equal(t, onlyBackup, shard.Place(all, hold(in, onlyBackup)), "primaries that have only just come back must be there for the hold-off first")
+	all[0].Established, all[1].Established = true, true
 	load, _ = loads(shard.Place(all, hold(in, onlyBackup)))
 	require.Zero(t, load["server-3"], "then they get everything back")
 }
 
-func TestUnsettledServersLeadWhatNobodyLeads(t *testing.T) {
+func TestNewServersLeadWhatNobodyLeads(t *testing.T) {
 	all := servers(1)
-	all[0].Settled = false
-	placed := shard.Place(all, seats(3))
+	all[0].Established = false
+	placed := shard.Place(all, vacant(3))
 	require.Len(t, placed, 3)
 }
 
 func TestWantedServer(t *testing.T) {
-	all, in := servers(3), seats(12)
+	all, in := servers(3), vacant(12)
 	now := shard.Place(all, in)
 	held := hold(in, now)
 	for i := range held {
@@ -193,18 +193,18 @@ func TestWantedServer(t *testing.T) {
 }
 
 func TestAvoidedShard(t *testing.T) {
-	all, in := servers(2), seats(1)
+	all, in := servers(2), vacant(1)
 	now := shard.Place(all, in)
-	trouble := map[shard.Name]bool{"shard-1": true}
+	failed := map[shard.Name]bool{"shard-1": true}
 	for i := range all {
 		if all[i].Name == now["shard-1"] {
-			all[i].Avoids = trouble
+			all[i].Avoids = failed
 		}
 	}
 	next := shard.Place(all, hold(in, now))
-	require.NotEqual(t, now["shard-1"], next["shard-1"], "the server without trouble gets it")
-	all[0].Avoids, all[1].Avoids = trouble, trouble
-	require.Equal(t, now, shard.Place(all, hold(in, now)), "trouble everywhere: it stays")
+	require.NotEqual(t, now["shard-1"], next["shard-1"], "the server that did not fail gets it")
+	all[0].Avoids, all[1].Avoids = failed, failed
+	require.Equal(t, now, shard.Place(all, hold(in, now)), "failures everywhere: it stays")
 }
 
 func TestPlaceProperties(t *testing.T) {
@@ -215,7 +215,7 @@ func TestPlaceProperties(t *testing.T) {
 			all[i].Weight = rapid.IntRange(0, 3).Draw(t, "weight")
 			total += float64(max(1, all[i].Weight))
 		}
-		in := seats(rapid.IntRange(0, 30).Draw(t, "shards"))
+		in := vacant(rapid.IntRange(0, 30).Draw(t, "shards"))
 		for i := range in {
 			in[i].Holder = rapid.SampledFrom([]string{"", "gone", all[0].Name, all[len(all)-1].Name}).Draw(t, "holder")
 		}
@@ -250,11 +250,11 @@ func TestHeir(t *testing.T) {
 		var servers []shard.Server
 		for i := range rapid.IntRange(0, 6).Draw(t, "servers") {
 			servers = append(servers, shard.Server{
-				Name: fmt.Sprintf("s%d", i), Tier: rapid.SampledFrom([]shard.Tier{shard.Primary, shard.Backup}).Draw(t, "tier"), Weight: rapid.IntRange(1, 3).Draw(t, "weight"), Settled: true,
+				Name: fmt.Sprintf("s%d", i), Tier: rapid.SampledFrom([]shard.Tier{shard.Primary, shard.Backup}).Draw(t, "tier"), Weight: rapid.IntRange(1, 3).Draw(t, "weight"), Established: true,
 			})
 		}
-		seat := shard.Seat{Shard: shard.Name(rapid.SampledFrom([]string{"master", "a", "b"}).Draw(t, "shard")), Holder: "s0"}
+		leadership := shard.Leadership{Shard: shard.Name(rapid.SampledFrom([]string{"master", "a", "b"}).Draw(t, "shard")), Holder: "s0"}
 		others := slices.DeleteFunc(slices.Clone(servers), func(s shard.Server) bool { return s.Name == "s0" })
-		require.Equal(t, shard.Place(others, []shard.Seat{{Shard: seat.Shard}})[seat.Shard], shard.Heir(servers, seat))
+		require.Equal(t, shard.Place(others, []shard.Leadership{{Shard: leadership.Shard}})[leadership.Shard], shard.Heir(servers, leadership))
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Name identifies a shard: Master, or the hostname of a row of afe_shards.
@@ -18,20 +20,37 @@ const maxNameLength = 190
 // ErrName is returned for a name that cannot be stored or used as a key.
 var ErrName = errors.New("invalid shard name")
 
-// Parse checks a shard name. Names become a path element of an etcd key and the
-// primary key of the fence table, so they must be short and hold no slash or
-// white space.
+// Parse checks a shard name.
 func Parse(s string) (Name, error) {
 	if s == "" {
 		return "", fmt.Errorf("%w: it is empty; use %q or the hostname of a row of afe_shards", ErrName, Master)
 	}
-	if len(s) > maxNameLength {
-		return "", fmt.Errorf("%w %q: %d characters, at most %d are allowed", ErrName, s, len(s), maxNameLength)
-	}
-	if strings.ContainsAny(s, "/ \t\r\n\x00") {
-		return "", fmt.Errorf("%w %q: slashes and white space are not allowed", ErrName, s)
+	if err := CheckName(s); err != nil {
+		return "", fmt.Errorf("%w %q: %w", ErrName, s, err)
 	}
 	return Name(s), nil
+}
+
+// CheckName is the rule for every name that becomes a path element of an etcd
+// key, a file name or a primary key: of a shard, a server or a cluster. It must
+// be short and hold no slash, white space or control character.
+func CheckName(s string) error {
+	if s == "" {
+		return errors.New("an empty name is not allowed")
+	}
+	if n := utf8.RuneCountInString(s); n > maxNameLength {
+		return fmt.Errorf("%d characters, at most %d are allowed", n, maxNameLength)
+	}
+	if s == "." || s == ".." {
+		return errors.New("it would be a folder")
+	}
+	if !utf8.ValidString(s) {
+		return errors.New("it is not valid UTF-8")
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return r == '/' || unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return errors.New("slashes, white space and control characters are not allowed")
+	}
+	return nil
 }
 
 // IsMaster tells whether this is the master shard.

@@ -21,11 +21,11 @@
 // replica steps down. It is a write, not a read, so two writers also collide
 // where a cluster certifies transactions.
 //
-// A leader writes large plans by two connections, its lanes (lane.go, lanes.go).
+// A leader writes large plans by two connections, its writers (writer.go, writers.go).
 // Each has a row of the fence to itself, so that they do not wait for each other.
-// All else, a takeover first of all, changes the rows of all lanes in one
-// statement, and so waits for what every lane has begun. On SQLite there is one
-// lane.
+// All else, a takeover first of all, changes the rows of all writers in one
+// statement, and so waits for what every writer has begun. On SQLite there is one
+// writer.
 //
 // A transaction re-checks every row it changes (still unleased, still queued),
 // because other clients write the same tables. What somebody else overtook is

@@ -21,8 +21,4 @@ var (
 	// ErrNoShard means that there is no row of afe_shards with this name (any
 	// more).
 	ErrNoShard = errors.New("no such shard")
-	// ErrInput is a request that makes no sense for what is in the database.
-	ErrInput = errors.New("cannot be done")
-	// ErrInUse means that something still belongs to what should be removed.
-	ErrInUse = errors.New("still in use")
 )

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -16,9 +17,6 @@ func (db *DB) FailInTx(f func(context.Context) error) { db.fail.inTx = f }
 
 // FailAfterCommit replaces the answer to every successful COMMIT.
 func (db *DB) FailAfterCommit(f func() error) { db.fail.afterCommit = f }
-
-// FailAtStep runs f after each step of an administrative change.
-func (db *DB) FailAtStep(f func(name string) error) { db.fail.step = f }
 
 // FailInChunk runs f after the last statement of a chunk of assignments.
 func (db *DB) FailInChunk(f func() error) { db.fail.chunk = f }
@@ -39,13 +37,10 @@ func busy(db *DB) error {
 	return err
 }
 
-// RefreshRows sets how many rows are read again in turns per snapshot.
+// RefreshRows sets how many rows are refreshed per snapshot.
 func (t *Snapshots) RefreshRows(n int) {
 	t.refreshRows = func(time.Duration) int { return n }
 }
-
-// KeptJobs sets how many jobs without pending entries are remembered.
-func (t *Snapshots) KeptJobs(n int) { t.keptJobs = n }
 
 // StandStill breaks the snapshots: the times of all tables look as if nobody
 // wrote any more.
@@ -61,23 +56,36 @@ func HasTableTimes(db *DB) bool { return db.Dialect.HasTableTimes }
 // Ranges are the conditions for some ids.
 var Ranges = sqldb.Ranges
 
-// Pace sizes chunks.
-type Pace = pace
+// ChunkSizer sizes chunks.
+type ChunkSizer = chunkSizer
 
-// Chunk and Took are a pace's.
-func (p *pace) Chunk(n, lanes int) int { return p.chunk(n, lanes) }
+// Chunk and Took are a chunkSizer's.
+func (p *chunkSizer) Chunk(n, writers int) int { return p.chunk(n, writers) }
 
 // Took notes a chunk.
-func (p *pace) Took(n int, d time.Duration) { p.took(n, d) }
+func (p *chunkSizer) Took(n int, d time.Duration) { p.took(n, d) }
 
 // SmallChunks makes the chunks of the next plan small.
-func (l *Leader) SmallChunks() { l.pace.perRow = time.Hour }
+func (l *Leader) SmallChunks() { l.chunkSizer.perRow = time.Hour }
 
-// Lanes is how many connections a leader writes by.
-func Lanes(db *DB) int { return db.Dialect.Lanes }
+// Writers is how many connections a leader writes by.
+func Writers(db *DB) int { return db.Dialect.Writers }
 
-// Bounds of a pace.
+// Bounds of a chunkSizer.
 const (
 	ChunkTime = chunkTime
 	MostChunk = mostChunk
 )
+
+// TurnWait is how long a chunk waits inside its transaction for the one before.
+const TurnWait = turnWait
+
+// TrustTimes makes the snapshots trust the time of a table as soon as it was read,
+// as they otherwise do after a while. The test makes sure that no later commit has
+// the same time.
+func (t *Snapshots) TrustTimes() {
+	query := t.timesQuery
+	t.timesQuery = func(join string) string {
+		return strings.Replace(query(join), "UNIX_TIMESTAMP()", fmt.Sprintf("UNIX_TIMESTAMP() + %d", commitLag), 1)
+	}
+}

@@ -99,10 +99,10 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 	}
 }
 
-// takeOverOnce changes the rows of all lanes in one statement, all or none.
+// takeOverOnce changes the rows of all writers in one statement, all or none.
 func (l *Leader) takeOverOnce(ctx context.Context) error {
-	la := l.main()
-	conn, err := la.connection(ctx)
+	w := l.main()
+	conn, err := w.connection(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	}
 	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.Dialect.Now+
 		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR epoch = 0)",
-		c.Token, c.Holder, la.sessionID, la.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
+		c.Token, c.Holder, w.sessionID, w.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
 	if err != nil {
 		return err
 	}
@@ -130,21 +130,21 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case n == int64(len(l.lanes)):
+	case n == int64(len(l.writers)):
 		l.fence = f
 		return nil
 	case n > 0:
-		return fmt.Errorf("%w: the %d rows of shard %s in hostsched_fence contradict each other; run 'hostsched fence adopt %s'", ErrOvertaken, len(l.lanes), c.Shard, c.Shard)
+		return fmt.Errorf("%w: the %d rows of shard %s in hostsched_fence contradict each other; run 'hostsched fence adopt %s'", ErrOvertaken, len(l.writers), c.Shard, c.Shard)
 	case f.Cluster != c.Cluster:
 		return fmt.Errorf("%w: shard %s was led under etcd cluster %s, this is %s; if that cluster is gone for good, run 'hostsched fence adopt %s'", ErrForeignCluster, c.Shard, f.Cluster, c.Cluster, c.Shard)
 	}
 	return fmt.Errorf("%w: shard %s is held by %s with token %d, ours is %d; if etcd was restored from a backup, run 'hostsched fence adopt %s'", ErrOvertaken, c.Shard, f.Holder, f.Token, c.Token, c.Shard)
 }
 
-// ready prepares all lanes: the first plan of a term is often the largest.
+// ready prepares all writers: the first plan of a term is often the largest.
 func (l *Leader) ready(ctx context.Context) error {
-	for _, la := range l.lanes[1:] {
-		if _, err := la.connection(ctx); err != nil {
+	for _, w := range l.writers[1:] {
+		if _, err := w.connection(ctx); err != nil {
 			return err
 		}
 	}
@@ -154,19 +154,19 @@ func (l *Leader) ready(ctx context.Context) error {
 // fenceColumns are those without default.
 const fenceColumns = "shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer"
 
-// ensureFence makes sure that a shard has a fence row for every lane; a shard
-// that never was led belongs to no etcd cluster. The row of another lane is a
+// ensureFence makes sure that a shard has a fence row for every writer; a shard
+// that never was led belongs to no etcd cluster. The row of another writer is a
 // copy of the first, taken under its lock: the rows of a shard never differ but
-// in what a lane itself writes there.
+// in what a writer itself writes there.
 func (db *DB) ensureFence(ctx context.Context, conn sqldb.Querier, name shard.Name) error {
 	var rows int
-	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = ?", name.String()).Scan(&rows); err != nil || rows == db.Dialect.Lanes {
+	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = ?", name.String()).Scan(&rows); err != nil || rows == db.Dialect.Writers {
 		return err
 	}
 	if _, err := conn.ExecContext(ctx, db.Dialect.InsertIgnore+" hostsched_fence ("+fenceColumns+") VALUES (?, 0, 0, '', '', "+db.Dialect.Now+", 0, '', 0, '')", name.String()); err != nil {
 		return err
 	}
-	for num := 1; num < db.Dialect.Lanes; num++ {
+	for num := 1; num < db.Dialect.Writers; num++ {
 		const alike = "shard, epoch, token, etcd_cluster, holder, taken_at, shard_id, layout, pause_reason, paused_by, paused_at"
 		_, err := conn.ExecContext(ctx, db.Dialect.InsertIgnore+" hostsched_fence ("+alike+", lane, ticks, last_write, session_id, session_peer) SELECT "+alike+", ?, 0, '', 0, '' FROM hostsched_fence WHERE shard = ? AND lane = 0"+db.Dialect.ForUpdate,
 			num, name.String())
@@ -188,36 +188,4 @@ func shardID(ctx context.Context, q sqldb.Querier, c Claim) (id int64, err error
 		err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, c.Shard)
 	}
 	return id, err
-}
-
-// AdoptFence lets the given etcd cluster lead a shard whose fence belongs to
-// another one, or whose token is higher than the cluster's revisions. The epoch
-// goes on rising, so whoever led before stays fenced. It is audited.
-func (db *DB) AdoptFence(ctx context.Context, name shard.Name, cluster, who, reason string) (err error) {
-	tx, err := db.Pool.BeginTx(ctx, nil)
-	if err != nil {
-		return sqldb.Explain(err, "adopt the fence", db.Target())
-	}
-	defer func() { err = sqldb.RollbackUnless(tx, err) }()
-	// The epoch is written, not counted up: rows that contradicted each other
-	// agree again.
-	var epoch sql.NullInt64
-	if err := tx.QueryRowContext(ctx, "SELECT MAX(epoch) FROM hostsched_fence WHERE shard = ?"+db.Dialect.ForUpdate, name.String()).Scan(&epoch); err != nil {
-		return sqldb.Explain(err, "adopt the fence", db.Target())
-	}
-	if !epoch.Valid {
-		return fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name)
-	}
-	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster, name.String()); err != nil {
-		return sqldb.Explain(err, "adopt the fence", db.Target())
-	}
-	if err := db.audit(ctx, tx, who, "fence adopt", name.String(), "etcd cluster "+cluster+": "+reason); err != nil {
-		return err
-	}
-	return sqldb.Explain(tx.Commit(), "adopt the fence", db.Target())
-}
-
-func (db *DB) audit(ctx context.Context, tx sqldb.Querier, who, action, subject, detail string) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES ("+db.Dialect.Now+", ?, ?, ?, ?)", who, action, subject, detail)
-	return sqldb.Explain(err, "write the audit record of "+action, db.Target())
 }

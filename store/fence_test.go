@@ -19,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -90,7 +91,7 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrForeignCluster)
 		require.ErrorContains(t, err, "fence adopt")
 
-		require.NoError(t, db.AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
+		require.NoError(t, admin.New(db).AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
 		l, err := db.TakeOver(t.Context(), claim)
 		require.NoError(t, err)
 		require.Greater(t, l.Fence().Epoch, old.Fence().Epoch, "epochs go on rising")
@@ -99,12 +100,12 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 		require.NoError(t, db.SQL().QueryRow("SELECT who, detail FROM hostsched_audit").Scan(&who, &detail))
 		require.Equal(t, "alice", who)
 		require.Contains(t, detail, "disk failure")
-		require.Error(t, db.AdoptFence(t.Context(), "never-led", "rebuilt", "alice", "x"))
+		require.Error(t, admin.New(db).AdoptFence(t.Context(), "never-led", "rebuilt", "alice", "x"))
 	})
 }
 
 // TestPausedLeaderDoesNotBlockItsSuccessor stops a real process (SIGSTOP) in the
-// middle of transactions of all its lanes, which hold the fence.
+// middle of transactions of all its writers, which hold the fence.
 func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
@@ -135,7 +136,7 @@ func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
 const sleeperEnv = "HOSTSCHED_TEST_SLEEPER_DSN"
 
 // sleepInTransaction is the process that TestPausedLeader… stops: it leads with
-// token 10, opens a transaction by every lane and stops itself inside.
+// token 10, opens a transaction by every writer and stops itself inside.
 func sleepInTransaction(dsn string) int {
 	ctx := context.Background()
 	// The transaction must not end by its own timeout while others look on.

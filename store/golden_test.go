@@ -128,12 +128,12 @@ func (p *player) tick(ctx context.Context) storetest.Tick {
 	p.t.Helper()
 	snapshot, err := p.db.Snapshot(ctx, p.scope)
 	require.NoError(p.t, err)
-	p.recorder.Notice(snapshot.Hosts)
+	p.recorder.ForgetUnleased(snapshot.Hosts)
 	snapshot.Recorder = p.recorder
 	plan := scheduler.MakePlan(snapshot)
 	res, err := p.leader.Apply(ctx, plan)
 	require.NoError(p.t, err)
-	require.Empty(p.t, res.Overtaken)
+	require.Empty(p.t, res.Conflicts)
 	p.recorder.Record(res.Applied)
 	return storetest.Tick{Plan: plan, Suites: p.recorder.Suites()}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 func TestInspect(t *testing.T) {
@@ -20,7 +21,7 @@ func TestInspect(t *testing.T) {
 		require.NoError(t, err)
 		recorder := scheduler.NewRecorder(nil)
 		recorder.Record(res.Applied)
-		f, err := db.Inspect(t.Context(), masterScope, recorder)
+		f, err := admin.New(db).Check(t.Context(), masterScope, recorder)
 		require.NoError(t, err)
 		require.Zero(t, f.Count(), "%+v", f)
 
@@ -43,7 +44,7 @@ func TestInspect(t *testing.T) {
 			_, err := db.SQL().Exec(text)
 			require.NoError(t, err, text)
 		}
-		f, err = db.Inspect(t.Context(), masterScope, recorder)
+		f, err = admin.New(db).Check(t.Context(), masterScope, recorder)
 		require.NoError(t, err)
 		require.Len(t, f.Overlapping, 2)
 		require.Equal(t, used[0].Host, f.Overlapping[0].Host)

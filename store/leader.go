@@ -9,27 +9,27 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 )
 
-// Leader is the right to write to one shard, won by TakeOver. It writes by lanes,
-// see lane.go. A Leader is used by one goroutine.
+// Leader is the right to write to one shard, won by TakeOver. It writes by writers,
+// see writer.go. A Leader is used by one goroutine.
 type Leader struct {
-	db    *DB
-	claim Claim
-	fence Fence
-	lanes []*lane
+	db      *DB
+	claim   Claim
+	fence   Fence
+	writers []*writer
 
 	// shardID is the row of afe_shards, 0 for the master.
 	shardID int64
 	// termID is the row of hostsched_terms.
-	termID int64
-	pace   pace
+	termID     int64
+	chunkSizer chunkSizer
 	// basis is what the plan being applied stands on; nil outside of Apply.
 	basis *scheduler.Basis
 }
 
 func newLeader(db *DB, c Claim) *Leader {
 	l := &Leader{db: db, claim: c}
-	for num := range db.Dialect.Lanes {
-		l.lanes = append(l.lanes, &lane{l: l, num: num})
+	for num := range db.Dialect.Writers {
+		l.writers = append(l.writers, &writer{l: l, num: num})
 	}
 	return l
 }
@@ -41,28 +41,28 @@ func (l *Leader) Fence() Fence { return l.fence }
 // it over.
 func (l *Leader) Close() error {
 	var err error
-	for _, la := range l.lanes {
-		err = errors.Join(err, la.disconnect())
+	for _, w := range l.writers {
+		err = errors.Join(err, w.disconnect())
 	}
 	return err
 }
 
-// main is the lane that does all but the largest work alone.
-func (l *Leader) main() *lane { return l.lanes[0] }
+// main is the writer that does all but the largest work alone.
+func (l *Leader) main() *writer { return l.writers[0] }
 
 // Verify asks the database whether this term is still the latest, on a fresh
 // connection if the old one was lost. ErrFenced says that it is not.
 func (l *Leader) Verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.db.Config.TxTimeout)
 	defer cancel()
-	la := l.main()
-	if _, err := la.connection(ctx); err != nil {
-		return la.explain(err, "verify the fence")
+	w := l.main()
+	if _, err := w.connection(ctx); err != nil {
+		return w.explain(err, "verify the fence")
 	}
-	return la.explain(la.register(ctx), "verify the fence")
+	return w.explain(w.register(ctx), "verify the fence")
 }
 
-// oneFence checks that a statement found the row of a lane as this term left it.
+// oneFence checks that a statement found the row of a writer as this term left it.
 func (l *Leader) oneFence(res sql.Result) error {
 	n, err := res.RowsAffected()
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -36,8 +37,8 @@ func shardedLab(t testing.TB, db *store.DB) {
 	t.Helper()
 	fillLab(t, db)
 	for i, name := range []shard.Name{"a", "b"} {
-		require.NoError(t, db.AddShard(t.Context(), name, "", "me", ""))
-		_, err := db.AssignLabel(t.Context(), fmt.Sprintf("board:b0%d", i), name, "me", "")
+		require.NoError(t, admin.New(db).AddShard(t.Context(), name, "", "me", ""))
+		_, err := admin.New(db).AssignLabel(t.Context(), fmt.Sprintf("board:b0%d", i), name, "me", "")
 		require.NoError(t, err)
 	}
 }
@@ -165,7 +166,7 @@ func TestHostsGoHome(t *testing.T) {
 		inUse := count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE shard_id = 1 AND leased = 1")
 		require.Positive(t, inUse)
 
-		_, err := db.AssignLabel(t.Context(), "board:b00", "b", "me", "test")
+		_, err := admin.New(db).AssignLabel(t.Context(), "board:b00", "b", "me", "test")
 		require.NoError(t, err)
 		moved := tick(t, db, a, "a").Applied
 		require.Empty(t, moved.Assignments, "a host that leaves is not given out")
@@ -193,8 +194,11 @@ func TestPlanOnAFormerLayoutIsRefused(t *testing.T) {
 		shardedLab(t, db)
 		l := takeOverShared(t, db, shard.Master, 1)
 		for _, change := range []func() error{
-			func() error { _, err := db.AssignLabel(t.Context(), "board:b02", "a", "me", "x"); return err },
-			func() error { return db.PauseShard(t.Context(), shard.Master, "me", "power", "power") },
+			func() error {
+				_, err := admin.New(db).AssignLabel(t.Context(), "board:b02", "a", "me", "x")
+				return err
+			},
+			func() error { return admin.New(db).PauseShard(t.Context(), shard.Master, "me", "power", "power") },
 		} {
 			s, err := db.Snapshot(t.Context(), scopeFor(shard.Master))
 			require.NoError(t, err)
@@ -208,7 +212,7 @@ func TestPlanOnAFormerLayoutIsRefused(t *testing.T) {
 			require.Equal(t, before, dump(t, db))
 		}
 		require.True(t, tick(t, db, l, shard.Master).Applied.Empty(), "a paused shard plans nothing")
-		require.NoError(t, db.PauseShard(t.Context(), shard.Master, "me", "", "on"))
+		require.NoError(t, admin.New(db).PauseShard(t.Context(), shard.Master, "me", "", "on"))
 		require.False(t, tick(t, db, l, shard.Master).Applied.Empty())
 	})
 }
@@ -230,7 +234,7 @@ func TestStaleOwnerCannotTouchAHost(t *testing.T) {
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		require.Empty(t, res.Applied.Assignments)
-		require.Len(t, res.Overtaken, len(plan.Assignments))
+		require.Len(t, res.Conflicts, len(plan.Assignments))
 		require.Equal(t, before, dump(t, db))
 	})
 }
@@ -256,15 +260,15 @@ func TestRenamedShard(t *testing.T) {
 var errStop = errors.New("stopped here")
 
 // steps returns the names of all steps of moving a label.
-func moveSteps(t *testing.T, db *store.DB) (steps []string) {
-	db.FailAtStep(func(name string) error {
+func moveSteps(t *testing.T, lab *admin.Lab) (steps []string) {
+	lab.FailAtStep(func(name string) error {
 		steps = append(steps, name)
 		return nil
 	})
-	defer db.FailAtStep(nil)
-	_, err := db.AssignLabel(t.Context(), "board:b00", "b", "me", "all steps")
+	defer lab.FailAtStep(nil)
+	_, err := lab.AssignLabel(t.Context(), "board:b00", "b", "me", "all steps")
 	require.NoError(t, err)
-	_, err = db.AssignLabel(t.Context(), "board:b00", "a", "me", "and back")
+	_, err = lab.AssignLabel(t.Context(), "board:b00", "a", "me", "and back")
 	require.NoError(t, err)
 	require.Greater(t, len(steps), 8)
 	return steps[:len(steps)/2]
@@ -297,17 +301,17 @@ func requireMoved(t *testing.T, db *store.DB, want int, token int64) {
 func TestMovingALabelFailsAtEveryStep(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		shardedLab(t, db)
-		token := int64(1)
-		for _, stop := range moveSteps(t, db) {
-			db.FailAtStep(func(name string) error {
+		token, lab := int64(1), admin.New(db)
+		for _, stop := range moveSteps(t, lab) {
+			lab.FailAtStep(func(name string) error {
 				if name == stop {
 					return errStop
 				}
 				return nil
 			})
-			_, err := db.AssignLabel(t.Context(), "board:b00", "b", "me", "stops at "+stop)
+			_, err := lab.AssignLabel(t.Context(), "board:b00", "b", "me", "stops at "+stop)
 			require.ErrorIs(t, err, errStop, stop)
-			db.FailAtStep(nil)
+			lab.FailAtStep(nil)
 			want := 1
 			if stop == "commit" {
 				want = 2
@@ -329,7 +333,8 @@ func moveAndHang(dsn, stop string) int {
 		fmt.Println(err)
 		return 3
 	}
-	db.FailAtStep(func(name string) error {
+	lab := admin.New(db)
+	lab.FailAtStep(func(name string) error {
 		if name != stop {
 			return nil
 		}
@@ -337,7 +342,7 @@ func moveAndHang(dsn, stop string) int {
 		_, err := os.Stdin.Read(make([]byte, 1)) // until it is killed
 		return err
 	})
-	_, err = db.AssignLabel(context.Background(), "board:b00", "b", "me", "killed")
+	_, err = lab.AssignLabel(context.Background(), "board:b00", "b", "me", "killed")
 	fmt.Println(err)
 	return 1
 }
@@ -352,7 +357,7 @@ func TestMovingALabelIsKilledAtEveryStep(t *testing.T) {
 			require.NoError(t, err)
 			shardedLab(t, db)
 			token := int64(1)
-			for _, stop := range moveSteps(t, db) {
+			for _, stop := range moveSteps(t, admin.New(db)) {
 				cmd := exec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), moverEnv+"="+stop, sleeperEnv+"="+dsn)
 				stdin, err := cmd.StdinPipe()
@@ -381,23 +386,23 @@ func TestRemoveShard(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		shardedLab(t, db)
 		l := takeOverShared(t, db, "a", 1)
-		require.ErrorIs(t, db.RemoveShard(t.Context(), "a", "me", "x"), store.ErrInUse)
-		require.ErrorIs(t, db.RemoveShard(t.Context(), "q", "me", "x"), store.ErrNoShard)
-		require.ErrorIs(t, db.RemoveShard(t.Context(), shard.Master, "me", "x"), store.ErrInput)
-		_, err := db.AssignLabel(t.Context(), "board:b00", shard.Master, "me", "x")
+		require.ErrorIs(t, admin.New(db).RemoveShard(t.Context(), "a", "me", "x"), admin.ErrInUse)
+		require.ErrorIs(t, admin.New(db).RemoveShard(t.Context(), "q", "me", "x"), store.ErrNoShard)
+		require.ErrorIs(t, admin.New(db).RemoveShard(t.Context(), shard.Master, "me", "x"), admin.ErrInput)
+		_, err := admin.New(db).AssignLabel(t.Context(), "board:b00", shard.Master, "me", "x")
 		require.NoError(t, err)
-		require.NoError(t, db.RemoveShard(t.Context(), "a", "me", "x"))
+		require.NoError(t, admin.New(db).RemoveShard(t.Context(), "a", "me", "x"))
 		_, err = l.Apply(t.Context(), scheduler.Plan{Releases: []scheduler.Release{{Host: 1}}})
 		require.ErrorIs(t, err, store.ErrFenced)
-		shards, err := db.Shards(t.Context())
+		shards, err := admin.New(db).Shards(t.Context())
 		require.NoError(t, err)
 		require.Len(t, shards, 2)
 		require.Equal(t, 60, shards[0].Hosts)
-		require.ErrorIs(t, db.AddShard(t.Context(), "b", "", "me", ""), store.ErrInput)
-		require.ErrorIs(t, db.AddShard(t.Context(), shard.Master, "", "me", ""), store.ErrInput)
-		_, err = db.AssignLabel(t.Context(), "board:none", "b", "me", "x")
-		require.ErrorIs(t, err, store.ErrInput)
-		_, err = db.AssignLabel(t.Context(), "board:b00", "none", "me", "x")
+		require.ErrorIs(t, admin.New(db).AddShard(t.Context(), "b", "", "me", ""), admin.ErrInput)
+		require.ErrorIs(t, admin.New(db).AddShard(t.Context(), shard.Master, "", "me", ""), admin.ErrInput)
+		_, err = admin.New(db).AssignLabel(t.Context(), "board:none", "b", "me", "x")
+		require.ErrorIs(t, err, admin.ErrInput)
+		_, err = admin.New(db).AssignLabel(t.Context(), "board:b00", "none", "me", "x")
 		require.ErrorIs(t, err, store.ErrNoShard)
 	})
 }
@@ -427,25 +432,25 @@ func TestHistoryOfTerms(t *testing.T) {
 func TestServersTable(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *store.DB) {
 		ctx := t.Context()
-		there, err := db.HasServers(ctx)
+		there, err := admin.New(db).HasServers(ctx)
 		require.NoError(t, err)
 		require.True(t, there)
-		require.NoError(t, db.AddServer(ctx, store.Server{Name: "s1", Status: store.ServerPrimary, Roles: []string{store.RoleHostScheduler, "drone"}}))
-		require.ErrorIs(t, db.AddServer(ctx, store.Server{Name: "s1"}), store.ErrInput)
-		changed, err := db.SetRole(ctx, "s1", "drone", true)
+		require.NoError(t, admin.New(db).AddServer(ctx, admin.Server{Name: "s1", Status: admin.ServerPrimary, Roles: []string{admin.RoleHostScheduler, "drone"}}))
+		require.ErrorIs(t, admin.New(db).AddServer(ctx, admin.Server{Name: "s1"}), admin.ErrInput)
+		changed, err := admin.New(db).SetRole(ctx, "s1", "drone", true)
 		require.NoError(t, err)
 		require.False(t, changed)
-		changed, err = db.SetRole(ctx, "s1", "drone", false)
+		changed, err = admin.New(db).SetRole(ctx, "s1", "drone", false)
 		require.NoError(t, err)
 		require.True(t, changed)
-		require.NoError(t, db.SetServerStatus(ctx, "s1", store.ServerBackup))
-		all, err := db.Servers(ctx)
+		require.NoError(t, admin.New(db).SetServerStatus(ctx, "s1", admin.ServerBackup))
+		all, err := admin.New(db).Servers(ctx)
 		require.NoError(t, err)
-		require.Equal(t, []store.Server{{Name: "s1", Status: "backup", Roles: []string{"host_scheduler"}}}, all)
-		require.NoError(t, db.RetireServer(ctx, "s1", "old"))
-		require.ErrorIs(t, db.RetireServer(ctx, "s2", "old"), store.ErrInput)
-		all, err = db.Servers(ctx)
+		require.Equal(t, []admin.Server{{Name: "s1", Status: "backup", Roles: []string{"host_scheduler"}}}, all)
+		require.NoError(t, admin.New(db).RetireServer(ctx, "s1", "old"))
+		require.ErrorIs(t, admin.New(db).RetireServer(ctx, "s2", "old"), admin.ErrInput)
+		all, err = admin.New(db).Servers(ctx)
 		require.NoError(t, err)
-		require.Equal(t, []store.Server{{Name: "s1", Status: "repair_required", Roles: []string{}, Note: "old"}}, all)
+		require.Equal(t, []admin.Server{{Name: "s1", Status: "repair_required", Roles: []string{}, Note: "old"}}, all)
 	})
 }

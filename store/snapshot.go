@@ -23,6 +23,9 @@ type Scope struct {
 	Rules scheduler.Rules
 	// Details also reads what is needed to explain at length.
 	Details bool
+	// DespitePause reads a paused shard as if it were not paused, to tell who
+	// waits in it. Snapshot.Basis still says that it is.
+	DespitePause bool
 }
 
 // Snapshot reads what one tick needs, in one read-only transaction, so that all
@@ -33,135 +36,136 @@ func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, e
 	return s, err
 }
 
-// Snapshots reads one snapshot of a shard after the other. It remembers what it
-// read and asks the database only for what may have changed, so that the cost
+// Snapshots reads one snapshot of a shard after the other. It keeps the rows that
+// it read and asks the database only for what may have changed, so that the cost
 // of a snapshot follows the changes and not the size of the lab:
 //
-//   - a table that nobody has written to since it was read is not read again
-//     (see tables.go);
+//   - a table to which nobody has committed since it was read is not read again
+//     (snapshot_tables.go);
 //   - which entries are queued, active or aborted is read from indexes, which
-//     is exact, and the rows of those only that appear or change their standing;
+//     is exact, and the rows of only those entries that appear or whose queue
+//     state flags change (snapshot_queue.go);
 //   - what hardly ever changes in place (a job's row and labels, the job and
-//     label of an entry) is read again in turns, refreshRate rows a second.
+//     label of an entry) is refreshed in rotation, refreshRate rows a second.
 //
-// So the database may be ahead of a snapshot, by the turns at most, in what is
+// Everything else is derived from the rows, again whenever they differ: which
+// entries are pending and this shard's, whose jobs are to be read, which hosts are
+// in use, where hosts belong. A snapshot is changed if any of it differs.
+//
+// So the database may be ahead of a snapshot, by one rotation at most, in what is
 // changed in place on a job that is queued already: its priority, owner, labels.
-// All else is as the database has it at this moment. A Snapshots is used by one
-// goroutine.
+// All else is as currently stored. A Snapshots is used by one goroutine.
 type Snapshots struct {
 	db    *DB
 	scope Scope
-	// refreshRows is how many entries and jobs are read again in a snapshot, given
+	// refreshRows is how many entries and jobs are refreshed in a snapshot, given
 	// how long ago the last one was.
 	refreshRows func(time.Duration) int
 	timesQuery  func(join string) string
-	lastAt      time.Time
-	// keptJobs is how many jobs may be remembered that no pending entry has,
-	// beyond as many as there are pending entries.
-	keptJobs int
+	// lab is nil before the first snapshot and after an error.
+	lab *labRows
+}
 
-	last    *scheduler.Snapshot // nil before the first, and after an error
-	tables  tableTimes
-	own     ownership
-	hosts   hostRows
-	queue   queueRows
-	jobs    jobRows
-	changed bool
+// labRows is what a Snapshots has read of a lab.
+type labRows struct {
+	// snapshot has the rows in the form in which plans want them.
+	snapshot scheduler.Snapshot
+	basis    scheduler.Basis // of the latest snapshot, which may be of a paused shard
+	own      Ownership
+	marks    tableMarks
+	hosts    hostRows
+	queue    queueRows
+	jobs     jobRows
 }
 
 const (
-	// refreshRate costs a few milliseconds of every hundred, and has seen a queue of
-	// 50,000 entries after five seconds.
+	// refreshRate costs a few milliseconds of every hundred, and has refreshed a
+	// queue of 50,000 entries after five seconds.
 	refreshRate = 10_000 // rows a second
-	// mostRefreshed bounds what one snapshot reads of them.
+	// mostRefreshed bounds what one snapshot refreshes.
 	mostRefreshed = 2000
 )
 
-// refreshRows is how many rows have their turn after so much time.
+// refreshRows is how many rows are refreshed after so much time.
 func refreshRows(since time.Duration) int {
 	return int(min(mostRefreshed, 1+min(since, time.Second)*refreshRate/time.Second))
 }
-
-// defaultKeptJobs is nothing to a computer; forgetting has its price, too.
-const defaultKeptJobs = 1000
 
 // Snapshots begins to read snapshots. The first one reads everything.
 func (db *DB) Snapshots(scope Scope) *Snapshots {
 	scope.Rules.OnShard = !scope.Shard.IsMaster()
 	scope.Shared = scope.Shared && !scope.Bare
-	return &Snapshots{db: db, scope: scope, refreshRows: refreshRows, timesQuery: timesQuery(db.Dialect), keptJobs: defaultKeptJobs}
+	return &Snapshots{db: db, scope: scope, refreshRows: refreshRows, timesQuery: timesQuery(db.Dialect)}
 }
 
 // Next returns the next snapshot, and whether it differs from the last one. The
 // snapshot is valid until the next call; plans made from it stay valid.
 func (t *Snapshots) Next(ctx context.Context) (s *scheduler.Snapshot, changed bool, err error) {
-	err = t.db.Read(ctx, func(r *sqldb.Reader) { s = t.next(r) })
+	lab, first := t.lab, t.lab == nil
+	if first {
+		lab = &labRows{snapshot: scheduler.Snapshot{Rules: t.scope.Rules, Details: t.scope.Details}}
+	}
+	// What is read in part, because of an error or a panic, is not used again.
+	t.lab = nil
+	err = t.db.Read(ctx, func(r *sqldb.Reader) { s, changed = t.next(r, lab) })
 	if err != nil {
-		t.last = nil // half-read: begin anew
 		return nil, false, sqldb.Explain(err, "read a snapshot", t.db.Target())
 	}
-	return s, t.changed, nil
+	t.lab = lab
+	return s, changed || first, nil
 }
 
-func (t *Snapshots) next(r *sqldb.Reader) *scheduler.Snapshot {
-	t.begin(r)
-	s := t.last
-	s.Basis = t.own.basis
-	if s.Basis.Paused != "" {
-		return &scheduler.Snapshot{Rules: s.Rules, Basis: s.Basis}
+func (t *Snapshots) next(r *sqldb.Reader, lab *labRows) (s *scheduler.Snapshot, changed bool) {
+	times, basis := readTableTimes(r, t.scope, t.timesQuery)
+	stale := func(tables ...string) bool { return times.changedSince(lab.marks, tables...) }
+	own := readOwnership(r, t.scope, basis, lab.own, stale)
+	changed = own.basis != lab.basis
+	lab.basis = own.basis
+	if own.basis.Paused != "" && !t.scope.DespitePause {
+		return &scheduler.Snapshot{Rules: t.scope.Rules, Basis: own.basis}, changed
 	}
-	t.readLabels(r)
-	t.readHosts(r)
-	t.readUsers(r)
-	t.readQueue(r)
-	t.noteUses()
-	t.readJobs(r)
-	s.Malformed = slices.Concat(t.hosts.malformed, t.queue.malformed)
-	t.tables.done()
-	return s
+	s = &lab.snapshot
+	s.Now, s.Basis = times.now, own.basis
+	moved := !own.equal(lab.own)
+	lab.own = own
+	labels := readLabels(r, s, stale)
+	hosts := lab.readHosts(r, stale, moved)
+	users := readUsers(r, s, stale)
+	entries, tasks, read := lab.readQueue(r, stale, t.refreshRows)
+	pending := (moved || hosts || entries) && lab.listPending()
+	uses := lab.deriveUses(hosts, entries, tasks)
+	jobs := (pending || len(read) > 0) && lab.readJobs(r, read)
+	minimums := lab.readMinimums(r, stale, jobs)
+	siblings := lab.readSiblings(r, stale, pending || jobs)
+	listed := lab.listEntries()
+	lab.marks = times.markRead(lab.marks)
+	return s, changed || moved || labels || hosts || users || uses || pending || jobs || minimums || siblings || listed
 }
 
-// begin finds out what may have changed.
-func (t *Snapshots) begin(r *sqldb.Reader) {
-	t.changed = false
-	if t.last == nil {
-		t.last = &scheduler.Snapshot{Rules: t.scope.Rules, Details: t.scope.Details}
-		t.tables, t.hosts, t.queue, t.jobs = tableTimes{}, hostRows{}, queueRows{}, jobRows{}
-		t.own = ownership{}
-		t.changed = true
+// renew replaces rows that were read before, and tells whether they are different.
+func renew[T any](have *[]T, read []T, equal func(a, b T) bool) (changed bool) {
+	if slices.EqualFunc(*have, read, equal) {
+		return false
 	}
-	basis := t.tables.look(r, t.scope, t.timesQuery)
-	t.last.Now = t.tables.now
-	before := t.own
-	t.own = readOwnership(r, t.scope, basis, &t.tables, before)
-	if t.own.basis != before.basis {
-		t.changed = true
-	}
-}
-
-// renew replaces what was read before, and notes whether it is something else.
-func renew[T any](t *Snapshots, have *[]T, read []T, equal func(a, b T) bool) {
-	if !slices.EqualFunc(*have, read, equal) {
-		*have, t.changed = read, true
-	}
+	*have = read
+	return true
 }
 
 func same[T comparable](a, b T) bool { return a == b }
 
-func (t *Snapshots) readLabels(r *sqldb.Reader) {
-	s := t.last
-	if t.tables.stale(r, "afe_labels") {
-		renew(t, &s.Labels, labelRows(r, "SELECT id, name FROM afe_labels"), same)
+func readLabels(r *sqldb.Reader, s *scheduler.Snapshot, stale func(tables ...string) bool) (changed bool) {
+	if stale("afe_labels") {
+		changed = renew(&s.Labels, labelRows(r, "SELECT id, name FROM afe_labels"), same)
 	}
-	if !s.Rules.RespectStaticLabels || !t.tables.stale(r, "afe_static_labels", "afe_replaced_labels") {
-		return
+	if !s.Rules.RespectStaticLabels || !stale("afe_static_labels", "afe_replaced_labels") {
+		return changed
 	}
-	renew(t, &s.StaticLabels, labelRows(r, "SELECT id, name FROM afe_static_labels"), same)
 	var replaced []scheduler.LabelID
-	r.Ids("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(id int64) {
+	r.IDs("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(id int64) {
 		replaced = append(replaced, scheduler.LabelID(id))
 	})
-	renew(t, &s.ReplacedLabels, replaced, same)
+	changed = renew(&s.StaticLabels, labelRows(r, "SELECT id, name FROM afe_static_labels"), same) || changed
+	return renew(&s.ReplacedLabels, replaced, same) || changed
 }
 
 func labelRows(r *sqldb.Reader, query string) []scheduler.Label {
@@ -172,10 +176,9 @@ func labelRows(r *sqldb.Reader, query string) []scheduler.Label {
 	return out
 }
 
-func (t *Snapshots) readUsers(r *sqldb.Reader) {
-	s := t.last
-	if !t.tables.stale(r, "afe_users", "afe_acl_groups_users", "afe_acl_groups") {
-		return
+func readUsers(r *sqldb.Reader, s *scheduler.Snapshot, stale func(tables ...string) bool) (changed bool) {
+	if !stale("afe_users", "afe_acl_groups_users", "afe_acl_groups") {
+		return false
 	}
 	var users []scheduler.User
 	r.Rows("SELECT u.id, u.login, m.aclgroup_id FROM afe_users u LEFT JOIN afe_acl_groups_users m ON m.user_id = u.id WHERE u.login IS NOT NULL ORDER BY u.id", func(v sqldb.Row) {
@@ -188,17 +191,17 @@ func (t *Snapshots) readUsers(r *sqldb.Reader) {
 			u.ACLs = append(u.ACLs, scheduler.ACLID(group.N))
 		}
 	})
-	renew(t, &s.Users, users, func(a, b scheduler.User) bool {
+	changed = renew(&s.Users, users, func(a, b scheduler.User) bool {
 		return a.ID == b.ID && a.Login == b.Login && slices.Equal(a.ACLs, b.ACLs)
 	})
 	if !s.Details {
-		return
+		return changed
 	}
 	var groups []scheduler.ACLGroup
 	r.Rows("SELECT id, name FROM afe_acl_groups", func(v sqldb.Row) {
 		groups = append(groups, scheduler.ACLGroup{ID: scheduler.ACLID(v.Int(0).N), Name: v.Text(1)})
 	})
-	renew(t, &s.ACLGroups, groups, same)
+	return renew(&s.ACLGroups, groups, same) || changed
 }
 
 // HostsOf returns the hosts of those of the given entries that have become
@@ -207,7 +210,7 @@ func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[sch
 	given := make(map[scheduler.EntryID]scheduler.HostID)
 	err := db.Read(ctx, func(r *sqldb.Reader) {
 		for chunk := range slices.Chunk(entries, sqldb.MaxListed) {
-			ids := sqldb.IdsOf(chunk, func(id scheduler.EntryID) int64 { return int64(id) })
+			ids := sqldb.IDsOf(chunk, func(id scheduler.EntryID) int64 { return int64(id) })
 			r.Pairs("SELECT id, host_id FROM afe_host_queue_entries WHERE host_id IS NOT NULL AND (active = 1 OR complete = 1) AND id IN "+sqldb.List(ids), func(id, host int64) {
 				given[scheduler.EntryID(id)] = scheduler.HostID(host)
 			})
@@ -220,14 +223,15 @@ func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[sch
 // have a host and a suite (Autotest SuiteRecorder at start).
 func (db *DB) Recorder(ctx context.Context, scope Scope) (*scheduler.Recorder, error) {
 	var rec *scheduler.Recorder
-	err := db.Read(ctx, func(r *sqldb.Reader) { rec = readRecorder(r, readOwnershipOf(r, scope)) })
+	err := db.Read(ctx, func(r *sqldb.Reader) { rec = ReadRecorder(r, ReadOwnership(r, scope)) })
 	if err != nil {
 		return nil, sqldb.Explain(err, "rebuild the suite recorder", db.Target())
 	}
 	return rec, nil
 }
 
-func readRecorder(r *sqldb.Reader, own ownership) *scheduler.Recorder {
+// ReadRecorder is Recorder for a reader that has other questions, too.
+func ReadRecorder(r *sqldb.Reader, own Ownership) *scheduler.Recorder {
 	var holdings []scheduler.Holding
 	r.Pairs("SELECT q.host_id, j.parent_job_id FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id WHERE q.active = 1 AND q.complete = 0 AND q.host_id IS NOT NULL AND j.parent_job_id IS NOT NULL"+own.ofHost("q.host_id")+" ORDER BY q.id",
 		func(host, suite int64) {

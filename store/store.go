@@ -27,8 +27,6 @@ type failpoints struct {
 	inTx func(context.Context) error
 	// afterCommit runs after a successful COMMIT; its error replaces the answer.
 	afterCommit func() error
-	// step runs after each step of an administrative change.
-	step func(name string) error
 	// chunk runs after the last statement of a chunk of assignments.
 	chunk func() error
 }

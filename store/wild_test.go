@@ -197,7 +197,7 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 	for range 6 {
 		s, err := db.Snapshot(t.Context(), masterScope)
 		require.NoError(t, err)
-		recorder.Notice(s.Hosts)
+		recorder.ForgetUnleased(s.Hosts)
 		s.Recorder = recorder
 		plan := scheduler.MakePlan(s)
 		for _, p := range plan.Problems {
@@ -205,7 +205,7 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 		}
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
-		require.Empty(t, res.Overtaken)
+		require.Empty(t, res.Conflicts)
 		recorder.Record(res.Applied)
 		assigned += len(res.Applied.Assignments)
 	}

@@ -15,40 +15,35 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/store"
 )
 
-// Bounds of the cluster commands.
-const (
-	defaultSwitchTimeout = 30 * time.Second
-	defaultHistory       = 20
-	defaultWatchInterval = time.Second
-)
+// defaultWatchInterval is how often `cluster status --watch` shows it again.
+const defaultWatchInterval = time.Second
 
 func clusterCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "cluster",
-		Short: "See and change who leads which shard",
-		Long: `See and change who leads which shard. The facts are in etcd, too: see
+		Short: "See who leads which shard, and who did",
+		Long: `See who leads which shard, and who did. The facts are in etcd, too: see
 'etcdctl get --prefix /hostsched/'.`,
-		Args: noArgs,
-	}
-	cmd.AddCommand(clusterStatusCommand(), clusterHistoryCommand(), clusterAuditCommand(), switchoverCommand(), pauseCommand(), resumeCommand())
-	return cmd
+		Example: "  hostsched cluster status --watch",
+	}, clusterStatusCommand(), clusterHistoryCommand())
 }
 
 // withCluster opens the database and etcd.
-func withCluster(cmd *cobra.Command, cfg *app.Config, work func(context.Context, *store.DB, *clientv3.Client) error) error {
+func withCluster(cmd *cobra.Command, cfg *config.Config, work func(context.Context, ops.Lab, *clientv3.Client) error) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	return withDatabase(ctx, cfg, false, func(db *store.DB) error {
-		return withEtcd(cfg, func(client *clientv3.Client) error { return work(ctx, db, client) })
+	return withLab(ctx, cfg, func(lab ops.Lab) error {
+		return withEtcd(cfg, func(client *clientv3.Client) error { return work(ctx, lab, client) })
 	})
 }
 
 // withEtcd connects to etcd, does the work and closes the connection again.
-func withEtcd(cfg *app.Config, work func(*clientv3.Client) error) error {
+func withEtcd(cfg *config.Config, work func(*clientv3.Client) error) error {
 	clientCfg, err := cfg.EtcdClient()
 	if err != nil {
 		return err
@@ -61,8 +56,8 @@ func withEtcd(cfg *app.Config, work func(*clientv3.Client) error) error {
 }
 
 func clusterStatusCommand() *cobra.Command {
-	cfg := &app.Config{}
-	var output string
+	cfg := &config.Config{}
+	var out output
 	var watch bool
 	var interval time.Duration
 	cmd := &cobra.Command{
@@ -74,16 +69,16 @@ leader has assigned, and how often the shard was lost and not handed over.`,
   hostsched cluster status --watch
   hostsched cluster status -o json | jq '.shards[] | {shard, leader}'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withCluster(cmd, cfg, func(ctx context.Context, db *store.DB, client *clientv3.Client) error {
+			return withCluster(cmd, cfg, func(ctx context.Context, lab ops.Lab, client *clientv3.Client) error {
 				for {
-					st, err := cfg.ReadClusterStatus(ctx, db, client)
+					st, err := lab.ReadClusterStatus(ctx, client)
 					switch {
 					case watch && ctx.Err() != nil:
 						return nil
 					case err != nil:
 						return err
 					}
-					if err := write(cmd, output, st, func(w io.Writer) error { return statusTable(w, st, output == outputWide) }); err != nil || !watch {
+					if err := out.write(cmd, st, func(w io.Writer) error { return statusTable(w, st, out.wide()) }); err != nil || !watch {
 						return err
 					}
 					select {
@@ -96,14 +91,14 @@ leader has assigned, and how often the shard was lost and not handed over.`,
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup|app.EtcdGroup)
-	addOutputFlag(cmd, &output, outputWide)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
+	out.bind(cmd, outputWide)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C")
 	cmd.Flags().DurationVar(&interval, "interval", defaultWatchInterval, "with --watch, how often")
 	return cmd
 }
 
-func statusTable(w io.Writer, st app.ClusterStatus, wide bool) error {
+func statusTable(w io.Writer, st ops.ClusterStatus, wide bool) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	more := func(text string) string {
 		if wide {
@@ -127,7 +122,7 @@ func statusTable(w io.Writer, st app.ClusterStatus, wide bool) error {
 	return tw.Flush()
 }
 
-func note(s app.ShardStatus) string {
+func note(s ops.ShardStatus) string {
 	switch {
 	case s.Error != "":
 		return s.Error
@@ -139,13 +134,6 @@ func note(s app.ShardStatus) string {
 	return ""
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 func millis(n int64, suffix string) string {
 	if n < 0 {
 		return "-"
@@ -154,25 +142,26 @@ func millis(n int64, suffix string) string {
 }
 
 func clusterHistoryCommand() *cobra.Command {
-	cfg := &app.Config{}
-	var output string
-	var limit int
+	cfg := &config.Config{}
+	var out output
+	var rows limit
 	cmd := &cobra.Command{
 		Use: "history [SHARD]", Short: "Show every term of a shard (default: master): who, when, how long, why it ended", Args: atMostOneShard,
 		Example: "  hostsched cluster history master --limit 5",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return onShard(cmd, cfg, args, func(ctx context.Context, db *store.DB, s store.Shard) error {
-				terms, err := db.Terms(ctx, s.Name, limit)
+			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+				terms, err := lab.Terms(cmd.Context(), shardArg(args), int(rows))
 				if err != nil {
 					return err
 				}
-				return write(cmd, output, terms, func(w io.Writer) error { return historyTable(w, terms, output == outputWide) })
+				return out.write(cmd, terms, func(w io.Writer) error { return historyTable(w, terms, out.wide()) })
 			})
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
-	addOutputFlag(cmd, &output, outputWide)
-	cmd.Flags().IntVar(&limit, "limit", defaultHistory, "show at most so many terms, the latest")
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	out.bind(cmd, outputWide)
+	rows.bind(cmd, "show at most so many terms, the latest")
+	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
 }
 
@@ -191,139 +180,4 @@ func historyTable(w io.Writer, terms []store.Term, wide bool) error {
 		fmt.Fprintf(tw, "%d\t%d\t%s\t%s\t%s\t%d\t%d\t%s\n", t.Epoch, t.Token, server, t.Began.Format(time.DateTime), lasted, t.Ticks, t.Assignments, cause)
 	}
 	return tw.Flush()
-}
-
-func clusterAuditCommand() *cobra.Command {
-	cfg := &app.Config{}
-	var output string
-	var limit int
-	cmd := &cobra.Command{
-		Use: "audit", Short: "Show what people changed by command: who, when, what, why", Args: noArgs,
-		Example: "  hostsched cluster audit --limit 5",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
-				records, err := db.AuditRecords(cmd.Context(), limit)
-				if err != nil {
-					return err
-				}
-				return write(cmd, output, records, func(w io.Writer) error {
-					tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-					fmt.Fprintln(tw, "AT\tWHO\tACTION\tSUBJECT\tDETAIL")
-					for _, r := range records {
-						fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.At, r.Who, r.Action, r.Subject, r.Detail)
-					}
-					return tw.Flush()
-				})
-			})
-		},
-	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
-	addOutputFlag(cmd, &output)
-	cmd.Flags().IntVar(&limit, "limit", defaultHistory, "show at most so many records, the latest")
-	return cmd
-}
-
-// onShard opens the database of the shard in args.
-func onShard(cmd *cobra.Command, cfg *app.Config, args []string, work func(context.Context, *store.DB, store.Shard) error) error {
-	name, err := parseShard(args)
-	if err != nil {
-		return err
-	}
-	return withDatabase(cmd.Context(), cfg, false, func(db *store.DB) error {
-		s, err := app.FindShard(cmd.Context(), db, name)
-		if err != nil {
-			return err
-		}
-		return cfg.OnShard(cmd.Context(), db, s, func(db *store.DB) error { return work(cmd.Context(), db, s) })
-	})
-}
-
-func switchoverCommand() *cobra.Command {
-	cfg := &app.Config{}
-	var to string
-	var c consent
-	var timeout time.Duration
-	cmd := &cobra.Command{
-		Use: "switchover SHARD", Short: "Hand a shard over to another server", Args: exactly("SHARD"),
-		Long: `Hand a shard over to another server: the leader finishes its apply, and the other
-follows at once. The wish holds for as long as that replica lives, whatever
-placement would prefer; '--to any' withdraws it. Recorded in hostsched_audit.`,
-		Example: `  hostsched cluster switchover lab-east --to sched-2 --reason 'kernel update of sched-1' --yes
-  hostsched cluster switchover lab-east --to any --yes`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if to == "" {
-				return fmt.Errorf("%w: say with --to which server should lead, or 'any'", errUsage)
-			}
-			name, err := parseShard(args)
-			if err != nil {
-				return err
-			}
-			if err := c.ask(cmd, fmt.Sprintf("hand shard %s over to %s", name, to)); err != nil {
-				return err
-			}
-			return withCluster(cmd, cfg, func(ctx context.Context, db *store.DB, client *clientv3.Client) error {
-				if _, err := app.FindShard(ctx, db, name); err != nil {
-					return err
-				}
-				ctx, cancel := context.WithTimeout(ctx, timeout)
-				defer cancel()
-				from, took, err := cfg.Switchover(ctx, client, name, to)
-				if err != nil {
-					return err
-				}
-				detail := strings.TrimSpace(fmt.Sprintf("from %s to %s %s", orDash(from), to, c.reason))
-				if err := db.Audit(ctx, whoami(), "cluster switchover", name.String(), detail); err != nil {
-					return err
-				}
-				if to == election.AnyServer {
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: any server may lead it again\n", name)
-					return err
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %s leads (before: %s), after %v\n", name, to, orDash(from), took.Round(time.Millisecond))
-				return err
-			})
-		},
-	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup|app.EtcdGroup)
-	c.bind(cmd, false)
-	cmd.Flags().StringVar(&to, "to", "", "server that should lead, or any")
-	cmd.Flags().DurationVar(&timeout, "timeout", defaultSwitchTimeout, "how long to wait for it")
-	return cmd
-}
-
-func pauseCommand() *cobra.Command {
-	return pausing("pause", "Stop scheduling in a shard", `Stop scheduling in a shard: nothing is assigned, released or moved until 'cluster
-resume'. The shard keeps its leader. When the command returns, nothing that was
-planned before is written any more. Recorded in hostsched_audit.`,
-		"  hostsched cluster pause lab-east --reason 'power work in row 7' --yes",
-		func(reason string) string { return reason })
-}
-
-func resumeCommand() *cobra.Command {
-	return pausing("resume", "Go on scheduling in a paused shard", "Go on scheduling in a paused shard. Recorded in hostsched_audit.",
-		"  hostsched cluster resume lab-east --reason 'power is back' --yes",
-		func(string) string { return "" })
-}
-
-func pausing(verb, short, long, example string, pause func(reason string) string) *cobra.Command {
-	cfg := &app.Config{}
-	var c consent
-	cmd := &cobra.Command{
-		Use: verb + " SHARD", Short: short, Long: long, Example: example, Args: exactly("SHARD"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := c.ask(cmd, verb+" shard "+args[0]); err != nil {
-				return err
-			}
-			return onShard(cmd, cfg, args, func(ctx context.Context, db *store.DB, s store.Shard) error {
-				if err := db.PauseShard(ctx, s.Name, whoami(), pause(c.reason), c.reason); err != nil {
-					return err
-				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %sd\n", s.Name, verb)
-				return err
-			})
-		},
-	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
-	c.bind(cmd, true)
-	return cmd
 }

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"os/user"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/hostsched/hostsched/internal/ops"
 )
 
 // consent is what a command that changes something asks for: a yes, and where
@@ -42,12 +45,12 @@ func (c *consent) ask(cmd *cobra.Command, what string) error {
 	return nil
 }
 
-// exactly demands these arguments.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < len(names) {
-			return fmt.Errorf("%w: %s is missing; see '%s --help'", errUsage, names[len(args)], cmd.CommandPath())
-		}
-		return noArgs(cmd, args[len(names):])
+// by says who gave the consent, and why.
+func (c *consent) by() ops.By { return ops.By{Who: whoami(), Reason: strings.TrimSpace(c.reason)} }
+
+func whoami() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
 	}
+	return "unknown"
 }

@@ -8,40 +8,36 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/schema"
 )
 
 func migrateCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "migrate",
-		Short: "Create, inspect or remove hostsched's tables",
-		Args:  noArgs,
-	}
-	cmd.AddCommand(migrateUpCommand(), migrateStatusCommand(), migrateDownCommand())
-	return cmd
+	return group(&cobra.Command{
+		Use:     "migrate",
+		Short:   "Create, show or remove hostsched's tables",
+		Example: "  hostsched migrate up --database-dsn sqlite:lab.db",
+	}, migrateUpCommand(), migrateStatusCommand(), migrateDownCommand())
 }
 
-// onDatabase makes a command that opens the database, does its work and prints
-// the state of the schema. create makes an SQLite file that is missing.
-func onDatabase(use, short, long, example string, create bool, work func(context.Context, *store.DB) (schema.Status, error)) *cobra.Command {
-	cfg := &app.Config{}
-	var output string
-	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Example: example, Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withDatabase(cmd.Context(), cfg, create, func(db *store.DB) error {
-				st, err := work(cmd.Context(), db)
-				if err != nil {
-					return err
-				}
-				return write(cmd, output, st, func(w io.Writer) error { return schemaTable(w, st) })
-			})
-		},
+// onDatabase completes a command that opens the database, does its work and
+// prints the state of the schema. create makes an SQLite file that is missing.
+func onDatabase(cmd *cobra.Command, create bool, work func(context.Context, *store.DB) (schema.Status, error)) *cobra.Command {
+	cfg := &config.Config{}
+	var out output
+	cmd.Args = noArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return withDatabase(cmd.Context(), cfg, create, func(db *store.DB) error {
+			st, err := work(cmd.Context(), db)
+			if err != nil {
+				return err
+			}
+			return out.write(cmd, st, func(w io.Writer) error { return schemaTable(w, st) })
+		})
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup)
-	addOutputFlag(cmd, &output)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	out.bind(cmd)
 	return cmd
 }
 
@@ -57,42 +53,46 @@ func schemaTable(w io.Writer, st schema.Status) error {
 
 func migrateUpCommand() *cobra.Command {
 	var opts schema.Options
-	cmd := onDatabase("up", "Create the tables that are missing",
-		`Create the tables that are missing. A database with Autotest's tables only gets
+	cmd := onDatabase(&cobra.Command{
+		Use: "up", Short: "Create the tables that are missing",
+		Long: `Create the tables that are missing. A database with Autotest's tables only gets
 hostsched's own, and the guard (a unique index that allows one active entry per
 host) only with --guard. An empty database gets everything.
 
 If it is stopped, run it again: it goes on from there. It waits a few seconds for
 a table that others use, then gives up and says who uses it.`,
-		`  hostsched migrate up --database-dsn sqlite:lab.db
-  hostsched migrate up --config /etc/hostsched.yaml --guard`, true,
-		func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.Up(ctx, db.DB, opts) })
+		Example: `  hostsched migrate up --database-dsn sqlite:lab.db
+  hostsched migrate up --config /etc/hostsched.yaml --guard`,
+	}, true, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.Up(ctx, db.DB, opts) })
 	cmd.Flags().BoolVar(&opts.Guard, "guard", false, "install the guard index in an existing Autotest database")
 	return cmd
 }
 
 func migrateStatusCommand() *cobra.Command {
-	return onDatabase("status", "Show what is there",
-		`Show what is there. The lab tables are "ours" if hostsched created them,
+	return onDatabase(&cobra.Command{
+		Use: "status", Short: "Show which tables there are",
+		Long: `Show which tables there are. The lab tables are "ours" if hostsched created them,
 "autotest" if it did not, "none" if there are none, and "incomplete" if creating or
-dropping ours was stopped: 'migrate up' or 'migrate down --lab' goes on from there.`, "  hostsched migrate status --database-dsn sqlite:lab.db -o json", false,
-		func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.ReadStatus(ctx, db.DB) })
+dropping ours was stopped: 'migrate up' or 'migrate down --lab' goes on from there.`,
+		Example: "  hostsched migrate status --database-dsn sqlite:lab.db -o json",
+	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.ReadStatus(ctx, db.DB) })
 }
 
 func migrateDownCommand() *cobra.Command {
 	var opts schema.Options
 	var yes bool
-	cmd := onDatabase("down", "Remove hostsched's tables",
-		`Remove the guard and hostsched's own tables. Autotest's tables are never touched;
+	cmd := onDatabase(&cobra.Command{
+		Use: "down", Short: "Remove hostsched's tables",
+		Long: `Remove the guard and hostsched's own tables. Autotest's tables are never touched;
 tables of a lab that hostsched created go with --lab, and all their rows with
 them. If it is stopped, run it again.`,
-		`  hostsched migrate down --database-dsn sqlite:lab.db --yes`, false,
-		func(ctx context.Context, db *store.DB) (schema.Status, error) {
-			if !yes {
-				return schema.Status{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())
-			}
-			return schema.Down(ctx, db.DB, opts)
-		})
+		Example: "  hostsched migrate down --database-dsn sqlite:lab.db --yes",
+	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) {
+		if !yes {
+			return schema.Status{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())
+		}
+		return schema.Down(ctx, db.DB, opts)
+	})
 	cmd.Flags().BoolVar(&opts.Lab, "lab", false, "also drop the lab's tables, if hostsched created them")
 	cmd.Flags().BoolVar(&yes, "yes", false, "drop without asking")
 	return cmd

@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostsched/hostsched/internal/app"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/ops"
 )
 
 // Exit codes of `hostsched plan`, like those of diff-like commands elsewhere.
@@ -41,8 +41,8 @@ func (c coded) Error() string {
 func (c coded) Unwrap() error { return c.err }
 
 func planCommand() *cobra.Command {
-	cfg := &app.Config{}
-	var output string
+	cfg := &config.Config{}
+	var out output
 	var shadow bool
 	var ticks int
 	cmd := &cobra.Command{
@@ -53,6 +53,8 @@ would get no host all the reasons, with numbers. Nothing is written; a database
 user that may only read is enough.
 
 Without SHARD it is the plan of the shard in the configuration, or of the master.
+In a shard that is paused nothing would be done: the plan says who paused it, and
+lists who would get which host among those who wait.
 
 With --shadow, plan at every tick beside another scheduler that runs on the same
 database, and report how far the two agree.
@@ -62,44 +64,44 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
   hostsched plan lab-east --config /etc/hostsched.yaml
   hostsched plan --database-dsn sqlite:data/lab.db -o json
   hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
-		Args: atMostOneShard,
+		Args: func(cmd *cobra.Command, args []string) error { return planError(atMostOneShard(cmd, args)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := parseShard(args)
-			if err != nil {
-				return coded{exitPlanError, err}
-			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			err = withDatabase(ctx, cfg, false, func(db *store.DB) error {
-				scope := cfg.Scope()
-				if len(args) > 0 {
-					scope.Shard = name
-				}
-				if shadow {
-					return runShadow(ctx, cmd, cfg, scope, db, output, ticks)
-				}
-				return runPlan(ctx, cmd, scope, db, output)
-			})
-			var c coded
-			if err == nil || errors.As(err, &c) {
-				return err
-			}
-			return coded{exitPlanError, err}
+			return planError(withLab(ctx, cfg, func(lab ops.Lab) error {
+				return lab.OnShard(ctx, shardArg(args), func(s ops.Shard) error {
+					if shadow {
+						return runShadow(ctx, cmd, s, &out, cfg.Tick.Min, ticks)
+					}
+					return runPlan(ctx, cmd, s, &out)
+				})
+			}))
 		},
 	}
-	cfg.Bind(cmd.Flags(), app.DatabaseGroup|app.ReplicaGroup)
-	addOutputFlag(cmd, &output)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return planError(flagError(cmd, err)) })
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.ReplicaGroup)
+	out.bind(cmd)
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "plan at every tick beside a running scheduler and report agreement")
 	cmd.Flags().IntVar(&ticks, "ticks", 0, "with --shadow, end after so many ticks (0: never)")
+	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
 }
 
-func runPlan(ctx context.Context, cmd *cobra.Command, scope store.Scope, db *store.DB, output string) error {
-	r, err := app.MakePlanReport(ctx, db, scope)
+// planError gives an error the exit code that tells it from changes.
+func planError(err error) error {
+	var c coded
+	if err == nil || errors.As(err, &c) {
+		return err
+	}
+	return coded{exitPlanError, err}
+}
+
+func runPlan(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output) error {
+	r, err := ops.MakePlanReport(ctx, s)
 	if err != nil {
 		return err
 	}
-	if err := write(cmd, output, r, func(w io.Writer) error { return planTable(w, r) }); err != nil {
+	if err := out.write(cmd, r, func(w io.Writer) error { return planTable(w, r) }); err != nil {
 		return err
 	}
 	if !r.Plan.Empty() {
@@ -108,22 +110,11 @@ func runPlan(ctx context.Context, cmd *cobra.Command, scope store.Scope, db *sto
 	return nil
 }
 
-func planTable(w io.Writer, r app.PlanReport) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, l := range r.Leases {
-		fmt.Fprintf(tw, "lease\thost %s\tfor a frontend task\n", l.Hostname)
+func planTable(w io.Writer, r ops.PlanReport) error {
+	if r.Paused != nil {
+		fmt.Fprintf(w, "paused   shard %s, %s\n", r.Shard, r.Paused)
 	}
-	for _, a := range r.Assignments {
-		fmt.Fprintf(tw, "assign\tentry %d\tjob %d\tsuite %d\tpriority %d\thost %s\tround %d\t%s\n",
-			a.Entry, a.Job, a.Suite, a.Priority, a.Hostname, a.Round, strings.Join(append(a.Tasks, a.Status), " → "))
-	}
-	for _, c := range r.Changes {
-		fmt.Fprintf(tw, "change\tentry %d\tjob %d\t%s → %s\n", c.Entry, c.Job, c.From, c.To)
-	}
-	for _, rel := range r.Releases {
-		fmt.Fprintf(tw, "release\thost %s\n", rel.Hostname)
-	}
-	if err := tw.Flush(); err != nil {
+	if err := changesTable(w, r); err != nil {
 		return err
 	}
 	for _, kind := range []struct {
@@ -139,18 +130,35 @@ func planTable(w io.Writer, r app.PlanReport) error {
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "problem  %s\n", p)
 	}
-	_, err := fmt.Fprintf(w, "%d to assign, %d to lease, %d to change, %d to release, %d waiting, of which %d can never run\n",
-		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Waiting), r.Never)
+	_, err := fmt.Fprintf(w, "%d to assign, %d to lease, %d to change, %d to release, %d to move, %d waiting, of which %d can never run\n",
+		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Moves), len(r.Waiting), r.Never)
 	return err
 }
 
-func runShadow(ctx context.Context, cmd *cobra.Command, cfg *app.Config, scope store.Scope, db *store.DB, output string, ticks int) error {
-	if output != outputTable && output != outputJSON {
-		return fmt.Errorf("%w: output format %q; it must be table or json", errUsage, output)
+func changesTable(w io.Writer, r ops.PlanReport) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, l := range r.Leases {
+		fmt.Fprintf(tw, "lease\thost %s\tfor a frontend task\n", l.Hostname)
 	}
-	interval := max(cfg.MinTick, time.Millisecond)
-	return app.Shadow(ctx, db, scope, interval, ticks, func(a app.Agreement) error {
-		if output == outputJSON {
+	for _, a := range r.Assignments {
+		fmt.Fprintf(tw, "assign\tentry %d\tjob %d\tsuite %d\tpriority %d\thost %s\tround %d\t%s\n",
+			a.Entry, a.Job, a.Suite, a.Priority, a.Hostname, a.Round, strings.Join(append(a.Tasks, a.Status), " → "))
+	}
+	for _, c := range r.Changes {
+		fmt.Fprintf(tw, "change\tentry %d\tjob %d\t%s → %s\n", c.Entry, c.Job, c.From, c.To)
+	}
+	for _, rel := range r.Releases {
+		fmt.Fprintf(tw, "release\thost %s\n", rel.Hostname)
+	}
+	for _, m := range r.Moves {
+		fmt.Fprintf(tw, "move\thost %s\tto the shard with id %d\n", m.Hostname, m.To)
+	}
+	return tw.Flush()
+}
+
+func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, minTick time.Duration, ticks int) error {
+	return ops.Shadow(ctx, s, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
+		if out.format == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "tick %d: %d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d, planned now %d\n",

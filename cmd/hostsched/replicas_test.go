@@ -139,7 +139,7 @@ func (s *server) start(t *testing.T) {
 	log, err := os.OpenFile(filepath.Join(s.in.logDir, s.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(t, err)
 	// The DSN has a password field, so it goes by the environment.
-	args := append([]string{"server", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
+	args := append([]string{"serve", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
 		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms", "--log-level", "debug"}, s.in.args...)
 	s.cmd = exec.Command(s.program, args...)
 	s.cmd.Env = append(os.Environ(), asProgram+"=1", "HOSTSCHED_DATABASE_DSN="+s.in.dsn)

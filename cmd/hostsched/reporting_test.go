@@ -43,7 +43,7 @@ func TestLifetimeMailMetadataAndMetricsFile(t *testing.T) {
 	}))
 	t.Cleanup(bulk.Close)
 	metricsFile := filepath.Join(dir, "metrics.prom")
-	cmd := exec.Command(os.Args[0], "server", "--listen", "127.0.0.1:0", "--database-dsn", dsn, "--etcd-endpoints", testserver.Etcd(t).Endpoint, "--etcd-ttl", "2s",
+	cmd := exec.Command(os.Args[0], "serve", "--listen", "127.0.0.1:0", "--database-dsn", dsn, "--etcd-endpoints", testserver.Etcd(t).Endpoint, "--etcd-ttl", "2s",
 		"--lifetime-hours", "0.001", "--metrics-file", metricsFile, "--metadata-url", bulk.URL+"/x/_bulk", "--metadata-interval", "1h",
 		"--notify-to", "lab@example.com", "--notify-smtp-host", "127.0.0.1", "--notify-smtp-port", strconv.Itoa(smtp.Port), "--tick-min", "50ms")
 	cmd.Env = append(os.Environ(), asProgram+"=1")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/dev"
+	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -52,7 +55,7 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
-	for _, input := range []error{errUsage, app.ErrConfig, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, store.ErrInput, store.ErrNoShard} {
+	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, admin.ErrInput, store.ErrNoShard} {
 		if errors.Is(err, input) {
 			return exitInput
 		}
@@ -72,24 +75,22 @@ database refuses everybody else.
 Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
 		Example: `  hostsched dev                                  # a simulated lab with three replicas
   hostsched migrate up --database-dsn sqlite:lab.db
-  hostsched server --config /etc/hostsched.yaml`,
+  hostsched serve --config /etc/hostsched.yaml`,
 		Version:       version(),
+		Args:          noArgs,
+		RunE:          showHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
-	})
-	root.AddCommand(serverCommand(), migrateCommand(), planCommand(), auditCommand(), fenceCommand(), clusterCommand(), shardCommand(), devCommand())
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(devCommand(), serveCommand(), planCommand(), checkCommand(), auditCommand(), clusterCommand(), shardCommand(), serverCommand(), fenceCommand(), migrateCommand())
+	completeSettings(root)
+	refuseUnknown(root)
 	return root
 }
 
-// noArgs refuses arguments that would otherwise be ignored.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%w: unknown argument %q; see '%s --help'", errUsage, args[0], cmd.CommandPath())
-	}
-	return nil
+func flagError(cmd *cobra.Command, err error) error {
+	return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
 }
 
 // version is the module's version and the commit it was built from, as far as
@@ -110,7 +111,7 @@ func version() string {
 
 // withDatabase loads the configuration, opens the database, does the work and
 // closes the database again.
-func withDatabase(ctx context.Context, cfg *app.Config, create bool, work func(*store.DB) error) error {
+func withDatabase(ctx context.Context, cfg *config.Config, create bool, work func(*store.DB) error) error {
 	if err := cfg.Load(); err != nil {
 		return err
 	}
@@ -123,32 +124,7 @@ func withDatabase(ctx context.Context, cfg *app.Config, create bool, work func(*
 	return errors.Join(work(db), db.Close())
 }
 
-// Output formats of commands that print facts.
-const (
-	outputTable = "table"
-	outputWide  = "wide"
-	outputJSON  = "json"
-)
-
-// addOutputFlag adds --output with table and json, and more if a command has
-// them.
-func addOutputFlag(cmd *cobra.Command, output *string, more ...string) {
-	formats := append([]string{outputTable}, append(more, outputJSON)...)
-	cmd.Flags().StringVarP(output, "output", "o", outputTable, "output format: "+strings.Join(formats, ", "))
-	// The flag exists, so this cannot fail.
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// write prints a value as JSON, or by its table function, which knows whether it
-// should be wide.
-func write(cmd *cobra.Command, output string, v any, table func(io.Writer) error) error {
-	switch output {
-	case outputTable, outputWide:
-		return table(cmd.OutOrStdout())
-	case outputJSON:
-		e := json.NewEncoder(cmd.OutOrStdout())
-		e.SetIndent("", "  ")
-		return e.Encode(v)
-	}
-	return fmt.Errorf("%w: output format %q; it must be table or json", errUsage, output)
+// withLab does something in the lab of the configuration.
+func withLab(ctx context.Context, cfg *config.Config, work func(ops.Lab) error) error {
+	return withDatabase(ctx, cfg, false, func(db *store.DB) error { return work(ops.Lab{Config: cfg, Main: admin.New(db)}) })
 }

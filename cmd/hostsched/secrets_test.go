@@ -48,7 +48,7 @@ func TestServerWithTLSAndPasswords(t *testing.T) {
 	require.NoError(t, err)
 	s := &server{name: "secure", listen: "127.0.0.1:" + strconv.Itoa(port)}
 	var log strings.Builder
-	s.cmd = exec.Command(os.Args[0], "server", "--config", config, "--listen", s.listen)
+	s.cmd = exec.Command(os.Args[0], "serve", "--config", config, "--listen", s.listen)
 	s.cmd.Env = append(os.Environ(), asProgram+"=1")
 	s.cmd.Stderr = &log
 	require.NoError(t, s.cmd.Start())

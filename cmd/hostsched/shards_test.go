@@ -13,13 +13,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/app"
+	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -33,9 +34,9 @@ func withShards(n, boards int) before {
 		in.args = append(in.args, "--placement-hold-off", holdOff.String())
 		for i := range n {
 			name := shardName(i)
-			require.NoError(t, in.db.AddShard(t.Context(), name, "", "test", ""))
+			require.NoError(t, admin.New(in.db).AddShard(t.Context(), name, "", "test", ""))
 			for b := range boards {
-				_, err := in.db.AssignLabel(t.Context(), fmt.Sprintf("board:b%02d", i*boards+b), name, "test", "")
+				_, err := admin.New(in.db).AssignLabel(t.Context(), fmt.Sprintf("board:b%02d", i*boards+b), name, "test", "")
 				require.NoError(t, err)
 			}
 		}
@@ -131,7 +132,7 @@ func (in *installation) busiest() *server {
 func (in *installation) epochs(t *testing.T) map[shard.Name]store.Fence {
 	t.Helper()
 	out := map[shard.Name]store.Fence{}
-	shards, err := in.db.Shards(t.Context())
+	shards, err := admin.New(in.db).Shards(t.Context())
 	require.NoError(t, err)
 	for _, s := range shards {
 		f, _, err := in.db.ReadFence(t.Context(), s.Name)
@@ -339,7 +340,7 @@ func TestClusterCommands(t *testing.T) {
 	in := newInstallation(t, failoverLab, 3, withShards(3, 3))
 	in.simulate(t, busy)
 	in.spread(t, 4, 2)
-	var st app.ClusterStatus
+	var st ops.ClusterStatus
 	require.NoError(t, json.Unmarshal([]byte(in.command(t, 0, "cluster", "status", "-o", "json")), &st))
 	require.Len(t, st.Servers, 3)
 	require.Len(t, st.Shards, 4)
@@ -349,21 +350,21 @@ func TestClusterCommands(t *testing.T) {
 		require.Positive(t, s.Token)
 		require.Positive(t, s.Term)
 	}
-	in.command(t, 2, "cluster", "switchover", "master", "--to", "nobody", "--yes")
-	in.command(t, 2, "cluster", "switchover", "nowhere", "--to", "replica-1", "--yes")
-	in.command(t, 2, "cluster", "switchover", "master", "--to", "replica-1")
+	in.command(t, 2, "shard", "switchover", "master", "--to", "nobody", "--yes")
+	in.command(t, 2, "shard", "switchover", "nowhere", "--to", "replica-1", "--yes")
+	in.command(t, 2, "shard", "switchover", "master", "--to", "replica-1")
 	to := in.replicas[0]
 	if leaders["master"] == to {
 		to = in.replicas[1]
 	}
-	t.Log(in.command(t, 0, "cluster", "switchover", "master", "--to", to.name, "--reason", "test", "--yes"))
+	t.Log(in.command(t, 0, "shard", "switchover", "master", "--to", to.name, "--reason", "test", "--yes"))
 	require.Eventually(t, func() bool { return in.leaders()["master"] == to }, patience, 5*time.Millisecond)
 	time.Sleep(2 * holdOff) // that it stays there is the point
 	require.Equal(t, to.name, in.leaders()["master"].name)
-	in.command(t, 0, "cluster", "switchover", "master", "--to", "any", "--yes")
+	in.command(t, 0, "shard", "switchover", "master", "--to", "any", "--yes")
 
-	in.command(t, 2, "cluster", "pause", "shard-1", "--yes")
-	in.command(t, 0, "cluster", "pause", "shard-1", "--reason", "power work", "--yes")
+	in.command(t, 2, "shard", "pause", "shard-1", "--yes")
+	in.command(t, 0, "shard", "pause", "shard-1", "--reason", "power work", "--yes")
 	f, _, err := in.db.ReadFence(t.Context(), "shard-1")
 	require.NoError(t, err)
 	ticks := in.leaders()["shard-1"].all()["shard-1"].Ticks
@@ -372,7 +373,7 @@ func TestClusterCommands(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, f.Writes, later.Writes, "but writes nothing")
 	require.Eventually(t, func() bool { return strings.Contains(in.command(t, 0, "cluster", "status"), "paused: power work") }, patience, 50*time.Millisecond)
-	in.command(t, 0, "cluster", "resume", "shard-1", "--reason", "power is back", "--yes")
+	in.command(t, 0, "shard", "resume", "shard-1", "--reason", "power is back", "--yes")
 	require.Eventually(t, func() bool {
 		f, _, err := in.db.ReadFence(t.Context(), "shard-1")
 		require.NoError(t, err)
@@ -382,16 +383,19 @@ func TestClusterCommands(t *testing.T) {
 	history := in.command(t, 0, "cluster", "history", "master")
 	require.Contains(t, history, "(leads)")
 	require.Contains(t, history, "handed over to "+to.name)
-	records, err := in.db.AuditRecords(t.Context(), 100)
+	records, err := admin.New(in.db).AuditRecords(t.Context(), 100)
 	require.NoError(t, err)
 	actions := map[string]bool{}
 	for _, r := range records {
 		require.NotEmpty(t, r.Who)
 		actions[r.Action] = true
 	}
-	for _, a := range []string{"shard add", "shard assign-label", "cluster switchover", "cluster pause", "cluster resume"} {
+	for _, a := range []string{"shard add", "shard assign-label", "shard switchover"} {
 		require.True(t, actions[a], a)
 	}
+	audit := in.command(t, 0, "audit")
+	require.Regexp(t, `pause +shard-1 +power work`, audit)
+	require.Regexp(t, `resume +shard-1 +power is back`, audit)
 }
 
 // TestShardWithItsOwnDatabase: a shard on a second database server. Its database

@@ -31,7 +31,7 @@ func TestRollingUpgrade(t *testing.T) {
 	// The next version refuses a database that was not migrated, and the first
 	// of it migrates while the old ones go on.
 	gaps := in.watchTicks(t)
-	refused := exec.Command(next, "server", "--database-dsn", in.dsn, "--etcd-endpoints", in.endpoint, "--listen", "127.0.0.1:0")
+	refused := exec.Command(next, "serve", "--database-dsn", in.dsn, "--etcd-endpoints", in.endpoint, "--listen", "127.0.0.1:0")
 	refused.Env = append(refused.Environ(), "HOSTSCHED_DATABASE_DSN="+in.dsn)
 	refused.Args = append(refused.Args[:2], refused.Args[4:]...)
 	out, err = refused.CombinedOutput()

@@ -1,8 +1,5 @@
-// Package app puts the parts together: configuration, the order in which things
-// start and stop, and what a process does from its first line to its exit.
-//
-// A setting has one key. In the YAML file it is nested (etcd.endpoints), as a
-// flag it has dashes (--etcd-endpoints), in the environment capitals
-// (HOSTSCHED_ETCD_ENDPOINTS). A flag beats the environment, the environment
-// beats the file, the file beats the default.
+// Package app puts the parts of a replica together and runs it: New checks and
+// opens what must not fail later, Start begins to serve, Stop hands over, and
+// Done tells when it has ended. Signals are the caller's business, so that a
+// process can run several Apps.
 package app

@@ -18,7 +18,7 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 )
 
-// installation is an etcd and some `hostsched server` processes on a lab.
+// installation is an etcd and some `hostsched serve` processes on a lab.
 type installation struct {
 	l       *testLab
 	etcd    *embedetcd.Server
@@ -91,7 +91,7 @@ func (s *serverProcess) start() error {
 	if err != nil {
 		return err
 	}
-	s.cmd = exec.Command(s.in.l.b.program, "server", "--server", s.name, "--listen", s.listen, "--cluster", "bench",
+	s.cmd = exec.Command(s.in.l.b.program, "serve", "--server", s.name, "--listen", s.listen, "--cluster", "bench",
 		"--etcd-endpoints", s.in.etcd.Endpoint, "--etcd-ttl", leaseTTL.String(), "--log-level", "warn")
 	// The DSN has a password field, so it goes by the environment.
 	s.cmd.Env = append(os.Environ(), "HOSTSCHED_DATABASE_DSN="+s.in.l.dsn)

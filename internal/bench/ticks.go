@@ -149,7 +149,7 @@ func (t *ticker) tick(ctx context.Context) (x tickTimes, err error) {
 	}
 	x.snapshot = time.Since(began)
 	if changed {
-		t.recorder.Notice(s.Hosts)
+		t.recorder.ForgetUnleased(s.Hosts)
 		s.Recorder = t.recorder
 		plan := scheduler.MakePlan(s)
 		x.plan = time.Since(began) - x.snapshot

@@ -1,13 +1,14 @@
-// Package cluster makes one replica a member of a cluster: it leads the shards
-// that it should, and no others.
+// Package cluster decides which shards one replica campaigns for, so that every
+// shard is led by the server that should lead it.
 //
-// A [Member] looks at three things: the shards and the server roles in the
-// database, who is there and who leads what in etcd, and its own replicas, one
-// per shard. From the first two [shard.Place] says which server should lead
-// which shard; all members come to the same result. A member campaigns for the
-// shards that are its own by that. A leader hands its shard over when the server
-// that should lead it stands in the queue.
+// A [Controller] compares what is with what should be. It reads the shards and the
+// roles of the servers from the database, the memberships and the campaigns from
+// etcd, and the state of its own replicas, of which it has one per shard. From
+// this [shard.Place] computes which server should lead which shard, with the same
+// result on every server. The controller campaigns for the shards that its server
+// should lead. If it leads a shard that another server should lead, it hands the
+// shard over as soon as that server is the next candidate.
 //
-// Nothing here is needed for safety: whoever campaigns, etcd elects one, and the
-// fence refuses everybody else.
+// Safety does not depend on this package: whoever campaigns, etcd elects one
+// candidate, and the fence in the database refuses every other writer.
 package cluster

@@ -5,13 +5,13 @@ import (
 	"strings"
 
 	"github.com/hostsched/hostsched/election"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // roleOf says whether a server may lead, from the servers table (Autotest
 // server_manager_utils.confirm_server_has_role): only with the role
 // host_scheduler, and never in repair. Without any row, every server may.
-func roleOf(servers []store.Server, name string) (role, why string) {
+func roleOf(servers []admin.Server, name string) (role, why string) {
 	if len(servers) == 0 {
 		return election.RolePrimary, ""
 	}
@@ -21,11 +21,11 @@ func roleOf(servers []store.Server, name string) (role, why string) {
 		}
 		status := strings.ToLower(s.Status)
 		switch {
-		case !s.HasRole(store.RoleHostScheduler):
-			return election.RoleNone, fmt.Sprintf("server %s does not have the role %s", s.Name, store.RoleHostScheduler)
-		case status == store.ServerBackup:
+		case !s.HasRole(admin.RoleHostScheduler):
+			return election.RoleNone, fmt.Sprintf("server %s does not have the role %s", s.Name, admin.RoleHostScheduler)
+		case status == admin.ServerBackup:
 			return election.RoleBackup, ""
-		case status == store.ServerPrimary, status == "":
+		case status == admin.ServerPrimary, status == "":
 			return election.RolePrimary, ""
 		}
 		return election.RoleNone, fmt.Sprintf("server %s has status %s", s.Name, s.Status)

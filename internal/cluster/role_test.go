@@ -6,12 +6,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/election"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 func TestRoleOf(t *testing.T) {
-	scheduler := []string{"drone", store.RoleHostScheduler}
-	servers := []store.Server{
+	scheduler := []string{"drone", admin.RoleHostScheduler}
+	servers := []admin.Server{
 		{Name: "lab-1", Status: "primary", Roles: scheduler},
 		{Name: "lab-2", Status: "backup", Roles: scheduler},
 		{Name: "lab-3", Status: "repair_required", Roles: scheduler},

@@ -44,8 +44,15 @@ type Options struct {
 // assigned twice, or nothing was assigned at all.
 var ErrProof = errors.New("the run is not sound")
 
+// ErrOptions are flags that make no lab. Nothing was started or written.
+var ErrOptions = errors.New("hostsched dev")
+
 const (
 	clusterName = "dev"
+	// More than this is a slip of the finger, and would fill the memory before
+	// anybody could correct it.
+	maxHosts    = 1_000_000
+	maxReplicas = 100
 	// The simulated lab: 40 suites at first, half of which are guaranteed hosts that
 	// add up to a twenty-fifth of the lab; more entries wait than there are hosts.
 	labSuites       = 40
@@ -95,16 +102,16 @@ func Run(ctx context.Context, opts Options) error {
 func (d *dev) check() error {
 	o := d.opts
 	switch {
-	case o.Hosts < 1:
-		return fmt.Errorf("--hosts is %d; at least 1 is needed", o.Hosts)
-	case o.Replicas < 1:
-		return fmt.Errorf("--replicas is %d; at least 1 is needed", o.Replicas)
+	case o.Hosts < 1 || o.Hosts > maxHosts:
+		return fmt.Errorf("%w: --hosts is %d; it must be from 1 to %d", ErrOptions, o.Hosts, maxHosts)
+	case o.Replicas < 1 || o.Replicas > maxReplicas:
+		return fmt.Errorf("%w: --replicas is %d; it must be from 1 to %d", ErrOptions, o.Replicas, maxReplicas)
 	case o.TTL < time.Second || o.TTL%time.Second != 0:
-		return fmt.Errorf("--ttl is %v; whole seconds are needed", o.TTL)
+		return fmt.Errorf("%w: --ttl is %v; whole seconds are needed", ErrOptions, o.TTL)
 	case o.KillLeaderEvery < 0 || o.Duration < 0 || o.MinTick < 0:
-		return errors.New("durations cannot be negative")
+		return fmt.Errorf("%w: durations cannot be negative", ErrOptions)
 	case o.KillLeaderEvery > 0 && o.Replicas < 2:
-		return errors.New("--kill-leader-every needs at least 2 replicas, or nobody is left to take over")
+		return fmt.Errorf("%w: --kill-leader-every needs at least 2 replicas, or nobody is left to take over", ErrOptions)
 	}
 	return nil
 }

@@ -119,7 +119,7 @@ func (d *dev) newProcess(i int, listen string) *process {
 	return &process{
 		name: name, listen: listen, logTo: filepath.Join(d.opts.DataDir, name+".log"),
 		args: []string{
-			"server", "--server", name, "--listen", listen, "--cluster", clusterName,
+			"serve", "--server", name, "--listen", listen, "--cluster", clusterName,
 			"--etcd-endpoints", d.etcd.Endpoint, "--etcd-ttl", d.opts.TTL.String(),
 			"--database-dsn", d.dsn(), "--tick-min", d.opts.MinTick.String(), "--log-level", "debug",
 		},

@@ -13,9 +13,10 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
-// Metrics implements replica.Observer on a registry of its own.
+// Metrics implements replica.Observer.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -23,7 +24,7 @@ type Metrics struct {
 	takeOver, transaction                          *prometheus.HistogramVec
 	queued                                         *prometheus.HistogramVec
 
-	ticks, assignments, releases, moves, overtaken *prometheus.CounterVec
+	ticks, assignments, releases, moves, conflicts *prometheus.CounterVec
 	uncaught, fenced, terms                        *prometheus.CounterVec
 	waiting, malformed, leader, token              *prometheus.GaugeVec
 	findings                                       *prometheus.GaugeVec
@@ -35,30 +36,36 @@ var (
 	queuedBuckets = []float64{1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400}
 )
 
-// New registers all metrics.
-func New() *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry()}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+// NewRegistry returns a registry that has what there is to know of the process.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// New registers all metrics. Each replica needs a registry of its own.
+func New(registry *prometheus.Registry) *Metrics {
+	m := &Metrics{registry: registry}
 	m.tick = m.histogram("tick_duration_seconds", "Duration of a whole tick.", fastBuckets)
 	m.snapshot = m.histogram("snapshot_duration_seconds", "Duration of reading the snapshot of a tick.", fastBuckets)
 	m.plan = m.histogram("plan_duration_seconds", "Duration of planning a tick.", fastBuckets)
 	m.lease = m.histogram("lease_duration_seconds", "Duration of leasing hosts of frontend tasks.", fastBuckets)
 	m.schedule = m.histogram("schedule_duration_seconds", "Duration of writing assignments.", fastBuckets)
 	m.release = m.histogram("release_duration_seconds", "Duration of releasing hosts.", fastBuckets)
-	m.takeOver = m.histogram("takeover_duration_seconds", "Time from a won campaign to the first tick.", fastBuckets)
+	m.takeOver = m.histogram("takeover_duration_seconds", "Time from a won campaign to the end of the takeover, before the first tick.", fastBuckets)
 	m.transaction = m.histogram("longest_transaction_seconds", "Longest writing transaction of a tick.", fastBuckets)
 	m.queued = m.histogram("queued_seconds", "Age of a job when its entry got a host, by priority.", queuedBuckets, "priority")
 	m.ticks = m.counter("ticks_total", "Finished ticks.")
 	m.assignments = m.counter("assignments_total", "Entries that got a host.")
 	m.releases = m.counter("releases_total", "Hosts released.")
 	m.moves = m.counter("moves_total", "Hosts handed over to another shard.")
-	m.overtaken = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
+	m.conflicts = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
 	m.uncaught = m.counter("uncaught_errors_total", "Ticks that ended with an error other than a fenced write.")
 	m.fenced = m.counter("fenced_writes_total", "Writes that the database refused because another replica had taken over.")
 	m.terms = m.counter("terms_total", "Terms led.")
 	m.waiting = m.gauge("entries_without_host", "Entries that got no host in the latest tick.")
 	m.malformed = m.gauge("malformed_rows", "Malformed rows passed over in the latest tick.")
-	m.findings = m.gauge("inspection_findings", "States that should not be, found by the leader's latest inspection, by kind.", "kind")
+	m.findings = m.gauge("inspection_findings", "States that should not be, found by the leader's latest check, by kind.", "kind")
 	m.leader = m.gauge("leader", "1 while this replica leads the shard, else 0.")
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
 	return m
@@ -86,7 +93,7 @@ func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVe
 // that a counter's first increase can be seen.
 func (m *Metrics) Serves(name shard.Name) {
 	s := name.String()
-	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.overtaken, m.uncaught, m.fenced, m.terms} {
+	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.uncaught, m.fenced, m.terms} {
 		c.WithLabelValues(s)
 	}
 	for _, g := range []*prometheus.GaugeVec{m.waiting, m.malformed, m.leader, m.token} {
@@ -144,7 +151,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	m.assignments.WithLabelValues(s).Add(float64(len(applied.Assignments)))
 	m.releases.WithLabelValues(s).Add(float64(len(applied.Releases)))
 	m.moves.WithLabelValues(s).Add(float64(len(applied.Moves)))
-	m.overtaken.WithLabelValues(s).Add(float64(len(r.Result.Overtaken)))
+	m.conflicts.WithLabelValues(s).Add(float64(len(r.Result.Conflicts)))
 	m.waiting.WithLabelValues(s).Set(float64(len(applied.Waiting)))
 	m.malformed.WithLabelValues(s).Set(float64(len(applied.Problems)))
 	for _, d := range []struct {
@@ -168,8 +175,8 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	}
 }
 
-// Inspected implements replica.Observer.
-func (m *Metrics) Inspected(name shard.Name, f store.Findings) {
+// Checked implements replica.Observer.
+func (m *Metrics) Checked(name shard.Name, f admin.Findings) {
 	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift)} {
 		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Config says where mail goes.
@@ -51,7 +52,7 @@ type Mailer struct {
 	client *mail.Client
 
 	mu sync.Mutex
-	// told is what the latest inspection of each shard found.
+	// told is what the latest check of each shard found.
 	told map[shard.Name]string
 }
 
@@ -155,11 +156,11 @@ func (m *Mailer) Leading(name shard.Name, token int64, takeOver time.Duration) {
 	m.note("failover: %s leads shard %s with token %d, takeover took %v", m.cfg.Server, name, token, takeOver.Round(time.Millisecond))
 }
 
-// Inspected implements replica.Observer. What was found is told once, until
+// Checked implements replica.Observer. What was found is told once, until
 // something else is found or nothing any more.
-func (m *Mailer) Inspected(name shard.Name, f store.Findings) {
+func (m *Mailer) Checked(name shard.Name, f admin.Findings) {
 	var b strings.Builder
-	for _, all := range [][]store.Finding{f.Overlapping, f.Unleased, f.Drift, f.Unheld} {
+	for _, all := range [][]admin.Finding{f.Overlapping, f.Unleased, f.Drift, f.Unheld} {
 		for _, x := range all {
 			fmt.Fprintf(&b, "\n  host %s (%d) %s", x.Hostname, x.Host, x.Text)
 			if x.Entry != 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/notify"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 const soon = 10 * time.Second
@@ -54,13 +55,13 @@ func TestMailsAreCollected(t *testing.T) {
 	}
 	m.Failed("master", fmt.Errorf("%w: late", store.ErrFenced))
 	m.Failed("master", errors.New("panic in a tick: boom\ngoroutine 1 [running]:\nmain.main()"))
-	m.Inspected("master", store.Findings{})
-	found := store.Findings{
-		Overlapping: []store.Finding{{Host: 5, Hostname: "h5", Entry: 8, Job: 9, Text: "has several active entries"}},
-		Drift:       []store.Finding{{Host: 6, Hostname: "h6", Text: "drifts"}},
+	m.Checked("master", admin.Findings{})
+	found := admin.Findings{
+		Overlapping: []admin.Finding{{Host: 5, Hostname: "h5", Entry: 8, Job: 9, Text: "has several active entries"}},
+		Drift:       []admin.Finding{{Host: 6, Hostname: "h6", Text: "drifts"}},
 	}
 	for range 3 { // told once
-		m.Inspected("master", found)
+		m.Checked("master", found)
 	}
 	stop()
 	mails := smtp.Mails()

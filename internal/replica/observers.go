@@ -4,10 +4,10 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
-// Silent does nothing. Observers that care for some events only embed it.
+// Silent does nothing. Observers that need only some of the events embed it.
 type Silent struct{}
 
 // Leading implements Observer.
@@ -19,13 +19,13 @@ func (Silent) Ended(shard.Name, error) {}
 // Ticked implements Observer.
 func (Silent) Ticked(shard.Name, Report) {}
 
-// Inspected implements Observer.
-func (Silent) Inspected(shard.Name, store.Findings) {}
+// Checked implements Observer.
+func (Silent) Checked(shard.Name, admin.Findings) {}
 
 // Failed implements Observer.
 func (Silent) Failed(shard.Name, error) {}
 
-// Observers tells several observers, in order.
+// Observers passes every event on to several observers, in order.
 type Observers []Observer
 
 // Leading implements Observer.
@@ -49,10 +49,10 @@ func (o Observers) Ticked(name shard.Name, r Report) {
 	}
 }
 
-// Inspected implements Observer.
-func (o Observers) Inspected(name shard.Name, f store.Findings) {
+// Checked implements Observer.
+func (o Observers) Checked(name shard.Name, f admin.Findings) {
 	for _, each := range o {
-		each.Inspected(name, f)
+		each.Checked(name, f)
 	}
 }
 

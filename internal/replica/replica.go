@@ -15,22 +15,23 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Config says what a replica serves, and how often.
 type Config struct {
 	Scope store.Scope
-	// Holder names this process in the fence; unique per process.
+	// Holder names this process in the fence. It must be unique per process.
 	Holder string
 	// MinTick is the shortest time from the beginning of one tick to the
 	// beginning of the next.
 	MinTick time.Duration
-	// InspectEvery is after how many ticks the leader looks for states that
-	// should not be; 0 never does.
-	InspectEvery int
-	// Trouble, if set, is told when this replica failed to take the shard over
-	// or to tick in it: another one may be better placed.
-	Trouble func(error)
+	// CheckEvery is after how many ticks the leader looks for inconsistencies in
+	// the database. With 0 it never does.
+	CheckEvery int
+	// ReportFailure, if set, is called when this replica failed to take the shard
+	// over or to tick, because a replica on another server may succeed.
+	ReportFailure func(error)
 }
 
 // ErrHandOver is part of the cause with which a caller ends Run's context to
@@ -39,28 +40,30 @@ var ErrHandOver = errors.New("handed over")
 
 // Bounds of the loop.
 const (
-	// snapshotTimeout bounds reading; a larger lab than we know takes a second.
+	// snapshotTimeout bounds the reading of a snapshot, which takes about a second in
+	// the largest labs.
 	snapshotTimeout = 30 * time.Second
 	// resignTimeout bounds the end of a term.
 	resignTimeout = time.Second
-	// quietTick is how long a leader waits after a tick that found nothing new: it
-	// costs a query then to see that something is. After any other tick it only
-	// rests for restShare of the time that the tick took, so that the database has
-	// room for others.
+	// quietTick is how long a leader waits after a tick that found nothing new,
+	// because even such a tick costs the database some queries. After any other tick
+	// it only rests for restShare of the time that the tick took, so that other
+	// clients get their share of the database.
 	quietTick = 100 * time.Millisecond
 	restShare = 0.5
-	// maxFailures in a row end a term: another replica may be better placed.
+	// maxFailures is how many failed ticks in a row end a term, because a replica on
+	// another server may succeed.
 	maxFailures = 3
-	// settledAfter is how long a campaign must wait without failing until the
-	// replica counts as a sound follower again.
-	settledAfter = 5 * time.Second
-	// After a failed campaign or term the replica waits between these bounds, so
-	// that replicas do not run in step.
+	// recoveredAfter is how long a campaign must wait without an error until the
+	// replica counts as healthy again.
+	recoveredAfter = 5 * time.Second
+	// After a failed campaign or term the replica waits for a random time between
+	// these bounds, so that replicas do not all try at the same time.
 	minPause = 100 * time.Millisecond
 	maxPause = 500 * time.Millisecond
 )
 
-// Observer is told what happens. Its methods must not block.
+// Observer is told what a replica does. Its methods must not block.
 type Observer interface {
 	// Leading reports a new term, and how long the takeover took.
 	Leading(name shard.Name, token int64, takeOver time.Duration)
@@ -68,8 +71,8 @@ type Observer interface {
 	Ended(name shard.Name, cause error)
 	// Ticked reports a finished tick.
 	Ticked(name shard.Name, r Report)
-	// Inspected reports what the leader's inspection found.
-	Inspected(name shard.Name, f store.Findings)
+	// Checked reports the inconsistencies that the leader found.
+	Checked(name shard.Name, f admin.Findings)
 	// Failed reports a tick that ended with an error. Fenced writes are errors
 	// that wrap store.ErrFenced.
 	Failed(name shard.Name, err error)
@@ -91,13 +94,14 @@ type Replica struct {
 	observer   Observer
 	log        hclog.Logger
 	status     status
-	// announced is the pause that etcd shows; only the loop uses it.
+	// announced is the reason of the pause that etcd shows. Only the goroutine of the
+	// loop uses it.
 	announced string
 
-	ahead ahead
+	prefetch prefetch
 
-	// recorderMu guards the recorder of the current term against readers of
-	// Holdings; the loop itself is its only writer.
+	// recorderMu guards the recorder of the current term, which the loop changes and
+	// Holdings reads.
 	recorderMu sync.Mutex
 	recorder   *scheduler.Recorder
 }
@@ -106,10 +110,10 @@ type Replica struct {
 type term struct {
 	leader   *store.Leader
 	recorder *scheduler.Recorder
-	// settled is the plan of the last tick if it was empty: as long as the
-	// snapshot stays the same, so does the plan. Nil if it was not.
-	settled *scheduler.Plan
-	// quiet: the last tick found nothing new and nothing to do.
+	// emptyPlan is the plan of the last tick if it was empty, else nil. As long as
+	// the snapshot stays the same, so does the plan.
+	emptyPlan *scheduler.Plan
+	// quiet is true if the last tick found nothing new and nothing to do.
 	quiet bool
 }
 
@@ -123,14 +127,14 @@ func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Obse
 // Run campaigns and leads until ctx ends. It returns when the shard is handed
 // over.
 func (r *Replica) Run(ctx context.Context) {
-	stop := r.ahead.begin(ctx, r.readAhead)
+	stop := r.prefetch.begin(ctx, r.prefetchSnapshot)
 	for ctx.Err() == nil {
 		err := r.serveTerm(ctx)
 		if ctx.Err() != nil {
 			break
 		}
 		if err != nil {
-			r.log.Warn("campaigning again", "reason", err)
+			r.log.Warn("the campaign or term ended with an error; campaigning again", "error", err)
 			r.status.set(func(s *Status) { s.LastError = err.Error() })
 		}
 		sleep(ctx, minPause+rand.N(maxPause-minPause))
@@ -139,7 +143,7 @@ func (r *Replica) Run(ctx context.Context) {
 	r.Follow()
 }
 
-// Follow says that this replica is there, but does not campaign.
+// Follow sets the status to that of a healthy replica which does not lead.
 func (r *Replica) Follow() {
 	r.status.set(func(s *Status) {
 		s.State, s.Phase, s.Token, s.Epoch, s.LastError = StateCandidate, PhaseIdle, 0, 0, ""
@@ -159,10 +163,10 @@ func sleep(ctx context.Context, d time.Duration) {
 func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.status.set(func(s *Status) { s.State, s.Token, s.Epoch = StateCandidate, 0, 0 })
 	name := r.cfg.Scope.Shard
-	// A campaign that waits quietly has recovered from whatever failed before.
-	settled := time.AfterFunc(settledAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
+	// A campaign that waits without an error is over whatever failed before.
+	recovered := time.AfterFunc(recoveredAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
 	won, err := r.campaigner.Campaign(ctx, name)
-	settled.Stop()
+	recovered.Stop()
 	if err != nil {
 		return err
 	}
@@ -170,7 +174,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.trouble(err)
+			r.reportFailure(err)
 		}
 		return r.resign(won, err)
 	}
@@ -191,7 +195,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	return errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
 }
 
-// endTerm hands the shard over and then notes in the history how the term ended.
+// endTerm hands the shard over and then records in the history how the term ended.
 func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *store.Leader, before Status, err error) error {
 	cause := err
 	if cause == nil {
@@ -203,15 +207,15 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 	bound, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
 	if err := leader.EndTerm(bound, end); err != nil {
-		// The next term notes this one as lost.
-		r.log.Debug("recording the end of the term", "error", err)
+		// The next leader then records this term as lost.
+		r.log.Debug("cannot record how the term ended", "error", err)
 	}
 	return result
 }
 
-func (r *Replica) trouble(err error) {
-	if r.cfg.Trouble != nil {
-		r.cfg.Trouble(err)
+func (r *Replica) reportFailure(err error) {
+	if r.cfg.ReportFailure != nil {
+		r.cfg.ReportFailure(err)
 	}
 }
 
@@ -227,13 +231,13 @@ func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, erro
 	return &term{leader: leader, recorder: recorder}, nil
 }
 
-// resign hands the shard over, whatever happened.
+// resign hands the shard over, however the term ended.
 func (r *Replica) resign(term *election.Term, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
 	if rerr := term.Resign(ctx); rerr != nil {
-		// The lease expires by itself.
-		r.log.Debug("resigning", "error", rerr)
+		// The lease then expires by itself.
+		r.log.Debug("cannot resign", "error", rerr)
 	}
 	cause := term.Cause()
 	r.observer.Ended(term.Shard, cause)
@@ -251,8 +255,8 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 	for n := 1; ; n++ {
 		began := time.Now()
 		err := r.tick(ctx, t)
-		if err == nil && r.cfg.InspectEvery > 0 && n%r.cfg.InspectEvery == 0 {
-			err = r.inspect(ctx, t.recorder)
+		if err == nil && r.cfg.CheckEvery > 0 && n%r.cfg.CheckEvery == 0 {
+			err = r.check(ctx, t.recorder)
 		}
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -262,9 +266,9 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		case errors.Is(err, store.ErrNoShard):
 			return err
 		case errors.Is(err, store.ErrLayout):
-			// What was left is planned anew, on what is true now.
-			r.log.Info("planning anew", "reason", err)
-			continue
+			// The rest of the plan is made again from the next snapshot, which has the
+			// new layout. That is no failure of the tick.
+			r.log.Info("planning again because the layout of the shard changed", "reason", err)
 		case err == nil:
 			failures = 0
 			r.announce(ctx, won)
@@ -284,7 +288,7 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 	}
 }
 
-// pause is how long to wait after a tick that took so long.
+// pause returns how long to wait after a tick.
 func (r *Replica) pause(took time.Duration, quiet bool) time.Duration {
 	rest := time.Duration(restShare * float64(took))
 	if quiet {
@@ -302,29 +306,30 @@ func (r *Replica) announce(ctx context.Context, won *election.Term) {
 	ctx, cancel := context.WithTimeout(ctx, resignTimeout)
 	defer cancel()
 	if err := won.Announce(ctx, paused); err != nil {
-		r.log.Debug("announcing a pause", "error", err) // again after the next tick
+		// The next tick tries again.
+		r.log.Debug("cannot show in etcd whether the shard is paused", "error", err)
 		return
 	}
 	r.announced = paused
 }
 
-// fenced notes that the database refused a write of this term.
+// fenced counts a write of this term that the database refused.
 func (r *Replica) fenced(err error) error {
 	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.status.set(func(s *Status) { s.FencedWrites++ })
 	return err
 }
 
-// recover deals with a failed tick: asks whether the term is over (a successor
-// may have ended the connection), and reconciles the recorder with the part of
-// the plan that is in the database.
+// recover prepares the next tick after a failed one. It asks the database whether
+// the term is over, because a successor may have ended the connection, and
+// reconciles the recorder with that part of the plan which was applied.
 func (r *Replica) recover(ctx context.Context, t *term, err error, failures int) error {
-	t.settled = nil
+	t.emptyPlan = nil
 	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.log.Error("tick failed", "error", err, "in a row", failures)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
 	if failures >= maxFailures {
-		r.trouble(err)
+		r.reportFailure(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
 	if verr := t.leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
@@ -340,8 +345,8 @@ func (r *Replica) recover(ctx context.Context, t *term, err error, failures int)
 	return nil
 }
 
-// Holdings returns which suite holds which host, as the recorder of the current
-// term has it; nil if this replica does not lead.
+// Holdings returns which suite holds which host according to the recorder of the
+// current term. It is nil if this replica does not lead.
 func (r *Replica) Holdings() map[scheduler.HostID]scheduler.JobID {
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
@@ -357,7 +362,7 @@ func (r *Replica) keep(recorder *scheduler.Recorder) {
 	r.recorder = recorder
 }
 
-// tick is the heart of the matter: snapshot, plan, apply.
+// tick reads a snapshot, makes a plan and applies it.
 func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	defer func() {
 		r.status.set(func(s *Status) { s.Phase = PhaseIdle })
@@ -377,7 +382,7 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	rep.Plan = time.Since(rep.Began) - rep.Snapshot
 
 	r.phase(PhaseApply)
-	// A signal to stop does not interrupt an apply: it is finished first.
+	// The end of ctx does not interrupt an apply, which is finished first.
 	rep.Result, err = t.leader.Apply(context.WithoutCancel(ctx), plan)
 	r.record(t.recorder, rep.Result.Applied)
 	rep.Total = time.Since(rep.Began)
@@ -389,18 +394,18 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	return nil
 }
 
-// plan makes the plan of a tick. What depends on nothing but the snapshot and
-// the recorder, and was empty, needs no second thought while they stay the same:
-// the recorder only changes by plans, and by what is noticed in other snapshots.
+// plan makes the plan of a tick. If the last plan was empty and the snapshot is the
+// same, the plan is the same: it depends on the snapshot and the recorder only, and
+// the recorder changes only by plans that are not empty and by changed snapshots.
 func (t *term) plan(snapshot *scheduler.Snapshot, changed bool) scheduler.Plan {
-	t.quiet = !changed && t.settled != nil
+	t.quiet = !changed && t.emptyPlan != nil
 	if t.quiet {
-		return *t.settled
+		return *t.emptyPlan
 	}
 	plan := scheduler.MakePlan(snapshot)
-	t.settled = nil
+	t.emptyPlan = nil
 	if plan.Empty() {
-		t.settled = &plan
+		t.emptyPlan = &plan
 	}
 	return plan
 }
@@ -411,7 +416,7 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	defer cancel()
 	var s *scheduler.Snapshot
 	var changed bool
-	err := r.ahead.use(func() (err error) {
+	err := r.prefetch.use(func() (err error) {
 		s, changed, err = r.readSnapshot(ctx)
 		return err
 	})
@@ -421,7 +426,7 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
 	if s.Basis.Paused == "" && changed {
-		t.recorder.Notice(s.Hosts)
+		t.recorder.ForgetUnleased(s.Hosts)
 	}
 	s.Recorder = t.recorder
 	r.status.set(func(st *Status) { st.Paused = s.Basis.Paused })
@@ -434,18 +439,18 @@ func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {
 	recorder.Record(applied)
 }
 
-// inspect looks for states that should not be and reports them.
-func (r *Replica) inspect(ctx context.Context, recorder *scheduler.Recorder) error {
+// check looks for inconsistencies in the database and reports them.
+func (r *Replica) check(ctx context.Context, recorder *scheduler.Recorder) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	f, err := r.db.Inspect(ctx, r.cfg.Scope, recorder)
+	f, err := admin.New(r.db).Check(ctx, r.cfg.Scope, recorder)
 	if err != nil {
 		return err
 	}
 	if f.Count() > 0 {
-		r.log.Warn("inspection", "overlapping", len(f.Overlapping), "unheld", len(f.Unheld), "unleased", len(f.Unleased), "drift", len(f.Drift))
+		r.log.Warn("the leader found inconsistencies in the database", "overlapping", len(f.Overlapping), "unheld", len(f.Unheld), "unleased", len(f.Unleased), "drift", len(f.Drift))
 	}
-	r.observer.Inspected(r.cfg.Scope.Shard, f)
+	r.observer.Checked(r.cfg.Scope.Shard, f)
 	return nil
 }
 
@@ -456,9 +461,9 @@ func (r *Replica) report(rep Report) {
 	for _, p := range applied.Problems {
 		r.log.Debug("malformed row", "problem", p.Text)
 	}
-	if !applied.Empty() || len(rep.Result.Overtaken) > 0 {
+	if !applied.Empty() || len(rep.Result.Conflicts) > 0 {
 		r.log.Debug("tick", "assigned", len(applied.Assignments), "released", len(applied.Releases), "leased", len(applied.Leases),
-			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Overtaken), "took", rep.Total)
+			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Conflicts), "took", rep.Total)
 	}
 }
 

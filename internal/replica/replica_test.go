@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -27,9 +29,9 @@ const soon = 10 * time.Second
 
 // witness notes what replicas report.
 type witness struct {
-	mu                                    sync.Mutex
-	leading, ended, ticks, assignments    int
-	fenced, failed, inspections, findings int
+	mu                                 sync.Mutex
+	leading, ended, ticks, assignments int
+	fenced, failed, checks, findings   int
 }
 
 func (w *witness) note(change func()) {
@@ -43,8 +45,8 @@ func (w *witness) Ended(shard.Name, error)                  { w.note(func() { w.
 func (w *witness) Ticked(_ shard.Name, r replica.Report) {
 	w.note(func() { w.ticks++; w.assignments += len(r.Result.Applied.Assignments) })
 }
-func (w *witness) Inspected(_ shard.Name, f store.Findings) {
-	w.note(func() { w.inspections++; w.findings += f.Count() })
+func (w *witness) Checked(_ shard.Name, f admin.Findings) {
+	w.note(func() { w.checks++; w.findings += f.Count() })
 }
 func (w *witness) Failed(_ shard.Name, err error) {
 	w.note(func() {
@@ -65,6 +67,24 @@ func (w *witness) until(t *testing.T, what string, holds func(*witness) bool) {
 	}, soon, time.Millisecond, what)
 }
 
+// lines is what a replica logs.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
+
 type runningReplica struct {
 	*replica.Replica
 	stop func()
@@ -83,7 +103,11 @@ func openLab(t *testing.T) *store.DB {
 }
 
 func start(t *testing.T, name string, c election.Campaigner, db *store.DB, w replica.Observer) runningReplica {
-	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond, InspectEvery: 2}, c, db, w, hclog.NewNullLogger())
+	return startWithLog(t, name, c, db, w, hclog.NewNullLogger())
+}
+
+func startWithLog(t *testing.T, name string, c election.Campaigner, db *store.DB, w replica.Observer, log hclog.Logger) runningReplica {
+	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond, CheckEvery: 2}, c, db, w, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -102,11 +126,11 @@ func TestLeaderAssignsAndFollowerTakesOver(t *testing.T) {
 	db := openLab(t)
 	m := election.NewMemory()
 	var w witness
-	first := start(t, "a", m.Candidate("a"), db, &w)
+	first := start(t, "a", m.Replica("a"), db, &w)
 	w.until(t, "the leader assigns hosts", func(w *witness) bool { return w.assignments > 0 })
 	require.Equal(t, replica.StateLeader, first.Status().State)
 	require.NotNil(t, first.Holdings())
-	second := start(t, "b", m.Candidate("b"), db, &w)
+	second := start(t, "b", m.Replica("b"), db, &w)
 	require.Eventually(t, func() bool { return second.Status().State == replica.StateCandidate }, soon, time.Millisecond)
 	require.Nil(t, second.Holdings())
 
@@ -124,7 +148,7 @@ func TestLostLeaseEndsTheTerm(t *testing.T) {
 	db := openLab(t)
 	m := election.NewMemory()
 	var w witness
-	r := start(t, "a", m.Candidate("a"), db, &w)
+	r := start(t, "a", m.Replica("a"), db, &w)
 	w.until(t, "leading", func(w *witness) bool { return w.leading == 1 })
 	token := r.Status().Token
 	m.Revoke(shard.Master)
@@ -141,7 +165,7 @@ func TestFencedLeaderStepsDown(t *testing.T) {
 	// Nothing can be written yet, so that the first write is the refused one.
 	_, err := db.SQL().Exec("UPDATE afe_hosts SET locked = 1")
 	require.NoError(t, err)
-	r := start(t, "a", m.Candidate("a"), db, &w)
+	r := start(t, "a", m.Replica("a"), db, &w)
 	w.until(t, "ticking", func(w *witness) bool { return w.ticks > 0 })
 	usurper, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: r.Status().Token + 100, Cluster: "memory", Holder: "b"})
 	require.NoError(t, err)
@@ -161,7 +185,7 @@ func TestFailingTicksEndTheTerm(t *testing.T) {
 	db := openLab(t)
 	m := election.NewMemory()
 	var w witness
-	start(t, "a", m.Candidate("a"), db, &w)
+	start(t, "a", m.Replica("a"), db, &w)
 	w.until(t, "leading", func(w *witness) bool { return w.ticks > 0 })
 	_, err := db.SQL().Exec("ALTER TABLE afe_users RENAME TO afe_users_away")
 	require.NoError(t, err)
@@ -173,13 +197,37 @@ func TestFailingTicksEndTheTerm(t *testing.T) {
 	w.until(t, "ticking again", func(w *witness) bool { return w.ticks > before })
 }
 
-// TestInspection: the leader looks for states that should not be, and finds
+// TestEndlessLayoutChanges: a leader whose every plan is refused, because labels
+// keep moving, still notices the end of its term and rests between ticks.
+func TestEndlessLayoutChanges(t *testing.T) {
+	db := openLab(t)
+	m := election.NewMemory()
+	var w witness
+	exec := func(text string) {
+		_, err := db.SQL().Exec(text)
+		require.NoError(t, err)
+	}
+	exec("UPDATE afe_hosts SET locked = 1")
+	var refused lines
+	startWithLog(t, "a", m.Replica("a"), db, &w, hclog.New(&hclog.LoggerOptions{Output: &refused, Level: hclog.Info}))
+	w.until(t, "leading", func(w *witness) bool { return w.ticks > 0 })
+	// The fence of no write matches, as if a label moved after each snapshot.
+	exec("CREATE TRIGGER storm BEFORE UPDATE OF ticks ON hostsched_fence BEGIN SELECT RAISE(IGNORE); END")
+	exec("UPDATE afe_hosts SET locked = 0")
+	require.Eventually(t, func() bool { return refused.count("layout of the shard changed") > 5 }, soon, time.Millisecond)
+	m.Revoke(shard.Master)
+	w.until(t, "the term ends", func(w *witness) bool { return w.ended > 0 && w.failed == 0 })
+	exec("DROP TRIGGER storm")
+	w.until(t, "the next term assigns hosts", func(w *witness) bool { return w.leading == 2 && w.assignments > 0 })
+}
+
+// TestCheck: the leader looks for states that should not be, and finds
 // none in its own work.
-func TestInspection(t *testing.T) {
+func TestCheck(t *testing.T) {
 	db := openLab(t)
 	var w witness
-	start(t, "a", election.NewMemory().Candidate("a"), db, &w)
-	w.until(t, "inspections", func(w *witness) bool { return w.inspections >= 3 && w.assignments > 0 })
+	start(t, "a", election.NewMemory().Replica("a"), db, &w)
+	w.until(t, "checks", func(w *witness) bool { return w.checks >= 3 && w.assignments > 0 })
 	w.note(func() { require.Zero(t, w.findings) })
 	_, err := db.SQL().Exec("UPDATE afe_hosts SET leased = 0 WHERE id = (SELECT MAX(host_id) FROM afe_host_queue_entries WHERE active = 1)")
 	require.NoError(t, err)
@@ -200,7 +248,7 @@ func TestStandingBy(t *testing.T) {
 	}
 	exec("UPDATE afe_hosts SET locked = 1")
 	var w witness
-	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: "a", MinTick: time.Millisecond}, election.NewMemory().Candidate("a"), db, &w, hclog.NewNullLogger())
+	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: "a", MinTick: time.Millisecond}, election.NewMemory().Replica("a"), db, &w, hclog.NewNullLogger())
 	r.StandBy(t.Context())
 	exec("UPDATE afe_hosts SET locked = 0 WHERE id <= 25")
 	ctx, cancel := context.WithCancel(t.Context())

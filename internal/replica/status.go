@@ -31,7 +31,8 @@ const (
 // recentTicks is how many tick durations a Status remembers.
 const recentTicks = 256
 
-// Status is what a replica knows of itself. Durations are nanoseconds in JSON.
+// Status is the state of a replica and what it did so far. Durations are
+// nanoseconds in JSON.
 type Status struct {
 	Shard     shard.Name    `json:"shard"`
 	State     State         `json:"state"`

@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -97,8 +98,8 @@ func mysqlProgram(command ...string) *program {
 			if err := os.WriteFile(init, []byte(mysqlRoot), 0o600); err != nil {
 				return err
 			}
-			args := append(command[1:len(command):len(command)], "--initialize-insecure", "--init-file="+init, "--user="+user, "--datadir="+data, "--tmpdir="+tmp,
-				"--secure-file-priv=NULL", "--innodb-redo-log-capacity=16M")
+			args := slices.Concat(command[1:], []string{"--initialize-insecure", "--init-file=" + init, "--user=" + user, "--datadir=" + data, "--tmpdir=" + tmp,
+				"--secure-file-priv=NULL", "--innodb-redo-log-capacity=16M"})
 			return runQuietly(exec.Command(command[0], args...))
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -75,13 +76,15 @@ func Start(kind Kind, dir string) (*Server, error) {
 	if s.Port, err = FreePort(); err != nil {
 		return nil, err
 	}
-	args := append(p.command[1:len(p.command):len(p.command)], "--user="+me.Username, "--datadir="+data,
+	args := slices.Concat(p.command[1:], []string{
+		"--user=" + me.Username, "--datadir=" + data,
 		// Servers that share a folder for temporary files remove each other's.
-		"--tmpdir="+tmp,
-		"--socket="+filepath.Join(dir, "s"), fmt.Sprintf("--port=%d", s.Port), "--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=300",
-		"--pid-file="+filepath.Join(dir, "pid"), "--log-error="+filepath.Join(dir, "log"),
-		"--skip-log-bin", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M")
-	s.cmd = exec.Command(p.command[0], append(args, p.options...)...)
+		"--tmpdir=" + tmp,
+		"--socket=" + filepath.Join(dir, "s"), fmt.Sprintf("--port=%d", s.Port), "--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=300",
+		"--pid-file=" + filepath.Join(dir, "pid"), "--log-error=" + filepath.Join(dir, "log"),
+		"--skip-log-bin", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M",
+	}, p.options)
+	s.cmd = exec.Command(p.command[0], args...)
 	if s.exit, err = child.Start(s.cmd); err != nil {
 		return nil, err
 	}

@@ -60,6 +60,8 @@ func startShared(kind Kind, dir string) error {
 // here if the tests were told to run on SQLite alone.
 func Shared(t testing.TB) *Server {
 	t.Helper()
+	// The go command's cache of test results heeds only those variables that are
+	// read while tests run, and Main reads this one before.
 	if kind, err := Chosen(); err == nil && kind == SQLite {
 		t.Skipf("this test needs a database server, and %s=%s starts none", kindEnv, SQLite)
 	}

@@ -18,6 +18,8 @@ type Config struct {
 	Status func() []replica.Status
 	// Role says what the replica may do: primary, backup, or none and why.
 	Role func() (role, why string)
+	// NotServed returns the shards that no server can serve, with the reason.
+	NotServed func() map[shard.Name]string
 	// Recorder returns which suite holds which host of a shard, nil if it is not
 	// led here.
 	Recorder func(shard.Name) map[scheduler.HostID]scheduler.JobID
@@ -37,6 +39,8 @@ type ServerStatus struct {
 	Role   string           `json:"role"`
 	Why    string           `json:"why,omitempty"`
 	Shards []replica.Status `json:"shards"`
+	// NotServed are the shards that no server can serve, with the reason.
+	NotServed map[shard.Name]string `json:"not_served,omitempty"`
 }
 
 // Handler returns the handler of all paths.
@@ -47,7 +51,7 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /readyz", cfg.ready)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		role, why := cfg.Role()
-		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Role: role, Why: why, Shards: cfg.Status()})
+		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Role: role, Why: why, Shards: cfg.Status(), NotServed: cfg.NotServed()})
 	})
 	mux.HandleFunc("GET /v1/recorder", cfg.recorder)
 	return mux

@@ -18,12 +18,13 @@ import (
 func get(t *testing.T, s replica.Status, path string) (int, string) {
 	t.Helper()
 	s.Shard = shard.Master
-	m := metrics.New()
+	m := metrics.New(metrics.NewRegistry())
 	m.Serves(shard.Master)
 	h := web.Handler(web.Config{
 		Server: "s1", Version: "v", Metrics: m.Handler(),
-		Status: func() []replica.Status { return []replica.Status{s} },
-		Role:   func() (string, string) { return "primary", "" },
+		Status:    func() []replica.Status { return []replica.Status{s} },
+		Role:      func() (string, string) { return "primary", "" },
+		NotServed: func() map[shard.Name]string { return map[shard.Name]string{"a/b": "it has a slash"} },
 		Recorder: func(shard.Name) map[scheduler.HostID]scheduler.JobID {
 			if s.State != replica.StateLeader {
 				return nil
@@ -67,6 +68,8 @@ func TestReadiness(t *testing.T) {
 	require.JSONEq(t, `{"state":"leader"}`, body)
 	_, body = get(t, replica.Status{State: replica.StateCandidate, LastError: "etcd does not answer"}, "/readyz")
 	require.Contains(t, body, "etcd does not answer")
+	_, body = get(t, leader, "/v1/status")
+	require.Contains(t, body, `"not_served":{"a/b":"it has a slash"}`)
 }
 
 func TestHealth(t *testing.T) {

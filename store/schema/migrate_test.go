@@ -131,7 +131,7 @@ func TestFenceOfAFormerVersion(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrOvertaken)
 		l := lead(t, db)
 		require.EqualValues(t, 8, l.Fence().Epoch)
-		require.Equal(t, db.Dialect.Lanes, count(t, db.DB, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 8 AND token = 10 AND layout = 3"))
+		require.Equal(t, db.Dialect.Writers, count(t, db.DB, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 8 AND token = 10 AND layout = 3"))
 		require.Zero(t, stillLeads())
 		_, err = simlab.Create(t.Context(), db.Pool, smallLab)
 		require.NoError(t, err)

@@ -2,23 +2,23 @@ package sqldb
 
 import "strconv"
 
-// integer decodes an integer column without ever failing: MySQL guarantees what
+// Integer decodes an integer column without ever failing: MySQL guarantees what
 // is in it, SQLite stores whatever it is given. A value that is no integer is
 // bad, and the row is reported instead of stopping the tick.
-type integer struct {
+type Integer struct {
 	N     int64
 	Valid bool // not NULL and not bad
 	bad   bool
 }
 
 // Scan implements sql.Scanner.
-func (v *integer) Scan(src any) error {
+func (v *Integer) Scan(src any) error {
 	v.decode(src)
 	return nil
 }
 
-func (v *integer) decode(src any) {
-	*v = integer{}
+func (v *Integer) decode(src any) {
+	*v = Integer{}
 	switch s := src.(type) {
 	case nil:
 	case int64:
@@ -32,17 +32,17 @@ func (v *integer) decode(src any) {
 	}
 }
 
-func (v *integer) parse(s string) {
+func (v *Integer) parse(s string) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	v.N, v.Valid, v.bad = n, err == nil, err != nil
 }
 
-// flag is the value of a boolean column; NULL and nonsense count as set.
+// Flag is the value of a boolean column; NULL and nonsense count as set.
 // Autotest compares such columns with 0, so only a plain 0 is clear.
-func (v *integer) Flag() bool { return !v.Valid || v.N != 0 }
+func (v *Integer) Flag() bool { return !v.Valid || v.N != 0 }
 
-// anyBad tells whether one of the values is no integer.
-func AnyBad(values ...*integer) bool {
+// AnyBad tells whether one of the values is no integer.
+func AnyBad(values ...*Integer) bool {
 	for _, v := range values {
 		if v.bad {
 			return true

@@ -13,10 +13,10 @@ const (
 	ServerSQLite  = "SQLite"
 )
 
-// maxLanes is how many connections a leader writes by. Nearly all the time of a
+// maxWriters is how many connections a leader writes by. Nearly all the time of a
 // large plan is the server's, which works for a connection on one core. More than
 // two would leave little of a small server for other clients.
-const maxLanes = 2
+const maxWriters = 2
 
 // dialect is all that differs between servers.
 type Dialect struct {
@@ -26,8 +26,8 @@ type Dialect struct {
 	// that they begin by themselves and in which all queries see one state.
 	reading map[string]string
 
-	// lanes is how many connections a leader writes by.
-	Lanes int
+	// writers is how many connections a leader writes by.
+	Writers int
 
 	// forUpdate ends a query that locks what it reads. SQLite needs none: its
 	// writing transactions are exclusive from the beginning.
@@ -48,7 +48,7 @@ type Dialect struct {
 func sqliteDialect(version string) Dialect {
 	return Dialect{
 		Server: ServerSQLite, Version: version,
-		Lanes:        1, // a file has one writer
+		Writers:      1, // a file has one writer
 		InsertIgnore: "INSERT OR IGNORE INTO",
 		Now:          "CURRENT_TIMESTAMP",
 		NowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
@@ -62,7 +62,7 @@ func mysqlDialect(version string) Dialect {
 	d := Dialect{
 		Server: ServerMySQL, Version: version,
 		reading:       map[string]string{"autocommit": "0"},
-		Lanes:         maxLanes,
+		Writers:       maxWriters,
 		ForUpdate:     " FOR UPDATE",
 		InsertIgnore:  "INSERT IGNORE INTO",
 		Now:           "CURRENT_TIMESTAMP",

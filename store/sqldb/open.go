@@ -47,7 +47,7 @@ const (
 	readsPerShard = 1
 	// connectTimeout bounds the first contact with a server.
 	connectTimeout = 5 * time.Second
-	// lockWait is how long one statement waits for a row lock before the
+	// LockWait is how long one statement waits for a row lock before the
 	// takeover looks for the reason, in whole seconds (MySQL knows no less).
 	LockWait = time.Second
 )
@@ -219,13 +219,13 @@ func (db *DB) detect(ctx context.Context) (Dialect, error) {
 }
 
 // ServeShards makes room for the connections of so many leaders: each keeps one
-// for every lane and needs another to read.
+// for every writer and needs another to read.
 func (db *DB) ServeShards(n int) {
 	if db.reads == db.Pool {
-		limit(db.Pool, db.Config.MaxConns+(db.Dialect.Lanes+readsPerShard)*n)
+		limit(db.Pool, db.Config.MaxConns+(db.Dialect.Writers+readsPerShard)*n)
 		return
 	}
-	limit(db.Pool, db.Config.MaxConns+db.Dialect.Lanes*n)
+	limit(db.Pool, db.Config.MaxConns+db.Dialect.Writers*n)
 	limit(db.reads, max(1, db.Config.MaxConns/2)+readsPerShard*n)
 }
 

@@ -16,8 +16,8 @@ import (
 type Row []driver.Value
 
 // int decodes an integer column.
-func (r Row) Int(i int) integer {
-	var v integer
+func (r Row) Int(i int) Integer {
+	var v Integer
 	v.decode(r[i])
 	return v
 }
@@ -100,7 +100,7 @@ func driverRows(ctx context.Context, conn any, query string, args []driver.Named
 }
 
 // ids runs a query for one integer column.
-func (r *Reader) Ids(query string, each func(id int64)) {
+func (r *Reader) IDs(query string, each func(id int64)) {
 	r.Rows(query, func(v Row) {
 		if id := v.Int(0); id.Valid {
 			each(id.N)

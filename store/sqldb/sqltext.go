@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Ids are written into the statement text: they are integers read from the
+// IDs are written into the statement text: they are integers read from the
 // database, and a statement with thousands of parameters costs more than one
 // with thousands of numbers.
 
@@ -84,7 +84,7 @@ func someRanges(column string, ids []int64) (where string, rest []int64) {
 }
 
 // idsOf collects an id of every element.
-func IdsOf[T any](all []T, id func(T) int64) []int64 {
+func IDsOf[T any](all []T, id func(T) int64) []int64 {
 	ids := make([]int64, len(all))
 	for i, v := range all {
 		ids[i] = id(v)

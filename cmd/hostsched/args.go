@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// noArgs refuses arguments that would otherwise be ignored. Where a command has
+// subcommands, the argument was meant to be one of them.
+func noArgs(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case !cmd.HasAvailableSubCommands():
+		return fmt.Errorf("%w: unknown argument %q; see '%s --help'", errUsage, args[0], cmd.CommandPath())
+	}
+	hint := ""
+	if near := nearest(cmd, args[0]); len(near) > 0 {
+		hint = " (did you mean '" + strings.Join(near, "' or '") + "'?)"
+	}
+	return fmt.Errorf("%w: there is no command '%s %s'%s; see '%s --help'", errUsage, cmd.CommandPath(), args[0], hint, cmd.CommandPath())
+}
+
+// nearest finds the commands that somebody may have meant: among those below cmd,
+// or else anywhere, because a word may belong to another noun.
+func nearest(cmd *cobra.Command, word string) []string {
+	if out := similar(cmd, word); len(out) > 0 {
+		return out
+	}
+	out := similar(cmd.Root(), word)
+	for _, sub := range cmd.Root().Commands() {
+		out = append(out, similar(sub, word)...)
+	}
+	return out
+}
+
+// similar lists the subcommands of cmd that begin with a word or nearly are it.
+func similar(cmd *cobra.Command, word string) []string {
+	// Cobra sets its usual distance only where it looks by itself.
+	const usualDistance = 2
+	cmd.SuggestionsMinimumDistance = usualDistance
+	var out []string
+	for _, name := range cmd.SuggestionsFor(word) {
+		out = append(out, cmd.CommandPath()+" "+name)
+	}
+	return out
+}
+
+// exactly demands these arguments.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return fmt.Errorf("%w: %s is missing; see '%s --help'", errUsage, names[len(args)], cmd.CommandPath())
+		}
+		for i, name := range names {
+			if err := notEmpty(cmd, name, args[i]); err != nil {
+				return err
+			}
+		}
+		return noArgs(cmd, args[len(names):])
+	}
+}
+
+// notEmpty refuses what an unset variable of a script becomes.
+func notEmpty(cmd *cobra.Command, name, arg string) error {
+	if arg == "" {
+		return fmt.Errorf("%w: %s is empty; see '%s --help'", errUsage, name, cmd.CommandPath())
+	}
+	return nil
+}
+
+func atMostOneShard(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if err := notEmpty(cmd, "SHARD", args[0]); err != nil {
+		return err
+	}
+	return noArgs(cmd, args[1:])
+}
+
+// shardArg is the name of a shard as somebody typed it, empty if nobody did.
+func shardArg(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+// group is a command that only has subcommands.
+func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
+	cmd.Args, cmd.RunE = noArgs, showHelp
+	cmd.AddCommand(subcommands...)
+	return cmd
+}
+
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// refuseUnknown makes cobra's own commands, help and completion, refuse words
+// that they do not know. They print something and succeed otherwise, and a script
+// with a mistake in it believes that it worked.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			group(cmd)
+		case "help":
+			cmd.Run, cmd.RunE = nil, helpOn
+		}
+	}
+}
+
+// helpOn shows the help of the command that the arguments name.
+func helpOn(cmd *cobra.Command, args []string) error {
+	target, rest, err := cmd.Root().Find(args)
+	if err != nil {
+		return err
+	}
+	if err := noArgs(target, rest); err != nil {
+		return err
+	}
+	return target.Help()
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// How long the commands that wait for replicas do so.
+const (
+	defaultRemoveTimeout = 10 * time.Minute
+	defaultSwitchTimeout = 30 * time.Second
+)
+
+func shardCommand() *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "shard",
+		Short: "List, change, pause and hand over the shards of the lab",
+		Long: `A lab is divided into shards: the rows of afe_shards, and the master for all the
+rest. A shard owns labels, and with them the hosts that carry them and the queue
+entries that ask for them. Running replicas notice changes by themselves.`,
+		Example: "  hostsched shard list -o wide",
+	}, shardListCommand(), shardAddCommand(), shardRemoveCommand(), assignLabelCommand(), pauseCommand(), resumeCommand(), switchoverCommand())
+}
+
+func shardListCommand() *cobra.Command {
+	cfg := &config.Config{}
+	var out output
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the shards, their labels and hosts", Args: noArgs,
+		Example: "  hostsched shard list -o wide",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+				all, err := lab.Main.Shards(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return out.write(cmd, all, func(w io.Writer) error { return shardsTable(w, all, out.wide()) })
+			})
+		},
+	}
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	out.bind(cmd, outputWide)
+	return cmd
+}
+
+func shardsTable(w io.Writer, all []admin.Shard, wide bool) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(tw, "SHARD\tHOSTS\tIN USE\tLABELS")
+	if wide {
+		fmt.Fprint(tw, "\tID\tDATABASE")
+	}
+	fmt.Fprintln(tw)
+	for _, s := range all {
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%s", s.Name, s.Hosts, s.InUse, orDash(strings.Join(s.Labels, ",")))
+		if wide {
+			fmt.Fprintf(tw, "\t%d\t%s", s.ID, orDash(s.DSN))
+		}
+		fmt.Fprintln(tw)
+	}
+	return tw.Flush()
+}
+
+func shardAddCommand() *cobra.Command {
+	cfg := &config.Config{}
+	var c consent
+	var dsn string
+	cmd := &cobra.Command{
+		Use: "add SHARD", Short: "Add a shard", Args: exactly("SHARD"),
+		Long: `Add a shard. With --dsn it has a database of its own, which must have been
+migrated ('hostsched migrate up') and belong to no other shard; its hosts and
+entries are entered there. The password of that database is read from
+shards.password_dir, or is that of the main one. Recorded in hostsched_audit.`,
+		Example: `  hostsched shard add lab-east --yes
+  hostsched shard add lab-west --dsn 'hostsched@tcp(db2.lab:3306)/lab_west' --production --yes`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if sqldb.HasPassword(dsn) {
+				return fmt.Errorf("%w: --dsn has a password in it; put it into a file in shards.password_dir", errUsage)
+			}
+			if err := c.ask(cmd, "add shard "+args[0]); err != nil {
+				return err
+			}
+			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+				name, err := lab.AddShard(cmd.Context(), args[0], dsn, c.by())
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: added\n", name)
+				return err
+			})
+		},
+	}
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	c.bind(cmd, false)
+	cmd.Flags().StringVar(&dsn, "dsn", "", "the shard's own database, without password")
+	cmd.ValidArgsFunction = completeArgs(cfg)
+	return cmd
+}
+
+func assignLabelCommand() *cobra.Command {
+	cfg := &config.Config{}
+	var c consent
+	cmd := &cobra.Command{
+		Use: "assign-label SHARD LABEL", Short: "Give a label, and the hosts that carry it, to a shard", Args: exactly("SHARD", "LABEL"),
+		Long: `Give a label, and with it the hosts that carry it and the entries that ask for it,
+to a shard, or back to the master. One transaction under the fences of both
+shards; hosts follow as soon as nobody uses them. Recorded in hostsched_audit.`,
+		Example: `  hostsched shard assign-label lab-east board:eve --reason 'row 7 moved' --yes
+  hostsched shard assign-label master board:eve --reason 'and back' --yes`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			label := args[1]
+			if err := c.ask(cmd, fmt.Sprintf("assign label %s to shard %s", label, args[0])); err != nil {
+				return err
+			}
+			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+				from, to, err := lab.AssignLabel(cmd.Context(), args[0], label, c.by())
+				if err != nil {
+					return err
+				}
+				text := fmt.Sprintf("label %s: from shard %s to %s; its hosts follow as they become free", label, from, to)
+				if from == to {
+					text = fmt.Sprintf("label %s: belongs to shard %s already", label, to)
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
+				return err
+			})
+		},
+	}
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	c.bind(cmd, true)
+	cmd.ValidArgsFunction = completeArgs(cfg, shardNames, labelNames)
+	return cmd
+}
+
+func shardRemoveCommand() *cobra.Command {
+	cfg := &config.Config{}
+	var c consent
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: "remove SHARD", Short: "Give everything of a shard back to the master and remove it", Args: exactly("SHARD"),
+		Long: `Give the labels of a shard back to the master, wait until its hosts have followed
+(the shard's leader hands them over as they become free), and remove it. If the
+command is interrupted, run it again. A database that the shard has of its own is
+left as it is. Recorded in hostsched_audit.`,
+		Example: "  hostsched shard remove lab-east --reason 'rack is gone' --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.ask(cmd, "remove shard "+args[0]); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			return withLab(ctx, cfg, func(lab ops.Lab) error {
+				name, err := lab.RemoveShard(ctx, args[0], c.by(), func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "waiting:", err) })
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: removed\n", name)
+				return err
+			})
+		},
+	}
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	c.bind(cmd, true)
+	cmd.Flags().DurationVar(&timeout, "timeout", defaultRemoveTimeout, "how long to wait for hosts in use")
+	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
+	return cmd
+}
+
+func switchoverCommand() *cobra.Command {
+	cfg := &config.Config{}
+	var to string
+	var c consent
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: "switchover SHARD", Short: "Hand a shard over to another server", Args: exactly("SHARD"),
+		Long: `Hand a shard over to another server: the leader finishes its apply, and the other
+follows at once. The request holds for as long as that replica lives, whatever
+placement would prefer; '--to any' withdraws it. Recorded in hostsched_audit.`,
+		Example: `  hostsched shard switchover lab-east --to sched-2 --reason 'kernel update of sched-1' --yes
+  hostsched shard switchover lab-east --to any --yes`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if to == "" {
+				return fmt.Errorf("%w: say with --to which server should lead, or 'any'", errUsage)
+			}
+			if timeout <= 0 {
+				return fmt.Errorf("%w: --timeout is %v; it must be positive", errUsage, timeout)
+			}
+			if err := c.ask(cmd, fmt.Sprintf("hand shard %s over to %s", args[0], to)); err != nil {
+				return err
+			}
+			return withCluster(cmd, cfg, func(ctx context.Context, lab ops.Lab, client *clientv3.Client) error {
+				ctx, cancel := context.WithTimeout(ctx, timeout)
+				defer cancel()
+				h, err := lab.Switchover(ctx, client, args[0], to, c.by())
+				switch {
+				case err != nil:
+					return err
+				case to == election.AnyServer:
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: any server may lead it again\n", h.Shard)
+				default:
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %s leads (before: %s), after %v\n", h.Shard, to, orDash(h.From), h.Took.Round(time.Millisecond))
+				}
+				return err
+			})
+		},
+	}
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
+	c.bind(cmd, false)
+	cmd.Flags().StringVar(&to, "to", "", "server that should lead, or any")
+	cmd.Flags().DurationVar(&timeout, "timeout", defaultSwitchTimeout, "how long to wait for it")
+	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
+	completeFlag(cmd, "to", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return complete(cmd, cfg, leaderNames, prefix)
+	})
+	return cmd
+}
+
+func pauseCommand() *cobra.Command {
+	return pausing("pause", &cobra.Command{
+		Short: "Stop scheduling in a shard",
+		Long: `Stop scheduling in a shard: nothing is assigned, released or moved until 'shard
+resume'. The shard keeps its leader. When the command returns, nothing that was
+planned before is written any more. Recorded in hostsched_audit.`,
+		Example: "  hostsched shard pause lab-east --reason 'power work in row 7' --yes",
+	}, ops.Lab.PauseShard)
+}
+
+func resumeCommand() *cobra.Command {
+	return pausing("resume", &cobra.Command{
+		Short:   "Continue scheduling in a paused shard",
+		Long:    "Continue scheduling in a paused shard. Recorded in hostsched_audit.",
+		Example: "  hostsched shard resume lab-east --reason 'power is back' --yes",
+	}, ops.Lab.ResumeShard)
+}
+
+// pausing completes a command that pauses or resumes a shard.
+func pausing(verb string, cmd *cobra.Command, change func(ops.Lab, context.Context, string, ops.By) error) *cobra.Command {
+	cfg := &config.Config{}
+	var c consent
+	cmd.Use, cmd.Args = verb+" SHARD", exactly("SHARD")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := c.ask(cmd, verb+" shard "+args[0]); err != nil {
+			return err
+		}
+		return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+			if err := change(lab, cmd.Context(), args[0], c.by()); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %sd\n", args[0], verb)
+			return err
+		})
+	}
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	c.bind(cmd, true)
+	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
+	return cmd
+}

@@ -1,0 +1,144 @@
+package election
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hostsched/hostsched/shard"
+)
+
+// Roles of a replica, as far as leading goes.
+const (
+	RolePrimary = "primary"
+	RoleBackup  = "backup"
+	// RoleNone may not lead.
+	RoleNone = "none"
+)
+
+// Presence is what a replica says about itself: the value of its key under
+// ServersPrefix, which lives as long as its lease.
+type Presence struct {
+	Server  string `json:"server"`
+	Address string `json:"address,omitempty"`
+	Version string `json:"version,omitempty"`
+	// Role is primary, backup, or none with the reason in Why.
+	Role   string `json:"role"`
+	Why    string `json:"why,omitempty"`
+	Weight int    `json:"weight,omitempty"`
+	// Avoids are the shards that this replica recently failed to lead, with the reason.
+	Avoids map[shard.Name]string `json:"avoids,omitempty"`
+	Since  string                `json:"since"`
+	// Format is the format of this replica's values in etcd; Oldest is the
+	// oldest format whose replicas it can work with.
+	Format int `json:"format"`
+	Oldest int `json:"oldest"`
+}
+
+// CheckFormat refuses to take part together with a replica of a version that is
+// too new for this one.
+func (v View) CheckFormat() error {
+	for _, a := range v.Servers {
+		if a.Oldest > Format {
+			return fmt.Errorf("%w: server %s (version %s) needs format %d, this replica writes %d; upgrade this replica", ErrFormat, a.Server, a.Version, a.Oldest, Format)
+		}
+	}
+	return nil
+}
+
+// ErrNotYet is the error of a membership that has not reached etcd yet.
+var ErrNotYet = errors.New("etcd has not answered yet")
+
+// Membership keeps a replica's key in the cluster and watches the other
+// replicas. The same code serves etcd and memory; keepOnce is what differs.
+type Membership struct {
+	server string
+	// keepOnce keeps the key under one lease. It returns nil when ctx ends, and an
+	// error when the lease is lost or could not be had.
+	keepOnce func(ctx context.Context, m *Membership) error
+
+	mu       sync.Mutex
+	presence Presence
+	err      error
+	changed  chan struct{}
+}
+
+func newMembership(p Presence, keepOnce func(context.Context, *Membership) error) *Membership {
+	p.Format, p.Oldest = Format, OldestFormat
+	return &Membership{server: p.Server, keepOnce: keepOnce, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1)}
+}
+
+// Set changes what this replica says about itself.
+func (m *Membership) Set(change func(*Presence)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.presence)
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps the key until ctx ends and then deletes it. When the lease is lost,
+// Run gets another one.
+func (m *Membership) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := m.keepOnce(ctx, m); err != nil {
+			m.note(fmt.Errorf("keep the key of server %s in etcd: %w", m.server, err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchPause):
+		}
+	}
+}
+
+func (m *Membership) note(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
+}
+
+// Err is nil while the other replicas can see this one, else it says why they
+// cannot.
+func (m *Membership) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// value is the value of the key. Since is the time at which it is first asked for.
+func (m *Membership) value() (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.presence.Since == "" {
+		m.presence.Since = time.Now().UTC().Format(time.RFC3339)
+	}
+	data, err := json.Marshal(m.presence)
+	return string(data), err
+}
+
+// keepPut writes the key, and again whenever the presence changes, until ctx ends
+// or the lease is lost.
+func (m *Membership) keepPut(ctx context.Context, lost <-chan struct{}, put func(value string) error) error {
+	for {
+		value, err := m.value()
+		if err != nil {
+			return err
+		}
+		if err := put(value); err != nil {
+			return err
+		}
+		m.note(nil)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-lost:
+			return ErrLeaseLost
+		case <-m.changed:
+		}
+	}
+}

@@ -1,0 +1,323 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/oklog/run"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/cluster"
+	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/metrics"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/web"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// Bounds of an App.
+const (
+	// openTimeout bounds how long New may take to open and check the databases.
+	openTimeout         = time.Minute
+	httpHeaderTimeout   = 5 * time.Second
+	httpShutdownTimeout = 2 * time.Second
+)
+
+// ErrStarted is returned by Start if the App was started or stopped before: it
+// runs once.
+var ErrStarted = errors.New("the replica was started or stopped before")
+
+// Options are what an App is made of.
+type Options struct {
+	// Config must be loaded. It is not changed.
+	Config *config.Config
+	// Version is shown to the other replicas.
+	Version string
+	// Listen is the address for metrics, health and status; the configured one if
+	// empty.
+	Listen string
+	// Log gets what happens; nothing is logged if it is nil.
+	Log hclog.Logger
+	// Registry gets the metrics. No two Apps can share one. Without it the App
+	// makes its own, with the metrics of the process.
+	Registry *prometheus.Registry
+}
+
+// App is one replica with all that belongs to it. It runs once: New, Start, and
+// Stop or an end by itself, which Done tells.
+type App struct {
+	cfg        *config.Config
+	log        hclog.Logger
+	listener   net.Listener
+	server     *http.Server
+	controller *cluster.Controller
+	// reporters run until everything else has ended, and then send what is left.
+	reporters []func(context.Context)
+	// closers undo what New opened, the last first.
+	closers []func() error
+
+	mu      sync.Mutex
+	started bool
+	stopped bool
+	cancel  context.CancelFunc
+
+	done chan struct{}
+	// err may be read once done is closed.
+	err error
+}
+
+// New checks what can be checked early, opens what must not fail later and puts
+// the parts together. If it fails, nothing stays open.
+func New(o Options) (*App, error) {
+	a := &App{cfg: o.Config, log: o.Log, done: make(chan struct{})}
+	if a.log == nil {
+		a.log = hclog.NewNullLogger()
+	}
+	if err := a.open(o); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+func (a *App) open(o Options) error {
+	db, err := a.openDatabases()
+	if err != nil {
+		return err
+	}
+	address := o.Listen
+	if address == "" {
+		address = a.cfg.Listen
+	}
+	if a.listener, err = net.Listen("tcp", address); err != nil {
+		return fmt.Errorf("%w: listen: %w; choose another address with --listen", config.ErrConfig, err)
+	}
+	a.closers = append(a.closers, a.closeListener)
+	campaigner, err := newCampaigner(a.cfg, a.Addr())
+	if err != nil {
+		return err
+	}
+	holder, err := holderName(a.cfg.Server)
+	if err != nil {
+		return err
+	}
+	registry := o.Registry
+	if registry == nil {
+		registry = metrics.NewRegistry()
+	}
+	m := metrics.New(registry)
+	observers, err := a.report(m)
+	if err != nil {
+		return err
+	}
+	a.controller = cluster.New(cluster.Config{
+		Server: a.cfg.Server, Version: o.Version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: m.Serves,
+		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: holder, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every},
+	}, campaigner, db, observers, a.log)
+	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: web.Handler(web.Config{
+		Server: a.cfg.Server, Version: o.Version, Metrics: m.Handler(),
+		Status: a.controller.Status, Role: a.controller.Role, NotServed: a.controller.NotServed, Recorder: a.controller.Holdings,
+	})}
+	a.log.Info("starting", "server", a.cfg.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
+	return nil
+}
+
+// openDatabases opens and checks the main database and that of servers and
+// roles.
+func (a *App) openDatabases() (cluster.Databases, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	main, err := OpenChecked(ctx, a.cfg)
+	if err != nil {
+		return cluster.Databases{}, err
+	}
+	a.closers = append(a.closers, main.Close)
+	servers, closeServers, err := OpenServers(ctx, a.cfg, main)
+	if err != nil {
+		return cluster.Databases{}, err
+	}
+	a.closers = append(a.closers, closeServers)
+	open := func(ctx context.Context, name shard.Name, dsn string) (*store.DB, error) {
+		return OpenShard(ctx, a.cfg, name, dsn)
+	}
+	return cluster.Databases{Main: main, Servers: servers, Open: open}, nil
+}
+
+func newCampaigner(c *config.Config, address string) (*election.Etcd, error) {
+	client, err := c.EtcdClient()
+	if err != nil {
+		return nil, err
+	}
+	if c.Advertise != "" {
+		address = c.Advertise
+	}
+	e, err := election.NewEtcd(election.EtcdConfig{Client: client, Cluster: c.Cluster, Server: c.Server, Address: address, TTL: c.Etcd.TTL})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", config.ErrConfig, err)
+	}
+	return e, nil
+}
+
+// holderName is unique per process: a restarted replica must not pass for its
+// former self.
+func holderName(server string) (string, error) {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s/%d/%s", server, os.Getpid(), hex.EncodeToString(b[:])), nil
+}
+
+// closeListener: a server that was stopped has closed its listener already.
+func (a *App) closeListener() error {
+	if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func (a *App) close() error {
+	var errs []error
+	for _, closer := range slices.Backward(a.closers) {
+		errs = append(errs, closer())
+	}
+	return errors.Join(errs...)
+}
+
+// Addr is the address for metrics, health and status.
+func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// Done is closed when the replica has ended, by Stop, by the end of Start's
+// context, or by itself: at the end of its lifetime, or when a part failed.
+func (a *App) Done() <-chan struct{} { return a.done }
+
+// Err is why a part failed, once Done is closed; nil after an orderly end.
+func (a *App) Err() error {
+	if !a.ended() {
+		return nil
+	}
+	return a.err
+}
+
+func (a *App) ended() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Start begins to serve and returns. The end of ctx is an orderly end, as by
+// Stop.
+func (a *App) Start(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.started || a.stopped {
+		return ErrStarted
+	}
+	a.started = true
+	ctx, a.cancel = context.WithCancel(ctx)
+	go func() {
+		a.err = errors.Join(a.run(ctx), a.close())
+		a.cancel()
+		close(a.done)
+	}()
+	return nil
+}
+
+// Stop ends the replica in an orderly way: it finishes the running apply, hands
+// its shards over and sends what it still has to report. If ctx ends before, the
+// rest goes on without Stop. Stop may be called more than once, and of an App
+// that was never started it closes what New opened.
+func (a *App) Stop(ctx context.Context) error {
+	a.mu.Lock()
+	switch {
+	case a.started:
+		a.cancel()
+	case !a.stopped:
+		a.err = a.close()
+		close(a.done)
+	}
+	a.stopped = true
+	a.mu.Unlock()
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		if !a.ended() {
+			return fmt.Errorf("stop server %s: it has not handed over yet: %w", a.cfg.Server, context.Cause(ctx))
+		}
+	}
+	return a.err
+}
+
+// run serves until ctx ends, the lifetime is over, or a part fails; then the
+// other parts end, too, and what is still to be reported is sent.
+func (a *App) run(ctx context.Context) error {
+	reports, endReports := context.WithCancel(context.WithoutCancel(ctx))
+	defer endReports()
+	var reporters sync.WaitGroup
+	for _, report := range a.reporters {
+		reporters.Go(func() { report(reports) })
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var g run.Group
+	// The replica is the first to hear of the end: handing over cannot wait until
+	// the connections of browsers are closed.
+	g.Add(func() error {
+		a.controller.Run(running)
+		return nil
+	}, func(error) { stop() })
+	g.Add(func() error {
+		a.waitForLifetime(running)
+		return nil
+	}, func(error) { stop() })
+	g.Add(a.serve, a.shutdown)
+	err := g.Run()
+	endReports()
+	reporters.Wait()
+	return err
+}
+
+// waitForLifetime returns when the lifetime is over or ctx ends.
+func (a *App) waitForLifetime(ctx context.Context) {
+	hours := a.cfg.Lifetime.Hours
+	if hours == 0 {
+		<-ctx.Done()
+		return
+	}
+	timer := time.NewTimer(time.Duration(hours * float64(time.Hour)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+		a.log.Info("stopping: the lifetime is over", "hours", hours)
+	}
+}
+
+func (a *App) serve() error {
+	if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics, health and status on %s: %w", a.Addr(), err)
+	}
+	return nil
+}
+
+func (a *App) shutdown(error) {
+	ctx, cancel := context.WithTimeout(context.Background(), httpShutdownTimeout)
+	defer cancel()
+	if err := a.server.Shutdown(ctx); err != nil {
+		a.log.Warn("closing connections", "error", errors.Join(err, a.server.Close()))
+	}
+}

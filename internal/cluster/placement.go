@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/shard"
+)
+
+// saw makes the controller follow a view of etcd.
+func (c *Controller) saw(v election.View) {
+	c.view, c.seen = v, true
+	arrivals := make(map[int64]time.Time, len(v.Servers))
+	for _, a := range v.Servers {
+		at, known := c.arrivals[a.Lease]
+		if !known {
+			at = time.Now()
+		}
+		arrivals[a.Lease] = at
+	}
+	c.arrivals = arrivals
+	if !slices.ContainsFunc(v.Servers, func(a election.Member) bool { return a.Server == c.cfg.Server }) {
+		// Another process with this server's name deleted the key when it ended.
+		c.announce()
+	}
+}
+
+// decide starts and stops campaigns so that this replica campaigns for the shards
+// that it should lead, and for no others.
+func (c *Controller) decide(ctx context.Context) {
+	now := time.Now()
+	c.forgetFailures(now)
+	may, why := c.mayLead()
+	runners := c.sorted()
+	should := map[shard.Name]string{}
+	servers := c.servers(now)
+	if c.seen {
+		should = shard.Place(servers, c.leaderships(runners))
+	}
+	for _, s := range runners {
+		heir := may && c.seen && shard.Heir(servers, c.leadership(s.name)) == c.cfg.Server
+		mine := should[s.name] == c.cfg.Server || c.orphaned(s.name, now)
+		switch {
+		case !may:
+			s.stop(fmt.Errorf("%w: %s", replica.ErrHandOver, why))
+		case mine:
+			s.start(ctx)
+		case s.leading():
+			if c.isNext(s.name, should[s.name]) {
+				s.stop(fmt.Errorf("%w to %s", replica.ErrHandOver, should[s.name]))
+			}
+		default:
+			s.stop(fmt.Errorf("%w: %s should lead", replica.ErrHandOver, should[s.name]))
+		}
+		s.standBy(ctx, heir)
+	}
+}
+
+// mayLead tells whether this replica may lead any shard, and if not, why.
+func (c *Controller) mayLead() (bool, string) {
+	role, why := c.Role()
+	refused := ""
+	if err := c.view.CheckFormat(); err != nil {
+		role, why, refused = election.RoleNone, err.Error(), err.Error()
+	}
+	if refused != c.wasRefused && refused != "" {
+		c.log.Error("this replica does not lead any shard", "reason", refused)
+	}
+	c.wasRefused = refused
+	return role != election.RoleNone, why
+}
+
+// servers are the members of the cluster that may lead.
+func (c *Controller) servers(now time.Time) []shard.Server {
+	var out []shard.Server
+	for _, a := range c.view.Servers {
+		tier := shard.Primary
+		switch a.Role {
+		case election.RolePrimary:
+		case election.RoleBackup:
+			tier = shard.Backup
+		default:
+			continue
+		}
+		s := shard.Server{
+			Name: a.Server, Tier: tier, Weight: a.Weight, Avoids: make(map[shard.Name]bool, len(a.Avoids)),
+			Established: now.Sub(c.arrivals[a.Lease]) >= c.cfg.HoldOff,
+		}
+		for name := range a.Avoids {
+			s.Avoids[name] = true
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func (c *Controller) leaderships(runners []*shardRunner) []shard.Leadership {
+	out := make([]shard.Leadership, 0, len(runners))
+	for _, s := range runners {
+		out = append(out, c.leadership(s.name))
+	}
+	return out
+}
+
+func (c *Controller) leadership(name shard.Name) shard.Leadership {
+	elected := c.view.Shards[name]
+	return shard.Leadership{Shard: name, Holder: elected.Holder(), Wanted: elected.Wanted}
+}
+
+// orphaned tells whether the shard has had no candidate for so long that placement
+// must be wrong about some server. Any server may campaign for it then.
+func (c *Controller) orphaned(name shard.Name, now time.Time) bool {
+	if !c.seen || c.view.Shards[name].Holder() != "" {
+		delete(c.orphans, name)
+		return false
+	}
+	if c.orphans[name].IsZero() {
+		c.orphans[name] = now
+	}
+	return now.Sub(c.orphans[name]) > orphanAfter
+}
+
+// isNext tells whether a server is the first candidate behind this one.
+func (c *Controller) isNext(name shard.Name, server string) bool {
+	candidates := c.view.Shards[name].Candidates
+	return len(candidates) > 1 && candidates[0].Server == c.cfg.Server && candidates[1].Server == server
+}

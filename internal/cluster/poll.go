@@ -1,0 +1,129 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/admin"
+)
+
+// poll is what the database says.
+type poll struct {
+	// shards maps each shard that can be served to the DSN of its own database,
+	// which is empty if the shard shares the main one.
+	shards map[shard.Name]string
+	// unusable maps each shard that cannot be served to the reason.
+	unusable  map[shard.Name]string
+	role, why string
+}
+
+// pollDatabase asks for shards and roles until ctx ends. While the database does
+// not answer, the last answer stays true.
+func (c *Controller) pollDatabase(ctx context.Context) {
+	again := time.NewTicker(pollInterval)
+	defer again.Stop()
+	failing := false
+	for {
+		p, err := c.askDatabase(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			select {
+			case c.polls <- p:
+			case <-ctx.Done():
+				return
+			}
+		case !failing:
+			c.log.Warn("cannot read the shards and roles from the database; continuing with those that it had before", "error", err)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+	}
+}
+
+func (c *Controller) askDatabase(ctx context.Context) (p poll, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	p.shards = map[shard.Name]string{c.cfg.Only: ""}
+	if c.cfg.Only == "" {
+		if p.shards, err = admin.New(c.db.Main).ShardDatabases(ctx); err != nil {
+			return p, err
+		}
+	}
+	p.unusable = map[shard.Name]string{}
+	for name := range p.shards {
+		if _, err := shard.Parse(name.String()); err != nil {
+			p.unusable[name] = err.Error()
+			delete(p.shards, name)
+		}
+	}
+	var servers []admin.Server
+	if c.db.Servers != nil {
+		if servers, err = admin.New(c.db.Servers).Servers(ctx); err != nil {
+			return p, err
+		}
+	}
+	p.role, p.why = roleOf(servers, c.cfg.Server)
+	return p, nil
+}
+
+// polled makes the controller follow what the database says.
+func (c *Controller) polled(p poll) {
+	c.setRole(p.role, p.why)
+	c.setUnusable(p.unusable)
+	c.mu.Lock()
+	var gone []*shardRunner
+	for name, s := range c.runners {
+		if dsn, there := p.shards[name]; !there || dsn != s.dsn {
+			gone = append(gone, s)
+			delete(c.runners, name)
+		}
+	}
+	for name, dsn := range p.shards {
+		if c.runners[name] == nil {
+			c.log.Info("the database has a new shard", "shard", name)
+			c.found(name)
+			c.runners[name] = newShardRunner(c, name, dsn)
+		}
+	}
+	n := len(c.runners)
+	c.mu.Unlock()
+	c.db.Main.ServeShards(n)
+	for _, s := range gone {
+		c.log.Info("the database does not have the shard any more", "shard", s.name)
+		s.stop(fmt.Errorf("%w: the shard was removed, renamed or got another database", replica.ErrHandOver))
+		// The last apply of a shard may take long, and role changes and hand-overs
+		// of other shards must not wait for it.
+		c.retiring.Go(s.retire)
+	}
+}
+
+// setUnusable keeps the shards that cannot be served, and warns about each when it
+// is seen first.
+func (c *Controller) setUnusable(unusable map[shard.Name]string) {
+	c.mu.Lock()
+	before := c.unusable
+	c.unusable = unusable
+	c.mu.Unlock()
+	for name, why := range unusable {
+		if _, known := before[name]; !known {
+			c.log.Warn("this shard is not served; give its row of afe_shards another hostname", "shard", name, "reason", why)
+		}
+	}
+}
+
+// NotServed returns the shards that no server can serve, with the reason for each.
+func (c *Controller) NotServed() map[shard.Name]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.unusable)
+}

@@ -1,0 +1,286 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// ErrConfig is bad input: nothing was started, nothing was written.
+var ErrConfig = errors.New("configuration")
+
+// Config is everything a process can be told. The zero value is not usable:
+// bind it to flags with Bind, then call Load.
+//
+// A new setting is one field here, and one line in deploy/hostsched.example.yaml.
+// The tags of a field are
+//
+//	key      its name in the file; that of a section comes before it, with a dot
+//	group    the commands that need it; a section's group holds for its fields
+//	usage    what --help says of it
+//	default  its value if nobody says anything; see also dynamicDefaults
+//	min, max the bounds of a number or a duration, both allowed
+//	oneof    the texts that are allowed
+//	secret   its value is read from the environment, or from the file that the
+//	         setting of the same name with _file at the end names; it is no flag
+//	         and must not be in our file
+type Config struct {
+	Server    string `key:"server" group:"replica" usage:"name of this server"`
+	Cluster   string `key:"cluster" group:"etcd" default:"default" usage:"name of this hostsched installation within etcd"`
+	Shard     string `key:"shard" group:"replica" usage:"serve only this shard, to which the whole database belongs, as Autotest has it: master, or the shard's hostname; empty serves every shard in afe_shards"`
+	Listen    string `key:"listen" group:"replica" default:"127.0.0.1:8470" usage:"address for metrics, health and status"`
+	Advertise string `key:"advertise" group:"replica" usage:"address shown in etcd; the listen address if empty"`
+
+	Etcd struct {
+		Endpoints    []string      `key:"endpoints" default:"http://127.0.0.1:2379" usage:"etcd client URLs"`
+		TTL          time.Duration `key:"ttl" group:"replica" default:"5s" min:"1s" max:"10m" usage:"how long a silent leader keeps its lease; whole seconds"`
+		User         string        `key:"user" usage:"etcd user"`
+		Password     string        `key:"password" secret:"yes"`
+		PasswordFile string        `key:"password_file" usage:"file with the etcd password (or env HOSTSCHED_ETCD_PASSWORD)"`
+		CertFile     string        `key:"cert_file" usage:"client certificate for etcd"`
+		KeyFile      string        `key:"key_file" usage:"key of the client certificate"`
+		CAFile       string        `key:"ca_file" usage:"certificate authority of the etcd servers"`
+	} `key:"etcd" group:"etcd"`
+
+	Database struct {
+		DSN          string `key:"dsn" usage:"database: user@tcp(host:port)/database or sqlite:PATH; no password on the command line"`
+		Password     string `key:"password" secret:"yes"`
+		PasswordFile string `key:"password_file" usage:"file with the database password (or env HOSTSCHED_DATABASE_PASSWORD)"`
+	} `key:"database" group:"database"`
+
+	Production bool `key:"production" group:"database" default:"false" usage:"allow a database on another machine"`
+
+	Servers struct {
+		DSN          string `key:"dsn" usage:"database with the servers and server_roles tables, if it is not the same (Autotest's server database)"`
+		Password     string `key:"password" secret:"yes"`
+		PasswordFile string `key:"password_file" usage:"file with its password (or env HOSTSCHED_SERVERS_PASSWORD)"`
+	} `key:"servers" group:"database"`
+
+	Shards struct {
+		PasswordDir string `key:"password_dir" usage:"folder with a file per shard that has a database of its own: its password; without one the password of the main database is used"`
+	} `key:"shards" group:"database"`
+
+	Placement struct {
+		// The default is longer than a restart, and shorter than anybody would
+		// wait for.
+		HoldOff time.Duration `key:"hold_off" default:"5s" min:"0s" max:"1h" usage:"how long a server must be there before shards are handed over to it"`
+		Weight  int           `key:"weight" default:"1" min:"1" max:"1000" usage:"this server's share of shards compared with other servers"`
+	} `key:"placement" group:"replica"`
+
+	Tick struct {
+		Min time.Duration `key:"min" default:"50ms" min:"0s" max:"10m" usage:"shortest time from one tick to the next"`
+	} `key:"tick" group:"replica"`
+
+	Audit struct {
+		// By default once a minute when ticks follow each other every 50 ms, as
+		// they do in a busy lab, and every two minutes in a quiet one, whose
+		// leader ticks every 100 ms.
+		Every int `key:"every" default:"1200" min:"0" max:"1000000" usage:"the leader checks the database every so many ticks; 0 never"`
+	} `key:"audit" group:"replica"`
+
+	Labels struct {
+		RespectStatic bool     `key:"respect_static" default:"false" usage:"look replaced labels up among static labels"`
+		ProvisionKeys []string `key:"provision_keys" usage:"label keys that a Provision task handles"`
+		DroppedKeys   []string `key:"dropped_keys" usage:"label keys that other special tasks handle"`
+		SkipProvision string   `key:"skip_provision" usage:"label that rules a Provision task out"`
+	} `key:"labels" group:"replica"`
+
+	Log struct {
+		Level  string `key:"level" default:"info" oneof:"trace, debug, info, warn or error" usage:"trace, debug, info, warn or error"`
+		Format string `key:"format" default:"text" oneof:"text or json" usage:"text or json"`
+	} `key:"log" group:"database"`
+
+	Lifetime struct {
+		Hours float64 `key:"hours" default:"0" min:"0" max:"8760" usage:"end in an orderly way after so many hours; 0 never"`
+	} `key:"lifetime" group:"replica"`
+
+	Metrics struct {
+		File string `key:"file" usage:"also write the metrics to this file, in Prometheus text format"`
+	} `key:"metrics" group:"replica"`
+
+	Notify struct {
+		To               []string      `key:"to" usage:"mail addresses to notify of errors, failovers and double owners"`
+		From             string        `key:"from" default:"hostsched@localhost" usage:"sender of notifications"`
+		Interval         time.Duration `key:"interval" default:"1m" min:"1ms" max:"24h" usage:"shortest time between two mails"`
+		SMTPHost         string        `key:"smtp_host" default:"localhost" usage:"mail server"`
+		SMTPPort         int           `key:"smtp_port" default:"25" min:"1" max:"65535" usage:"port of the mail server"`
+		SMTPUser         string        `key:"smtp_user" usage:"user at the mail server"`
+		SMTPPassword     string        `key:"smtp_password" secret:"yes"`
+		SMTPPasswordFile string        `key:"smtp_password_file" usage:"file with the mail password (or env HOSTSCHED_NOTIFY_SMTP_PASSWORD)"`
+	} `key:"notify" group:"replica"`
+
+	Metadata struct {
+		URL      string        `key:"url" usage:"Elasticsearch _bulk endpoint for queued-time records, like http://es:9200/hostsched/_bulk"`
+		Interval time.Duration `key:"interval" default:"5s" min:"1ms" max:"1h" usage:"longest time a record waits for its batch"`
+	} `key:"metadata" group:"replica"`
+
+	file, autotest string
+	taken          []Taken
+	flags          *pflag.FlagSet
+	settings       []*setting
+}
+
+// dynamicDefaults are the defaults that no tag can hold.
+func (c *Config) dynamicDefaults() {
+	c.Server = "localhost"
+	if host, err := os.Hostname(); err == nil {
+		c.Server = host
+	}
+	actions := scheduler.DefaultActions()
+	c.Labels.ProvisionKeys, c.Labels.DroppedKeys, c.Labels.SkipProvision = actions.Provision, actions.Other, actions.SkipProvision
+}
+
+// Groups of settings that a command may need.
+type Groups int
+
+// The groups.
+const (
+	DatabaseGroup Groups = 1 << iota
+	EtcdGroup
+	ReplicaGroup
+	AllGroups = DatabaseGroup | EtcdGroup | ReplicaGroup
+)
+
+// Bind sets the defaults and declares the flags of the groups a command needs.
+// The flags of other groups are hidden: one file and one environment serve all
+// commands.
+func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
+	c.dynamicDefaults()
+	c.flags, c.settings = flags, settingsOf(c)
+	flags.StringVarP(&c.file, "config", "c", "", "YAML file with the settings below (env HOSTSCHED_CONFIG)")
+	flags.StringVar(&c.autotest, "autotest-config", "", "folder of Autotest's global_config.ini and shadow_config.ini, or the former (env HOSTSCHED_AUTOTEST_CONFIG)")
+	for _, s := range c.settings {
+		if s.secret {
+			continue
+		}
+		flag := flags.VarPF(s, s.flagName(), "", s.usage)
+		flag.Hidden = groups&s.group == 0
+		if s.isBool() {
+			flag.NoOptDefVal = "true"
+		}
+	}
+}
+
+// Load fills in what was not given as a flag: from the environment, then our
+// file, then Autotest's. It refuses what is no setting, and reads the secrets.
+func (c *Config) Load() error {
+	env := environment()
+	c.file = orElse(c.file, env[configEnv])
+	c.autotest = orElse(c.autotest, env[autotestEnv])
+	if err := c.passwordsInFlags(); err != nil {
+		return err
+	}
+	if err := c.checkEnvironment(env); err != nil {
+		return err
+	}
+	file, err := c.readFile()
+	if err != nil {
+		return err
+	}
+	autotest, err := c.readAutotest()
+	if err != nil {
+		return err
+	}
+	for _, s := range c.settings {
+		if err := c.fill(s, env, file, autotest); err != nil {
+			return err
+		}
+	}
+	if err := c.readSecrets(env, autotest); err != nil {
+		return err
+	}
+	return c.check()
+}
+
+// fill gives a setting its value from the first place that has one.
+func (c *Config) fill(s *setting, env map[string]string, file map[string]reflect.Value, autotest *importer) error {
+	if s.secret || c.flags.Changed(s.flagName()) {
+		return nil
+	}
+	if text := env[s.envName()]; text != "" {
+		if err := s.setText(text); err != nil {
+			return fmt.Errorf("%w: environment variable %s: %w", ErrConfig, s.envName(), err)
+		}
+		return nil
+	}
+	if v, ok := file[s.key]; ok {
+		s.field.Set(v)
+		return nil
+	}
+	if text, ok := autotest.ours[s.key]; ok {
+		if err := s.setText(text); err != nil {
+			return fmt.Errorf("%w: %s: %s: %w", ErrConfig, c.autotest, s.key, err)
+		}
+	}
+	return nil
+}
+
+// passwordsInFlags refuses passwords where every user of the machine sees them.
+func (c *Config) passwordsInFlags() error {
+	for section, dsn := range map[string]string{"database": c.Database.DSN, "servers": c.Servers.DSN} {
+		if c.flags.Changed(section+"-dsn") && sqldb.HasPassword(dsn) {
+			return fmt.Errorf("%w: --%s-dsn has a password in it, which every user of this machine can read; use --%[2]s-password-file or HOSTSCHED_%s_PASSWORD", ErrConfig, section, strings.ToUpper(section))
+		}
+	}
+	return nil
+}
+
+// maxServerName leaves room for the number and the mark of the process behind
+// the name, in the column of the fence that says who holds it.
+const maxServerName = 170
+
+// check refuses what a single setting's tags cannot tell.
+func (c *Config) check() error {
+	if c.Database.DSN == "" {
+		return fmt.Errorf("%w: no database; give --database-dsn, HOSTSCHED_DATABASE_DSN, or database.dsn in the file", ErrConfig)
+	}
+	if c.Etcd.TTL%time.Second != 0 {
+		return fmt.Errorf("%w: etcd.ttl is %v; it must be whole seconds", ErrConfig, c.Etcd.TTL)
+	}
+	if len(c.Etcd.Endpoints) == 0 {
+		return fmt.Errorf("%w: etcd.endpoints is empty; name at least one etcd client URL, or leave it out for http://127.0.0.1:2379", ErrConfig)
+	}
+	if (c.Etcd.CertFile == "") != (c.Etcd.KeyFile == "") {
+		return fmt.Errorf("%w: etcd.cert_file and etcd.key_file go together", ErrConfig)
+	}
+	if c.Metadata.URL != "" && !strings.HasPrefix(c.Metadata.URL, "http://") && !strings.HasPrefix(c.Metadata.URL, "https://") {
+		return fmt.Errorf("%w: metadata.url is %q; it must begin with http:// or https://", ErrConfig, c.Metadata.URL)
+	}
+	return c.checkNames()
+}
+
+// checkNames holds names of etcd keys and database rows to the one rule for
+// them.
+func (c *Config) checkNames() error {
+	for key, name := range map[string]string{"server": c.Server, "cluster": c.Cluster} {
+		if err := shard.CheckName(name); err != nil {
+			return fmt.Errorf("%w: %s is %q: %w", ErrConfig, key, name, err)
+		}
+	}
+	if len(c.Server) > maxServerName {
+		return fmt.Errorf("%w: server is %q: %d characters, at most %d are allowed", ErrConfig, c.Server, len(c.Server), maxServerName)
+	}
+	if c.Shard == "" {
+		return nil
+	}
+	if _, err := shard.Parse(c.Shard); err != nil {
+		return fmt.Errorf("%w: shard: %w", ErrConfig, err)
+	}
+	return nil
+}
+
+func orElse(s, other string) string {
+	if s != "" {
+		return s
+	}
+	return other
+}

@@ -1,0 +1,93 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// Store is the part of the configuration that opens the database.
+func (c *Config) Store() sqldb.Config {
+	return sqldb.Config{DSN: c.Database.DSN, Password: c.Database.Password, Production: c.Production, TxTimeout: c.Etcd.TTL}
+}
+
+// ServersStore is the part of the configuration that opens the database with the
+// servers table; ok is false if it is the main one.
+func (c *Config) ServersStore() (cfg sqldb.Config, ok bool) {
+	return sqldb.Config{DSN: c.Servers.DSN, Password: c.Servers.Password, Production: c.Production, TxTimeout: c.Etcd.TTL}, c.Servers.DSN != ""
+}
+
+// ShardStore is the part of the configuration that opens a shard's own database.
+func (c *Config) ShardStore(name shard.Name, dsn string) (sqldb.Config, error) {
+	cfg := c.Store()
+	cfg.DSN = dsn
+	if c.Shards.PasswordDir == "" {
+		return cfg, nil
+	}
+	data, err := os.ReadFile(filepath.Join(c.Shards.PasswordDir, name.String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return cfg, nil
+	}
+	if err != nil {
+		return cfg, fmt.Errorf("%w: read the password of shard %s: %w", ErrConfig, name, err)
+	}
+	cfg.Password = strings.TrimRight(string(data), "\r\n")
+	return cfg, nil
+}
+
+// Actions are the labels that special tasks act on.
+func (c *Config) Actions() scheduler.Actions {
+	return scheduler.Actions{Provision: c.Labels.ProvisionKeys, Other: c.Labels.DroppedKeys, SkipProvision: c.Labels.SkipProvision}
+}
+
+// Shared tells whether several shards share the database. A configuration that
+// names one shard gives it the whole database.
+func (c *Config) Shared() bool { return c.Shard == "" }
+
+// Scope is what this configuration's replica serves.
+func (c *Config) Scope() store.Scope {
+	name := shard.Name(c.Shard)
+	if c.Shared() {
+		name = shard.Master
+	}
+	return store.Scope{
+		Shard: name, Shared: c.Shared(),
+		Rules: scheduler.Rules{RespectStaticLabels: c.Labels.RespectStatic, Actions: c.Actions()},
+	}
+}
+
+// EtcdClient is the part of the configuration that reaches etcd.
+func (c *Config) EtcdClient() (clientv3.Config, error) {
+	cfg := clientv3.Config{Endpoints: c.Etcd.Endpoints, Username: c.Etcd.User, Password: c.Etcd.Password}
+	if c.Etcd.CertFile == "" && c.Etcd.CAFile == "" {
+		return cfg, nil
+	}
+	info := transport.TLSInfo{CertFile: c.Etcd.CertFile, KeyFile: c.Etcd.KeyFile, TrustedCAFile: c.Etcd.CAFile}
+	tls, err := info.ClientConfig()
+	if err != nil {
+		return cfg, fmt.Errorf("%w: TLS for etcd: %w", ErrConfig, err)
+	}
+	cfg.TLS = tls
+	return cfg, nil
+}
+
+// Logger returns the process's logger.
+func (c *Config) Logger(to io.Writer) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "hostsched", Level: hclog.LevelFromString(c.Log.Level), JSONFormat: c.Log.Format == "json", Output: to, TimeFormat: time.RFC3339Nano,
+	})
+}

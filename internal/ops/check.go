@@ -1,0 +1,128 @@
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/web"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/admin"
+)
+
+// leaderTimeout bounds the question to the leader.
+const leaderTimeout = 5 * time.Second
+
+// Findings are what a check found in one shard or in several, by kind.
+type Findings struct {
+	Overlapping []Finding `json:"overlapping"`
+	Unheld      []Finding `json:"unheld"`
+	Unleased    []Finding `json:"unleased"`
+	Drift       []Finding `json:"drift"`
+}
+
+// Finding concerns one host of a shard.
+type Finding struct {
+	Shard shard.Name `json:"shard"`
+	admin.Finding
+}
+
+// Count returns how many findings there are.
+func (f Findings) Count() int {
+	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
+}
+
+func (f *Findings) add(name shard.Name, found admin.Findings) {
+	for _, kind := range []struct {
+		to   *[]Finding
+		from []admin.Finding
+	}{{&f.Overlapping, found.Overlapping}, {&f.Unheld, found.Unheld}, {&f.Unleased, found.Unleased}, {&f.Drift, found.Drift}} {
+		for _, x := range kind.from {
+			*kind.to = append(*kind.to, Finding{Shard: name, Finding: x})
+		}
+	}
+}
+
+// Check looks for states of the database that should not be: in the shard that
+// somebody named, or in every shard, those with a database of their own included.
+// With the address of a leader it compares that leader's suite recorder, too; then
+// it looks at one shard, by default the one that the configuration names, or the
+// master. What was found until something failed is returned with the error.
+func (l Lab) Check(ctx context.Context, arg, leader string) (Findings, error) {
+	// Lists are never null in JSON.
+	out := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
+	if arg != "" || leader != "" {
+		return out, l.OnShard(ctx, arg, func(s Shard) error { return out.check(ctx, s, leader) })
+	}
+	shards, err := l.served(ctx)
+	if err != nil {
+		return out, err
+	}
+	var failed []error
+	for _, s := range shards {
+		failed = append(failed, l.on(ctx, s, func(s Shard) error { return out.check(ctx, s, "") }))
+	}
+	return out, errors.Join(failed...)
+}
+
+// served lists the shards whose rows this configuration reaches.
+func (l Lab) served(ctx context.Context) ([]admin.Shard, error) {
+	if l.Config.Shared() {
+		return l.shards(ctx)
+	}
+	s, err := l.Find(ctx, "")
+	return []admin.Shard{s}, err
+}
+
+func (f *Findings) check(ctx context.Context, s Shard, leader string) error {
+	recorder, err := leaderRecorder(ctx, leader, s.Name)
+	if err != nil {
+		return err
+	}
+	found, err := s.DB.Check(ctx, s.Scope, recorder)
+	if err != nil {
+		return err
+	}
+	f.add(s.Name, found)
+	return nil
+}
+
+// leaderRecorder asks the leader for its recorder; nil without an address.
+func leaderRecorder(ctx context.Context, address string, name shard.Name) (*scheduler.Recorder, error) {
+	if address == "" {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	target := strings.TrimSuffix(address, "/") + "/v1/recorder?shard=" + url.QueryEscape(name.String())
+	if !strings.Contains(target, "://") {
+		target = "http://" + target
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the address of the leader: %w", admin.ErrInput, err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the leader at %s for its recorder: %w", address, err)
+	}
+	defer func() { _ = res.Body.Close() }() // it was only read
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("ask %s for the recorder of shard %s: it answers %s; only the leader has one, see 'hostsched cluster status'", address, name, res.Status)
+	}
+	var answer web.Recorder
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+		return nil, fmt.Errorf("read the recorder of %s: %w", address, err)
+	}
+	var holdings []scheduler.Holding
+	for host, suite := range answer.Hosts {
+		holdings = append(holdings, scheduler.Holding{Host: host, Suite: suite})
+	}
+	return scheduler.NewRecorder(holdings), nil
+}

@@ -1,0 +1,179 @@
+package ops
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// Lab is a lab as commands see it: a configuration, and the main database that it
+// names.
+type Lab struct {
+	Config *config.Config
+	Main   *admin.Lab
+}
+
+// Shard is a shard that a command works on, and where its rows are.
+type Shard struct {
+	admin.Shard
+	// DB is the shard's own database, or the main one.
+	DB *admin.Lab
+	// Scope is what a replica with the same configuration would read of DB.
+	Scope store.Scope
+}
+
+// By says who changes something, and why. Both go into the audit record.
+type By struct {
+	Who, Reason string
+}
+
+// Name checks the name of a shard as somebody typed it. Without one it is the
+// shard of the configuration, or the master.
+func (l Lab) Name(arg string) (shard.Name, error) {
+	if arg == "" {
+		return l.Config.Scope().Shard, nil
+	}
+	return shard.Parse(arg)
+}
+
+// Find looks a shard up by the name that somebody typed. Every command that
+// takes a shard asks here, so that all of them refuse the same names in the same
+// words.
+func (l Lab) Find(ctx context.Context, arg string) (admin.Shard, error) {
+	name, err := l.Name(arg)
+	if err != nil {
+		return admin.Shard{}, err
+	}
+	all, err := l.shards(ctx)
+	if err != nil {
+		return admin.Shard{}, err
+	}
+	i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == name })
+	if i < 0 {
+		return admin.Shard{}, fmt.Errorf("%w: %s; there are %s", store.ErrNoShard, name, strings.Join(names(all), ", "))
+	}
+	return all[i], nil
+}
+
+// shards lists the shards that there are under this configuration. A
+// configuration that names one shard gives it the main database, whatever the
+// tables say of it; and a database without hostsched's tables is one shard's as a
+// whole.
+func (l Lab) shards(ctx context.Context) ([]admin.Shard, error) {
+	configured := admin.Shard{Name: l.Config.Scope().Shard, Labels: []string{}}
+	bare, err := isBare(ctx, l.Main)
+	if err != nil || bare {
+		return []admin.Shard{configured}, err
+	}
+	all, err := l.Main.Shards(ctx)
+	if err != nil || l.Config.Shared() {
+		return all, err
+	}
+	i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == configured.Name })
+	if i < 0 {
+		return append(all, configured), nil
+	}
+	all[i].DSN = ""
+	return all, nil
+}
+
+func names(shards []admin.Shard) []string {
+	out := make([]string, len(shards))
+	for i, s := range shards {
+		out[i] = s.Name.String()
+	}
+	slices.SortFunc(out, cmp.Compare[string])
+	return out
+}
+
+// isBare tells whether a database lacks hostsched's tables, or some of them. Such
+// a database can be read, for example to try a plan on it.
+func isBare(ctx context.Context, db *admin.Lab) (bool, error) {
+	st, err := schema.ReadStatus(ctx, db.DB.DB)
+	return st.Schema < schema.SchemaVersion, err
+}
+
+// OnShard finds a shard by the name that somebody typed and does something where
+// its rows are.
+func (l Lab) OnShard(ctx context.Context, arg string, work func(Shard) error) error {
+	s, err := l.Find(ctx, arg)
+	if err != nil {
+		return err
+	}
+	return l.on(ctx, s, work)
+}
+
+// on opens the database of a shard and finds out how its rows are read there.
+func (l Lab) on(ctx context.Context, s admin.Shard, work func(Shard) error) error {
+	scope := l.Config.Scope()
+	if s.DSN == "" && !scope.Shared && s.Name != scope.Shard {
+		return fmt.Errorf("%w: the configuration gives the whole of %s to shard %s, so nothing there belongs to shard %s; leave the setting 'shard' out, or name this shard with it",
+			admin.ErrInput, l.Main.Target(), scope.Shard, s.Name)
+	}
+	scope.Shard = s.Name
+	scope.Shared = scope.Shared && s.DSN == ""
+	return l.inDatabase(ctx, s, func(db *admin.Lab) error {
+		var err error
+		if scope.Bare, err = isBare(ctx, db); err != nil {
+			return err
+		}
+		return work(Shard{Shard: s, DB: db, Scope: scope})
+	})
+}
+
+// inDatabase does something in the database of a shard. It is opened without a
+// look at the privileges, so that whoever may only read can ask.
+func (l Lab) inDatabase(ctx context.Context, s admin.Shard, work func(*admin.Lab) error) error {
+	if s.DSN == "" {
+		return work(l.Main)
+	}
+	cfg, err := l.Config.ShardStore(s.Name, s.DSN)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("the database of shard %s: %w", s.Name, err)
+	}
+	return errors.Join(work(admin.New(db)), db.Close())
+}
+
+// record notes in the main database what was changed in a shard's own one, which
+// has a record of its own: people look into one log.
+func (l Lab) record(ctx context.Context, s Shard, by By, action, detail string) error {
+	if s.DB == l.Main {
+		return nil
+	}
+	err := l.Main.Audit(ctx, by.Who, action, s.Name.String(), strings.TrimSpace("in "+s.DB.Target()+": "+detail))
+	if err != nil {
+		return fmt.Errorf("%s of shard %s was done in %s, but %s has no record of it: %w", action, s.Name, s.DB.Target(), l.Main.Target(), err)
+	}
+	return nil
+}
+
+// ShardNames lists the names of all shards.
+func (l Lab) ShardNames(ctx context.Context) ([]string, error) {
+	all, err := l.shards(ctx)
+	return names(all), err
+}
+
+// LabelNames lists the names of all labels.
+func (l Lab) LabelNames(ctx context.Context) (out []string, err error) {
+	err = sqldb.EachRow(ctx, l.Main.Pool, "SELECT name FROM afe_labels ORDER BY name", nil, func(scan sqldb.Scanner) error {
+		var name string
+		err := scan(&name)
+		out = append(out, name)
+		return err
+	})
+	return out, sqldb.Explain(err, "list the labels", l.Main.Target())
+}

@@ -1,0 +1,172 @@
+package ops
+
+import (
+	"context"
+
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+)
+
+// PlanReport is what the next tick would do, in a form for people and programs.
+type PlanReport struct {
+	Shard shard.Name `json:"shard"`
+	// Paused is nil unless the shard is paused. Then a tick changes nothing, and
+	// whoever would get a host is among Waiting.
+	Paused      *Pause              `json:"paused,omitempty"`
+	Leases      []PlannedHost       `json:"leases"`
+	Assignments []PlannedEntry      `json:"assignments"`
+	Changes     []PlannedChange     `json:"changes"`
+	Releases    []PlannedHost       `json:"releases"`
+	Moves       []PlannedMove       `json:"moves"`
+	Waiting     []WaitingEntry      `json:"waiting"`
+	Problems    []string            `json:"problems"`
+	Never       int                 `json:"never"`
+	Plan        scheduler.Plan      `json:"-"`
+	Pending     []scheduler.EntryID `json:"-"`
+}
+
+// PlannedHost is a host that would be leased or released.
+type PlannedHost struct {
+	Host     int64  `json:"host"`
+	Hostname string `json:"hostname"`
+}
+
+// PlannedMove is a host that would go to another shard: a row of afe_shards, or 0
+// for the master.
+type PlannedMove struct {
+	Host     int64  `json:"host"`
+	Hostname string `json:"hostname"`
+	To       int64  `json:"to_shard"`
+}
+
+// PlannedEntry is an entry that would get a host.
+type PlannedEntry struct {
+	Entry    int64    `json:"entry"`
+	Job      int64    `json:"job"`
+	Suite    int64    `json:"suite,omitempty"`
+	Priority int64    `json:"priority"`
+	Host     int64    `json:"host"`
+	Hostname string   `json:"hostname"`
+	Round    int      `json:"round"`
+	Tasks    []string `json:"tasks"`
+	Status   string   `json:"status"`
+}
+
+// PlannedChange is an entry whose status would change without getting a host.
+type PlannedChange struct {
+	Entry int64  `json:"entry"`
+	Job   int64  `json:"job"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+}
+
+// WaitingEntry is an entry that would get no host, and why.
+type WaitingEntry struct {
+	Entry int64  `json:"entry"`
+	Job   int64  `json:"job"`
+	Code  string `json:"code"`
+	// Never is true if waiting alone does not help.
+	Never     bool   `json:"never"`
+	Reason    string `json:"reason"`
+	Matching  int    `json:"matching"`
+	Eligible  int    `json:"eligible"`
+	Leased    int    `json:"leased"`
+	Locked    int    `json:"locked"`
+	GivenAway int    `json:"given_away"`
+	Moving    int    `json:"moving"`
+	Minimum   int    `json:"minimum"`
+	Held      int    `json:"held"`
+	Ahead     int    `json:"ahead"`
+}
+
+// codePaused is the reason of an entry that would be served if the shard were not
+// paused.
+const codePaused = "paused"
+
+// MakePlanReport plans the next tick of a shard and changes nothing. The suite
+// recorder is rebuilt from the database, as after a failover.
+func MakePlanReport(ctx context.Context, s Shard) (PlanReport, error) {
+	scope := s.Scope
+	scope.Details, scope.DespitePause = true, true
+	snapshot, err := s.DB.Snapshot(ctx, scope)
+	if err != nil {
+		return PlanReport{}, err
+	}
+	if snapshot.Recorder, err = s.DB.Recorder(ctx, scope); err != nil {
+		return PlanReport{}, err
+	}
+	paused := snapshot.Basis.Paused
+	snapshot.Basis.Paused = ""
+	r := report(scope.Shard, scheduler.MakePlan(snapshot))
+	for _, e := range snapshot.Entries {
+		r.Pending = append(r.Pending, e.ID)
+	}
+	if paused == "" {
+		return r, nil
+	}
+	p, err := readPause(ctx, s.DB, scope.Shard, paused)
+	r.hold(p)
+	return r, err
+}
+
+// hold makes the report that of a paused shard: what would be done is not, and
+// the entries concerned wait.
+func (r *PlanReport) hold(p Pause) {
+	var held []WaitingEntry
+	for _, a := range r.Assignments {
+		held = append(held, WaitingEntry{Entry: a.Entry, Job: a.Job, Code: codePaused, Reason: "because the shard is paused (would get host " + a.Hostname + ")"})
+	}
+	for _, c := range r.Changes {
+		held = append(held, WaitingEntry{Entry: c.Entry, Job: c.Job, Code: codePaused, Reason: "because the shard is paused (would change from " + c.From + " to " + c.To + ")"})
+	}
+	r.Paused = &p
+	r.Plan = scheduler.Plan{Basis: r.Plan.Basis, Waiting: r.Plan.Waiting, Problems: r.Plan.Problems}
+	r.Waiting = append(held, r.Waiting...)
+	r.Leases, r.Assignments, r.Changes = []PlannedHost{}, []PlannedEntry{}, []PlannedChange{}
+	r.Releases, r.Moves = []PlannedHost{}, []PlannedMove{}
+}
+
+func report(name shard.Name, p scheduler.Plan) PlanReport {
+	// Lists are never null in JSON.
+	r := PlanReport{
+		Shard: name, Leases: []PlannedHost{}, Assignments: []PlannedEntry{}, Changes: []PlannedChange{},
+		Releases: []PlannedHost{}, Moves: []PlannedMove{}, Waiting: []WaitingEntry{}, Problems: []string{}, Plan: p,
+	}
+	for _, l := range p.Leases {
+		r.Leases = append(r.Leases, PlannedHost{int64(l.Host), l.Hostname})
+	}
+	for _, a := range p.Assignments {
+		tasks := a.Tasks.Names()
+		if tasks == nil {
+			tasks = []string{}
+		}
+		r.Assignments = append(r.Assignments, PlannedEntry{
+			Entry: int64(a.Entry), Job: int64(a.Job), Suite: int64(a.Suite), Priority: a.Priority,
+			Host: int64(a.Host), Hostname: a.Hostname, Round: int(a.Round), Tasks: tasks, Status: string(a.Status),
+		})
+	}
+	for _, c := range p.Changes {
+		r.Changes = append(r.Changes, PlannedChange{int64(c.Entry), int64(c.Job), string(c.From), string(c.Status)})
+	}
+	for _, rel := range p.Releases {
+		r.Releases = append(r.Releases, PlannedHost{int64(rel.Host), rel.Hostname})
+	}
+	for _, m := range p.Moves {
+		r.Moves = append(r.Moves, PlannedMove{int64(m.Host), m.Hostname, int64(m.To)})
+	}
+	for _, w := range p.Waiting {
+		never := w.Reason.Code.Lasting()
+		if never {
+			r.Never++
+		}
+		r.Waiting = append(r.Waiting, WaitingEntry{
+			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: never, Reason: w.Reason.String(),
+			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, Locked: w.Reason.Locked,
+			GivenAway: w.Reason.GivenAway, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
+		})
+	}
+	for _, pr := range p.Problems {
+		r.Problems = append(r.Problems, pr.Text)
+	}
+	return r
+}

@@ -1,0 +1,93 @@
+package ops_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+var scope = store.Scope{Shard: shard.Master}
+
+func openLab(t *testing.T) *store.DB {
+	t.Helper()
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), Create: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
+	require.NoError(t, err)
+	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 60, Boards: 2, Suites: 6, Entries: 90})
+	require.NoError(t, err)
+	return db
+}
+
+// scheduleOnce is the other scheduler: one tick, with entries left out that it
+// is told to overlook.
+func scheduleOnce(t *testing.T, db *store.DB, l *store.Leader, overlook int) int {
+	t.Helper()
+	s, err := db.Snapshot(t.Context(), scope)
+	require.NoError(t, err)
+	p := scheduler.MakePlan(s)
+	require.Greater(t, len(p.Assignments), overlook)
+	p.Assignments = p.Assignments[overlook:]
+	_, err = l.Apply(t.Context(), p)
+	require.NoError(t, err)
+	return len(p.Assignments)
+}
+
+// TestShadow compares our plans with a scheduler that does the same, and then
+// with one that also gives hosts nobody would expect.
+func TestShadow(t *testing.T) {
+	db := openLab(t)
+	l, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 1, Cluster: "c", Holder: "other"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	const overlooked = 3
+	given := 0
+	var last ops.Agreement
+	err = ops.Shadow(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, time.Millisecond, 3, func(a ops.Agreement) error {
+		last = a
+		switch a.Ticks {
+		case 1:
+			given = scheduleOnce(t, db, l, overlooked)
+		case 2:
+			require.Equal(t, ops.Agreement{Ticks: 2, Given: given, Agreed: given, SameHost: given, Open: overlooked}, a)
+			// One entry that has to wait gets a host behind everybody's back.
+			_, err := db.SQL().Exec("UPDATE afe_host_queue_entries SET active = 1, host_id = (SELECT MAX(id) FROM afe_hosts WHERE leased = 0) WHERE id = (SELECT MAX(id) FROM afe_host_queue_entries WHERE active = 0)")
+			require.NoError(t, err)
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, given+1, last.Given)
+	require.Equal(t, given, last.Agreed)
+	require.Equal(t, 1, last.Unexpected)
+	require.Less(t, last.Percent(), 100.0)
+}
+
+func TestPlanReportChangesNothing(t *testing.T) {
+	db := openLab(t)
+	ctx := context.Background()
+	first, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope})
+	require.NoError(t, err)
+	require.NotEmpty(t, first.Assignments)
+	require.NotEmpty(t, first.Waiting)
+	again, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope})
+	require.NoError(t, err)
+	for i := range again.Plan.Assignments {
+		// Time passes; nothing else does.
+		again.Plan.Assignments[i].QueuedSeconds = first.Plan.Assignments[i].QueuedSeconds
+	}
+	require.Equal(t, first, again)
+}

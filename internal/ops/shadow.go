@@ -1,0 +1,89 @@
+package ops
+
+import (
+	"context"
+	"time"
+
+	"github.com/hostsched/hostsched/scheduler"
+)
+
+// Agreement compares our plans with what another scheduler on the same database
+// really does.
+type Agreement struct {
+	Ticks int `json:"ticks"`
+	// Given counts entries that got a host; Agreed of them our last plan before
+	// also gave one, SameHost the very same.
+	Given    int `json:"given"`
+	Agreed   int `json:"agreed"`
+	SameHost int `json:"same_host"`
+	// Unexpected got a host that our plan had not given them; Open are planned by
+	// us and not, or not yet, given.
+	Unexpected int `json:"unexpected"`
+	Open       int `json:"open"`
+}
+
+// Percent is how many of the entries that got a host we agreed with.
+func (a Agreement) Percent() float64 {
+	if a.Given == 0 {
+		return 100
+	}
+	return 100 * float64(a.Agreed) / float64(a.Given)
+}
+
+// Shadow plans at every interval, reads what the running scheduler did since,
+// and reports the agreement so far to each. It writes nothing. It ends after
+// ticks intervals, or never if ticks is 0, or when ctx does.
+func Shadow(ctx context.Context, s Shard, interval time.Duration, ticks int, each func(Agreement) error) error {
+	var sum Agreement
+	planned := map[scheduler.EntryID]scheduler.HostID{}
+	var pending []scheduler.EntryID
+	clock := time.NewTicker(interval)
+	defer clock.Stop()
+	for n := 0; ticks == 0 || n < ticks; n++ {
+		if n > 0 {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-clock.C:
+			}
+		}
+		given, err := s.DB.HostsOf(ctx, pending)
+		if err != nil {
+			return err
+		}
+		sum.add(given, planned)
+		report, err := MakePlanReport(ctx, s)
+		if err != nil {
+			return err
+		}
+		// A prediction stands until its entry has a host: the other scheduler may
+		// be in the middle of its tick.
+		for _, a := range report.Plan.Assignments {
+			planned[a.Entry] = a.Host
+		}
+		pending = report.Pending
+		sum.Ticks++
+		sum.Open = len(report.Plan.Assignments)
+		if err := each(sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agreement) add(given map[scheduler.EntryID]scheduler.HostID, planned map[scheduler.EntryID]scheduler.HostID) {
+	for entry, host := range given {
+		a.Given++
+		want, agreed := planned[entry]
+		switch {
+		case !agreed:
+			a.Unexpected++
+		case want == host:
+			a.SameHost++
+			fallthrough
+		default:
+			a.Agreed++
+		}
+		delete(planned, entry)
+	}
+}

@@ -1,0 +1,138 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+)
+
+// How often RemoveShard looks whether the hosts have left, and says that it waits.
+const (
+	removePoll     = 200 * time.Millisecond
+	removeProgress = 2 * time.Second
+)
+
+// AddShard adds a shard. dsn is its own database, empty if it shares the main
+// one.
+func (l Lab) AddShard(ctx context.Context, arg, dsn string, by By) (shard.Name, error) {
+	name, err := shard.Parse(arg)
+	if err != nil {
+		return "", err
+	}
+	if dsn != "" {
+		if err := l.mayOwn(ctx, admin.Shard{Name: name, DSN: dsn}); err != nil {
+			return "", err
+		}
+	}
+	return name, l.Main.AddShard(ctx, name, dsn, by.Who, by.Reason)
+}
+
+// mayOwn makes sure that a database can be a shard's own: a replica can work with
+// it, and nobody else does. Two shards that both had the whole of a database
+// would lead the same hosts, each under a fence of its own.
+func (l Lab) mayOwn(ctx context.Context, s admin.Shard) error {
+	mine, err := l.identity(ctx, s, func(db *admin.Lab) error {
+		return schema.Check(ctx, db.DB.DB, schema.Use{StaticLabels: l.Config.Labels.RespectStatic})
+	})
+	if err != nil {
+		return err
+	}
+	all, err := l.Main.Shards(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range all {
+		if other.DSN == "" && !other.Name.IsMaster() {
+			continue // it shares the main database with the master
+		}
+		theirs, err := l.identity(ctx, other, func(*admin.Lab) error { return nil })
+		switch {
+		case err != nil:
+			return fmt.Errorf("find out whether shard %s has the same database: %w", other.Name, err)
+		case mine != theirs:
+		case other.Name.IsMaster():
+			return fmt.Errorf("%w: %s is the main database of this lab; leave --dsn out and the shard shares it", admin.ErrInput, s.DSN)
+		default:
+			return fmt.Errorf("%w: %s is the database of shard %s already; every shard needs one of its own", admin.ErrInput, s.DSN, other.Name)
+		}
+	}
+	return nil
+}
+
+// identity returns the identity of a shard's database, after a look at it.
+func (l Lab) identity(ctx context.Context, s admin.Shard, look func(*admin.Lab) error) (id string, err error) {
+	err = l.inDatabase(ctx, s, func(db *admin.Lab) error {
+		if err := look(db); err != nil {
+			return fmt.Errorf("the database of shard %s: %w", s.Name, err)
+		}
+		id, err = db.Identity(ctx)
+		return err
+	})
+	return id, err
+}
+
+// AssignLabel gives a label, and the hosts that carry it, to a shard. It returns
+// the shards that it belonged to and belongs to now.
+func (l Lab) AssignLabel(ctx context.Context, arg, label string, by By) (from, to shard.Name, err error) {
+	s, err := l.Find(ctx, arg)
+	if err != nil {
+		return "", "", err
+	}
+	from, err = l.Main.AssignLabel(ctx, label, s.Name, by.Who, by.Reason)
+	return from, s.Name, err
+}
+
+// RemoveShard gives everything of a shard back to the master, waits until its
+// hosts have followed, and removes it. waiting is told every now and then what it
+// waits for.
+func (l Lab) RemoveShard(ctx context.Context, arg string, by By, waiting func(error)) (shard.Name, error) {
+	s, err := l.Find(ctx, arg)
+	if err != nil {
+		return "", err
+	}
+	if err := l.giveBack(ctx, s, by); err != nil {
+		return s.Name, err
+	}
+	var shown time.Time
+	for {
+		err := l.Main.RemoveShard(ctx, s.Name, by.Who, by.Reason)
+		if !errors.Is(err, admin.ErrInUse) {
+			return s.Name, err
+		}
+		if time.Since(shown) > removeProgress {
+			shown = time.Now()
+			waiting(err)
+		}
+		select {
+		case <-ctx.Done():
+			return s.Name, fmt.Errorf("%w; does somebody lead it? see 'hostsched cluster status', and run the command again", err)
+		case <-time.After(removePoll):
+		}
+	}
+}
+
+// giveBack gives the labels and jobs of a shard back to the master. Those of a
+// shard with its own database are rows of that database, where they stay.
+func (l Lab) giveBack(ctx context.Context, s admin.Shard, by By) error {
+	if s.Name.IsMaster() {
+		return nil // the removal is refused
+	}
+	if s.DSN == "" {
+		for _, label := range s.Labels {
+			if _, err := l.Main.AssignLabel(ctx, label, shard.Master, by.Who, by.Reason); err != nil {
+				return err
+			}
+		}
+	}
+	for {
+		n, err := l.Main.ReleaseJobs(ctx, s.Name)
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// Findings are states of the database that should not be. Each list is empty if
+// all is well.
+type Findings struct {
+	// Overlapping are hosts with more than one active entry (Autotest
+	// get_overlapping_jobs).
+	Overlapping []Finding `json:"overlapping"`
+	// Unheld are leased hosts that no active entry and no special task uses and
+	// that the next tick will not release either: they are locked or not Ready.
+	Unheld []Finding `json:"unheld"`
+	// Unleased are hosts with an active entry but without lease.
+	Unleased []Finding `json:"unleased"`
+	// Drift are differences between a recorder and the database.
+	Drift []Finding `json:"drift"`
+}
+
+// Finding concerns one host.
+type Finding struct {
+	Host     scheduler.HostID  `json:"host"`
+	Hostname string            `json:"hostname"`
+	Entry    scheduler.EntryID `json:"entry,omitempty"`
+	Job      scheduler.JobID   `json:"job,omitempty"`
+	Text     string            `json:"text"`
+}
+
+// Count returns how many findings there are.
+func (f Findings) Count() int {
+	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
+}
+
+// Check looks for states that should not be, among the hosts of a shard. recorder is compared with one
+// rebuilt from the database; nil leaves that out. It writes nothing.
+func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *scheduler.Recorder) (Findings, error) {
+	f := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
+	const activeEntry = "SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1"
+	const openTask = "SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0"
+	rebuilt := scheduler.NewRecorder(nil)
+	hosts := map[scheduler.HostID]hostLease{}
+	err := lab.Read(ctx, func(r *sqldb.Reader) {
+		own := store.ReadOwnership(r, scope)
+		findings(r, &f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.Hosts+" ORDER BY h.id, q.id",
+			"has several active entries")
+		findings(r, &f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.Hosts+" ORDER BY h.id",
+			"is leased, but no entry and no special task uses it")
+		findings(r, &f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.Hosts+" ORDER BY h.id, q.id",
+			"has an active entry, but no lease")
+		if recorder == nil {
+			return
+		}
+		rebuilt = store.ReadRecorder(r, own)
+		r.Rows("SELECT id, hostname, leased FROM afe_hosts h WHERE 1=1"+own.Hosts, func(v sqldb.Row) {
+			leased := v.Int(2)
+			hosts[scheduler.HostID(v.Int(0).N)] = hostLease{v.Text(1), leased.Flag()}
+		})
+	})
+	if err != nil {
+		return f, sqldb.Explain(err, "inspect the lab", lab.Target())
+	}
+	if recorder != nil {
+		for _, d := range recorder.Drift(rebuilt, func(h scheduler.HostID) bool { return hosts[h].leased }) {
+			f.Drift = append(f.Drift, Finding{Host: d.Host, Hostname: hosts[d.Host].hostname, Text: fmt.Sprintf("the recorder counts it for suite %d, the database for suite %d", d.Kept, d.Rebuilt)})
+		}
+	}
+	return f, nil
+}
+
+type hostLease struct {
+	hostname string
+	leased   bool
+}
+
+func findings(r *sqldb.Reader, out *[]Finding, query, text string) {
+	r.Rows(query, func(v sqldb.Row) {
+		entry := v.Int(3)
+		f := Finding{Host: scheduler.HostID(v.Int(0).N), Hostname: v.Text(1), Entry: scheduler.EntryID(entry.N), Job: scheduler.JobID(v.Int(4).N), Text: text}
+		if !entry.Valid {
+			f.Text += " (status " + v.Text(2) + ")"
+		}
+		*out = append(*out, f)
+	})
+}

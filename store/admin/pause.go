@@ -1,0 +1,54 @@
+package admin
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// AdoptFence lets the given etcd cluster lead a shard whose fence belongs to
+// another one, or whose token is higher than the cluster's revisions. The epoch
+// goes on rising, so whoever led before stays fenced. It is audited.
+func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster, who, reason string) (err error) {
+	tx, err := lab.Pool.BeginTx(ctx, nil)
+	if err != nil {
+		return sqldb.Explain(err, "adopt the fence", lab.Target())
+	}
+	defer func() { err = sqldb.RollbackUnless(tx, err) }()
+	// The epoch is written, not counted up: rows that contradicted each other
+	// agree again.
+	var epoch sql.NullInt64
+	if err := tx.QueryRowContext(ctx, "SELECT MAX(epoch) FROM hostsched_fence WHERE shard = ?"+lab.Dialect.ForUpdate, name.String()).Scan(&epoch); err != nil {
+		return sqldb.Explain(err, "adopt the fence", lab.Target())
+	}
+	if !epoch.Valid {
+		return fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name)
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster, name.String()); err != nil {
+		return sqldb.Explain(err, "adopt the fence", lab.Target())
+	}
+	if err := lab.audit(ctx, tx, who, "fence adopt", name.String(), "etcd cluster "+cluster+": "+reason); err != nil {
+		return err
+	}
+	return sqldb.Explain(tx.Commit(), "adopt the fence", lab.Target())
+}
+
+// PauseShard stops scheduling in a shard; it keeps its leader. When it returns,
+// no plan that was made before can be applied any more. An empty pause resumes.
+// The reason is for the audit record.
+func (lab *Lab) PauseShard(ctx context.Context, name shard.Name, who, pause, reason string) error {
+	action := "cluster pause"
+	by, at := who, lab.Dialect.NowMillis
+	if pause == "" {
+		action, by, at = "cluster resume", "", "0"
+	}
+	return lab.change(ctx, action+" of shard "+name.String(), []shard.Name{name}, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET pause_reason = ?, paused_by = ?, paused_at = "+at+" WHERE shard = ?", pause, by, name.String()); err != nil {
+			return err
+		}
+		return lab.audit(ctx, tx, who, action, name.String(), reason)
+	})
+}

@@ -1,0 +1,339 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// Result tells what became of a plan.
+type Result struct {
+	// Applied is the part of the plan that is in the database now, also when
+	// Apply returned an error.
+	Applied scheduler.Plan
+	// Conflicts are entries whose row, or whose host's row, another client
+	// changed after the snapshot. They are planned anew in the next tick.
+	Conflicts []scheduler.EntryID
+	// Transactions and LongestTx describe the writing, by all writers.
+	Transactions int
+	LongestTx    time.Duration
+	// Lease, Schedule, Release and Move are how long each step took.
+	Lease, Schedule, Release, Move time.Duration
+}
+
+// errChanged means that fewer rows than planned were as the snapshot had them.
+var errChanged = errors.New("rows changed since the snapshot")
+
+// Apply writes a plan, in chunks, each a fenced transaction: leases for frontend
+// tasks, then assignments in queue order, then releases. Many assignments are
+// written by several writers at once. ErrFenced means that the term is over. After
+// any other error the plan may be applied in part; Result says how far.
+func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
+	a := &applier{l: l, writer: l.main(), before: closed()}
+	l.basis = &plan.Basis
+	defer l.applied()
+	a.res.Applied.Basis = plan.Basis
+	a.res.Applied.Waiting = plan.Waiting
+	a.res.Applied.Problems = plan.Problems
+	for _, step := range []struct {
+		took *time.Duration
+		run  func() error
+	}{
+		{&a.res.Lease, func() error { return a.leases(ctx, plan.Leases) }},
+		{&a.res.Schedule, func() error { return a.assignments(ctx, plan) }},
+		{&a.res.Release, func() error { return a.releases(ctx, plan.Releases) }},
+		{&a.res.Move, func() error { return a.moves(ctx, plan.Moves) }},
+	} {
+		began := time.Now()
+		err := step.run()
+		*step.took = time.Since(began)
+		if err != nil {
+			return a.res, err
+		}
+	}
+	return a.res, nil
+}
+
+func (l *Leader) applied() {
+	l.basis = nil
+	for _, w := range l.writers {
+		w.fresh = false
+	}
+}
+
+// applier writes with one writer and notes what it wrote.
+type applier struct {
+	l      *Leader
+	writer *writer
+	// before is closed when the chunk before this one in queue order has ended.
+	before <-chan struct{}
+	res    Result
+}
+
+// lockAttempts bounds how often a transaction is repeated that collided with
+// another client of the same tables: it was the victim of a deadlock, or waited
+// too long for a row. Nothing of it was written.
+const lockAttempts = 5
+
+func (a *applier) write(ctx context.Context, what string, work func(context.Context, sqldb.Querier) error) error {
+	for attempt := 1; ; attempt++ {
+		began := time.Now()
+		err := a.writer.write(ctx, what, work)
+		a.res.Transactions++
+		a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
+		if errors.Is(err, errOutOfTurn) {
+			select {
+			case <-a.before:
+			case <-ctx.Done():
+			}
+			attempt--
+			continue
+		}
+		if !sqldb.IsLockTimeout(err) || attempt == lockAttempts {
+			return err
+		}
+	}
+}
+
+func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
+	for chunk := range chunks(&a.l.chunkSizer, leases) {
+		ids := sqldb.IDsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
+		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx sqldb.Querier) error {
+			// A host locked or leased meanwhile is left alone: the next tick
+			// looks at its task again.
+			_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(ids)+a.owner())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		a.res.Applied.Leases = append(a.res.Applied.Leases, chunk...)
+	}
+	return nil
+}
+
+// unit is what must happen together: one assignment, or all assignments and
+// changes of a synchronous job.
+type unit struct {
+	assignments []scheduler.Assignment
+	// places are those of the assignments in the plan.
+	places  []int
+	changes []scheduler.Change
+}
+
+// units groups a plan, in queue order of the first assignment of each unit.
+// Synchronous jobs whose entries all wait for tasks need no grouping.
+func units(plan scheduler.Plan) []unit {
+	changed := make(map[scheduler.JobID][]scheduler.Change)
+	for _, c := range plan.Changes {
+		changed[c.Job] = append(changed[c.Job], c)
+	}
+	together := make(map[scheduler.JobID]int)
+	out := make([]unit, 0, len(plan.Assignments))
+	places := make([]int, len(plan.Assignments))
+	for n, as := range plan.Assignments {
+		places[n] = n
+		if !as.Synch {
+			out = append(out, unit{assignments: plan.Assignments[n : n+1 : n+1], places: places[n : n+1 : n+1]})
+			continue
+		}
+		i, ok := together[as.Job]
+		if !ok {
+			i = len(out)
+			together[as.Job] = i
+			out = append(out, unit{changes: changed[as.Job]})
+		}
+		out[i].assignments, out[i].places = append(out[i].assignments, as), append(out[i].places, n)
+	}
+	return out
+}
+
+func (u unit) rows() int { return len(u.assignments) + len(u.changes) }
+
+func rows(us []unit) int {
+	n := 0
+	for _, u := range us {
+		n += u.rows()
+	}
+	return n
+}
+
+// chunkOfUnits is how many units make a chunk of about so many rows, at least
+// one. A chunk does not end between the entries of a synchronous job, even where
+// entries of other jobs stand among them, because tasks are inserted in queue
+// order.
+func chunkOfUnits(all []unit, size int) int {
+	n, last := all[0].rows(), all[0].last()
+	for i, u := range all[1:] {
+		if n += u.rows(); n > size && last < u.places[0] {
+			return i + 1
+		}
+		last = max(last, u.last())
+	}
+	return len(all)
+}
+
+// last is the place of the unit's last assignment in the plan.
+func (u unit) last() int { return u.places[len(u.places)-1] }
+
+// applyUnits writes a chunk. If rows have changed, the units concerned are left
+// out and the rest is written; if what changed cannot be seen, the chunk is
+// halved until the culprit stands alone.
+func (a *applier) applyUnits(ctx context.Context, us []unit) error {
+	if len(us) == 0 {
+		return nil
+	}
+	c := chunkOf(a.l.db.Dialect, us, a.owner())
+	err := a.write(ctx, "write assignments", func(ctx context.Context, tx sqldb.Querier) error { return a.writeChunk(ctx, tx, c) })
+	if err == nil {
+		for _, u := range us {
+			a.res.Applied.Assignments = append(a.res.Applied.Assignments, u.assignments...)
+			a.res.Applied.Changes = append(a.res.Applied.Changes, u.changes...)
+		}
+		return nil
+	}
+	if !errors.Is(err, errChanged) && !sqldb.IsDuplicate(err) {
+		return err
+	}
+	kept, err := a.l.db.unchanged(ctx, us, a.owner())
+	if err != nil {
+		return err
+	}
+	if len(kept) < len(us) {
+		a.conflicts(us, kept)
+		return a.applyUnits(ctx, kept)
+	}
+	if len(us) == 1 {
+		a.conflicts(us, nil)
+		return nil
+	}
+	half := len(us) / 2
+	if err := a.applyUnits(ctx, us[:half]); err != nil {
+		return err
+	}
+	return a.applyUnits(ctx, us[half:])
+}
+
+func (a *applier) conflicts(all, kept []unit) {
+	stays := make(map[scheduler.EntryID]bool)
+	for _, u := range kept {
+		stays[u.assignments[0].Entry] = true
+	}
+	for _, u := range all {
+		if stays[u.assignments[0].Entry] {
+			continue
+		}
+		for _, as := range u.assignments {
+			a.res.Conflicts = append(a.res.Conflicts, as.Entry)
+		}
+	}
+}
+
+// unchanged returns the units whose hosts are still free and whose entries are
+// still as the plan expects.
+func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, error) {
+	var hosts, entries []int64
+	expect := make(map[int64]entryRow)
+	for _, u := range us {
+		for _, a := range u.assignments {
+			row := entryRow{status: scheduler.StatusQueued}
+			if a.Named {
+				row.host = int64(a.Host)
+			}
+			expect[int64(a.Entry)] = row
+			hosts, entries = append(hosts, int64(a.Host)), append(entries, int64(a.Entry))
+		}
+		for _, c := range u.changes {
+			expect[int64(c.Entry)] = entryRow{status: c.From, host: int64(c.Host)}
+			entries = append(entries, int64(c.Entry))
+		}
+	}
+	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
+	err := db.Read(ctx, func(r *sqldb.Reader) {
+		r.IDs("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(hosts)+owner+noActiveEntry, func(id int64) { free[id] = true })
+		r.Rows("SELECT id, host_id, status FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+sqldb.List(entries), func(v sqldb.Row) {
+			id := v.Int(0).N
+			asPlanned[id] = expect[id] == entryRow{host: v.Int(1).N, status: scheduler.EntryStatus(v.Text(2))}
+		})
+	})
+	if err != nil {
+		return nil, sqldb.Explain(err, "re-read rows that changed", db.Target())
+	}
+	var kept []unit
+	for _, u := range us {
+		if u.holds(free, asPlanned) {
+			kept = append(kept, u)
+		}
+	}
+	return kept, nil
+}
+
+type entryRow struct {
+	host   int64
+	status scheduler.EntryStatus
+}
+
+func (u unit) holds(free, asPlanned map[int64]bool) bool {
+	for _, a := range u.assignments {
+		if !free[int64(a.Host)] || !asPlanned[int64(a.Entry)] {
+			return false
+		}
+	}
+	for _, c := range u.changes {
+		if !asPlanned[int64(c.Entry)] {
+			return false
+		}
+	}
+	return true
+}
+
+// owner restricts afe_hosts to what belongs to the shard at this moment: a host
+// that was given to another shard is not this one's to change.
+func (a *applier) owner() string { return ownerCondition("", *a.l.basis) }
+
+// noActiveEntry restricts afe_hosts to hosts that no active entry has; unused
+// also to those that no incomplete special task uses.
+const (
+	noActiveEntry = " AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)"
+	unused        = noActiveEntry + " AND NOT EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = afe_hosts.id AND t.is_complete = 0)"
+)
+
+func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
+	for chunk := range chunks(&a.l.chunkSizer, releases) {
+		ids := sqldb.IDsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
+		kept := chunk
+		err := a.write(ctx, "release hosts", func(ctx context.Context, tx sqldb.Querier) error {
+			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+sqldb.List(ids)+a.owner()+unused)
+			if err != nil {
+				return err
+			}
+			if n, err := res.RowsAffected(); err != nil || n == int64(len(ids)) {
+				return err
+			}
+			kept, err = stillLeased(ctx, tx, chunk, ids)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		a.res.Applied.Releases = append(a.res.Applied.Releases, kept...)
+	}
+	return nil
+}
+
+// stillLeased returns the releases less those that did not happen because the
+// host came into use after the snapshot.
+func stillLeased(ctx context.Context, tx sqldb.Querier, chunk []scheduler.Release, ids []int64) ([]scheduler.Release, error) {
+	leased := make(map[scheduler.HostID]bool)
+	err := sqldb.EachID(ctx, tx, "SELECT id FROM afe_hosts WHERE leased = 1 AND id IN "+sqldb.List(ids), func(id int64) { leased[scheduler.HostID(id)] = true })
+	var kept []scheduler.Release
+	for _, rel := range chunk {
+		if !leased[rel.Host] {
+			kept = append(kept, rel)
+		}
+	}
+	return kept, err
+}

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// writer is a connection by which a leader writes. It registers itself in the
+// fence row of the writer, so that a successor can disconnect it, and its
+// transactions check that row. A large plan is written by several writers side by
+// side: they do not wait for each other, but a takeover, which changes the rows
+// of all writers, waits for every one of them.
+type writer struct {
+	l   *Leader
+	num int
+
+	conn        *sql.Conn
+	sessionID   int64
+	sessionPeer string
+	writes      int64
+	// manual is true once the connection begins transactions by itself: see
+	// transaction.go.
+	manual bool
+	// fresh is true while the connection need not be tried before it is used: it
+	// was, earlier in the same Apply.
+	fresh bool
+}
+
+func (w *writer) disconnect() error {
+	if w.conn == nil {
+		return nil
+	}
+	conn := w.conn
+	w.conn, w.fresh, w.manual = nil, false, false
+	return sqldb.DropConn(conn) // with its settings
+}
+
+// connection returns the writer's connection, opening and registering a new one
+// if the last was lost.
+func (w *writer) connection(ctx context.Context) (*sql.Conn, error) {
+	if w.conn != nil {
+		if w.fresh || w.conn.PingContext(ctx) == nil {
+			w.fresh = w.l.basis != nil
+			return w.conn, nil
+		}
+		if err := w.disconnect(); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := w.l.db.Pool.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.conn = conn
+	if err := w.identify(ctx); err != nil {
+		return nil, errors.Join(err, w.disconnect())
+	}
+	if w.l.fence.Epoch == 0 {
+		return conn, nil // not taken over yet: TakeOver registers
+	}
+	if err := errors.Join(w.register(ctx), w.beginByItself(ctx)); err != nil {
+		return nil, errors.Join(err, w.disconnect())
+	}
+	return conn, nil
+}
+
+// identify prepares the session and finds out by what it can be recognised.
+func (w *writer) identify(ctx context.Context) error {
+	if w.l.db.Dialect.Server == sqldb.ServerSQLite {
+		w.sessionID = int64(os.Getpid())
+		w.sessionPeer = processStart(os.Getpid())
+		return nil
+	}
+	// If this process is paused inside a transaction, the server ends the
+	// session after about one TTL even when nobody may kill it.
+	idle := int(math.Ceil(w.l.db.Config.TxTimeout.Seconds()))
+	for _, text := range []string{
+		fmt.Sprintf("SET SESSION wait_timeout = %d, innodb_lock_wait_timeout = %d", max(1, idle), int(sqldb.LockWait.Seconds())),
+		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+	} {
+		if _, err := w.conn.ExecContext(ctx, text); err != nil {
+			return err
+		}
+	}
+	return w.conn.QueryRowContext(ctx, "SELECT ID, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()").Scan(&w.sessionID, &w.sessionPeer)
+}
+
+// register writes the connection's identity into the writer's row, in a
+// transaction of its own: the successor must be able to read it while the
+// connection is inside another.
+func (w *writer) register(ctx context.Context) error {
+	res, err := w.conn.ExecContext(ctx, "UPDATE hostsched_fence SET session_id = ?, session_peer = ? WHERE shard = ? AND lane = ? AND epoch = ? AND holder = ?",
+		w.sessionID, w.sessionPeer, w.l.fence.Shard.String(), w.num, w.l.fence.Epoch, w.l.fence.Holder)
+	if err != nil {
+		return err
+	}
+	if w.manual {
+		if _, err := w.conn.ExecContext(ctx, "COMMIT"); err != nil {
+			return err
+		}
+	}
+	return w.l.oneFence(res)
+}
+
+// write runs one fenced transaction. It either happened as a whole or, with an
+// error, not at all; a lost answer to COMMIT is looked up.
+func (w *writer) write(ctx context.Context, what string, work func(context.Context, sqldb.Querier) error) error {
+	ctx, cancel := context.WithTimeout(ctx, w.l.db.Config.TxTimeout)
+	defer cancel()
+	if _, err := w.connection(ctx); err != nil {
+		return w.explain(err, what)
+	}
+	w.writes++
+	id := fmt.Sprintf("%d.%d", w.l.fence.Epoch, w.writes)
+	tx, err := w.begin(ctx)
+	if err != nil {
+		return w.explain(err, what)
+	}
+	if err := w.inTx(ctx, tx, id, work); err != nil {
+		return w.explain(tx.rollBack(ctx, err), what)
+	}
+	err = tx.commit(ctx)
+	if err == nil && w.l.db.fail.afterCommit != nil {
+		err = w.l.db.fail.afterCommit()
+	}
+	if err == nil {
+		return nil
+	}
+	return w.explain(w.resolve(context.WithoutCancel(ctx), id, err), what)
+}
+
+func (w *writer) inTx(ctx context.Context, tx sqldb.Querier, id string, work func(context.Context, sqldb.Querier) error) error {
+	if err := w.checkFence(ctx, tx, id); err != nil {
+		return err
+	}
+	if w.l.db.fail.inTx != nil {
+		if err := w.l.db.fail.inTx(ctx); err != nil {
+			return err
+		}
+	}
+	return work(ctx, tx)
+}
+
+// checkFence locks the fence row of the writer for this transaction, if the term is
+// still the latest and the layout is the one the plan was made on.
+func (w *writer) checkFence(ctx context.Context, tx sqldb.Querier, id string) error {
+	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND lane = ? AND epoch = ? AND holder = ?"
+	args := []any{id, w.l.fence.Shard.String(), w.num, w.l.fence.Epoch, w.l.fence.Holder}
+	if w.l.basis != nil {
+		query += " AND layout = ?"
+		args = append(args, w.l.basis.Layout)
+	}
+	res, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	fenced := w.l.oneFence(res)
+	if fenced == nil || w.l.basis == nil {
+		return fenced
+	}
+	f, err := readFence(ctx, tx, w.l.fence.Shard)
+	if err == nil && f.Epoch == w.l.fence.Epoch && f.Holder == w.l.fence.Holder {
+		return fmt.Errorf("%w: shard %s", ErrLayout, w.l.fence.Shard)
+	}
+	return errors.Join(fenced, err)
+}
+
+// resolve finds out what became of a transaction whose COMMIT was not answered.
+// Reading the row for update waits until the server has ended the transaction
+// one way or the other.
+func (w *writer) resolve(ctx context.Context, id string, commitErr error) error {
+	ctx, cancel := context.WithTimeout(ctx, w.l.db.Config.TxTimeout)
+	defer cancel()
+	if err := w.disconnect(); err != nil {
+		return errors.Join(commitErr, err)
+	}
+	tx, err := w.l.db.Pool.BeginTx(ctx, nil)
+	if err != nil {
+		return errors.Join(commitErr, err)
+	}
+	query := "SELECT epoch, holder, last_write FROM hostsched_fence WHERE shard = ? AND lane = ?" + w.l.db.Dialect.ForUpdate
+	var epoch int64
+	var holder, last string
+	err = tx.QueryRowContext(ctx, query, w.l.fence.Shard.String(), w.num).Scan(&epoch, &holder, &last)
+	if rerr := tx.Rollback(); rerr != nil {
+		err = errors.Join(err, rerr)
+	}
+	switch {
+	case err != nil:
+		return errors.Join(commitErr, err)
+	case epoch != w.l.fence.Epoch || holder != w.l.fence.Holder:
+		return fmt.Errorf("%w: shard %s was taken over before the commit was answered", ErrFenced, w.l.fence.Shard)
+	case last == id:
+		return nil // it did happen
+	}
+	return fmt.Errorf("commit did not happen: %w", commitErr)
+}
+
+func (w *writer) explain(err error, what string) error {
+	if err != nil {
+		w.fresh = false // whatever failed, it may be the connection
+	}
+	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrLayout) {
+		return err
+	}
+	return sqldb.Explain(err, what, w.l.db.Target())
+}
