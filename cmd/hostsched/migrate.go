@@ -57,7 +57,10 @@ func migrateUpCommand() *cobra.Command {
 		Use: "up", Short: "Create the tables that are missing",
 		Long: `Create the tables that are missing. A database with Autotest's tables only gets
 hostsched's own, and the guard (a unique index that allows one active entry per
-host) only with --guard. An empty database gets everything.`,
+host) only with --guard. An empty database gets everything.
+
+If it is stopped, run it again: it continues from there. It waits a few seconds
+for a table that others use, then gives up and says who uses it.`,
 		Example: `  hostsched migrate up --database-dsn sqlite:lab.db
   hostsched migrate up --config /etc/hostsched.yaml --guard`,
 	}, true, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.Up(ctx, db.DB, opts) })
@@ -68,6 +71,9 @@ host) only with --guard. An empty database gets everything.`,
 func migrateStatusCommand() *cobra.Command {
 	return onDatabase(&cobra.Command{
 		Use: "status", Short: "Show which tables there are",
+		Long: `Show which tables there are. The lab tables are "ours" if hostsched created them,
+"autotest" if it did not, "none" if there are none, and "incomplete" if creating or
+dropping ours was stopped: 'migrate up' or 'migrate down --lab' continues from there.`,
 		Example: "  hostsched migrate status --database-dsn sqlite:lab.db -o json",
 	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.ReadStatus(ctx, db.DB) })
 }
@@ -79,7 +85,7 @@ func migrateDownCommand() *cobra.Command {
 		Use: "down", Short: "Remove hostsched's tables",
 		Long: `Remove the guard and hostsched's own tables. Autotest's tables are never touched;
 tables of a lab that hostsched created go with --lab, and all their rows with
-them.`,
+them. If it is stopped, run it again.`,
 		Example: "  hostsched migrate down --database-dsn sqlite:lab.db --yes",
 	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) {
 		if !yes {

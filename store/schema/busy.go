@@ -44,7 +44,7 @@ func (s *session) holders(ctx context.Context) string {
 		}
 	}
 	if found := s.sessions(ctx, openTransactions); len(found) > 0 {
-		return "is used by a session with an open transaction: " + strings.Join(found, ", ")
+		return "is used by a session with an open transaction, one of: " + strings.Join(found, ", ")
 	}
 	return "another session uses: ask SHOW PROCESSLIST"
 }

@@ -144,26 +144,45 @@ func TestUpStoppedAnywhere(t *testing.T) {
 	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
 		want := clean(t, dsn)
 		db := open(t, dsn)
-		for k := 0; ; k++ {
-			_, err := schema.Up(t.Context(), db, after(k))
-			if err == nil {
-				require.Greater(t, k, 15)
-				t.Logf("%d statements", k-1)
-				return
-			}
-			require.ErrorIs(t, err, errBroken, k)
-			st, err := schema.ReadStatus(t.Context(), db)
-			require.NoError(t, err)
-			require.NotEqual(t, schema.LabAutotest, st.Lab, k)
-			if st.Lab == schema.LabNone || k%4 > 0 {
-				up(t, db)
-				requireClean(t, want, db, k)
-			}
-			_, err = schema.Down(t.Context(), db, schema.Options{Lab: true})
-			require.NoError(t, err, k)
+		lab := stopUp(t, db, want, true)
+		own := stopUp(t, db, want, false)
+		t.Logf("stopped in %d and %d places", lab, own)
+		require.Greater(t, lab+own, 10)
+	})
+}
+
+// stopUp stops Up in all places until the lab's tables are there or, without lab,
+// from there on until nothing is left to be done.
+func stopUp(t testing.TB, db *sqldb.DB, want string, lab bool) (places int) {
+	t.Helper()
+	for k := 0; ; k++ {
+		_, err := schema.Up(t.Context(), db, after(k))
+		if err == nil {
+			return k
+		}
+		require.ErrorIs(t, err, errBroken, k)
+		st, err := schema.ReadStatus(t.Context(), db)
+		require.NoError(t, err)
+		require.NotEqual(t, schema.LabAutotest, st.Lab, k)
+		labDone := lab && st.Lab == schema.LabOurs
+		if st.Lab == schema.LabNone || labDone || k%4 > 0 {
+			up(t, db)
+			requireClean(t, want, db, k)
+		}
+		require.NoError(t, down(t, db, schema.Options{Lab: lab && !labDone}), k)
+		if labDone {
+			return k
+		}
+		if lab {
 			requireEmpty(t, db, k)
 		}
-	})
+	}
+}
+
+func down(t testing.TB, db *sqldb.DB, opts schema.Options) error {
+	t.Helper()
+	_, err := schema.Down(t.Context(), db, opts)
+	return err
 }
 
 // TestDownStoppedAnywhere stops Down after every statement. The next Down goes on
@@ -174,28 +193,44 @@ func TestDownStoppedAnywhere(t *testing.T) {
 		db := open(t, dsn)
 		up(t, db)
 		want := picture(t, db)
-		down := func(k int) error {
-			_, err := schema.Down(t.Context(), db, withBreaker(schema.Options{Lab: true}, &breaker{left: k}))
-			return err
-		}
-		for k := 0; ; k++ {
-			require.ErrorIs(t, down(k), errBroken, k)
-			st, err := schema.ReadStatus(t.Context(), db)
-			require.NoError(t, err)
-			require.NotEqual(t, schema.LabAutotest, st.Lab, k)
-			if st.Lab == schema.LabNone { // only the answer to the last statement was lost
-				requireEmpty(t, db, k)
-				require.Greater(t, k, 15)
-				return
-			}
-			if k%4 > 0 {
-				require.NoError(t, down(1000), k)
-				requireEmpty(t, db, k)
-			}
-			up(t, db)
-			requireClean(t, want, db, k)
-		}
+		own := stopDown(t, db, want, schema.Options{})
+		require.NoError(t, down(t, db, schema.Options{}))
+		lab := stopDown(t, db, want, schema.Options{Lab: true})
+		requireEmpty(t, db)
+		require.Greater(t, own, 5)
+		require.Greater(t, lab, 20)
 	})
+}
+
+// stopDown stops Down in all places until nothing is left to be dropped. With the
+// lab it only stops after hostsched's own tables are gone.
+func stopDown(t testing.TB, db *sqldb.DB, want string, opts schema.Options) (places int) {
+	t.Helper()
+	for k := 0; ; k++ {
+		err := down(t, db, withBreaker(opts, &breaker{left: k}))
+		if err == nil {
+			return k
+		}
+		require.ErrorIs(t, err, errBroken, k)
+		st, err := schema.ReadStatus(t.Context(), db)
+		require.NoError(t, err)
+		require.NotEqual(t, schema.LabAutotest, st.Lab, k)
+		if st.Lab == schema.LabNone { // only the answer to the last statement was lost
+			return k
+		}
+		if k%4 > 0 {
+			require.NoError(t, down(t, db, opts), k)
+			st, err = schema.ReadStatus(t.Context(), db)
+			require.NoError(t, err)
+			require.Zero(t, st.Schema, k)
+			require.Equal(t, opts.Lab, st.Lab == schema.LabNone, k)
+		}
+		up(t, db)
+		requireClean(t, want, db, k)
+		if opts.Lab {
+			require.NoError(t, down(t, db, schema.Options{}))
+		}
+	}
 }
 
 // victimEnv and statementsEnv tell a process of this program to migrate a

@@ -146,11 +146,16 @@ func texts(t testing.TB, db *sqldb.DB, query string) []string {
 // requireEmpty: no table of anybody is left.
 func requireEmpty(t testing.TB, db *sqldb.DB, hint ...any) {
 	t.Helper()
+	require.Empty(t, tableNames(t, db), hint...)
+}
+
+func tableNames(t testing.TB, db *sqldb.DB) []string {
+	t.Helper()
 	query := "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
 	if isSQLite(db) {
-		query = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+		query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 	}
-	require.Empty(t, texts(t, db, query), hint...)
+	return texts(t, db, query)
 }
 
 // requireOneLine: a person gets one line that says what was tried and on what.
