@@ -34,9 +34,9 @@ type world struct {
 	loseMember func(server string)
 	want       func(name shard.Name, server string) error
 	view       func() election.View
-	// silence cuts off the replica that was created last for a server, and returns
+	// cutOff cuts off the replica that was created last for a server, and returns
 	// when nothing that it does arrives any more. Its leases then run out.
-	silence func(server string)
+	cutOff func(server string)
 }
 
 const (
@@ -64,7 +64,7 @@ func memoryWorld() world {
 			return replicas[server]
 		},
 		lose: m.Revoke, loseMember: m.RevokeMember, want: m.Want, view: m.View,
-		silence: func(server string) {
+		cutOff: func(server string) {
 			replicas[server].Freeze()
 			replicas[server].Expire()
 		},
@@ -90,8 +90,8 @@ func etcdWorld(t *testing.T) world {
 		want: func(name shard.Name, server string) error {
 			return election.Want(t.Context(), client, "test", name, server)
 		},
-		view:    func() election.View { return look(t, client) },
-		silence: func(server string) { links[server].Cut(t) },
+		view:   func() election.View { return look(t, client) },
+		cutOff: func(server string) { links[server].Cut(t) },
 	}
 }
 
@@ -271,15 +271,15 @@ func TestCancelWhileWaiting(t *testing.T) {
 	})
 }
 
-// TestSilentLeader: a leader that reaches nobody any more is succeeded when its
-// lease runs out, and what it does then comes to an end within a bound.
-func TestSilentLeader(t *testing.T) {
+// TestLeaderCutOff: a leader that cannot reach the others any more has a successor
+// when its lease runs out. Whatever it calls then returns within a bound.
+func TestLeaderCutOff(t *testing.T) {
 	onBoth(t, func(t *testing.T, w world) {
 		leader, other := w.replica("a"), w.replica("b")
 		term, err := leader.Campaign(t.Context(), shard.Master)
 		require.NoError(t, err)
 		next := campaign(t, other, shard.Master)
-		w.silence("a")
+		w.cutOff("a")
 		require.Greater(t, next.term(t).Token, term.Token)
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), handOver)

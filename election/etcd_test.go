@@ -44,7 +44,7 @@ func TestRawKeys(t *testing.T) {
 }
 
 // TestPhantomLeader revokes the lease of a candidate that waits. The library's
-// Campaign would go on and report a victory without a key as soon as the leader
+// Campaign would continue and report a victory without a key as soon as the leader
 // leaves.
 func TestPhantomLeader(t *testing.T) {
 	server := testserver.Etcd(t)
@@ -106,7 +106,7 @@ func TestTrustEndsWhileEtcdIsSilent(t *testing.T) {
 }
 
 // TestEtcdRestarted: candidates find their way back after etcd was away, and
-// tokens go on rising.
+// tokens continue to rise.
 func TestEtcdRestarted(t *testing.T) {
 	server := testserver.Etcd(t)
 	first, err := candidate(t, server, "a").Campaign(t.Context(), shard.Master)
@@ -152,7 +152,7 @@ func TestCancelAtEveryPoint(t *testing.T) {
 	campaign(t, c, shard.Master).term(t)
 }
 
-// TestUnreachable: an etcd that is not there is reported, not waited for.
+// TestUnreachable: a campaign on an etcd that does not run fails at once.
 func TestUnreachable(t *testing.T) {
 	e, err := election.NewEtcd(election.EtcdConfig{
 		Client:  clientv3.Config{Endpoints: []string{"http://127.0.0.1:1"}, DialTimeout: 200 * time.Millisecond},

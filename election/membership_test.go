@@ -119,15 +119,15 @@ func TestTwoReplicasOfOneServer(t *testing.T) {
 	})
 }
 
-// TestSilentMember: the key of a replica that reaches nobody any more disappears,
-// and its membership still ends within a bound.
-func TestSilentMember(t *testing.T) {
+// TestMemberCutOff: the key of a replica that cannot reach the others any more
+// disappears, and its membership still ends within a bound.
+func TestMemberCutOff(t *testing.T) {
 	onBoth(t, func(t *testing.T, w world) {
 		var seen watcher
 		keep(t, w.replica("a").Join(election.Presence{Role: election.RolePrimary}, seen.saw))
 		leave := keep(t, w.replica("b").Join(election.Presence{Role: election.RolePrimary}, func(election.View) {}))
 		seen.until(t, "both are members", func(v election.View) bool { return len(v.Servers) == 2 })
-		w.silence("b")
+		w.cutOff("b")
 		seen.until(t, "b is gone", func(v election.View) bool { return len(v.Servers) == 1 })
 		began := time.Now()
 		leave()

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// activate turns the hosts given into assignments, in queue order: chooses the
-// pre-job tasks, and where there are none lets the entry become Pending and
-// starts or stops its job (Autotest BaseHostScheduler.schedule_host_job,
+// activate turns the assigned hosts into assignments of the plan, in queue order. It
+// chooses the pre-job tasks; if there are none, the entry becomes Pending, and its
+// job is started or stopped (Autotest BaseHostScheduler.schedule_host_job,
 // Job.schedule_pre_job_tasks, HostQueueEntry.on_pending).
 func (p *planner) activate() {
 	jobs := make(map[JobID]*jobState)
@@ -38,9 +38,9 @@ func (p *planner) activate() {
 // activateSynch activates an entry of a job whose entries start together.
 func (p *planner) activateSynch(e *pending, js *jobState) {
 	if js.stopped {
-		// The original assigned the host all the same and died on an
-		// assertion, or left an entry both active and complete. Others get the
-		// host in the next tick: for them it was given away in this one.
+		// The original assigns the host nevertheless and fails an assertion, or
+		// leaves an entry both active and complete. Other entries can get the host
+		// in the next tick; in this one it counts as assigned.
 		e.host = -1
 		e.reason = &Reason{Code: JobStopped, text: fmt.Sprintf("job %d was stopped: it can no longer reach synch_count %d", e.job.ID, e.job.SynchCount)}
 		return

@@ -13,23 +13,24 @@
 //  1. hosts of frontend tasks are leased (special tasks without queue entry);
 //  2. round 0: entries that name a host, by priority;
 //  3. round 1: every suite gets what its guaranteed minimum still lacks;
-//  4. round 2: every request gets the rest, by priority, then suite, then job;
+//  4. round 2: every request gets what is left, by priority, then suite, then job;
 //  5. the pre-job tasks of each assignment are chosen, and jobs that need none
 //     start at once;
-//  6. hosts that nobody uses any more are released.
+//  6. hosts that are not used any more are released.
 //
 // Hosts released at the end of one tick are candidates in the next.
 //
 // # Where to start reading
 //
-// [Snapshot] (snapshot.go) is the world as the database had it. requests.go
-// turns entries into requests, rounds.go hands out hosts, activate.go decides
-// what happens to an entry that got one, release.go gives hosts back, and
+// [Snapshot] (snapshot.go) is what the database contained at one moment. requests.go
+// turns entries into requests, rounds.go assigns hosts, activate.go decides
+// what happens to an entry that got one, release.go releases hosts, and
 // reasons.go explains why an entry still waits. [Recorder] remembers how many
-// hosts each suite holds.
+// hosts each suite holds. A host that may not be assigned, because it is locked,
+// leased, in use or about to move, is left out by numberHosts in planner.go.
 //
-// Hosts are numbered by hostname within a plan, and label, ACL and lease sets
-// are bitsets over those numbers, so the cost grows with distinct requests and
-// not with entries times hosts. Ties are always broken by hostname, then id:
-// the same snapshot gives the same plan.
+// Hosts are numbered by hostname within a plan, and the hosts with a label, an ACL
+// group or a lease are bitsets over those numbers. Therefore the cost grows with the
+// number of distinct requests, and not with entries times hosts. Ties are always
+// broken by hostname, then id, so that the same snapshot gives the same plan.
 package scheduler

@@ -2,8 +2,7 @@ package scheduler
 
 import "strings"
 
-// labelled are the valid hosts that carry a set of labels, worked out once per
-// set.
+// labelled are the valid hosts that carry a set of labels, computed once per set.
 type labelled struct {
 	done  bool
 	hosts []int32
@@ -20,13 +19,13 @@ type match struct {
 	labelled []int32
 	// eligible are those of labelled that share an ACL group.
 	eligible []int32
-	// alive are those of eligible that may still be free: nobody's host becomes
-	// free again within a tick, so what is taken is dropped for good.
+	// alive are those of eligible that may still be free. An assigned host does not
+	// become free again within a tick, so it is dropped for good.
 	alive   []int32
 	started bool
 	deps    setID
 	acls    setID
-	// counts, once counted, say what became of the hosts.
+	// counts are the outcomes of the eligible hosts. They are valid if counted is true.
 	counts  outcomeCounts
 	counted bool
 	next    *match // of the same labels
@@ -128,8 +127,7 @@ func (p *planner) sharing(acls setID) *hostSet {
 	return union
 }
 
-// stillFree drops the hosts that were given away since the match was last
-// served.
+// stillFree drops the hosts that were assigned since the match was last served.
 func (p *planner) stillFree(m *match) []int32 {
 	if !m.started {
 		m.started = true

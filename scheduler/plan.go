@@ -9,21 +9,21 @@ import (
 type Plan struct {
 	// Leases are unleased hosts of frontend tasks that become leased.
 	Leases []Lease
-	// Assignments give hosts to entries, in the order of the queue.
+	// Assignments assign hosts to entries, in the order of the queue.
 	Assignments []Assignment
 	// Changes are status changes of entries that got their host in an earlier
 	// tick, or never: entries of a synchronous job that starts or stops now.
 	Changes []Change
-	// Releases give unused hosts back.
+	// Releases release unused hosts.
 	Releases []Release
 	// Moves hand unused hosts over to the shard they belong to.
 	Moves []Move
 	// Waiting are the entries that got no host, each with its reason. Entries of
 	// one request share a reason.
 	Waiting []Waiting
-	// Problems are malformed rows that were reported and passed over.
+	// Problems are malformed rows that were reported and skipped.
 	Problems []Problem
-	// Basis is what the plan stands on.
+	// Basis is what the plan depends on.
 	Basis Basis
 }
 
@@ -33,7 +33,7 @@ type Lease struct {
 	Hostname string
 }
 
-// Release is a host given back.
+// Release is a host that is released.
 type Release struct {
 	Host     HostID
 	Hostname string
@@ -53,7 +53,7 @@ type Round int8
 const (
 	RoundNamed   Round = 0 // the entry names the host
 	RoundMinimum Round = 1 // the suite's guaranteed minimum
-	RoundRest    Round = 2 // everybody else
+	RoundRest    Round = 2 // all other requests
 )
 
 // Tasks is the set of special tasks queued for an assignment.
@@ -81,7 +81,7 @@ func (t Tasks) Names() []string {
 	return names
 }
 
-// Assignment gives a host to an entry.
+// Assignment assigns a host to an entry.
 type Assignment struct {
 	Entry    EntryID
 	Job      JobID

@@ -8,8 +8,8 @@ import (
 	"github.com/bits-and-blooms/bitset"
 )
 
-// MakePlan decides one tick. It never fails: rows that make no sense are
-// reported in Plan.Problems and passed over, and do not stop the others.
+// MakePlan decides one tick. It never fails: malformed rows are reported in
+// Plan.Problems and skipped, and all others are served.
 func MakePlan(s *Snapshot) Plan {
 	if s.Basis.Paused != "" {
 		return Plan{Basis: s.Basis}
@@ -27,9 +27,9 @@ func MakePlan(s *Snapshot) Plan {
 	return p.plan
 }
 
-// conclude works out what follows from the hosts given. Nothing of it changes
-// which entry has a host, but for synchronous jobs that are stopped: who waits is
-// known only after that.
+// conclude decides what follows from the assigned hosts. Only synchronous jobs that
+// are stopped change which entry has a host; the entries that wait are known after
+// that.
 func (p *planner) conclude() {
 	act := func() {
 		p.activate()
@@ -44,8 +44,8 @@ func (p *planner) conclude() {
 	inParallel(p.explain, act)
 }
 
-// inParallel runs two steps that share nothing at the same time. A panic in either of
-// them is the caller's.
+// inParallel runs two steps at the same time that share no data. A panic in either
+// step becomes a panic of the caller.
 func inParallel(a, b func()) {
 	done := make(chan any, 1)
 	go func() {
@@ -70,7 +70,8 @@ type planner struct {
 	jobNum  lookup  // id -> position in jobs
 	jobs    []jobInfo
 	users   map[string]*userInfo // by folded login
-	// owner is the one looked for last, as ownerLogin; nil if there is none.
+	// owner is the result of the last search, which was for ownerLogin; it is nil if
+	// there is no such user.
 	owner      *userInfo
 	ownerLogin string
 
@@ -82,9 +83,9 @@ type planner struct {
 	shared      map[setID]*hostSet // ACL set -> hosts in any of its groups
 
 	valid *hostSet // not invalid
-	// free shrinks as hosts are given away in this tick.
+	// free are the hosts that may still be assigned in this tick.
 	free *bitset.BitSet
-	// freeAtStart is free before round 0, kept for the reasons.
+	// freeAtStart is what free was before round 0. The reasons need it.
 	freeAtStart *bitset.BitSet
 
 	entries  []pending // in queue order
@@ -98,7 +99,8 @@ type planner struct {
 	labelSets []labelled // by label set
 	matches   slab[match]
 	lists     arena
-	// depLists are the label lists of jobs as they come, asked what each asks for.
+	// depLists are the label lists of jobs as they were read; asked has what each
+	// list asks for.
 	depLists setTable
 	asked    []asked
 	// deps, required and preferred are scratch space.
@@ -107,7 +109,7 @@ type planner struct {
 	carried                   []*hostSet
 
 	minimums map[JobID]int
-	// badMinimums are suites whose keyval is no integer.
+	// badMinimums are the suites whose keyval is not an integer.
 	badMinimums map[JobID]string
 	spoilt      map[JobID]bool // those of pending entries
 	siblings    map[JobID][]Sibling
@@ -123,13 +125,13 @@ type userInfo struct {
 	acls setID
 }
 
-// jobInfo is a job with what is worked out once for all its entries.
+// jobInfo is a job with what is computed once for all its entries.
 type jobInfo struct {
 	*Job
 	user   *userInfo
 	reason *Reason
-	// held are the hosts that entries of the job have, had or name: the job
-	// cannot be given them a second time.
+	// held are the hosts that entries of the job have, had or name. They cannot be
+	// assigned to the job a second time.
 	held    []HostID
 	request int32 // number, if read and without reason
 	entries int32
@@ -141,7 +143,7 @@ type pending struct {
 	entry  *Entry
 	job    *jobInfo
 	reason *Reason
-	// host is the number of the host given, -1 if none.
+	// host is the number of the assigned host, -1 if there is none.
 	host  int32
 	round Round
 }
@@ -209,8 +211,8 @@ func (p *planner) readSiblings() {
 	}
 }
 
-// CompareHosts is the order in which a plan gives equal hosts out: by hostname,
-// then id. MakePlan is faster on hosts that come in this order.
+// CompareHosts is the order in which a plan assigns equal hosts: by hostname,
+// then id. MakePlan is faster if the hosts of the snapshot are in this order.
 func CompareHosts(a, b *Host) int {
 	if c := strings.Compare(a.Hostname, b.Hostname); c != 0 {
 		return c
@@ -218,8 +220,9 @@ func CompareHosts(a, b *Host) int {
 	return cmp.Compare(a.ID, b.ID)
 }
 
-// numberHosts fixes the order in which equal hosts are given out and builds the
-// sets over it.
+// numberHosts numbers the hosts in the order in which equal hosts are assigned, and
+// builds the sets of hosts. A host that is leased, locked, in use or displaced is
+// not free, which is what keeps it from being assigned.
 func (p *planner) numberHosts() {
 	n := len(p.s.Hosts)
 	p.hosts = make([]*Host, n)
@@ -237,8 +240,8 @@ func (p *planner) numberHosts() {
 		if !h.Invalid {
 			p.valid.add(num)
 		}
-		// A host with an active entry is never given out, even when somebody
-		// cleared its lease by hand. The original trusted the lease alone.
+		// A host with an active entry is never assigned, even when somebody
+		// cleared its lease by hand. The original trusts the lease alone.
 		if !h.Leased && !h.Locked && !h.ActiveEntry && !h.Displaced {
 			p.free.Set(uint(num))
 		}
@@ -272,7 +275,7 @@ func (p *planner) readStaticLabels() {
 	}
 }
 
-// leaseTaskHosts leases hosts of frontend tasks before any job is looked at,
+// leaseTaskHosts leases hosts of frontend tasks before any job is considered,
 // whatever their shard and whether or not they are invalid (Autotest
 // host_scheduler._lease_hosts_of_frontend_tasks).
 func (p *planner) leaseTaskHosts() {
@@ -296,7 +299,7 @@ func (p *planner) leaseTaskHosts() {
 	p.freeAtStart = p.free.Clone()
 }
 
-// give takes a host out of the pool for an entry.
+// give assigns a free host to an entry.
 func (p *planner) give(e *pending, num int, round Round) {
 	p.given++
 	e.host = int32(num)

@@ -500,7 +500,7 @@ func ordered(p Plan) Plan {
 }
 
 // emptyAfterApply applies plans until nothing is released any more; then there
-// must be nothing left to do. (What is released is given out one tick later.)
+// must be nothing left to do. (A released host can be assigned one tick later.)
 func emptyAfterApply(s *Snapshot, plan planFunc) error {
 	world := clone(s)
 	var p Plan

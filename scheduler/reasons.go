@@ -9,8 +9,8 @@ import (
 // Code names a reason in a form that programs can compare.
 type Code string
 
-// The reasons why an entry got no host. Those listed as lasting do not go away
-// by waiting: somebody has to change the job, a host or an ACL group.
+// The reasons why an entry got no host. The lasting ones do not go away by waiting:
+// somebody has to change the job, a host or an ACL group.
 const (
 	// Lasting.
 	UnknownOwner    Code = "unknown_owner"
@@ -35,8 +35,8 @@ const (
 	HostMoving Code = "host_moving"
 )
 
-// Lasting tells whether the entry can never run as things stand, apart from
-// having to wait for its turn.
+// Lasting tells whether the entry can never run unless somebody changes the job, a
+// host or an ACL group.
 func (c Code) Lasting() bool {
 	switch c {
 	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken, HostMoving:
@@ -49,8 +49,8 @@ func (c Code) Lasting() bool {
 type Reason struct {
 	Code Code
 	// Matching hosts carry all required labels and are valid; of these
-	// Eligible share an ACL group with the owner; of these some are leased, some
-	// locked (and not leased), some move to another shard, and some were given
+	// Eligible share an ACL group with the owner. Of these some are leased, some
+	// locked (and not leased), some move to another shard, and some were assigned
 	// to others in this tick.
 	Matching, Eligible, Leased, Locked, Moving, GivenAway int
 	// Minimum is the suite's guaranteed minimum, Held what it holds.
@@ -58,8 +58,8 @@ type Reason struct {
 	// Ahead is how many entries of other requests are served before this one.
 	Ahead int
 
-	// text is the whole sentence, where it is known from the beginning. A tick
-	// has thousands of other reasons that nobody reads: String words them.
+	// text is the whole sentence if it is known from the beginning. The others are
+	// worded by String, because a tick has thousands of reasons that nobody reads.
 	text       string
 	owner      string
 	wanted     []int64     // labels that the request needs
@@ -129,7 +129,7 @@ func (r *Reason) busyText() string {
 	return fmt.Sprintf("%d hosts match; %s%s; %d entries ahead", r.Matching, strings.Join(parts, ", "), minimum, r.Ahead)
 }
 
-// explain gives every entry that got no host its reason.
+// explain sets the reason of every entry that got no host.
 func (p *planner) explain() {
 	if n := len(p.entries) - p.given; n > 0 {
 		p.plan.Waiting = make([]Waiting, 0, n)

@@ -9,7 +9,7 @@ import (
 // host from its assignment until its release, also while the host rests between
 // the end of its entry and the release.
 //
-// A Recorder is owned by one term. The next term rebuilds its own from the
+// A Recorder belongs to one term. The next term rebuilds its own recorder from the
 // database with NewRecorder.
 type Recorder struct {
 	held  map[JobID]int
@@ -40,7 +40,7 @@ func (r *Recorder) Held(suite JobID) int {
 	return r.held[suite]
 }
 
-// SuiteOf returns the suite that holds the host, 0 if none does.
+// SuiteOf returns the suite that holds the host, 0 if there is none.
 func (r *Recorder) SuiteOf(host HostID) JobID {
 	if r == nil {
 		return 0
@@ -71,8 +71,8 @@ type Drift struct {
 }
 
 // Drift compares this recorder with one rebuilt from the database. A host that
-// only this one knows rests between the end of its entry and its release, which
-// is no drift as long as it is leased.
+// only this one knows is between the end of its entry and its release, which
+// is no drift as long as the host is leased.
 func (r *Recorder) Drift(rebuilt *Recorder, leased func(HostID) bool) []Drift {
 	var out []Drift
 	for _, host := range sortedKeys(rebuilt.suite) {
@@ -89,8 +89,8 @@ func (r *Recorder) Drift(rebuilt *Recorder, leased func(HostID) bool) []Drift {
 }
 
 // ForgetUnleased forgets hosts that are no longer leased although no plan released
-// them: somebody cleared the lease by hand. (The original kept counting them
-// until it was restarted.)
+// them, because somebody cleared the lease by hand. (The original counts such hosts
+// until it is restarted.)
 func (r *Recorder) ForgetUnleased(hosts []Host) {
 	if len(r.suite) == 0 {
 		return
@@ -112,7 +112,7 @@ func (r *Recorder) ForgetUnleased(hosts []Host) {
 	}
 }
 
-// forgetMissing forgets hosts that are not there any more.
+// forgetMissing forgets hosts that do not exist any more.
 func (r *Recorder) forgetMissing(hosts []Host) {
 	there := make(map[HostID]bool, len(hosts))
 	for i := range hosts {
@@ -137,9 +137,9 @@ func (r *Recorder) Record(p Plan) {
 	}
 }
 
-// Reconcile takes over what a recorder rebuilt from the database knows, after a
-// plan was applied in part. Hosts that only this recorder knows stay: they rest
-// between the end of their entry and their release.
+// Reconcile adds what a recorder rebuilt from the database knows, after a plan was
+// applied in part. Hosts that only this recorder knows stay, because they are between
+// the end of their entry and their release.
 func (r *Recorder) Reconcile(rebuilt *Recorder) {
 	for host, suite := range rebuilt.suite {
 		r.hold(host, suite)

@@ -23,7 +23,7 @@ type group struct {
 	key     request
 	number  int32   // of the request
 	entries []int32 // indexes into planner.entries
-	// asked is how many hosts the group has asked for, in vain or not.
+	// asked is how many hosts the group has asked for, whether it got them or not.
 	asked int
 	// next is the index of the first entry that may still lack a host.
 	next int
@@ -33,8 +33,8 @@ type group struct {
 	reason *Reason
 }
 
-// readRequests sorts the pending entries into queue order and works out what
-// they ask for.
+// readRequests sorts the pending entries into queue order and computes what they
+// ask for.
 func (p *planner) readRequests() {
 	p.entries = p.queue()
 	for i := range p.entries {
@@ -225,8 +225,7 @@ func (p *planner) readRequest(e *pending) {
 	}
 }
 
-// readJob works out what the entries of a job ask for, or why they cannot be
-// served.
+// readJob computes what the entries of a job ask for, or why they cannot be served.
 func (p *planner) readJob(job *jobInfo) {
 	job.read = true
 	job.user = p.userOf(job.Owner)
@@ -310,8 +309,8 @@ type asked struct {
 }
 
 // jobRequest sorts a job's labels into required and preferred ones. ok is false
-// if one of them does not exist. Jobs repeat each other: each list of labels is
-// looked at once.
+// if one of them does not exist. Many jobs have the same list of labels, so each
+// list is sorted once.
 func (p *planner) jobRequest(job *jobInfo) (key request, ok bool) {
 	p.deps = p.deps[:0]
 	for _, l := range job.Deps {

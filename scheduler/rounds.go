@@ -24,9 +24,9 @@ func (p *planner) roundNamed() {
 	}
 }
 
-// refuseNamed says everything that keeps a named host from the entry, what is
-// lasting first. A one-time host (invalid) needs no common ACL group; deps are
-// compared with plain labels only.
+// refuseNamed returns all reasons that keep a named host from the entry, those that
+// do not go away by waiting first. A one-time host (invalid) needs no common ACL
+// group; deps are compared with plain labels only.
 func (p *planner) refuseNamed(e *pending, num int) []Code {
 	var codes []Code
 	h := p.hosts[num]
@@ -101,8 +101,8 @@ func (p *planner) roundRest() {
 	}
 }
 
-// serve gives up to n hosts to the entries of a group in queue order: hosts
-// with most preferred labels first, then by number.
+// serve assigns up to n hosts to the entries of a group in queue order. Hosts with
+// the most preferred labels come first, then lower numbers.
 func (p *planner) serve(g *group, n int, round Round) {
 	free := p.stillFree(g.match)
 	if len(free) == 0 {
@@ -121,8 +121,8 @@ func (p *planner) serve(g *group, n int, round Round) {
 	p.servePreferred(free, g, n, round)
 }
 
-// servePreferred gives hosts that carry all preferred labels out as they come,
-// and only then looks at those that carry fewer.
+// servePreferred first assigns the hosts that carry all preferred labels, in their
+// order, and only then considers those that carry fewer.
 func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
 	most := len(p.carried)
 	for len(p.tiers) < most {
@@ -154,7 +154,7 @@ func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
 	}
 }
 
-// serveFrom gives up to n hosts of a list away, in order, and returns how many.
+// serveFrom assigns up to n hosts of a list, in order, and returns how many.
 func (p *planner) serveFrom(list []int32, g *group, n int, round Round) int {
 	given := 0
 	for _, num := range list {
@@ -168,7 +168,8 @@ func (p *planner) serveFrom(list []int32, g *group, n int, round Round) int {
 	return given
 }
 
-// giveNext gives a host to the group's next entry that may have it, if any.
+// giveNext assigns a host to the group's next entry that may have it, if there is
+// one.
 func (p *planner) giveNext(g *group, num int32, round Round) bool {
 	e := p.nextFor(g, int(num))
 	if e == nil {

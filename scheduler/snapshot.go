@@ -37,9 +37,9 @@ type Snapshot struct {
 	// complete, not aborted, with a host or a meta_host, and of this shard
 	// (Autotest JobQueryManager.get_pending_queue_entries).
 	Entries []Entry
-	// Siblings are the entries of jobs in Jobs that are not in Entries, as far
-	// as they matter: entries of jobs with SynchCount > 1, and entries that
-	// hold a host which the job cannot be given a second time.
+	// Siblings are those entries of jobs in Jobs which are not in Entries but matter:
+	// entries of jobs with SynchCount > 1, and entries that hold a host which cannot
+	// be assigned to the job a second time.
 	Siblings []Sibling
 	// Minimums are the suite_min_duts keyvals of the jobs that are parents.
 	Minimums []Minimum
@@ -47,12 +47,13 @@ type Snapshot struct {
 	// entry, not active and not complete.
 	TaskHosts []HostID
 
-	// Malformed are rows that could not be read as what they should be. They are
-	// not in the lists above; the plan passes them on as problems.
+	// Malformed are rows with values that cannot be used. They are not in the lists
+	// above; the plan reports them as problems.
 	Malformed []Problem
 
-	// Details makes reasons name names: which suites hold the hosts, who locked
-	// them, which ACL groups have them. It costs time; a tick does without.
+	// Details adds names to the reasons: the suites that hold the hosts, who locked
+	// them, the ACL groups that have them. This costs time, so a tick does not ask
+	// for it.
 	Details bool
 	// ACLGroups are needed for details only.
 	ACLGroups []ACLGroup
@@ -65,13 +66,13 @@ type Snapshot struct {
 	Recorder *Recorder
 }
 
-// Basis says what a plan stands on. Apply refuses a plan whose basis is gone.
+// Basis says what a plan depends on. Apply refuses a plan whose basis has changed.
 type Basis struct {
 	// Shard owns the hosts and entries of the snapshot, 0 for the master.
 	Shard ShardID
 	// Shared is true if other shards have theirs in the same database.
 	Shared bool
-	// Layout counts the changes of what belongs to the shard.
+	// Layout counts how often it changed what belongs to the shard.
 	Layout int64
 	// Paused is why nothing is to be scheduled, empty if the shard is not
 	// paused. A paused shard has an empty plan.
@@ -135,7 +136,7 @@ type Host struct {
 	Protection  Protection
 	Shard       ShardID
 	// Displaced is true for a host that belongs to another shard, Home, by its
-	// labels. It is not given out any more, and moves as soon as nobody uses it.
+	// labels. It is not assigned any more, and moves as soon as it is not in use.
 	Displaced bool
 	Home      ShardID
 

@@ -44,7 +44,7 @@ func (l Layout) OfLabel(label int64) ID { return l.existing(l.Labels[label]) }
 func (l Layout) OfHost(shardID ID) ID { return l.existing(shardID) }
 
 // OfEntry returns the shard that owns a queue entry. An entry that has or names
-// a host belongs where the host does, because only that shard can give it out.
+// a host belongs where the host does, because only that shard can assign it.
 // Any other belongs to the shard of its meta_host label.
 func (l Layout) OfEntry(named bool, hostShard ID, metaHost int64) ID {
 	if named {

@@ -27,7 +27,7 @@ func vacant(n int) []shard.Leadership {
 	return out
 }
 
-// hold makes a placement the state of the world.
+// hold makes a placement the current leaderships.
 func hold(in []shard.Leadership, placed map[shard.Name]string) []shard.Leadership {
 	out := make([]shard.Leadership, len(in))
 	for i, s := range in {

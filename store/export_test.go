@@ -59,16 +59,16 @@ var Ranges = sqldb.Ranges
 // ChunkSizer sizes chunks.
 type ChunkSizer = chunkSizer
 
-// Chunk and Took are a chunkSizer's.
-func (p *chunkSizer) Chunk(n, writers int) int { return p.chunk(n, writers) }
+// Chunk is the size of the next chunk.
+func (s *chunkSizer) Chunk(n, writers int) int { return s.chunk(n, writers) }
 
 // Took notes a chunk.
-func (p *chunkSizer) Took(n int, d time.Duration) { p.took(n, d) }
+func (s *chunkSizer) Took(n int, d time.Duration) { s.took(n, d) }
 
 // SmallChunks makes the chunks of the next plan small.
 func (l *Leader) SmallChunks() { l.chunkSizer.perRow = time.Hour }
 
-// Writers is how many connections a leader writes by.
+// Writers is over how many connections a leader writes.
 func Writers(db *DB) int { return db.Dialect.Writers }
 
 // Bounds of a chunkSizer.

@@ -40,6 +40,8 @@ type Fence struct {
 	// Paused says why nothing is scheduled, empty if the shard is not paused.
 	Paused   string `json:"paused,omitempty"`
 	PausedBy string `json:"paused_by,omitempty"`
+	// PausedAt is by the database's clock.
+	PausedAt time.Time `json:"paused_at,omitzero"`
 }
 
 // takeOverRetry is the pause between attempts while a predecessor's transaction
@@ -58,8 +60,12 @@ func (db *DB) ReadFence(ctx context.Context, name shard.Name) (f Fence, ok bool,
 
 func readFence(ctx context.Context, q sqldb.Querier, name shard.Name) (Fence, error) {
 	f := Fence{Shard: name}
-	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
-		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy)
+	var pausedAt int64
+	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by, paused_at FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
+		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy, &pausedAt)
+	if pausedAt != 0 {
+		f.PausedAt = time.UnixMilli(pausedAt).UTC()
+	}
 	return f, err
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 )
 
-// Leader is the right to write to one shard, won by TakeOver. It writes by writers,
-// see writer.go. A Leader is used by one goroutine.
+// Leader is the right to write to one shard, won by TakeOver. It writes over
+// the connections of its writers. A Leader is used by one goroutine.
 type Leader struct {
 	db      *DB
 	claim   Claim

@@ -60,7 +60,7 @@ func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error)
 func (l *Leader) applied() {
 	l.basis = nil
 	for _, w := range l.writers {
-		w.fresh = false
+		w.tried = false
 	}
 }
 

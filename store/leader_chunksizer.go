@@ -32,10 +32,10 @@ const (
 
 // chunk is the size of the next chunk when n rows are left to write, by so many
 // writers: of equal chunks, as few as there may be, and as many for each writer.
-func (p *chunkSizer) chunk(n, writers int) int {
+func (s *chunkSizer) chunk(n, writers int) int {
 	size := firstChunk
-	if p.perRow > 0 {
-		size = min(mostChunk, max(fewestChunk, int(chunkTime/p.perRow)))
+	if s.perRow > 0 {
+		size = min(mostChunk, max(fewestChunk, int(chunkTime/s.perRow)))
 	}
 	each := max(1, ceil(n, writers*size))
 	return ceil(n, writers*(each+each/careful))
@@ -45,10 +45,10 @@ func (p *chunkSizer) chunk(n, writers int) int {
 func ceil(n, by int) int { return (n + by - 1) / by }
 
 // chunks cuts rows that cost no more than an assignment each into chunks.
-func chunks[T any](p *chunkSizer, all []T) iter.Seq[[]T] {
+func chunks[T any](s *chunkSizer, all []T) iter.Seq[[]T] {
 	return func(yield func([]T) bool) {
 		for len(all) > 0 {
-			n := p.chunk(len(all), 1)
+			n := s.chunk(len(all), 1)
 			if !yield(all[:n]) {
 				return
 			}
@@ -58,14 +58,14 @@ func chunks[T any](p *chunkSizer, all []T) iter.Seq[[]T] {
 }
 
 // took notes how long a chunk of n rows took.
-func (p *chunkSizer) took(n int, d time.Duration) {
+func (s *chunkSizer) took(n int, d time.Duration) {
 	if n < measurable {
 		return
 	}
 	latest := max(1, d/time.Duration(n))
-	if p.perRow == 0 {
-		p.perRow = latest
+	if s.perRow == 0 {
+		s.perRow = latest
 		return
 	}
-	p.perRow = (p.perRow + latest) / 2
+	s.perRow = (s.perRow + latest) / 2
 }

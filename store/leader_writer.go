@@ -11,11 +11,11 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// writer is a connection by which a leader writes. It registers itself in the
-// fence row of the writer, so that a successor can disconnect it, and its
-// transactions check that row. A large plan is written by several writers side by
-// side: they do not wait for each other, but a takeover, which changes the rows
-// of all writers, waits for every one of them.
+// writer is a connection over which a leader writes. It has a row of the fence to
+// itself, in which it registers so that a successor can disconnect it, and which
+// its transactions check. Several writers write a large plan at the same time.
+// They do not wait for each other's fence row, but a takeover, which changes the
+// rows of all writers, waits for every one of them.
 type writer struct {
 	l   *Leader
 	num int
@@ -24,12 +24,12 @@ type writer struct {
 	sessionID   int64
 	sessionPeer string
 	writes      int64
-	// manual is true once the connection begins transactions by itself: see
-	// transaction.go.
+	// manual is true once the connection begins transactions by itself, see
+	// leader_transaction.go.
 	manual bool
-	// fresh is true while the connection need not be tried before it is used: it
-	// was, earlier in the same Apply.
-	fresh bool
+	// tried is true if the connection was tried earlier in the same Apply, so that
+	// it need not be tried again before it is used.
+	tried bool
 }
 
 func (w *writer) disconnect() error {
@@ -37,7 +37,7 @@ func (w *writer) disconnect() error {
 		return nil
 	}
 	conn := w.conn
-	w.conn, w.fresh, w.manual = nil, false, false
+	w.conn, w.tried, w.manual = nil, false, false
 	return sqldb.DropConn(conn) // with its settings
 }
 
@@ -45,8 +45,8 @@ func (w *writer) disconnect() error {
 // if the last was lost.
 func (w *writer) connection(ctx context.Context) (*sql.Conn, error) {
 	if w.conn != nil {
-		if w.fresh || w.conn.PingContext(ctx) == nil {
-			w.fresh = w.l.basis != nil
+		if w.tried || w.conn.PingContext(ctx) == nil {
+			w.tried = w.l.basis != nil
 			return w.conn, nil
 		}
 		if err := w.disconnect(); err != nil {
@@ -78,7 +78,7 @@ func (w *writer) identify(ctx context.Context) error {
 		return nil
 	}
 	// If this process is paused inside a transaction, the server ends the
-	// session after about one TTL even when nobody may kill it.
+	// session after about one TTL, even if the successor may not end it.
 	idle := int(math.Ceil(w.l.db.Config.TxTimeout.Seconds()))
 	for _, text := range []string{
 		fmt.Sprintf("SET SESSION wait_timeout = %d, innodb_lock_wait_timeout = %d", max(1, idle), int(sqldb.LockWait.Seconds())),
@@ -204,7 +204,7 @@ func (w *writer) resolve(ctx context.Context, id string, commitErr error) error 
 
 func (w *writer) explain(err error, what string) error {
 	if err != nil {
-		w.fresh = false // whatever failed, it may be the connection
+		w.tried = false // because whatever failed may be the connection
 	}
 	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrLayout) {
 		return err

@@ -76,7 +76,7 @@ func completeSettings(cmd *cobra.Command) {
 
 func shardNames(ctx context.Context, lab ops.Lab) ([]string, error) { return lab.ShardNames(ctx) }
 
-func labelNames(ctx context.Context, lab ops.Lab) ([]string, error) { return lab.LabelNames(ctx) }
+func labelNames(ctx context.Context, lab ops.Lab) ([]string, error) { return lab.Main.LabelNames(ctx) }
 
 // serverNames lists the servers table.
 func serverNames(ctx context.Context, lab ops.Lab) ([]string, error) {

@@ -59,8 +59,8 @@ func migrateUpCommand() *cobra.Command {
 hostsched's own, and the guard (a unique index that allows one active entry per
 host) only with --guard. An empty database gets everything.
 
-If it is stopped, run it again: it goes on from there. It waits a few seconds for
-a table that others use, then gives up and says who uses it.`,
+If it is stopped, run it again: it continues from there. It waits a few seconds
+for a table that others use, then gives up and says who uses it.`,
 		Example: `  hostsched migrate up --database-dsn sqlite:lab.db
   hostsched migrate up --config /etc/hostsched.yaml --guard`,
 	}, true, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.Up(ctx, db.DB, opts) })
@@ -73,7 +73,7 @@ func migrateStatusCommand() *cobra.Command {
 		Use: "status", Short: "Show which tables there are",
 		Long: `Show which tables there are. The lab tables are "ours" if hostsched created them,
 "autotest" if it did not, "none" if there are none, and "incomplete" if creating or
-dropping ours was stopped: 'migrate up' or 'migrate down --lab' goes on from there.`,
+dropping ours was stopped: 'migrate up' or 'migrate down --lab' continues from there.`,
 		Example: "  hostsched migrate status --database-dsn sqlite:lab.db -o json",
 	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.ReadStatus(ctx, db.DB) })
 }

@@ -1,7 +1,9 @@
 package cluster_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,6 +208,23 @@ func TestFailingTakeOver(t *testing.T) {
 	})
 	l.ledBy(b, shard.Master, shardName(0))
 	require.Contains(t, a.status(shardName(0)).LastError, "the disk is full")
+}
+
+// TestServerThatNeverCampaigns: placement wants a shard at a member that does not
+// campaign for it, for whatever reason. Another server leads it after a while.
+func TestServerThatNeverCampaigns(t *testing.T) {
+	l := newLab(t, sqlite(t), 3)
+	idle := l.election.Replica("idle").Join(election.Presence{Role: election.RolePrimary, Weight: 9}, func(election.View) {})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { idle.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	l.member("idle")
+	a := l.start("a")
+	l.ledBy(a, shard.Master, shardName(0), shardName(1), shardName(2))
 }
 
 // TestTwoReplicasOfOneServer: a second process with the same server name takes the

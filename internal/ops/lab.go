@@ -13,7 +13,6 @@ import (
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Lab is a lab as commands see it: a configuration, and the main database that it
@@ -165,15 +164,4 @@ func (l Lab) record(ctx context.Context, s Shard, by By, action, detail string) 
 func (l Lab) ShardNames(ctx context.Context) ([]string, error) {
 	all, err := l.shards(ctx)
 	return names(all), err
-}
-
-// LabelNames lists the names of all labels.
-func (l Lab) LabelNames(ctx context.Context) (out []string, err error) {
-	err = sqldb.EachRow(ctx, l.Main.Pool, "SELECT name FROM afe_labels ORDER BY name", nil, func(scan sqldb.Scanner) error {
-		var name string
-		err := scan(&name)
-		out = append(out, name)
-		return err
-	})
-	return out, sqldb.Explain(err, "list the labels", l.Main.Target())
 }

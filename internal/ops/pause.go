@@ -7,7 +7,6 @@ import (
 
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/admin"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Pause says why nothing is scheduled in a shard.
@@ -30,12 +29,7 @@ func readPause(ctx context.Context, db *admin.Lab, name shard.Name, reason strin
 	if err != nil || f.Paused == "" {
 		return p, err
 	}
-	var millis int64
-	err = db.Pool.QueryRowContext(ctx, "SELECT paused_at FROM hostsched_fence WHERE shard = ? AND lane = 0", name.String()).Scan(&millis)
-	if err != nil {
-		return p, sqldb.Explain(err, "read since when shard "+name.String()+" is paused", db.Target())
-	}
-	return Pause{Reason: f.Paused, By: f.PausedBy, Since: time.UnixMilli(millis).UTC()}, nil
+	return Pause{Reason: f.Paused, By: f.PausedBy, Since: f.PausedAt}, nil
 }
 
 // PauseShard stops scheduling in a shard.

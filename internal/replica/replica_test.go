@@ -221,8 +221,8 @@ func TestEndlessLayoutChanges(t *testing.T) {
 	w.until(t, "the next term assigns hosts", func(w *witness) bool { return w.leading == 2 && w.assignments > 0 })
 }
 
-// TestCheck: the leader looks for states that should not be, and finds
-// none in its own work.
+// TestCheck: the leader looks for inconsistencies, and finds none in its own
+// work.
 func TestCheck(t *testing.T) {
 	db := openLab(t)
 	var w witness
@@ -261,8 +261,8 @@ func TestStandingBy(t *testing.T) {
 		cancel()
 		<-done
 	}()
-	w.until(t, "hosts that were unlocked meanwhile are given out", func(w *witness) bool { return w.assignments > 0 })
-	r.StandBy(t.Context()) // must not take news away from the ticks
+	w.until(t, "hosts that were unlocked meanwhile are assigned", func(w *witness) bool { return w.assignments > 0 })
+	r.StandBy(t.Context()) // must not hide changes from the ticks
 	before := active()
 	exec("UPDATE afe_hosts SET locked = 0")
 	r.StandBy(t.Context())

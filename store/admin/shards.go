@@ -116,24 +116,45 @@ func (lab *Lab) AddShard(ctx context.Context, name shard.Name, dsn, who, reason 
 	})
 }
 
+// LabelNames lists the names of all labels.
+func (lab *Lab) LabelNames(ctx context.Context) (names []string, err error) {
+	err = sqldb.EachRow(ctx, lab.Pool, "SELECT name FROM afe_labels ORDER BY name", nil, func(scan sqldb.Scanner) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		return err
+	})
+	return names, sqldb.Explain(err, "list the labels", lab.Target())
+}
+
 // AssignLabel gives a label, and with it every host that carries it, to a shard
 // (or back to the master), in one transaction under the fences of both shards.
 // Plans that were made before are refused. The hosts follow tick by tick, those
 // in use when they are released; until then they are their shard's.
 func (lab *Lab) AssignLabel(ctx context.Context, label string, to shard.Name, who, reason string) (from shard.Name, err error) {
-	from, err = lab.labelOwner(ctx, label)
-	if err != nil || from == to {
-		return from, err
+	for {
+		from, err = lab.labelOwner(ctx, lab.Pool, label)
+		if err != nil || from == to {
+			return from, err
+		}
+		err = lab.change(ctx, "assign label "+label, []shard.Name{from, to}, func(tx *sql.Tx) error {
+			return lab.moveLabel(ctx, tx, label, from, to, who, reason)
+		})
+		// Somebody else moved the label first: the fence of its new owner is
+		// another one. Each repetition means that another move has succeeded.
+		if !errors.Is(err, errOwnerChanged) {
+			return from, err
+		}
 	}
-	err = lab.change(ctx, "assign label "+label, []shard.Name{from, to}, func(tx *sql.Tx) error {
-		return lab.moveLabel(ctx, tx, label, from, to, who, reason)
-	})
-	return from, err
 }
 
-func (lab *Lab) labelOwner(ctx context.Context, label string) (shard.Name, error) {
+// errOwnerChanged means that a label belongs to another shard than the one whose
+// fence is locked.
+var errOwnerChanged = errors.New("the label changed hands")
+
+func (lab *Lab) labelOwner(ctx context.Context, q sqldb.Querier, label string) (shard.Name, error) {
 	var owner sql.NullString
-	err := lab.Pool.QueryRowContext(ctx, "SELECT n.hostname FROM afe_labels l LEFT JOIN afe_shards_labels s ON s.label_id = l.id LEFT JOIN afe_shards n ON n.id = s.shard_id WHERE l.name = ?", label).Scan(&owner)
+	err := q.QueryRowContext(ctx, "SELECT n.hostname FROM afe_labels l LEFT JOIN afe_shards_labels s ON s.label_id = l.id LEFT JOIN afe_shards n ON n.id = s.shard_id WHERE l.name = ?", label).Scan(&owner)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("%w: there is no label %q", ErrInput, label)
 	}
@@ -143,8 +164,16 @@ func (lab *Lab) labelOwner(ctx context.Context, label string) (shard.Name, error
 	return shard.Name(owner.String), sqldb.Explain(err, "look for label "+label, lab.Target())
 }
 
-// moveLabel changes the owner of a label that still belongs to from.
+// moveLabel changes the owner of a label, under the fences of both shards, if it
+// still belongs to from.
 func (lab *Lab) moveLabel(ctx context.Context, tx *sql.Tx, label string, from, to shard.Name, who, reason string) error {
+	owner, err := lab.labelOwner(ctx, tx, label)
+	if err == nil && owner != from {
+		err = errOwnerChanged
+	}
+	if err != nil {
+		return err
+	}
 	source, err := lab.sharingShard(ctx, tx, from)
 	if err != nil {
 		return err

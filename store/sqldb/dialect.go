@@ -18,7 +18,7 @@ const (
 // two would leave little of a small server for other clients.
 const maxWriters = 2
 
-// dialect is all that differs between servers.
+// Dialect is all that differs between servers.
 type Dialect struct {
 	Server  string
 	Version string
@@ -26,22 +26,22 @@ type Dialect struct {
 	// that they begin by themselves and in which all queries see one state.
 	reading map[string]string
 
-	// writers is how many connections a leader writes by.
+	// Writers is how many connections a leader writes by.
 	Writers int
 
-	// forUpdate ends a query that locks what it reads. SQLite needs none: its
+	// ForUpdate ends a query that locks what it reads. SQLite needs none: its
 	// writing transactions are exclusive from the beginning.
 	ForUpdate string
 
 	InsertIgnore string // INSERT that passes over existing unique keys
 	Now          string // current time, of the same clock as the columns
 	NowMillis    string // current time in milliseconds since 1970
-	// byKey makes an UPDATE find its rows by primary key. Left to itself, the
+	// ByKey makes an UPDATE find its rows by primary key. Left to itself, the
 	// server may prefer to read the index of some other condition.
 	ByKey string
-	// hasTableTimes: the server keeps the time of the last commit to each table.
+	// HasTableTimes: the server keeps the time of the last commit to each table.
 	HasTableTimes bool
-	// age is an SQL expression for the seconds since a datetime column.
+	// Age is an SQL expression for the seconds since a datetime column.
 	Age func(column string) string
 }
 
@@ -82,7 +82,7 @@ func mysqlDialect(version string) Dialect {
 
 var versionNumber = regexp.MustCompile(`(\d+)\.(\d+)(?:\.(\d+))?`)
 
-// atLeast compares the server's version. MariaDB may prefix its version with
+// AtLeast compares the server's version. MariaDB may prefix its version with
 // "5.5.5-" for old clients.
 func (d Dialect) AtLeast(major, minor, patch int) bool {
 	m := versionNumber.FindStringSubmatch(strings.TrimPrefix(d.Version, "5.5.5-"))

@@ -52,7 +52,8 @@ const (
 	LockWait = time.Second
 )
 
-// base is an open database.
+// DB is an open database. Its connections have everything set that decides how a
+// statement acts.
 type DB struct {
 	Config Config
 	target target
@@ -62,7 +63,7 @@ type DB struct {
 	Dialect Dialect
 }
 
-// openBase parses the DSN, refuses what is not local unless production is set, and
+// Open parses the DSN, refuses what is not local unless production is set, and
 // checks that the server answers. It does not look at the schema: see Check.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	t, err := parseDSN(cfg.DSN, cfg.Password)
@@ -247,7 +248,7 @@ func (db *DB) Target() string { return db.target.name }
 // Server names the server and its version, like "MariaDB 10.11.4".
 func (db *DB) Server() string { return db.Dialect.Server + " " + db.Dialect.Version }
 
-// database is the name of the database on its server, path the file of SQLite.
+// Database is the name of the database on its server, path the file of SQLite.
 func (db *DB) Database() string { return db.target.mysql.DBName }
 func (db *DB) Path() string     { return db.target.path }
 

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// row is a row as the driver delivers it. It is valid until the next one: what
+// Row is a row as the driver delivers it. It is valid until the next one: what
 // is kept must be copied. A snapshot reads hundreds of thousands of values, and
 // database/sql would convert every one of them on the way.
 type Row []driver.Value
 
-// int decodes an integer column.
+// Int decodes an integer column.
 func (r Row) Int(i int) Integer {
 	var v Integer
 	v.decode(r[i])
 	return v
 }
 
-// text decodes a column of text; NULL is empty.
+// Text decodes a column of text; NULL is empty.
 func (r Row) Text(i int) string {
 	switch s := r[i].(type) {
 	case nil:
@@ -37,7 +37,7 @@ func (r Row) Text(i int) string {
 	return fmt.Sprint(r[i])
 }
 
-// same tells whether a column of text has not changed, without copying it.
+// Same tells whether a column of text has not changed, without copying it.
 func (r Row) Same(i int, have string) bool {
 	if b, ok := r[i].([]byte); ok {
 		return string(b) == have
@@ -45,9 +45,10 @@ func (r Row) Same(i int, have string) bool {
 	return r.Text(i) == have
 }
 
-// interned is text that many rows have in common, kept once.
+// Interned is text that many rows have in common, kept once.
 type Interned map[string]string
 
+// Text decodes a column of text, of which the same is kept once.
 func (in Interned) Text(r Row, i int) string {
 	b, ok := r[i].([]byte)
 	if !ok {
@@ -61,10 +62,10 @@ func (in Interned) Text(r Row, i int) string {
 	return s
 }
 
-// rows runs a query in the reader's transaction and passes on every row.
+// Rows runs a query in the reader's transaction and passes on every row.
 func (r *Reader) Rows(query string, each func(Row)) { r.RowsOf(query, nil, each) }
 
-// rowsOf is rows for a query with arguments.
+// RowsOf is rows for a query with arguments.
 func (r *Reader) RowsOf(query string, args []any, each func(Row)) {
 	if r.Err != nil {
 		return
@@ -99,7 +100,7 @@ func driverRows(ctx context.Context, conn any, query string, args []driver.Named
 	}
 }
 
-// ids runs a query for one integer column.
+// IDs runs a query for one integer column.
 func (r *Reader) IDs(query string, each func(id int64)) {
 	r.Rows(query, func(v Row) {
 		if id := v.Int(0); id.Valid {
@@ -108,7 +109,7 @@ func (r *Reader) IDs(query string, each func(id int64)) {
 	})
 }
 
-// pairs runs a query for two integer columns, and passes on those that are.
+// Pairs runs a query for two integer columns, and passes on those that are.
 func (r *Reader) Pairs(query string, each func(from, to int64)) {
 	r.Rows(query, func(v Row) {
 		if from, to := v.Int(0), v.Int(1); from.Valid && to.Valid {
@@ -117,7 +118,7 @@ func (r *Reader) Pairs(query string, each func(from, to int64)) {
 	})
 }
 
-// reader runs queries of one read-only transaction until the first error.
+// Reader runs queries of one read-only transaction until the first error.
 type Reader struct {
 	ctx     context.Context
 	conn    *sql.Conn
@@ -125,7 +126,7 @@ type Reader struct {
 	Err     error
 }
 
-// read runs queries that all see the same state.
+// Read runs queries that all see the same state.
 func (db *DB) Read(ctx context.Context, queries func(*Reader)) (err error) {
 	conn, err := db.reads.Conn(ctx)
 	if err != nil {
@@ -169,7 +170,7 @@ func (db *DB) beginReading(ctx context.Context, conn *sql.Conn) (end func() erro
 	}, nil
 }
 
-// dropConn ends a connection whose state must not leak into its pool.
+// DropConn ends a connection whose state must not leak into its pool.
 func DropConn(conn *sql.Conn) error {
 	err := conn.Raw(func(any) error { return driver.ErrBadConn })
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
@@ -181,7 +182,7 @@ func DropConn(conn *sql.Conn) error {
 	return err
 }
 
-// dbtx runs statements: a database, a connection or a transaction.
+// Querier runs statements: a database, a connection or a transaction.
 type Querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -190,7 +191,7 @@ type Querier interface {
 
 type Scanner func(dest ...any) error
 
-// eachRow runs a query with arguments, for the few rows that no snapshot reads.
+// EachRow runs a query with arguments, for the few rows that no snapshot reads.
 func EachRow(ctx context.Context, q Querier, query string, args []any, each func(Scanner) error) (err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -205,7 +206,7 @@ func EachRow(ctx context.Context, q Querier, query string, args []any, each func
 	return rows.Err()
 }
 
-// eachID runs a query for one column of ids.
+// EachID runs a query for one column of ids.
 func EachID(ctx context.Context, q Querier, query string, each func(id int64)) error {
 	return EachRow(ctx, q, query, nil, func(scan Scanner) error {
 		var id int64
@@ -215,7 +216,7 @@ func EachID(ctx context.Context, q Querier, query string, each func(id int64)) e
 	})
 }
 
-// rollbackUnless rolls a transaction back if err is set. A transaction that is
+// RollbackUnless rolls a transaction back if err is set. A transaction that is
 // already over is no error.
 func RollbackUnless(tx *sql.Tx, err error) error {
 	if err == nil {

@@ -65,20 +65,20 @@ func sqliteCode(err error) int {
 // sqlitePrimary strips the extended part of a result code.
 const sqlitePrimary = 0xff
 
-// isLockTimeout tells whether a statement gave up waiting for a lock.
+// IsLockTimeout tells whether a statement gave up waiting for a lock.
 func IsLockTimeout(err error) bool {
 	code := MysqlCode(err)
 	return code == myLockWait || code == MyDeadlock || sqliteCode(err)&sqlitePrimary == sqlite3.SQLITE_BUSY
 }
 
-// isDuplicate tells whether a unique key refused a row.
+// IsDuplicate tells whether a unique key refused a row.
 func IsDuplicate(err error) bool {
 	code := sqliteCode(err)
 	return MysqlCode(err) == myDupEntry ||
 		code == sqlite3.SQLITE_CONSTRAINT_UNIQUE || code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 }
 
-// isConnection tells whether the connection was lost, so that the fate of the
+// IsConnection tells whether the connection was lost, so that the fate of the
 // statement is unknown.
 func IsConnection(err error) bool {
 	var netErr net.Error
@@ -86,7 +86,7 @@ func IsConnection(err error) bool {
 		errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// explain turns a driver error into one line that says what to do. The DSN in
+// Explain turns a driver error into one line that says what to do. The DSN in
 // target is already free of secrets.
 func Explain(err error, tried, target string) error {
 	if err == nil {

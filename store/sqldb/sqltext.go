@@ -11,10 +11,10 @@ import (
 // database, and a statement with thousands of parameters costs more than one
 // with thousands of numbers.
 
-// list writes ids as (1, 2, 3).
+// List writes ids as (1, 2, 3).
 func List(ids []int64) string { return string(append(Tuple(nil, ids...), ')')) }
 
-// tuple begins another row of a VALUES list with integers; the caller closes it.
+// Tuple begins another row of a VALUES list with integers; the caller closes it.
 func Tuple(b []byte, values ...int64) []byte {
 	if len(b) > 0 {
 		b = append(b, ", "...)
@@ -30,7 +30,7 @@ func Tuple(b []byte, values ...int64) []byte {
 }
 
 const (
-	// maxListed bounds the ids that are written into one statement.
+	// MaxListed bounds the ids that are written into one statement.
 	MaxListed = 20_000
 	// maxRanges bounds the ranges of one statement: SQLite takes expressions
 	// about a thousand operators deep.
@@ -40,7 +40,7 @@ const (
 	rangeGap = 8
 )
 
-// ranges cuts sorted ids into conditions on a column, each for one statement.
+// Ranges cuts sorted ids into conditions on a column, each for one statement.
 // They also let neighbours of the ids through: to read on is cheaper than to
 // look up.
 func Ranges(column string, ids []int64) iter.Seq[string] {
@@ -83,7 +83,7 @@ func someRanges(column string, ids []int64) (where string, rest []int64) {
 	return b.String(), ids
 }
 
-// idsOf collects an id of every element.
+// IDsOf collects an id of every element.
 func IDsOf[T any](all []T, id func(T) int64) []int64 {
 	ids := make([]int64, len(all))
 	for i, v := range all {
@@ -92,7 +92,7 @@ func IDsOf[T any](all []T, id func(T) int64) []int64 {
 	return ids
 }
 
-// caseOf maps the id column to the values of pairs; otherwise is what it is for
+// CaseOf maps the id column to the values of pairs; otherwise is what it is for
 // other ids. A server tries the branches of a CASE one after the other for every
 // row, so a long one is cut into halves again and again: ten comparisons instead
 // of hundreds. Pairs are sorted by key.

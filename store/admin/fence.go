@@ -40,10 +40,10 @@ func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster, who, r
 // no plan that was made before can be applied any more. An empty pause resumes.
 // The reason is for the audit record.
 func (lab *Lab) PauseShard(ctx context.Context, name shard.Name, who, pause, reason string) error {
-	action := "cluster pause"
+	action := "shard pause"
 	by, at := who, lab.Dialect.NowMillis
 	if pause == "" {
-		action, by, at = "cluster resume", "", "0"
+		action, by, at = "shard resume", "", "0"
 	}
 	return lab.change(ctx, action+" of shard "+name.String(), []shard.Name{name}, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET pause_reason = ?, paused_by = ?, paused_at = "+at+" WHERE shard = ?", pause, by, name.String()); err != nil {
