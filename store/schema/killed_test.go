@@ -140,7 +140,7 @@ func (tx *breakingTx) Rollback() error {
 	return tx.Tx.Rollback()
 }
 
-// TestUpStoppedAnywhere stops Up after every statement. The next Up goes on from
+// TestUpStoppedAnywhere stops Up after every statement. The next Up continues from
 // there; sometimes it is Down that does.
 func TestUpStoppedAnywhere(t *testing.T) {
 	t.Parallel()
@@ -188,7 +188,7 @@ func down(t testing.TB, db *sqldb.DB, opts schema.Options) error {
 	return err
 }
 
-// TestDownStoppedAnywhere stops Down after every statement. The next Down goes on
+// TestDownStoppedAnywhere stops Down after every statement. The next Down continues
 // from there; sometimes it is Up, which creates again what is gone.
 func TestDownStoppedAnywhere(t *testing.T) {
 	t.Parallel()
