@@ -33,12 +33,21 @@ func (a Actions) orDefault() Actions {
 	return a
 }
 
+// labelKind is what a label means for a job that has it. All that depends on the kind
+// is in this file: kind tells it from the label's name, sortLabels what it requires of
+// a host, and needsProvision which special task it causes.
 type labelKind int8
 
 const (
+	// labelRequired is a label that the host must carry.
 	labelRequired labelKind = iota
+	// labelProvision is a label that a Provision task can put on a host. Hosts that
+	// carry it already are preferred.
 	labelProvision
+	// labelDropped is a label that another special task handles. It is ignored.
 	labelDropped
+	// labelSkipProvision is the label of jobs that must not be preceded by a Provision
+	// task. It requires nothing of the host.
 	labelSkipProvision
 )
 
@@ -56,6 +65,60 @@ func (a Actions) kind(name string) labelKind {
 		return labelDropped
 	}
 	return labelRequired
+}
+
+// asked is what a list of labels requires: labels that a host must have, and labels
+// that it should have. impossible is true if one of them does not exist.
+type asked struct {
+	deps, preferred setID
+	impossible      bool
+}
+
+// sortLabels sorts the labels of a job into those that a host must have and those that
+// it should have.
+func (p *planner) sortLabels(labels []LabelID) asked {
+	required, preferred := p.required[:0], p.preferred[:0]
+	for _, l := range labels {
+		info := p.labels.get(l)
+		if !info.known {
+			return asked{impossible: true}
+		}
+		switch info.kind {
+		case labelRequired:
+			required = append(required, int64(l))
+		case labelProvision:
+			preferred = append(preferred, int64(l))
+		}
+	}
+	p.required, p.preferred = required, preferred
+	return asked{deps: p.sets.intern(required), preferred: p.sets.intern(preferred)}
+}
+
+// needsProvision tells whether the host must be provisioned for the entry, because it
+// lacks one of the labels that a Provision task can put on it. Both the dependencies of
+// the job and the meta_host of the entry count. Only plain labels of the host count.
+func (p *planner) needsProvision(e *pending) bool {
+	missing := false
+	check := func(l LabelID) (skip bool) {
+		switch p.labels.get(l).kind {
+		case labelSkipProvision:
+			return true
+		case labelProvision:
+			if !p.carriers(l).has(int(e.host)) {
+				missing = true
+			}
+		}
+		return false
+	}
+	if e.entry.MetaHost != 0 && check(e.entry.MetaHost) {
+		return false
+	}
+	for _, l := range e.job.Deps {
+		if check(l) {
+			return false
+		}
+	}
+	return missing
 }
 
 // labelInfo is what a label id stands for.
@@ -85,7 +148,7 @@ func newLabelTable(labels []Label, actions Actions) *labelTable {
 	return t
 }
 
-// get says what a label id stands for; unknownLabel if nothing.
+// get returns what a label id stands for, and unknownLabel if no label has it.
 func (t *labelTable) get(id LabelID) *labelInfo {
 	if i, ok := t.num.get(int64(id)); ok {
 		return &t.infos[i]
@@ -93,7 +156,7 @@ func (t *labelTable) get(id LabelID) *labelInfo {
 	return &unknownLabel
 }
 
-// namesOf lists names, separated by commas.
+// namesOf lists the names of labels, separated by commas.
 func (t *labelTable) namesOf(ids []int64) string {
 	names := make([]string, len(ids))
 	for i, id := range ids {
