@@ -8,12 +8,13 @@ import (
 // Actions lists the labels that special tasks act on. Such labels are not
 // required of a host (Autotest provision.is_for_special_action).
 type Actions struct {
-	// Provision are the keys whose labels a Provision task can put on a host;
-	// hosts that already carry them are preferred.
+	// Provision are the keys of labels that a Provision task can put on a host. Hosts that
+	// already carry such a label are preferred.
 	Provision []string
-	// Other are keys that another special task handles; such labels are dropped.
+	// Other are the keys of labels that other special tasks handle. The scheduler ignores
+	// such labels.
 	Other []string
-	// SkipProvision is the label that rules a Provision task out.
+	// SkipProvision is the label of jobs that must not be preceded by a Provision task.
 	SkipProvision string
 }
 
@@ -51,8 +52,8 @@ const (
 	labelSkipProvision
 )
 
-// kind classifies a label by its key, the text before the first colon. A bare
-// key counts too: "rpm" and "rpm:x" are both dropped.
+// kind classifies a label by its key, which is the text before the first colon, or the
+// whole name if there is no colon. So "rpm" and "rpm:x" are of the same kind.
 func (a Actions) kind(name string) labelKind {
 	if name == a.SkipProvision {
 		return labelSkipProvision
@@ -128,7 +129,7 @@ type labelInfo struct {
 	known bool
 }
 
-// unknownLabel stands for ids that no label has.
+// unknownLabel is what an id stands for that no label has.
 var unknownLabel labelInfo
 
 // labelTable finds labels by id.

@@ -172,7 +172,7 @@ func newPlanner(s *Snapshot) *planner {
 		depLists:     newSetTable(len(s.Jobs)),
 		asked:        make([]asked, 1),
 		requests:     make([]request, 0, len(s.Jobs)/2),
-		numbers:      make(map[request]int32),
+		numbers:      make(map[request]int32, len(s.Jobs)/4),
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	p.plan.Basis = s.Basis

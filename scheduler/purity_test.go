@@ -22,8 +22,8 @@ var allowedImports = map[string]bool{
 	"github.com/bits-and-blooms/bitset": true,
 }
 
-// TestPurity forbids the planner and the shard rules to know anything of the
-// outside world.
+// TestPurity forbids the planner and the rules for shards to import anything that reaches
+// the outside world, because a plan must follow from its snapshot alone.
 func TestPurity(t *testing.T) {
 	for _, dir := range []string{".", "../shard"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
