@@ -286,8 +286,8 @@ func (p *placement) bestMove() (move Name, to string) {
 	return move, to
 }
 
-// use says how useful it is to move a shard. The most useful moves come first, so
-// that as few as possible are needed.
+// use says how useful it is to move a shard. The most useful moves are made first, so that
+// as few as possible are needed. The values are in ascending order of usefulness.
 type use int
 
 const (
