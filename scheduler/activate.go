@@ -12,8 +12,8 @@ import (
 // Job.schedule_pre_job_tasks, HostQueueEntry.on_pending).
 func (p *planner) activate() {
 	jobs := make(map[JobID]*jobState)
-	if p.given > 0 {
-		p.plan.Assignments = make([]Assignment, 0, p.given)
+	if p.assigned > 0 {
+		p.plan.Assignments = make([]Assignment, 0, p.assigned)
 	}
 	for i := range p.entries {
 		e := &p.entries[i]

@@ -13,7 +13,7 @@ const (
 	outcomeLeased
 	outcomeLocked
 	outcomeMoving
-	outcomeGiven
+	outcomeTaken
 	outcomeKinds
 )
 
@@ -48,7 +48,7 @@ func (p *planner) outcome(num int32) hostOutcome {
 func (p *planner) findOutcome(num int, h *Host) hostOutcome {
 	at := outcomeAtStart(h)
 	if at == outcomeFree && !p.free.Test(uint(num)) {
-		return outcomeGiven
+		return outcomeTaken
 	}
 	return at
 }

@@ -1,10 +1,9 @@
 // Package scheduler decides which host every queue entry gets.
 //
-// It is pure: a [Snapshot] goes in, a [Plan] comes out, and nothing else
-// happens. The package imports no database, network, context, logger or clock
-// (a test forbids it); what time it is, which switches are set and what the
-// suite recorder knows all arrive as data. That makes every decision
-// repeatable, printable and testable without a server.
+// It is pure: a [Snapshot] goes in, a [Plan] comes out, and nothing else happens. The
+// package imports no database, network, context, logger or clock, and a test forbids it
+// to. The time, the settings and what the suite recorder knows all arrive as data, so
+// every decision can be repeated, printed and tested without a server.
 //
 // # One tick
 //
@@ -41,7 +40,7 @@
 // # Speed and order
 //
 // Hosts are numbered by hostname within a plan. The hosts with a label, those of an ACL
-// group and those that are free are bitsets over these numbers. Therefore the cost grows with the
-// number of distinct requests, and not with entries times hosts. Ties are always
+// group and those that are free are bitsets over these numbers. Therefore the cost grows
+// with the number of distinct requests, and not with entries times hosts. Ties are always
 // broken by hostname, then id, so that the same snapshot gives the same plan.
 package scheduler

@@ -68,21 +68,21 @@ func (a Actions) kind(name string) labelKind {
 	return labelRequired
 }
 
-// asked is what a list of labels requires: labels that a host must have, and labels
+// requirements are what a list of labels requires: labels that a host must have, and labels
 // that it should have. impossible is true if one of them does not exist.
-type asked struct {
+type requirements struct {
 	deps, preferred setID
 	impossible      bool
 }
 
 // sortLabels sorts the labels of a job into those that a host must have and those that
 // it should have.
-func (p *planner) sortLabels(labels []LabelID) asked {
+func (p *planner) sortLabels(labels []LabelID) requirements {
 	required, preferred := p.required[:0], p.preferred[:0]
 	for _, l := range labels {
 		info := p.labels.get(l)
 		if !info.known {
-			return asked{impossible: true}
+			return requirements{impossible: true}
 		}
 		switch info.kind {
 		case labelRequired:
@@ -92,7 +92,7 @@ func (p *planner) sortLabels(labels []LabelID) asked {
 		}
 	}
 	p.required, p.preferred = required, preferred
-	return asked{deps: p.sets.intern(required), preferred: p.sets.intern(preferred)}
+	return requirements{deps: p.sets.intern(required), preferred: p.sets.intern(preferred)}
 }
 
 // needsProvision tells whether the host must be provisioned for the entry, because it

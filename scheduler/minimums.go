@@ -23,7 +23,7 @@ func (p *planner) readMinimums() {
 
 // reportMinimums reports the keyvals that are no integers and keep entries waiting.
 func (p *planner) reportMinimums() {
-	for _, suite := range slices.Sorted(maps.Keys(p.spoilt)) {
+	for _, suite := range slices.Sorted(maps.Keys(p.blockedSuites)) {
 		p.plan.Problems = append(p.plan.Problems, Problem{Text: fmt.Sprintf(
 			"suite %d: keyval suite_min_duts is %q, which is no integer; its entries wait until it is corrected", suite, p.badMinimums[suite])})
 	}

@@ -23,7 +23,7 @@ func (p *planner) roundNamed() {
 			e.reason = p.namedReason(e, num, codes)
 			continue
 		}
-		p.give(e, num, RoundNamed)
+		p.assign(e, num, RoundNamed)
 	}
 }
 

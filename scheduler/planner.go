@@ -90,7 +90,7 @@ type planner struct {
 	freeAtStart *bitset.BitSet
 
 	entries  []pending // in queue order
-	given    int       // how many entries got a host
+	assigned int       // how many entries got a host
 	requests []request
 	numbers  map[request]int32 // request -> position in requests
 	groups   []group           // requests for any host, in serving order
@@ -101,9 +101,9 @@ type planner struct {
 	matches   slab[match]
 	lists     arena
 	// depLists are the different lists of labels that jobs depend on, in the order of
-	// the snapshot. asked has what each list requires.
-	depLists setTable
-	asked    []asked
+	// the snapshot. requirements has what each list requires.
+	depLists     setTable
+	requirements []requirements
 	// The following are scratch space, which is used again for each job or request.
 	deps, required, preferred []int64
 	tiers                     [][]int32
@@ -112,9 +112,9 @@ type planner struct {
 	minimums map[JobID]int
 	// badMinimums are the suites whose keyval is not an integer.
 	badMinimums map[JobID]string
-	// spoilt are the suites of badMinimums that have pending entries.
-	spoilt   map[JobID]bool
-	siblings map[JobID][]Sibling
+	// blockedSuites are the suites of badMinimums that have pending entries.
+	blockedSuites map[JobID]bool
+	siblings      map[JobID][]Sibling
 	// synchEntries are the pending entries of jobs whose entries start together.
 	synchEntries map[JobID][]*Entry
 	outcomes     []hostOutcome // by host, nil until all rounds are over
@@ -156,23 +156,23 @@ type pending struct {
 
 func newPlanner(s *Snapshot) *planner {
 	p := &planner{
-		s:            s,
-		actions:      s.Rules.Actions.orDefault(),
-		users:        make(map[string]*userInfo, len(s.Users)),
-		staticHosts:  make(map[string]*hostSet),
-		aclHosts:     make(map[ACLID]*hostSet),
-		replaced:     make(map[LabelID]bool, len(s.ReplacedLabels)),
-		shared:       make(map[setID]*hostSet),
-		minimums:     make(map[JobID]int),
-		badMinimums:  make(map[JobID]string),
-		spoilt:       make(map[JobID]bool),
-		siblings:     make(map[JobID][]Sibling),
-		synchEntries: make(map[JobID][]*Entry),
-		sets:         newSetTable(len(s.Jobs)),
-		depLists:     newSetTable(len(s.Jobs)),
-		asked:        make([]asked, 1),
-		requests:     make([]request, 0, len(s.Jobs)/2),
-		numbers:      make(map[request]int32, len(s.Jobs)/4),
+		s:             s,
+		actions:       s.Rules.Actions.orDefault(),
+		users:         make(map[string]*userInfo, len(s.Users)),
+		staticHosts:   make(map[string]*hostSet),
+		aclHosts:      make(map[ACLID]*hostSet),
+		replaced:      make(map[LabelID]bool, len(s.ReplacedLabels)),
+		shared:        make(map[setID]*hostSet),
+		minimums:      make(map[JobID]int),
+		badMinimums:   make(map[JobID]string),
+		blockedSuites: make(map[JobID]bool),
+		siblings:      make(map[JobID][]Sibling),
+		synchEntries:  make(map[JobID][]*Entry),
+		sets:          newSetTable(len(s.Jobs)),
+		depLists:      newSetTable(len(s.Jobs)),
+		requirements:  make([]requirements, 1),
+		requests:      make([]request, 0, len(s.Jobs)/2),
+		numbers:       make(map[request]int32, len(s.Jobs)/4),
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	p.plan.Basis = s.Basis
@@ -224,10 +224,10 @@ func (p *planner) readSiblings() {
 	}
 }
 
-// give assigns a free host to an entry. It notes the host in the job only if the job has
+// assign assigns a free host to an entry. It notes the host in the job only if the job has
 // other entries, because only these could be assigned the host a second time.
-func (p *planner) give(e *pending, num int, round Round) {
-	p.given++
+func (p *planner) assign(e *pending, num int, round Round) {
+	p.assigned++
 	e.host = int32(num)
 	e.round = round
 	p.free.Clear(uint(num))

@@ -134,7 +134,7 @@ func (r *Reason) busyText() string {
 // explain lists every entry that got no host, with its reason. The entries of a group
 // share a reason.
 func (p *planner) explain() {
-	if n := len(p.entries) - p.given; n > 0 {
+	if n := len(p.entries) - p.assigned; n > 0 {
 		p.plan.Waiting = make([]Waiting, 0, n)
 	}
 	for i := range p.entries {
@@ -178,7 +178,7 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 		return r
 	}
 	counts := p.count(m)
-	r.Leased, r.Locked, r.Moving, r.GivenAway = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeMoving], counts[outcomeGiven]
+	r.Leased, r.Locked, r.Moving, r.GivenAway = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeMoving], counts[outcomeTaken]
 	r.details = p.details(g)
 	switch {
 	case r.Eligible > r.Leased+r.Locked+r.Moving+r.GivenAway:

@@ -91,8 +91,8 @@ func (r *Recorder) Drift(rebuilt *Recorder, leased func(HostID) bool) []Drift {
 }
 
 // ForgetUnleased forgets hosts that are no longer leased although no plan released
-// them, because somebody cleared the lease by hand. (The original counts such hosts
-// until it is restarted.)
+// them, because somebody cleared the lease by hand. The original counts such hosts until
+// it is restarted.
 func (r *Recorder) ForgetUnleased(hosts []Host) {
 	if len(r.suite) == 0 {
 		return

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// request is what an entry requires of a host, and its rank in the queue. Entries with equal requests are served as
-// one group (Autotest rdb_requests.AcquireHostRequest).
+// request is what an entry requires of a host, and its rank in the queue. Entries with
+// equal requests are served as one group (Autotest rdb_requests.AcquireHostRequest).
 type request struct {
 	deps      setID // labels that the host must carry
 	preferred setID // labels that the host should carry
@@ -129,7 +129,7 @@ func (p *planner) readJob(job *jobInfo) {
 		return
 	}
 	if value, bad := p.badMinimums[job.Parent]; bad {
-		p.spoilt[job.Parent] = true
+		p.blockedSuites[job.Parent] = true
 		job.reason = &Reason{Code: BadMinimum, text: fmt.Sprintf("keyval suite_min_duts of suite %d is %q, which is no integer", job.Parent, value)}
 		return
 	}
@@ -176,10 +176,10 @@ func (p *planner) jobRequest(job *jobInfo) (key request, ok bool) {
 		p.deps = append(p.deps, int64(l))
 	}
 	list := int(p.depLists.put(p.deps))
-	if list == len(p.asked) {
-		p.asked = append(p.asked, p.sortLabels(job.Deps))
+	if list == len(p.requirements) {
+		p.requirements = append(p.requirements, p.sortLabels(job.Deps))
 	}
-	a := &p.asked[list]
+	a := &p.requirements[list]
 	return request{suite: job.Parent, priority: job.Priority, acls: job.user.acls, deps: a.deps, preferred: a.preferred}, !a.impossible
 }
 

@@ -56,7 +56,7 @@ func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
 			tiers[count] = append(tiers[count], num)
 			continue
 		}
-		if p.giveNext(g, num, round) {
+		if p.assignNext(g, num, round) {
 			if n--; n == 0 {
 				return
 			}
@@ -69,26 +69,26 @@ func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
 
 // serveFrom assigns up to n hosts of a list in its order. It returns how many it assigned.
 func (p *planner) serveFrom(list []int32, g *group, n int, round Round) int {
-	given := 0
+	assigned := 0
 	for _, num := range list {
-		if given == n {
+		if assigned == n {
 			break
 		}
-		if p.giveNext(g, num, round) {
-			given++
+		if p.assignNext(g, num, round) {
+			assigned++
 		}
 	}
-	return given
+	return assigned
 }
 
-// giveNext assigns a host to the group's next entry that may have it. It returns false if
+// assignNext assigns a host to the group's next entry that may have it. It returns false if
 // there is no such entry.
-func (p *planner) giveNext(g *group, num int32, round Round) bool {
+func (p *planner) assignNext(g *group, num int32, round Round) bool {
 	e := p.nextFor(g, int(num))
 	if e == nil {
 		return false
 	}
-	p.give(e, int(num), round)
+	p.assign(e, int(num), round)
 	return true
 }
 
