@@ -56,7 +56,7 @@ var layers = map[string][]string{
 	"internal/metrics":    {"internal/replica", "store", "store/admin", "election", "scheduler", "shard"},
 	"internal/web":        {"internal/replica", "internal/metrics", "store", "election", "scheduler", "shard"},
 	"internal/simlab":     {"scheduler", "shard"},
-	"internal/storetest":  {"internal/simlab", "scheduler", "shard"},
+	"internal/storetest":  {"internal/testserver", "internal/simlab", "store", "store/admin", "store/schema", "store/sqldb", "scheduler", "shard"},
 	"internal/child":      {},
 	"internal/testserver": {"internal/child", "internal/embedetcd"},
 }

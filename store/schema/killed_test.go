@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -141,7 +142,7 @@ func (tx *breakingTx) Rollback() error {
 // there; sometimes it is Down that does.
 func TestUpStoppedAnywhere(t *testing.T) {
 	t.Parallel()
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		want := clean(t, dsn)
 		db := open(t, dsn)
 		lab := stopUp(t, db, want, true)
@@ -189,7 +190,7 @@ func down(t testing.TB, db *sqldb.DB, opts schema.Options) error {
 // from there; sometimes it is Up, which creates again what is gone.
 func TestDownStoppedAnywhere(t *testing.T) {
 	t.Parallel()
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		up(t, db)
 		want := picture(t, db)
@@ -262,7 +263,7 @@ func migrateAndDie(dsn string, statements int) error {
 
 // TestUpKilled kills the process of a migrator, again and again.
 func TestUpKilled(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		want := clean(t, dsn)
 		for _, statements := range []int{1, 2, 5, 15, 30} {
 			cmd := osexec.Command(os.Args[0])
