@@ -41,20 +41,9 @@ func requireMoved(t *testing.T, db *store.DB, want int, token int64) {
 	t.Helper()
 	require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_shards_labels s JOIN afe_labels l ON l.id = s.label_id WHERE l.name = 'board:b00'"))
 	require.Equal(t, want, storetest.Count(t, db, "SELECT s.shard_id FROM afe_shards_labels s JOIN afe_labels l ON l.id = s.label_id WHERE l.name = 'board:b00'"))
-	leaders := map[shard.Name]*store.Leader{}
-	for i, name := range []shard.Name{shard.Master, "a", "b"} {
-		leaders[name] = storetest.TakeOver(t, db, storetest.SharedScope(name), token+int64(i))
-	}
-	for range 2 {
-		for name, l := range leaders {
-			storetest.RunTick(t, db, l, storetest.SharedScope(name))
-		}
-	}
+	runTicks(t, db, []shard.Name{shard.Master, "a", "b"}, token)
 	require.Zero(t, storetest.Count(t, db, fmt.Sprintf("SELECT COUNT(*) FROM afe_hosts h JOIN afe_hosts_labels l ON l.host_id = h.id JOIN afe_labels n ON n.id = l.label_id WHERE n.name = 'board:b00' AND h.leased = 0 AND COALESCE(h.shard_id, 0) <> %d", want)))
 	require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 GROUP BY host_id HAVING COUNT(*) > 1) d"))
-	for _, l := range leaders {
-		require.NoError(t, l.Close())
-	}
 }
 
 // TestMovingALabelFailsAtEveryStep: wherever it stops, nothing has happened, or,
