@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -74,8 +73,6 @@ func (l *logText) String() string {
 	defer l.mu.Unlock()
 	return l.text.String()
 }
-
-func sqlite(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "lab.db") }
 
 func shardName(i int) shard.Name { return shard.Name(fmt.Sprintf("shard-%d", i+1)) }
 
