@@ -54,7 +54,7 @@ var layers = map[string][]string{
 	"internal/embedetcd":  {},
 	"internal/testserver": {"internal/child", "internal/embedetcd"},
 	"internal/simlab":     {},
-	"internal/storetest":  {"internal/simlab", "scheduler"},
+	"internal/storetest":  {"internal/testserver", "internal/simlab", "store", "store/admin", "store/schema", "store/sqldb", "scheduler", "shard"},
 	"internal/config":     {"store", "store/sqldb", "scheduler", "shard"},
 	"internal/replica":    {"store", "store/admin", "election", "scheduler", "shard"},
 	"internal/cluster":    {"internal/replica", "store", "store/admin", "election", "scheduler", "shard"},

@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -30,10 +32,20 @@ func LockError(db *DB) error {
 	return &mysql.MySQLError{Number: sqldb.MyDeadlock, Message: "Deadlock found when trying to get lock"}
 }
 
-// busy makes another connection wait in vain for the write lock that the caller
-// holds.
+// busy makes another connection ask in vain for the write lock that the caller
+// holds. That connection does not wait for it as long as others do, and is not used
+// again.
 func busy(db *DB) error {
-	_, err := db.Pool.Exec("UPDATE hostsched_fence SET ticks = ticks")
+	ctx := context.Background()
+	conn, err := db.Pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }() // closes it
+	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "UPDATE hostsched_fence SET ticks = ticks")
 	return err
 }
 
@@ -52,9 +64,6 @@ func (t *Snapshots) StandStill() {
 
 // HasTableTimes tells whether the server keeps times of tables.
 func HasTableTimes(db *DB) bool { return db.Dialect.HasTableTimes }
-
-// Ranges are the conditions for some ids.
-var Ranges = sqldb.Ranges
 
 // ChunkSizer sizes chunks.
 type ChunkSizer = chunkSizer

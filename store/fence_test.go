@@ -16,11 +16,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
-	"github.com/hostsched/hostsched/store/admin"
-	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -29,13 +28,13 @@ import (
 const bound = 5 * time.Second
 
 func TestStaleEpochIsRefusedInEveryWritePath(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		full := fullPlan(t, db)
-		old := takeOver(t, db, shard.Master, 10)
-		next := takeOver(t, db, shard.Master, 11)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		full := storetest.FullPlan(t, db)
+		old := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+		next := storetest.TakeOver(t, db, storetest.WholeLab, 11)
 		require.Greater(t, next.Fence().Epoch, old.Fence().Epoch)
-		before := dump(t, db)
+		before := storetest.Dump(t, db)
 		for name, plan := range map[string]scheduler.Plan{
 			"lease":   {Leases: full.Leases},
 			"assign":  {Assignments: full.Assignments, Changes: full.Changes},
@@ -46,7 +45,7 @@ func TestStaleEpochIsRefusedInEveryWritePath(t *testing.T) {
 			require.ErrorIsf(t, err, store.ErrFenced, name)
 			require.True(t, res.Applied.Empty(), name)
 		}
-		require.Equal(t, before, dump(t, db), "nothing was written")
+		require.Equal(t, before, storetest.Dump(t, db), "nothing was written")
 		_, err := next.Apply(t.Context(), full)
 		require.NoError(t, err)
 	})
@@ -55,19 +54,19 @@ func TestStaleEpochIsRefusedInEveryWritePath(t *testing.T) {
 // TestStaleEpochCannotRegisterAgain: an old leader whose connection was lost is
 // refused already when it registers a new one.
 func TestStaleEpochCannotRegisterAgain(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		old := takeOver(t, db, shard.Master, 10)
-		takeOver(t, db, shard.Master, 11)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		old := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+		storetest.TakeOver(t, db, storetest.WholeLab, 11)
 		require.NoError(t, old.Close())
-		_, err := old.Apply(t.Context(), fullPlan(t, db))
+		_, err := old.Apply(t.Context(), storetest.FullPlan(t, db))
 		require.ErrorIs(t, err, store.ErrFenced)
 	})
 }
 
 func TestTakeOverNeedsAHigherToken(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		takeOver(t, db, shard.Master, 10)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.TakeOver(t, db, storetest.WholeLab, 10)
 		for _, token := range []int64{10, 9, 1} {
 			_, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: token, Cluster: "test", Holder: "late"})
 			require.ErrorIs(t, err, store.ErrOvertaken)
@@ -77,60 +76,34 @@ func TestTakeOverNeedsAHigherToken(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, ok)
 		require.EqualValues(t, 10, f.Token)
-		require.Equal(t, "replica", f.Holder)
+		require.Equal(t, "replica 10", f.Holder)
 		// Shards do not touch each other.
-		takeOver(t, db, "other", 1)
-	})
-}
-
-func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		old := takeOver(t, db, shard.Master, 10)
-		claim := store.Claim{Shard: shard.Master, Token: 3, Cluster: "rebuilt", Holder: "new"}
-		_, err := db.TakeOver(t.Context(), claim)
-		require.ErrorIs(t, err, store.ErrForeignCluster)
-		require.ErrorContains(t, err, "fence adopt")
-
-		require.NoError(t, admin.New(db).AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
-		l, err := db.TakeOver(t.Context(), claim)
-		require.NoError(t, err)
-		require.Greater(t, l.Fence().Epoch, old.Fence().Epoch, "epochs go on rising")
-		require.NoError(t, l.Close())
-		var who, detail string
-		require.NoError(t, db.SQL().QueryRow("SELECT who, detail FROM hostsched_audit").Scan(&who, &detail))
-		require.Equal(t, "alice", who)
-		require.Contains(t, detail, "disk failure")
-		require.Error(t, admin.New(db).AdoptFence(t.Context(), "never-led", "rebuilt", "alice", "x"))
+		storetest.TakeOver(t, db, store.Scope{Shard: "other"}, 1)
 	})
 }
 
 // TestPausedLeaderDoesNotBlockItsSuccessor stops a real process (SIGSTOP) in the
 // middle of transactions of all its writers, which hold the fence.
 func TestPausedLeaderDoesNotBlockItsSuccessor(t *testing.T) {
-	for _, s := range servers {
-		t.Run(s.name, func(t *testing.T) {
-			dsn := s.dsn(t)
-			db := open(t, dsn)
-			_, err := schema.Up(t.Context(), db.DB, schema.Options{})
-			require.NoError(t, err)
-			fillLargeLab(t, db)
-			sleeper := startSleeper(t, dsn)
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
+		db := storetest.NewLab(t, dsn)
+		fillLargeLab(t, db)
+		sleeper := startSleeper(t, dsn)
 
-			began := time.Now()
-			next := takeOver(t, db, shard.Master, 11)
-			took := time.Since(began)
-			t.Logf("takeover from a paused leader took %v", took)
-			require.Less(t, took, bound)
-			res, err := next.Apply(t.Context(), fullPlan(t, db))
-			require.NoError(t, err)
-			require.NotEmpty(t, res.Applied.Assignments)
+		began := time.Now()
+		next := storetest.TakeOver(t, db, storetest.WholeLab, 11)
+		took := time.Since(began)
+		t.Logf("takeover from a paused leader took %v", took)
+		require.Less(t, took, bound)
+		res, err := next.Apply(t.Context(), storetest.FullPlan(t, db))
+		require.NoError(t, err)
+		require.NotEmpty(t, res.Applied.Assignments)
 
-			// The sleeper wakes up and must not get anything written.
-			before := dump(t, db)
-			require.NotEqual(t, 0, sleeper.wake(t))
-			require.Equal(t, before, dump(t, db))
-		})
-	}
+		// The sleeper wakes up and must not get anything written.
+		before := storetest.Dump(t, db)
+		require.NotEqual(t, 0, sleeper.wake(t))
+		require.Equal(t, before, storetest.Dump(t, db))
+	})
 }
 
 const sleeperEnv = "HOSTSCHED_TEST_SLEEPER_DSN"
@@ -160,7 +133,7 @@ func sleepInTransaction(dsn string) int {
 		_, err := os.Stdin.Read(make([]byte, 1))
 		return err
 	})))
-	s, err := db.Snapshot(ctx, masterScope)
+	s, err := db.Snapshot(ctx, storetest.WholeLab)
 	if err == nil {
 		_, err = l.Apply(ctx, scheduler.MakePlan(s))
 	}
@@ -212,10 +185,10 @@ func (s sleeper) wake(t *testing.T) int {
 // TestStuckTransactionEnds: a leader that hangs inside a transaction, without
 // its process being stopped, lets go after TxTimeout.
 func TestStuckTransactionEnds(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		plan := fullPlan(t, db)
-		old := takeOver(t, db, shard.Master, 10)
+	storetest.OnEachLabInParallel(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		plan := storetest.FullPlan(t, db)
+		old := storetest.TakeOver(t, db, storetest.WholeLab, 10)
 		inside := make(chan struct{})
 		db.FailInTx(func(ctx context.Context) error {
 			close(inside)
@@ -230,7 +203,7 @@ func TestStuckTransactionEnds(t *testing.T) {
 		<-inside
 		db.FailInTx(nil)
 		began := time.Now()
-		next := takeOver(t, db, shard.Master, 11)
+		next := storetest.TakeOver(t, db, storetest.WholeLab, 11)
 		require.Less(t, time.Since(began), bound)
 		require.Error(t, <-failed)
 		_, err := next.Apply(t.Context(), plan)
@@ -240,10 +213,10 @@ func TestStuckTransactionEnds(t *testing.T) {
 
 // TestLostCommitAnswer: the COMMIT happened, but its answer never came.
 func TestLostCommitAnswer(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		l := takeOver(t, db, shard.Master, 10)
-		plan := fullPlan(t, db)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+		plan := storetest.FullPlan(t, db)
 		lost := 0
 		db.FailAfterCommit(func() error {
 			lost++
@@ -260,7 +233,7 @@ func TestLostCommitAnswer(t *testing.T) {
 		for _, a := range plan.Assignments {
 			done[a.Entry] = true
 		}
-		for _, a := range fullPlan(t, db).Assignments {
+		for _, a := range storetest.FullPlan(t, db).Assignments {
 			require.False(t, done[a.Entry])
 		}
 	})
@@ -269,15 +242,15 @@ func TestLostCommitAnswer(t *testing.T) {
 // TestLostCommitAnswerAfterTakeOver: when the answer is looked up, somebody else
 // leads already.
 func TestLostCommitAnswerAfterTakeOver(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		l := takeOver(t, db, shard.Master, 10)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
 		db.FailAfterCommit(func() error {
 			db.FailAfterCommit(nil)
-			takeOver(t, db, shard.Master, 11)
+			storetest.TakeOver(t, db, storetest.WholeLab, 11)
 			return driver.ErrBadConn
 		})
-		_, err := l.Apply(t.Context(), fullPlan(t, db))
+		_, err := l.Apply(t.Context(), storetest.FullPlan(t, db))
 		require.ErrorIs(t, err, store.ErrFenced)
 	})
 }
@@ -285,11 +258,11 @@ func TestLostCommitAnswerAfterTakeOver(t *testing.T) {
 // TestKilledConnection: the server ends the leader's connection in the middle of
 // a transaction. Nothing of it stays, and the leader goes on with a new one.
 func TestKilledConnection(t *testing.T) {
-	db := sqlServer.lab(t)
-	fillLab(t, db)
-	l := takeOver(t, db, shard.Master, 10)
-	plan := fullPlan(t, db)
-	before := dump(t, db)
+	db := storetest.NewServerLab(t)
+	storetest.FillLab(t, db)
+	l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+	plan := storetest.FullPlan(t, db)
+	before := storetest.Dump(t, db)
 	db.FailInTx(func(ctx context.Context) error {
 		db.FailInTx(nil)
 		var id int64
@@ -302,7 +275,7 @@ func TestKilledConnection(t *testing.T) {
 	_, err := l.Apply(t.Context(), plan)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, store.ErrFenced)
-	require.Equal(t, before, dump(t, db))
+	require.Equal(t, before, storetest.Dump(t, db))
 	_, err = l.Apply(t.Context(), plan)
 	require.NoError(t, err)
 	requireApplied(t, db, plan)

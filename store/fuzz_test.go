@@ -43,8 +43,8 @@ func FuzzSnapshot(f *testing.F) {
 			return
 		}
 		ctx := context.Background()
-		db := sqlite.lab(t)
-		removeGuard(t, db)
+		db := storetest.NewLab(t, storetest.SQLiteFile(t))
+		storetest.RemoveGuard(t, db)
 		if _, err := storetest.NewWorld(ctx, db.SQL(), sc.Input); err != nil {
 			return // not a scenario any more
 		}

@@ -34,9 +34,9 @@ func goldenDir() string {
 func TestGolden(t *testing.T) {
 	scenarios, err := storetest.ReadFolder(goldenDir())
 	require.NoError(t, err)
-	for _, server := range servers {
+	for _, server := range storetest.Databases(t) {
 		var passed atomic.Int64
-		ran := t.Run(server.name, func(t *testing.T) {
+		ran := t.Run(server.Name, func(t *testing.T) {
 			for _, sc := range scenarios {
 				t.Run(sc.Name, func(t *testing.T) {
 					t.Parallel()
@@ -49,16 +49,16 @@ func TestGolden(t *testing.T) {
 		})
 		if n := passed.Load(); n > 0 || !ran {
 			// Not t.Log, which is silent when all pass: 'make test-golden' shows this.
-			fmt.Printf("%s: %d of %d scenarios passed\n", server.name, n, len(scenarios))
+			fmt.Printf("%s: %d of %d scenarios passed\n", server.Name, n, len(scenarios))
 		}
 	}
 }
 
-func playScenario(t *testing.T, server testServer, sc storetest.Scenario) {
-	db := server.lab(t)
+func playScenario(t *testing.T, server storetest.Database, sc storetest.Scenario) {
+	db := storetest.NewLab(t, server.DSN(t))
 	// Scenarios may begin with two active entries on one host, which the guard
 	// would refuse.
-	removeGuard(t, db)
+	storetest.RemoveGuard(t, db)
 	playOn(t, db, sc)
 }
 
@@ -118,7 +118,7 @@ func (p *player) restart(ctx context.Context) {
 		require.NoError(p.t, p.leader.Close())
 	}
 	p.token++
-	p.leader = takeOver(p.t, p.db, p.scope.Shard, p.token)
+	p.leader = storetest.TakeOver(p.t, p.db, p.scope, p.token)
 	var err error
 	p.recorder, err = p.db.Recorder(ctx, p.scope)
 	require.NoError(p.t, err)

@@ -2,75 +2,18 @@ package store_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
-	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
-
-var masterScope = store.Scope{Shard: shard.Master}
-
-// fillLab makes a lab in which every kind of write happens in one tick.
-func fillLab(t testing.TB, db *store.DB) {
-	t.Helper()
-	ctx := context.Background()
-	_, err := simlab.Create(ctx, db.SQL(), simlab.Spec{Seed: 1, Hosts: 60, Boards: 3, Suites: 6, Entries: 80, MinimumShare: 0.1})
-	require.NoError(t, err)
-	for _, text := range []string{
-		"UPDATE afe_hosts SET leased = 1 WHERE id <= 5", // unused: released
-		"INSERT INTO afe_special_tasks (" + simlab.TaskColumns + ") VALUES (60, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)",
-		// A synchronous job without tasks that can never start any more.
-		"UPDATE afe_jobs SET synch_count = 2, run_reset = 0, reboot_before = 0, priority = 99 WHERE id = 2",
-		"DELETE FROM afe_jobs_dependency_labels WHERE job_id = 2",
-	} {
-		_, err := db.SQL().ExecContext(ctx, text)
-		require.NoError(t, err, text)
-	}
-}
-
-func fullPlan(t testing.TB, db *store.DB) scheduler.Plan {
-	t.Helper()
-	s, err := db.Snapshot(context.Background(), masterScope)
-	require.NoError(t, err)
-	return scheduler.MakePlan(s)
-}
-
-// dump prints everything that a plan may change.
-func dump(t testing.TB, db *store.DB) string {
-	t.Helper()
-	var b strings.Builder
-	for _, query := range []string{
-		"SELECT id, leased, COALESCE(status, '') FROM afe_hosts ORDER BY id",
-		"SELECT id, COALESCE(host_id, 0), status || '' FROM afe_host_queue_entries ORDER BY id",
-		"SELECT id, active, complete FROM afe_host_queue_entries ORDER BY id",
-		"SELECT host_id, COALESCE(queue_entry_id, 0), task FROM afe_special_tasks ORDER BY id",
-		"SELECT id, job_id, host_id FROM afe_ineligible_host_queues ORDER BY id",
-	} {
-		require.NoError(t, simlab.Each(context.Background(), db.SQL(), query, func(rows *sql.Rows) error {
-			var x, y, z string
-			err := rows.Scan(&x, &y, &z)
-			fmt.Fprintln(&b, x, y, z)
-			return err
-		}))
-	}
-	return b.String()
-}
-
-func count(t testing.TB, db *store.DB, query string) int {
-	t.Helper()
-	var n int
-	require.NoError(t, db.SQL().QueryRow(query).Scan(&n), query)
-	return n
-}
 
 // requireApplied compares the database with a plan, row by row.
 func requireApplied(t testing.TB, db *store.DB, plan scheduler.Plan) {
@@ -91,10 +34,10 @@ func requireApplied(t testing.TB, db *store.DB, plan scheduler.Plan) {
 }
 
 func TestApplyWritesThePlan(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		l := takeOver(t, db, shard.Master, 1)
-		plan := fullPlan(t, db)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		plan := storetest.FullPlan(t, db)
 		require.NotEmpty(t, plan.Leases)
 		require.NotEmpty(t, plan.Releases)
 		res, err := l.Apply(t.Context(), plan)
@@ -103,7 +46,7 @@ func TestApplyWritesThePlan(t *testing.T) {
 		require.Equal(t, plan, res.Applied)
 		requireApplied(t, db, plan)
 		for _, r := range plan.Releases {
-			require.Zero(t, count(t, db, fmt.Sprintf("SELECT leased FROM afe_hosts WHERE id = %d", r.Host)))
+			require.Zero(t, storetest.Count(t, db, fmt.Sprintf("SELECT leased FROM afe_hosts WHERE id = %d", r.Host)))
 		}
 	})
 }
@@ -111,35 +54,35 @@ func TestApplyWritesThePlan(t *testing.T) {
 // TestApplyInChunks: a plan larger than a chunk takes several transactions and
 // comes out whole.
 func TestApplyInChunks(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 2, Hosts: 5000, Boards: 2, Suites: 12, Entries: 8000})
 		require.NoError(t, err)
-		l := takeOver(t, db, shard.Master, 1)
-		plan := fullPlan(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		plan := storetest.FullPlan(t, db)
 		require.Greater(t, len(plan.Assignments), 3000)
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, res.Transactions, 3)
 		require.Equal(t, plan, res.Applied, "in the order of the plan")
-		require.Equal(t, len(plan.Assignments), count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1"))
-		require.Equal(t, len(plan.Assignments), count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE leased = 1"))
-		require.Empty(t, fullPlan(t, db).Assignments)
+		require.Equal(t, len(plan.Assignments), storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1"))
+		require.Equal(t, len(plan.Assignments), storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE leased = 1"))
+		require.Empty(t, storetest.FullPlan(t, db).Assignments)
 	})
 }
 
 func TestChunkThatFailsHalfWayLeavesNothing(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		l := takeOver(t, db, shard.Master, 1)
-		plan := fullPlan(t, db)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		plan := storetest.FullPlan(t, db)
 		plan.Leases, plan.Releases = nil, nil
-		before := dump(t, db)
+		before := storetest.Dump(t, db)
 		broken := errors.New("the machine room is on fire")
 		db.FailInChunk(func() error { return broken })
 		res, err := l.Apply(t.Context(), plan)
 		require.ErrorIs(t, err, broken)
 		require.True(t, res.Applied.Empty())
-		require.Equal(t, before, dump(t, db))
+		require.Equal(t, before, storetest.Dump(t, db))
 		db.FailInChunk(nil)
 		_, err = l.Apply(t.Context(), plan)
 		require.NoError(t, err)
@@ -160,10 +103,10 @@ func TestRowsChangedByAnotherClient(t *testing.T) {
 	}
 	for name, text := range change {
 		t.Run(name, func(t *testing.T) {
-			onEveryServer(t, func(t *testing.T, db *store.DB) {
-				fillLab(t, db)
-				l := takeOver(t, db, shard.Master, 1)
-				plan := fullPlan(t, db)
+			storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+				storetest.FillLab(t, db)
+				l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+				plan := storetest.FullPlan(t, db)
 				victim := plan.Assignments[3]
 				_, err := db.SQL().Exec(fmt.Sprintf(text, victim.Entry, victim.Host))
 				require.NoError(t, err)
@@ -180,26 +123,26 @@ func TestRowsChangedByAnotherClient(t *testing.T) {
 // TestReleaseConflicts: a host that came into use after the snapshot stays
 // leased.
 func TestReleaseConflicts(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		l := takeOver(t, db, shard.Master, 1)
-		plan := fullPlan(t, db)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		plan := storetest.FullPlan(t, db)
 		host := plan.Releases[0].Host
 		_, err := db.SQL().Exec("INSERT INTO afe_special_tasks ("+simlab.TaskColumns+") VALUES (?, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)", host)
 		require.NoError(t, err)
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		require.Len(t, res.Applied.Releases, len(plan.Releases)-1)
-		require.Equal(t, 1, count(t, db, fmt.Sprintf("SELECT leased FROM afe_hosts WHERE id = %d", host)))
+		require.Equal(t, 1, storetest.Count(t, db, fmt.Sprintf("SELECT leased FROM afe_hosts WHERE id = %d", host)))
 	})
 }
 
 // TestGuardRefusesASecondActiveEntry: the database itself says no.
 func TestGuardRefusesASecondActiveEntry(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		l := takeOver(t, db, shard.Master, 1)
-		plan := fullPlan(t, db)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		plan := storetest.FullPlan(t, db)
 		_, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		insert := "INSERT INTO afe_host_queue_entries (" + simlab.EntryColumns + ") VALUES (9999, 1, ?, NULL, 'Queued', %d, 0, 0, 0, '')"
@@ -217,10 +160,10 @@ func TestGuardRefusesASecondActiveEntry(t *testing.T) {
 // TestDeadlockIsRepeated: a transaction that another client's locks broke is
 // tried again; the tick goes on.
 func TestDeadlockIsRepeated(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		l := takeOver(t, db, shard.Master, 1)
-		plan := fullPlan(t, db)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		plan := storetest.FullPlan(t, db)
 		plan.Leases, plan.Releases = nil, nil
 		collisions := 0
 		db.FailInChunk(func() error {
@@ -237,7 +180,7 @@ func TestDeadlockIsRepeated(t *testing.T) {
 
 		// For ever is too long.
 		collisions = -1000
-		next := fullPlan(t, db)
+		next := storetest.FullPlan(t, db)
 		require.NotEmpty(t, next.Releases)
 		db.FailInTx(func(context.Context) error { return store.LockError(db) })
 		_, err = l.Apply(t.Context(), next)

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"database/sql"
 	"slices"
 	"testing"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -39,34 +37,6 @@ func TestChunkSizer(t *testing.T) {
 		if len(sizes) > 8 {
 			alike := sizes[6:]
 			require.LessOrEqual(t, slices.Max(alike)-slices.Min(alike), 1+slices.Max(alike)/4)
-		}
-	})
-}
-
-// TestRanges: the conditions let every id through, and only near neighbours
-// besides.
-func TestRanges(t *testing.T) {
-	db := sqlite.lab(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		ids := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOf(rapid.Int64Range(1, 3000)).Draw(rt, "ids"))))
-		var got []int64
-		for where := range store.Ranges("id", ids) {
-			query := "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 3000) SELECT id FROM n WHERE " + where
-			require.NoError(rt, simlab.Each(t.Context(), db.SQL(), query, func(rows *sql.Rows) error {
-				var id int64
-				err := rows.Scan(&id)
-				got = append(got, id)
-				return err
-			}))
-		}
-		slices.Sort(got)
-		require.Equal(rt, len(got), len(slices.Compact(slices.Clone(got))), "a row comes once")
-		for _, id := range ids {
-			require.Contains(rt, got, id)
-		}
-		for _, id := range got {
-			i, _ := slices.BinarySearch(ids, id)
-			require.True(rt, ids[i] == id || id-ids[i-1] <= 8, "%d is far from all ids", id)
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -30,9 +31,9 @@ func fillLargeLab(t testing.TB, db *store.DB) {
 func largePlan(t testing.TB, db *store.DB) (*store.Leader, scheduler.Plan) {
 	t.Helper()
 	fillLargeLab(t, db)
-	l := takeOver(t, db, shard.Master, 10)
+	l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
 	l.SmallChunks()
-	plan := fullPlan(t, db)
+	plan := storetest.FullPlan(t, db)
 	require.Greater(t, len(plan.Assignments), 600)
 	return l, plan
 }
@@ -47,7 +48,7 @@ func requireOnlyApplied(t testing.TB, db *store.DB, res store.Result) {
 		"SELECT COUNT(*) FROM afe_hosts WHERE leased = 1",
 		"SELECT COUNT(*) FROM afe_ineligible_host_queues",
 	} {
-		require.Equal(t, n, count(t, db, query), query)
+		require.Equal(t, n, storetest.Count(t, db, query), query)
 	}
 	requireApplied(t, db, res.Applied)
 }
@@ -87,15 +88,15 @@ func inTx(f func() error) func(context.Context) error {
 // TestWritersShareAPlan: every writer writes its part under its own fence row, and
 // the result is the plan, in its order.
 func TestWritersShareAPlan(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		l, plan := largePlan(t, db)
 		db.FailInTx(inTx(meet(db, func() error { return nil }))) // side by side
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		require.Equal(t, plan, res.Applied)
 		requireOnlyApplied(t, db, res)
-		require.Equal(t, store.Writers(db), count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = 'master' AND ticks > 0"))
-		require.Equal(t, 1, count(t, db, "SELECT COUNT(DISTINCT epoch) FROM hostsched_fence WHERE shard = 'master'"))
+		require.Equal(t, store.Writers(db), storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = 'master' AND ticks > 0"))
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(DISTINCT epoch) FROM hostsched_fence WHERE shard = 'master'"))
 		f, _, err := db.ReadFence(t.Context(), shard.Master)
 		require.NoError(t, err)
 		require.EqualValues(t, res.Transactions+1, f.Writes, "the record of the term, and the plan")
@@ -105,15 +106,15 @@ func TestWritersShareAPlan(t *testing.T) {
 // TestStaleEpochIsRefusedInEveryWriter, and a takeover that forgot a writer would be
 // found.
 func TestStaleEpochIsRefusedInEveryWriter(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		old, plan := largePlan(t, db)
-		takeOver(t, db, shard.Master, 11)
-		before := dump(t, db)
+		storetest.TakeOver(t, db, storetest.WholeLab, 11)
+		before := storetest.Dump(t, db)
 		res, err := old.Apply(t.Context(), plan)
 		require.ErrorIs(t, err, store.ErrFenced)
-		requireOneLine(t, err)
+		storetest.RequireOneLine(t, err)
 		require.True(t, res.Applied.Empty())
-		require.Equal(t, before, dump(t, db))
+		require.Equal(t, before, storetest.Dump(t, db))
 
 		last := store.Writers(db) - 1
 		f := old.Fence()
@@ -132,7 +133,7 @@ func TestStaleEpochIsRefusedInEveryWriter(t *testing.T) {
 func TestTakeOverWhileWritersWrite(t *testing.T) {
 	for call := int32(1); call <= 4; call++ {
 		t.Run(fmt.Sprint("transaction ", call), func(t *testing.T) {
-			onEveryServer(t, func(t *testing.T, db *store.DB) {
+			storetest.OnEachLabInParallel(t, func(t *testing.T, db *store.DB) {
 				old, plan := largePlan(t, db)
 				successor := make(chan error, 1)
 				db.FailInTx(inTx(nth(call, func() error {
@@ -167,8 +168,8 @@ func TestTakeOverWhileWritersWrite(t *testing.T) {
 // TestTermIsRecordedOnce: a writer that cannot register at once does not make the
 // takeover record its term a second time, as if the first had been lost.
 func TestTermIsRecordedOnce(t *testing.T) {
-	db := sqlServer.lab(t)
-	takeOver(t, db, shard.Master, 10)
+	db := storetest.NewServerLab(t)
+	storetest.TakeOver(t, db, storetest.WholeLab, 10)
 	var other *sql.Tx
 	db.FailInTx(inTx(func() (err error) { // in the transaction that records the term
 		if other != nil {
@@ -179,7 +180,7 @@ func TestTermIsRecordedOnce(t *testing.T) {
 		}
 		return err
 	}))
-	takeOver(t, db, shard.Master, 11)
+	storetest.TakeOver(t, db, storetest.WholeLab, 11)
 	db.FailInTx(nil)
 	require.NotNil(t, other)
 	require.NoError(t, other.Rollback(), "the lane did not have to wait")
@@ -190,7 +191,7 @@ func TestTermIsRecordedOnce(t *testing.T) {
 
 // TestLostCommitAnswersOfWriters: no answer to any COMMIT of any writer comes.
 func TestLostCommitAnswersOfWriters(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		l, plan := largePlan(t, db)
 		db.FailAfterCommit(func() error { return driver.ErrBadConn })
 		res, err := l.Apply(t.Context(), plan)
@@ -203,7 +204,7 @@ func TestLostCommitAnswersOfWriters(t *testing.T) {
 // TestWriterFails: whatever happens in one writer, the others begin nothing more,
 // and the result says what is in the database. The next plan completes it.
 func TestWriterFails(t *testing.T) {
-	db := sqlServer.lab(t)
+	db := storetest.NewServerLab(t)
 	broken := errors.New("the machine room is on fire")
 	kill := func(writer int) func() error {
 		return func() error {
@@ -231,12 +232,12 @@ func TestWriterFails(t *testing.T) {
 		require.NotErrorIs(t, err, store.ErrFenced, c.name)
 		require.Less(t, len(part.Applied.Assignments), len(plan.Assignments), c.name)
 		requireApplied(t, db, part.Applied)
-		require.Equal(t, len(part.Applied.Assignments), count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE leased = 1"), c.name)
+		require.Equal(t, len(part.Applied.Assignments), storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE leased = 1"), c.name)
 		_, err = db.SQL().Exec("UPDATE afe_hosts SET leased = 0")
 		require.NoError(t, err)
 		_, err = db.SQL().Exec("UPDATE afe_host_queue_entries SET status = 'Completed', active = 0, complete = 1 WHERE active = 1")
 		require.NoError(t, err)
-		plan = fullPlan(t, db)
+		plan = storetest.FullPlan(t, db)
 		l.SmallChunks()
 		require.Greater(t, len(plan.Assignments), 300, c.name)
 	}
@@ -249,7 +250,7 @@ func TestWriterFails(t *testing.T) {
 // TestConflictsInWriters: what other clients changed is left out, wherever in
 // the plan it is, and reported in its order.
 func TestConflictsInWriters(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		l, plan := largePlan(t, db)
 		var want []scheduler.EntryID
 		for i := 7; i < len(plan.Assignments); i += 97 {
@@ -268,7 +269,7 @@ func TestConflictsInWriters(t *testing.T) {
 // TestPauseStopsAllWriters: a plan that was made before the pause is refused in
 // the middle, by every writer.
 func TestPauseStopsAllWriters(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		l, plan := largePlan(t, db)
 		// The next chunk is being written meanwhile: it lets go.
 		db.FailAfterCommit(nth(2, func() error {
@@ -277,31 +278,11 @@ func TestPauseStopsAllWriters(t *testing.T) {
 		res, err := l.Apply(t.Context(), plan)
 		db.FailAfterCommit(nil)
 		require.ErrorIs(t, err, store.ErrLayout)
-		requireOneLine(t, err)
+		storetest.RequireOneLine(t, err)
 		require.NotEmpty(t, res.Applied.Assignments)
 		require.Less(t, len(res.Applied.Assignments), len(plan.Assignments)/2)
 		requireOnlyApplied(t, db, res)
 	})
-}
-
-// TestContradictoryFenceRows: nobody leads a shard whose writers have different
-// epochs or tokens, until a person says so.
-func TestContradictoryFenceRows(t *testing.T) {
-	db := sqlServer.lab(t)
-	fillLab(t, db)
-	takeOver(t, db, shard.Master, 10)
-	_, err := db.SQL().Exec("UPDATE hostsched_fence SET token = 99, epoch = 50 WHERE lane = 1")
-	require.NoError(t, err)
-	claim := store.Claim{Shard: shard.Master, Token: 11, Cluster: "test", Holder: "next"}
-	_, err = db.TakeOver(t.Context(), claim)
-	require.ErrorContains(t, err, "fence adopt")
-	require.NoError(t, admin.New(db).AdoptFence(t.Context(), shard.Master, "test", "alice", "edited by hand"))
-	l, err := db.TakeOver(t.Context(), claim)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	require.Greater(t, l.Fence().Epoch, int64(50), "epochs go on rising")
-	_, err = l.Apply(t.Context(), fullPlan(t, db))
-	require.NoError(t, err)
 }
 
 // taskOrder is the order of the entries whose special tasks are in a table, by
@@ -350,7 +331,7 @@ func TestTasksFollowTheQueue(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onEveryServer(t, func(t *testing.T, db *store.DB) {
+			storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 				_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 5, Hosts: 1300, Boards: 3, Suites: 9, Entries: 1800})
 				require.NoError(t, err)
 				// Synchronous jobs whose entries stand far apart in the queue: one names
@@ -364,8 +345,8 @@ func TestTasksFollowTheQueue(t *testing.T) {
 						require.NoError(t, err)
 					}
 				}
-				l := takeOver(t, db, shard.Master, 10)
-				plan := fullPlan(t, db)
+				l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+				plan := storetest.FullPlan(t, db)
 				require.Greater(t, len(plan.Assignments), 1000)
 				disturb(t, db, l, plan)
 				res, err := l.Apply(t.Context(), plan)

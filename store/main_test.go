@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -9,16 +8,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	dsn := os.Getenv(sleeperEnv)
-	if stop := os.Getenv(moverEnv); stop != "" {
-		os.Exit(moveAndHang(dsn, stop))
-	}
-	if dsn != "" {
+	if dsn := os.Getenv(sleeperEnv); dsn != "" {
 		os.Exit(sleepInTransaction(dsn))
 	}
-	if err := chooseServers(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
-	testserver.Main(m)
+	testserver.MainWithoutLeaks(m)
 }

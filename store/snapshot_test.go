@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -112,7 +113,7 @@ type meddler struct {
 
 func newMeddler(t *testing.T, db *store.DB, seed uint64) *meddler {
 	t.Helper()
-	removeGuard(t, db) // it may change what it likes
+	storetest.RemoveGuard(t, db) // it may change what it likes
 	l, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: seed, Hosts: 40, Boards: 3, Suites: 6, Entries: 60, MinimumShare: 0.1})
 	require.NoError(t, err)
 	require.NoError(t, admin.New(db).AddShard(t.Context(), "a", "", "me", ""))
@@ -170,15 +171,15 @@ func follow(t *testing.T, m *meddler, rounds int, scope store.Scope, next nextFu
 // TestSnapshotsFollowChanges: whatever others do, and whatever the leader does,
 // the next snapshot is what a first one would be.
 func TestSnapshotsFollowChanges(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		m := newMeddler(t, db, 11)
-		l := takeOver(t, db, shard.Master, 1)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
 		recorder := scheduler.NewRecorder(nil)
-		snapshots := db.Snapshots(masterScope)
+		snapshots := db.Snapshots(storetest.WholeLab)
 		snapshots.RefreshRows(1 << 20)
 		next := func() (*scheduler.Snapshot, bool, error) { return snapshots.Next(t.Context()) }
 		assigned := 0
-		require.NoError(t, follow(t, m, 120, masterScope, next, func(s *scheduler.Snapshot) {
+		require.NoError(t, follow(t, m, 120, storetest.WholeLab, next, func(s *scheduler.Snapshot) {
 			recorder.ForgetUnleased(s.Hosts)
 			s.Recorder = recorder
 			res, err := l.Apply(t.Context(), scheduler.MakePlan(s))
@@ -211,12 +212,12 @@ func TestBrokenSnapshotsAreFound(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := sqlServer.lab(t)
+			db := storetest.NewServerLab(t)
 			m := newMeddler(t, db, 12)
-			snapshots := db.Snapshots(masterScope)
+			snapshots := db.Snapshots(storetest.WholeLab)
 			snapshots.RefreshRows(1 << 20)
 			next := breakIt(snapshots, func() (*scheduler.Snapshot, bool, error) { return snapshots.Next(t.Context()) })
-			require.Error(t, follow(t, m, 120, masterScope, next, nil))
+			require.Error(t, follow(t, m, 120, storetest.WholeLab, next, nil))
 		})
 	}
 }
@@ -224,13 +225,13 @@ func TestBrokenSnapshotsAreFound(t *testing.T) {
 // TestSnapshotsFollowShards: the same for several shards in one database, whose
 // hosts, labels and entries change hands.
 func TestSnapshotsFollowShards(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		shardedLab(t, db)
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillShardedLab(t, db)
 		rng := rand.New(rand.NewPCG(5, 5))
 		names := []shard.Name{shard.Master, "a", "b"}
 		all := map[shard.Name]*store.Snapshots{}
 		for _, name := range names {
-			all[name] = db.Snapshots(scopeFor(name))
+			all[name] = db.Snapshots(storetest.SharedScope(name))
 			all[name].RefreshRows(1 << 20)
 		}
 		last := map[shard.Name]scheduler.Snapshot{}
@@ -238,7 +239,7 @@ func TestSnapshotsFollowShards(t *testing.T) {
 			for _, name := range names {
 				warm, changed, err := all[name].Next(t.Context())
 				require.NoError(t, err)
-				cold, err := db.Snapshot(t.Context(), scopeFor(name))
+				cold, err := db.Snapshot(t.Context(), storetest.SharedScope(name))
 				require.NoError(t, err)
 				got := comparable(warm)
 				require.Empty(t, gocmp.Diff(comparable(cold), got), "shard %s", name)
@@ -262,9 +263,9 @@ func TestSnapshotsFollowShards(t *testing.T) {
 // snapshots as it takes to read all, and a quiet lab ends in snapshots that read
 // next to nothing.
 func TestJobsAreReadInTurns(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		newMeddler(t, db, 13)
-		snapshots := db.Snapshots(masterScope)
+		snapshots := db.Snapshots(storetest.WholeLab)
 		snapshots.RefreshRows(10)
 		next := func() (*scheduler.Snapshot, bool) {
 			s, changed, err := snapshots.Next(t.Context())
@@ -311,9 +312,9 @@ func selects(t *testing.T, db *store.DB) (n int) {
 // TestSnapshotsAfterAnError: a snapshot that failed half-way leaves nothing
 // behind that a later one would trust.
 func TestSnapshotsAfterAnError(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		m := newMeddler(t, db, 14)
-		snapshots := db.Snapshots(masterScope)
+		snapshots := db.Snapshots(storetest.WholeLab)
 		snapshots.RefreshRows(1 << 20)
 		_, _, err := snapshots.Next(t.Context())
 		require.NoError(t, err)
@@ -326,7 +327,7 @@ func TestSnapshotsAfterAnError(t *testing.T) {
 		require.Error(t, err)
 		_, err = db.SQL().Exec("ALTER TABLE away RENAME TO afe_jobs_dependency_labels")
 		require.NoError(t, err)
-		require.NoError(t, follow(t, m, 5, masterScope, func() (*scheduler.Snapshot, bool, error) { return snapshots.Next(t.Context()) }, nil))
+		require.NoError(t, follow(t, m, 5, storetest.WholeLab, func() (*scheduler.Snapshot, bool, error) { return snapshots.Next(t.Context()) }, nil))
 	})
 }
 
@@ -334,9 +335,9 @@ func TestSnapshotsAfterAnError(t *testing.T) {
 // read any more, the first commit shows in the very next snapshot, and so does
 // the next one in the same second.
 func TestSnapshotsAfterQuietTime(t *testing.T) {
-	db := sqlServer.lab(t)
+	db := storetest.NewServerLab(t)
 	newMeddler(t, db, 15)
-	snapshots := db.Snapshots(masterScope)
+	snapshots := db.Snapshots(storetest.WholeLab)
 	next := func() *scheduler.Snapshot {
 		s, _, err := snapshots.Next(t.Context())
 		require.NoError(t, err)

@@ -15,7 +15,6 @@ import (
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/scheduler"
-	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/schema"
 )
@@ -33,7 +32,7 @@ func onWildDatabases(t *testing.T, test func(t *testing.T, db *store.DB)) {
 	for _, mode := range wildModes {
 		t.Run(mode.charset+"/"+strings.ReplaceAll(mode.sqlMode, ",", "+"), func(t *testing.T) {
 			dsn := testserver.Database(t) + "?sql_mode=%27" + mode.sqlMode + "%27"
-			db := open(t, dsn)
+			db := storetest.Open(t, dsn)
 			createAFE(t, db, mode.charset)
 			st, err := schema.Up(t.Context(), db.DB, schema.Options{})
 			require.NoError(t, err)
@@ -143,7 +142,7 @@ func TestWildRows(t *testing.T) {
 // keys are off, as they were for years in some labs.
 func spoil(t *testing.T, db *store.DB) {
 	t.Helper()
-	fillLab(t, db)
+	storetest.FillLab(t, db)
 	conn, err := db.SQL().Conn(t.Context())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close()) }()
@@ -189,13 +188,13 @@ func spoil(t *testing.T, db *store.DB) {
 // entry is reported, the others are served.
 func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 	t.Helper()
-	l := takeOver(t, db, shard.Master, 1)
-	recorder, err := db.Recorder(t.Context(), masterScope)
+	l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+	recorder, err := db.Recorder(t.Context(), storetest.WholeLab)
 	require.NoError(t, err)
 	assigned := 0
 	problems := map[scheduler.EntryID]bool{}
 	for range 6 {
-		s, err := db.Snapshot(t.Context(), masterScope)
+		s, err := db.Snapshot(t.Context(), storetest.WholeLab)
 		require.NoError(t, err)
 		recorder.ForgetUnleased(s.Hosts)
 		s.Recorder = recorder
@@ -213,13 +212,13 @@ func requireSoundEntriesServed(t *testing.T, db *store.DB) {
 	for _, entry := range []scheduler.EntryID{9, 10, 11} {
 		require.True(t, problems[entry], "entry %d is reported", entry)
 	}
-	require.Empty(t, fullPlan(t, db).Assignments)
+	require.Empty(t, storetest.FullPlan(t, db).Assignments)
 }
 
 // TestMalformedRowsOnSQLite: SQLite keeps whatever it is given, also text in
 // integer columns.
 func TestMalformedRowsOnSQLite(t *testing.T) {
-	db := sqlite.lab(t)
+	db := storetest.NewLab(t, storetest.SQLiteFile(t))
 	spoil(t, db)
 	for _, text := range []string{
 		"UPDATE afe_jobs SET priority = 'urgent' WHERE id = 13",
@@ -246,7 +245,7 @@ func TestBesideAnotherClient(t *testing.T) {
 		history, err := simlab.InstallHistory(t.Context(), db.SQL(), false)
 		require.NoError(t, err)
 		simulator := simlab.NewSimulator(db.SQL(), l, simlab.Simulation{Step: 5 * time.Millisecond, TaskMax: 20 * time.Millisecond, JobMax: 30 * time.Millisecond, Queue: 100, SuiteSize: 10, FrontendTasks: 0.5})
-		leader := takeOver(t, db, shard.Master, 1)
+		leader := storetest.TakeOver(t, db, storetest.WholeLab, 1)
 		const ticks = 60
 		done := make(chan struct{})
 		var g errgroup.Group
@@ -254,7 +253,7 @@ func TestBesideAnotherClient(t *testing.T) {
 			defer close(done)
 			recorder := scheduler.NewRecorder(nil)
 			for range ticks {
-				s, err := db.Snapshot(t.Context(), masterScope)
+				s, err := db.Snapshot(t.Context(), storetest.WholeLab)
 				if err != nil {
 					return err
 				}

@@ -5,7 +5,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,23 +13,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
-	"github.com/hostsched/hostsched/store"
-	"github.com/hostsched/hostsched/store/schema"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestSecondSignalEndsAtOnce stops a replica whose records nobody takes: the
 // first signal hands over and then waits for the records, the second does not.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	dsn := "sqlite:" + filepath.Join(t.TempDir(), "lab.db")
-	db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn, Create: true})
+	dsn := storetest.SQLiteFile(t)
+	db := storetest.NewLab(t, dsn)
+	_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
 	require.NoError(t, err)
-	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
-	require.NoError(t, err)
-	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
 
 	asked, answer := make(chan struct{}), make(chan struct{})
 	var once sync.Once

@@ -11,7 +11,7 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/replica"
-	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
@@ -20,41 +20,33 @@ import (
 // others take over its shards, and no other shard moves. When it is back, it leads
 // its part again.
 func TestLostServer(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		dsn  func(*testing.T) string
-	}{
-		{"SQLite", sqlite},
-		{"MariaDB", func(t *testing.T) string { return testserver.Database(t) }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			l := newLab(t, c.dsn(t), 4)
-			for i := range 3 {
-				l.start(fmt.Sprintf("server-%d", i+1))
-			}
-			defer l.simulate()()
-			before := l.spread(5, shard.Bound(5, 1, 3))
-			l.progress(20)
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
+		l := newLab(t, dsn, 4)
+		for i := range 3 {
+			l.start(fmt.Sprintf("server-%d", i+1))
+		}
+		defer l.simulate()()
+		before := l.spread(5, shard.Bound(5, 1, 3))
+		l.progress(20)
 
-			lost := l.busiest()
-			shards := l.leads(lost)
-			lost.kill()
-			after := l.spread(5, shard.Bound(5, 1, 2))
-			l.requireMoved(before, after, shards)
-			l.progress(20)
+		lost := l.busiest()
+		shards := l.leads(lost)
+		lost.kill()
+		after := l.spread(5, shard.Bound(5, 1, 2))
+		l.requireMoved(before, after, shards)
+		l.progress(20)
 
-			back := l.start(lost.name)
-			l.until("the server leads again", func() bool { return len(l.leads(back)) >= shard.Floor(5, 3, 1, 3) })
-			l.spread(5, shard.Bound(5, 1, 3))
-			l.progress(20)
-		})
-	}
+		back := l.start(lost.name)
+		l.until("the server leads again", func() bool { return len(l.leads(back)) >= shard.Floor(5, 3, 1, 3) })
+		l.spread(5, shard.Bound(5, 1, 3))
+		l.progress(20)
+	})
 }
 
 // TestFrozenServer: a server that is paused, so that it does not notice that its
 // leases ran out, is fenced by the database and leads again after it wakes up.
 func TestFrozenServer(t *testing.T) {
-	l := newLab(t, sqlite(t), 2)
+	l := newLab(t, storetest.SQLiteFile(t), 2)
 	for i := range 2 {
 		l.start(fmt.Sprintf("server-%d", i+1))
 	}
@@ -78,7 +70,7 @@ func TestFrozenServer(t *testing.T) {
 // that loses the role hands over within half a second; when it has the role again,
 // it leads again, once and after the hold-off.
 func TestRoles(t *testing.T) {
-	l := newLab(t, sqlite(t), 1)
+	l := newLab(t, storetest.SQLiteFile(t), 1)
 	l.addServer("first", "primary")
 	l.addServer("second", "backup")
 	l.addServer("third", "repair_required")
@@ -108,7 +100,7 @@ func TestRoles(t *testing.T) {
 // TestSwitchover: a shard goes to the server that was asked for and stays there
 // until the request is withdrawn; then placement decides again.
 func TestSwitchover(t *testing.T) {
-	l := newLab(t, sqlite(t), 1)
+	l := newLab(t, storetest.SQLiteFile(t), 1)
 	a, b := l.start("a"), l.start("b")
 	l.spread(2, 1)
 	for _, name := range []shard.Name{shard.Master, shardName(0)} {
@@ -126,7 +118,7 @@ func TestSwitchover(t *testing.T) {
 
 // TestShardsComeAndGo: the replicas follow what the list of shards says.
 func TestShardsComeAndGo(t *testing.T) {
-	l := newLab(t, sqlite(t), 1)
+	l := newLab(t, storetest.SQLiteFile(t), 1)
 	l.start("a")
 	l.start("b")
 	names := func(want ...shard.Name) {
@@ -150,7 +142,7 @@ func TestShardsComeAndGo(t *testing.T) {
 	l.exec("UPDATE afe_shards SET hostname = 'renamed' WHERE hostname = 'new'")
 	names(shard.Master, "renamed", "shard-1")
 
-	own := sqlite(t)
+	own := storetest.SQLiteFile(t)
 	db, _ := openLab(t, own)
 	l.exec("INSERT INTO hostsched_shard_databases (shard_id, dsn) SELECT id, ? FROM afe_shards WHERE hostname = 'renamed'", own)
 	l.until("the shard is led in its own database", func() bool {
@@ -170,7 +162,7 @@ func TestShardsComeAndGo(t *testing.T) {
 // TestUnusableName: a shard whose name cannot be a key in etcd is reported, once,
 // and the others are served.
 func TestUnusableName(t *testing.T) {
-	l := newLab(t, sqlite(t), 0)
+	l := newLab(t, storetest.SQLiteFile(t), 0)
 	l.exec("INSERT INTO afe_shards (hostname) VALUES ('west/1')")
 	a := l.start("a")
 	l.ledBy(a, shard.Master)
@@ -187,7 +179,7 @@ func TestUnusableName(t *testing.T) {
 // TestFailingTakeOver: a shard goes to another server if the one that should lead
 // it cannot take it over; the other servers see why.
 func TestFailingTakeOver(t *testing.T) {
-	l := newLab(t, sqlite(t), 1)
+	l := newLab(t, storetest.SQLiteFile(t), 1)
 	a := l.start("a")
 	l.ledBy(a, shard.Master, shardName(0))
 	b := l.start("b")
@@ -213,7 +205,7 @@ func TestFailingTakeOver(t *testing.T) {
 // TestServerThatNeverCampaigns: placement wants a shard at a member that does not
 // campaign for it, for whatever reason. Another server leads it after a while.
 func TestServerThatNeverCampaigns(t *testing.T) {
-	l := newLab(t, sqlite(t), 3)
+	l := newLab(t, storetest.SQLiteFile(t), 3)
 	idle := l.election.Replica("idle").Join(election.Presence{Role: election.RolePrimary, Weight: 9}, func(election.View) {})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -230,7 +222,7 @@ func TestServerThatNeverCampaigns(t *testing.T) {
 // TestTwoReplicasOfOneServer: a second process with the same server name takes the
 // key in etcd along when it ends. The first one notices and stays in the cluster.
 func TestTwoReplicasOfOneServer(t *testing.T) {
-	l := newLab(t, sqlite(t), 2)
+	l := newLab(t, storetest.SQLiteFile(t), 2)
 	first := l.start("a")
 	l.ledBy(first, shard.Master, shardName(0), shardName(1))
 	second := l.start("a")
@@ -247,8 +239,8 @@ func TestTwoReplicasOfOneServer(t *testing.T) {
 // shards are still handed over at once, and the server does not end before that
 // apply has.
 func TestSlowLastApply(t *testing.T) {
-	l := newLab(t, sqlite(t), 0)
-	own := sqlite(t)
+	l := newLab(t, storetest.SQLiteFile(t), 0)
+	own := storetest.SQLiteFile(t)
 	db, _ := openLab(t, own)
 	_, err := db.SQL().Exec("UPDATE afe_hosts SET locked = 1")
 	require.NoError(t, err)

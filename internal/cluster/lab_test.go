@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/cluster"
@@ -38,14 +35,7 @@ const (
 	handOver = 500 * time.Millisecond
 )
 
-func TestMain(m *testing.M) {
-	code := testserver.Run(m)
-	if err := goleak.Find(); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testserver.MainWithoutLeaks(m) }
 
 // lab is a database with its hosts and jobs, and an election, for several servers
 // in this process.
@@ -83,8 +73,6 @@ func (l *logText) String() string {
 	defer l.mu.Unlock()
 	return l.text.String()
 }
-
-func sqlite(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "lab.db") }
 
 func shardName(i int) shard.Name { return shard.Name(fmt.Sprintf("shard-%d", i+1)) }
 

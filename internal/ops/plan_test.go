@@ -2,7 +2,6 @@ package ops_test
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -10,24 +9,19 @@ import (
 
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
-	"github.com/hostsched/hostsched/store/schema"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 var scope = store.Scope{Shard: shard.Master}
 
 func openLab(t *testing.T) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), Create: true})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
-	require.NoError(t, err)
-	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 60, Boards: 2, Suites: 6, Entries: 90})
+	db := storetest.NewLab(t, storetest.SQLiteFile(t))
+	_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 60, Boards: 2, Suites: 6, Entries: 90})
 	require.NoError(t, err)
 	return db
 }

@@ -3,7 +3,6 @@ package replica_test
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,11 +15,10 @@ import (
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
-	"github.com/hostsched/hostsched/store/schema"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -92,12 +90,8 @@ type runningReplica struct {
 
 func openLab(t *testing.T) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), TxTimeout: 2 * time.Second, Create: true})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
-	require.NoError(t, err)
-	_, err = simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 50, Boards: 2, Suites: 4, Entries: 40, MinimumShare: 0.1})
+	db := storetest.NewLab(t, storetest.SQLiteFile(t))
+	_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 50, Boards: 2, Suites: 4, Entries: 40, MinimumShare: 0.1})
 	require.NoError(t, err)
 	return db
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // shared is the server that all tests of a package use.
@@ -19,6 +21,15 @@ var shared struct {
 // Main runs a package's tests with one server of the chosen kind for all of them.
 // Call it from TestMain.
 func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// MainWithoutLeaks is Main for packages whose tests must not leave goroutines
+// behind.
+func MainWithoutLeaks(m *testing.M) { goleak.VerifyTestMain(withServer{m}) }
+
+// withServer runs tests as Run does.
+type withServer struct{ tests *testing.M }
+
+func (w withServer) Run() int { return Run(w.tests) }
 
 // Run is Main for a TestMain that has more to do; it returns the exit code.
 func Run(m interface{ Run() int }) (code int) {

@@ -20,15 +20,12 @@ var (
 // Lab is a lab as its administrators see it.
 type Lab struct {
 	*store.DB
+	// failAtStep runs after each step of a change; tests interrupt changes there.
 	failAtStep func(name string) error
 }
 
 // New returns the lab in a database.
 func New(db *store.DB) *Lab { return &Lab{DB: db} }
-
-// FailAtStep makes f run after each step of a change, for tests that interrupt
-// changes; an error of f ends the change.
-func (lab *Lab) FailAtStep(f func(name string) error) { lab.failAtStep = f }
 
 // change runs one administrative transaction under the fences of the shards
 // concerned.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/schema"
@@ -42,7 +43,7 @@ func requireInUse(t testing.TB, table string, migrate func() error) {
 	require.ErrorContains(t, err, table)
 	require.ErrorContains(t, err, "root@")
 	require.Less(t, time.Since(began), maxMigration)
-	requireOneLine(t, err)
+	storetest.RequireOneLine(t, err)
 }
 
 // TestGuardOnATableInUse: the guard is not worth a standstill of everybody who
@@ -54,7 +55,7 @@ func TestGuardOnATableInUse(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	up(t, db.DB)
 	require.NoError(t, schema.RemoveGuard(t.Context(), db.DB))
-	exec(t, db.DB, "DROP TABLE hostsched_lab_schema") // the lab is Autotest's
+	storetest.Exec(t, db.DB, "DROP TABLE hostsched_lab_schema") // the lab is Autotest's
 	want := picture(t, db.DB)
 	_, err = simlab.Create(t.Context(), db.Pool, smallLab)
 	require.NoError(t, err)
@@ -154,7 +155,7 @@ func TestFileInUse(t *testing.T) {
 	require.ErrorIs(t, err, schema.ErrInUse)
 	require.ErrorContains(t, err, "fuser")
 	require.Less(t, time.Since(began), maxMigration)
-	requireOneLine(t, err)
+	storetest.RequireOneLine(t, err)
 	require.NoError(t, tx.Rollback())
 	up(t, db)
 	requireClean(t, clean(t, dsn), db)

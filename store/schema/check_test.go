@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -18,7 +19,7 @@ func TestWrongSchemaVersion(t *testing.T) {
 		for _, err := range []error{schema.Check(t.Context(), db, schema.Use{Shared: true}), migrateError(db)} {
 			require.ErrorIs(t, err, sqldb.ErrSchema)
 			require.ErrorContains(t, err, "99")
-			requireOneLine(t, err)
+			storetest.RequireOneLine(t, err)
 		}
 		_, err = db.Pool.Exec("DELETE FROM hostsched_schema WHERE version_id > 0")
 		require.NoError(t, err)
@@ -38,7 +39,7 @@ func TestMissingTableAndColumn(t *testing.T) {
 		err = schema.Check(t.Context(), db, schema.Use{Shared: true})
 		require.ErrorIs(t, err, sqldb.ErrSchema)
 		require.ErrorContains(t, err, "afe_special_tasks")
-		requireOneLine(t, err)
+		storetest.RequireOneLine(t, err)
 		_, err = db.Pool.Exec("DROP TABLE afe_special_tasks")
 		require.NoError(t, err)
 		err = schema.Check(t.Context(), db, schema.Use{Shared: true})
@@ -54,5 +55,5 @@ func TestMissingPrivilege(t *testing.T) {
 	err := schema.Check(t.Context(), reader, schema.Use{Shared: true})
 	require.ErrorIs(t, err, sqldb.ErrPrivilege)
 	require.ErrorContains(t, err, "update table afe_hosts")
-	requireOneLine(t, err)
+	storetest.RequireOneLine(t, err)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -43,7 +44,7 @@ func TestTablesAreThoseOfTheFiles(t *testing.T) {
 		require.ElementsMatch(t, tableNames(t, db), append(tables, "hostsched_schema", "hostsched_lab_schema"))
 		if !isSQLite(db) {
 			require.Empty(t, texts(t, db, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'hostsched%' AND TABLE_COMMENT <> 'made by hostsched'"))
-			require.Equal(t, 86, count(t, db, "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'hostsched%'"))
+			require.Equal(t, 86, storetest.Count(t, db, "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'hostsched%'"))
 		}
 	})
 }

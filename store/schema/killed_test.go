@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/child"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -144,7 +145,7 @@ func (tx *breakingTx) Rollback() error {
 // there; sometimes it is Down that does.
 func TestUpStoppedAnywhere(t *testing.T) {
 	t.Parallel()
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		want := clean(t, dsn)
 		db := open(t, dsn)
 		lab := stopUp(t, db, want, true)
@@ -192,7 +193,7 @@ func down(t testing.TB, db *sqldb.DB, opts schema.Options) error {
 // from there; sometimes it is Up, which creates again what is gone.
 func TestDownStoppedAnywhere(t *testing.T) {
 	t.Parallel()
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		up(t, db)
 		want := picture(t, db)
@@ -272,7 +273,7 @@ func victim(dsn string, statements int) *osexec.Cmd {
 
 // TestUpKilled kills the process of a migrator, again and again.
 func TestUpKilled(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		want := clean(t, dsn)
 		for _, statements := range []int{1, 2, 5, 15, 30} {
 			out, err := victim(dsn, statements).CombinedOutput()
@@ -297,7 +298,7 @@ func TestUpKilledInAStatement(t *testing.T) {
 	exit, err := child.Start(cmd)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		return count(t, db, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for table metadata lock' AND DB = DATABASE()") > 0
+		return storetest.Count(t, db, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for table metadata lock' AND DB = DATABASE()") > 0
 	}, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, cmd.Process.Kill())
 	<-exit.Done()

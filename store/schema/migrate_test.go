@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -16,7 +17,7 @@ import (
 )
 
 func TestMigrateUpStatusDown(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		ctx := t.Context()
 		db := open(t, dsn)
 		st, err := schema.ReadStatus(ctx, db)
@@ -51,7 +52,7 @@ func TestMigrateUpStatusDown(t *testing.T) {
 // TestMigrateExistingLab: beside Autotest's tables only our own are added, and
 // the guard on request.
 func TestMigrateExistingLab(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		ctx := t.Context()
 		db := open(t, dsn)
 		_, err := schema.Up(ctx, db, schema.Options{})
@@ -60,7 +61,7 @@ func TestMigrateExistingLab(t *testing.T) {
 		require.NoError(t, err)
 		_, err = db.Pool.Exec("DROP TABLE hostsched_lab_schema") // now it is somebody else's
 		require.NoError(t, err)
-		columns := count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries")
+		columns := storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries")
 		require.Zero(t, columns)
 
 		st, err := schema.Up(ctx, db, schema.Options{})
@@ -94,7 +95,7 @@ func TestMigrateExistingLab(t *testing.T) {
 }
 
 func TestTwoMigratorsAtOnce(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		var g errgroup.Group
 		for range 4 {
 			db := open(t, dsn)
@@ -110,12 +111,12 @@ func TestTwoMigratorsAtOnce(t *testing.T) {
 // TestFenceOfAFormerVersion: the row of a shard that was led under schema
 // version 2 becomes the rows of all lanes, and who led then is refused.
 func TestFenceOfAFormerVersion(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn, Create: true})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		require.NoError(t, schema.UpTo(t.Context(), db.DB, 2))
-		exec(t, db.DB, "INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, layout) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '', 3)")
+		storetest.Exec(t, db.DB, "INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, layout) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '', 3)")
 		require.EqualValues(t, schema.SchemaVersion, up(t, db.DB).Schema)
 
 		stillLeads := func() int64 {
@@ -131,12 +132,12 @@ func TestFenceOfAFormerVersion(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrOvertaken)
 		l := lead(t, db)
 		require.EqualValues(t, 8, l.Fence().Epoch)
-		require.Equal(t, db.Dialect.Writers, count(t, db.DB, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 8 AND token = 10 AND layout = 3"))
+		require.Equal(t, db.Dialect.Writers, storetest.Count(t, db.DB, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 8 AND token = 10 AND layout = 3"))
 		require.Zero(t, stillLeads())
 		_, err = simlab.Create(t.Context(), db.Pool, smallLab)
 		require.NoError(t, err)
 		requireWorks(t, db, l)
-		require.Equal(t, 3, count(t, db.DB, "SELECT value FROM hostsched_facts WHERE name = 'oldest'"))
+		require.Equal(t, 3, storetest.Count(t, db.DB, "SELECT value FROM hostsched_facts WHERE name = 'oldest'"))
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -40,7 +41,7 @@ func formerStatements(db *sqldb.DB) []string {
 // statements that could not be repeated. Where one was stopped, Up goes on, and
 // the fence keeps its rows.
 func TestUpFinishesWhatAFormerBinaryBegan(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		up(t, db)
 		want := columnsAndKeys(t, db)
@@ -48,18 +49,18 @@ func TestUpFinishesWhatAFormerBinaryBegan(t *testing.T) {
 			_, err := schema.Down(t.Context(), db, schema.Options{})
 			require.NoError(t, err)
 			require.NoError(t, schema.UpTo(t.Context(), db, 1))
-			exec(t, db, "INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '')")
+			storetest.Exec(t, db, "INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '')")
 			for _, text := range formerStatements(db)[:k+1] {
-				exec(t, db, text)
+				storetest.Exec(t, db, text)
 			}
 			if k >= 1 {
-				exec(t, db, "UPDATE hostsched_fence SET layout = 3")
+				storetest.Exec(t, db, "UPDATE hostsched_fence SET layout = 3")
 			}
 			require.EqualValues(t, schema.SchemaVersion, up(t, db).Schema, k)
 			require.Equal(t, want, columnsAndKeys(t, db), k)
-			require.Equal(t, 1, count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 7 AND lane = 0"), k)
+			require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 7 AND lane = 0"), k)
 			if k >= 1 {
-				require.Equal(t, 3, count(t, db, "SELECT layout FROM hostsched_fence"), k)
+				require.Equal(t, 3, storetest.Count(t, db, "SELECT layout FROM hostsched_fence"), k)
 			}
 		}
 	})
@@ -70,15 +71,15 @@ func TestUpFinishesWhatAFormerBinaryBegan(t *testing.T) {
 func TestUpCreatesWhatWasDropped(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *sqldb.DB) {
 		want := columnsAndKeys(t, db)
-		exec(t, db, "INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, pause_reason) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '', 'lunch')")
-		exec(t, db, "DROP TABLE hostsched_facts")
-		exec(t, db, "DROP TABLE afe_special_tasks")
+		storetest.Exec(t, db, "INSERT INTO hostsched_fence (shard, epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, pause_reason) VALUES ('master', 7, 9, 'test', 'former', CURRENT_TIMESTAMP, 5, '', 0, '', 'lunch')")
+		storetest.Exec(t, db, "DROP TABLE hostsched_facts")
+		storetest.Exec(t, db, "DROP TABLE afe_special_tasks")
 		st, err := schema.ReadStatus(t.Context(), db)
 		require.NoError(t, err)
 		require.Equal(t, schema.LabIncomplete, st.Lab)
 		require.Equal(t, schema.LabOurs, up(t, db).Lab)
 		require.Equal(t, want, columnsAndKeys(t, db))
-		require.Equal(t, 1, count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE pause_reason = 'lunch'"))
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE pause_reason = 'lunch'"))
 		require.NoError(t, schema.Check(t.Context(), db, schema.Use{Shared: true}))
 	})
 }
@@ -88,11 +89,11 @@ func TestUpCreatesWhatWasDropped(t *testing.T) {
 func TestStrangersInAnEmptyDatabase(t *testing.T) {
 	for _, name := range []string{"afe_labels", "afe_special_tasks", "afe_static_hosts_labels", "servers"} {
 		t.Run(name, func(t *testing.T) {
-			onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+			storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 				db := open(t, dsn)
-				exec(t, db, "CREATE TABLE "+name+" (x INT)")
+				storetest.Exec(t, db, "CREATE TABLE "+name+" (x INT)")
 				requireRefused(t, db, name)
-				exec(t, db, "DROP TABLE "+name)
+				storetest.Exec(t, db, "DROP TABLE "+name)
 				requireEmpty(t, db)
 				up(t, db)
 				requireClean(t, clean(t, dsn), db)
@@ -106,19 +107,19 @@ func requireRefused(t testing.TB, db *sqldb.DB, name string) {
 	_, err := schema.Up(t.Context(), db, schema.Options{})
 	require.ErrorIs(t, err, sqldb.ErrSchema)
 	require.ErrorContains(t, err, name)
-	requireOneLine(t, err)
+	storetest.RequireOneLine(t, err)
 }
 
 // TestStrangersInAHalfMadeLab: a table that somebody else created after Up was
 // stopped is named, refused and never dropped.
 func TestStrangersInAHalfMadeLab(t *testing.T) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
+	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
 		db := open(t, dsn)
 		_, err := schema.Up(t.Context(), db, after(4))
 		require.ErrorIs(t, err, errBroken)
 		require.ErrorContains(t, err, fmt.Sprintf("still to be done: the lab's tables, hostsched's tables from version 0 to %d, the guard", schema.SchemaVersion))
-		requireOneLine(t, err)
-		exec(t, db, "CREATE TABLE afe_special_tasks (x INT)")
+		storetest.RequireOneLine(t, err)
+		storetest.Exec(t, db, "CREATE TABLE afe_special_tasks (x INT)")
 		st, err := schema.ReadStatus(t.Context(), db)
 		require.NoError(t, err)
 		require.Equal(t, schema.LabIncomplete, st.Lab)
@@ -126,7 +127,7 @@ func TestStrangersInAHalfMadeLab(t *testing.T) {
 		requireRefused(t, db, "its own: afe_special_tasks;")
 		_, err = schema.Down(t.Context(), db, schema.Options{Lab: true})
 		require.ErrorContains(t, err, "its own: afe_special_tasks;")
-		exec(t, db, "DROP TABLE afe_special_tasks")
+		storetest.Exec(t, db, "DROP TABLE afe_special_tasks")
 		up(t, db)
 		requireClean(t, clean(t, dsn), db)
 	})
@@ -151,7 +152,7 @@ func TestUpAfterAGrant(t *testing.T) {
 	require.ErrorIs(t, err, sqldb.ErrPrivilege)
 	require.ErrorContains(t, err, "00002_shards.sql")
 	require.ErrorContains(t, err, fmt.Sprintf("still to be done: hostsched's tables from version 1 to %d, the guard", schema.SchemaVersion))
-	requireOneLine(t, err)
+	storetest.RequireOneLine(t, err)
 	_, err = testserver.Shared(t).Admin().Exec("GRANT ALTER ON " + db.Database() + ".* TO poorer@127.0.0.1")
 	require.NoError(t, err)
 	again := open(t, testserver.Shared(t).DSN(db.Database(), "poorer", "sesame"))
@@ -193,7 +194,7 @@ func TestAutocommitInTheDSN(t *testing.T) {
 // requireLasts: other sessions see what was written outside a transaction.
 func requireLasts(t *testing.T, db *sqldb.DB) {
 	t.Helper()
-	exec(t, db, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES (CURRENT_TIMESTAMP, 'me', 'server add', 'x', '')")
+	storetest.Exec(t, db, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES (CURRENT_TIMESTAMP, 'me', 'server add', 'x', '')")
 	var n int
 	err := testserver.Shared(t).Admin().QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM %s.hostsched_audit", db.Database())).Scan(&n)
 	require.NoError(t, err)

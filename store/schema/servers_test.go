@@ -1,17 +1,16 @@
 package schema_test
 
 import (
-	"context"
 	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -23,32 +22,13 @@ func TestMain(m *testing.M) {
 	testserver.Main(m)
 }
 
-// onEveryEmptyServer runs a test on each chosen kind of database.
-func onEveryEmptyServer(t *testing.T, test func(t *testing.T, dsn string)) {
-	kind, err := testserver.Chosen()
-	require.NoError(t, err)
-	if kind != testserver.MySQL { // SQLite is tested along with MariaDB
-		t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:"+filepath.Join(t.TempDir(), "lab.db")) })
-	}
-	if kind != testserver.SQLite {
-		t.Run(string(kind), func(t *testing.T) { test(t, testserver.Database(t)) })
-	}
-}
-
 func onEveryServer(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
-	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
-		db := open(t, dsn)
-		up(t, db)
-		test(t, db)
-	})
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) { test(t, db.DB) })
 }
 
 func open(t testing.TB, dsn string) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(context.Background(), sqldb.Config{DSN: dsn, TxTimeout: 2 * time.Second, Create: true})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	return db
+	return storetest.Open(t, dsn).DB
 }
 
 func up(t testing.TB, db *sqldb.DB) schema.Status {
@@ -56,19 +36,6 @@ func up(t testing.TB, db *sqldb.DB) schema.Status {
 	st, err := schema.Up(t.Context(), db, schema.Options{})
 	require.NoError(t, err)
 	return st
-}
-
-func exec(t testing.TB, db *sqldb.DB, text string) {
-	t.Helper()
-	_, err := db.Pool.ExecContext(t.Context(), text)
-	require.NoError(t, err, text)
-}
-
-func count(t testing.TB, db *sqldb.DB, query string) int {
-	t.Helper()
-	var n int
-	require.NoError(t, db.Pool.QueryRowContext(t.Context(), query).Scan(&n), query)
-	return n
 }
 
 func isSQLite(db *sqldb.DB) bool { return db.Dialect.Server == sqldb.ServerSQLite }
@@ -88,7 +55,7 @@ func requireClean(t testing.TB, want string, db *sqldb.DB, hint ...any) {
 func clean(t testing.TB, dsn string) string {
 	t.Helper()
 	if strings.HasPrefix(dsn, "sqlite:") {
-		dsn = "sqlite:" + filepath.Join(t.TempDir(), "clean.db")
+		dsn = storetest.SQLiteFile(t)
 	} else {
 		dsn = testserver.Database(t)
 	}
@@ -156,11 +123,4 @@ func tableNames(t testing.TB, db *sqldb.DB) []string {
 		query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 	}
 	return texts(t, db, query)
-}
-
-// requireOneLine: a person gets one line that says what was tried and on what.
-func requireOneLine(t testing.TB, err error) {
-	t.Helper()
-	require.NotContains(t, err.Error(), "\n")
-	require.NotContains(t, err.Error(), "sesame", "no password")
 }

@@ -1,4 +1,4 @@
-package store_test
+package admin_test
 
 import (
 	"fmt"
@@ -6,26 +6,28 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
-	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 )
 
-func TestInspect(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, db *store.DB) {
-		fillLab(t, db)
-		l := takeOver(t, db, shard.Master, 1)
-		plan := fullPlan(t, db)
+// TestCheck finds nothing in a sound lab, and each kind of inconsistency once it is
+// there.
+func TestCheck(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		plan := storetest.FullPlan(t, db)
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
 		recorder := scheduler.NewRecorder(nil)
 		recorder.Record(res.Applied)
-		f, err := admin.New(db).Check(t.Context(), masterScope, recorder)
+		f, err := admin.New(db).Check(t.Context(), storetest.WholeLab, recorder)
 		require.NoError(t, err)
 		require.Zero(t, f.Count(), "%+v", f)
 
-		removeGuard(t, db)
+		storetest.RemoveGuard(t, db)
 		var used []scheduler.Assignment
 		for _, a := range plan.Assignments {
 			if a.Status == scheduler.StatusQueued {
@@ -44,7 +46,7 @@ func TestInspect(t *testing.T) {
 			_, err := db.SQL().Exec(text)
 			require.NoError(t, err, text)
 		}
-		f, err = admin.New(db).Check(t.Context(), masterScope, recorder)
+		f, err = admin.New(db).Check(t.Context(), storetest.WholeLab, recorder)
 		require.NoError(t, err)
 		require.Len(t, f.Overlapping, 2)
 		require.Equal(t, used[0].Host, f.Overlapping[0].Host)

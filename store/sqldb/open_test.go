@@ -1,4 +1,4 @@
-package store_test
+package sqldb_test
 
 import (
 	"fmt"
@@ -10,17 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
-	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
-
-// requireOneLine: a person gets one line that says what was tried and on what.
-func requireOneLine(t *testing.T, err error) {
-	t.Helper()
-	require.NotContains(t, err.Error(), "\n")
-	require.NotContains(t, err.Error(), "sesame", "no password")
-}
 
 func TestOpenRefusesBadInput(t *testing.T) {
 	server := testserver.Shared(t)
@@ -49,10 +42,10 @@ func TestOpenRefusesBadInput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
-			_, err := store.Open(t.Context(), c.cfg)
+			_, err := sqldb.Open(t.Context(), c.cfg)
 			require.ErrorIs(t, err, c.want)
 			require.ErrorContains(t, err, c.text)
-			requireOneLine(t, err)
+			storetest.RequireOneLine(t, err)
 			require.Less(t, time.Since(began), 10*time.Second)
 		})
 	}

@@ -1,0 +1,38 @@
+package admin_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+)
+
+func TestRemoveShard(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillShardedLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.SharedScope("a"), 1)
+		require.ErrorIs(t, admin.New(db).RemoveShard(t.Context(), "a", "me", "x"), admin.ErrInUse)
+		require.ErrorIs(t, admin.New(db).RemoveShard(t.Context(), "q", "me", "x"), store.ErrNoShard)
+		require.ErrorIs(t, admin.New(db).RemoveShard(t.Context(), shard.Master, "me", "x"), admin.ErrInput)
+		_, err := admin.New(db).AssignLabel(t.Context(), "board:b00", shard.Master, "me", "x")
+		require.NoError(t, err)
+		require.NoError(t, admin.New(db).RemoveShard(t.Context(), "a", "me", "x"))
+		_, err = l.Apply(t.Context(), scheduler.Plan{Releases: []scheduler.Release{{Host: 1}}})
+		require.ErrorIs(t, err, store.ErrFenced)
+		shards, err := admin.New(db).Shards(t.Context())
+		require.NoError(t, err)
+		require.Len(t, shards, 2)
+		require.Equal(t, 60, shards[0].Hosts)
+		require.ErrorIs(t, admin.New(db).AddShard(t.Context(), "b", "", "me", ""), admin.ErrInput)
+		require.ErrorIs(t, admin.New(db).AddShard(t.Context(), shard.Master, "", "me", ""), admin.ErrInput)
+		_, err = admin.New(db).AssignLabel(t.Context(), "board:none", "b", "me", "x")
+		require.ErrorIs(t, err, admin.ErrInput)
+		_, err = admin.New(db).AssignLabel(t.Context(), "board:b00", "none", "me", "x")
+		require.ErrorIs(t, err, store.ErrNoShard)
+	})
+}

@@ -1,0 +1,9 @@
+package sqldb_test
+
+import (
+	"testing"
+
+	"github.com/hostsched/hostsched/internal/testserver"
+)
+
+func TestMain(m *testing.M) { testserver.MainWithoutLeaks(m) }
