@@ -47,7 +47,7 @@ func benchLab(hosts, entries int) *Snapshot {
 	}
 	owners := []string{"alice", "bob", "carol"}
 	for i := range entries {
-		suite := i * 100 / entries // a suite's entries come one after the other
+		suite := i * 100 / entries // the entries of a suite are consecutive
 		b := suite % len(boards)
 		job := Job{ID: JobID(1000 + i), Owner: owners[suite%3], Priority: int64(10 * (suite % 5)), Parent: JobID(suite + 1), SynchCount: 1, RunReset: true,
 			RebootBefore: RebootIfDirty, Deps: []LabelID{boards[b], pools[rng.IntN(3)], builds[b]}}
@@ -61,8 +61,8 @@ func benchLab(hosts, entries int) *Snapshot {
 	return asRead(s)
 }
 
-// asRead arranges a snapshot as the store delivers it: hosts in order, and the
-// labels of neighbours next to each other.
+// asRead arranges a snapshot as the store does, because the speed depends on it. The
+// hosts are in order, and the labels of neighbours are next to each other in memory.
 func asRead(s *Snapshot) *Snapshot {
 	slices.SortFunc(s.Hosts, func(a, b Host) int { return CompareHosts(&a, &b) })
 	var labels []LabelID

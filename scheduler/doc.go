@@ -1,16 +1,15 @@
 // Package scheduler decides which host every queue entry gets.
 //
-// It is pure: a [Snapshot] goes in, a [Plan] comes out, and nothing else
-// happens. The package imports no database, network, context, logger or clock
-// (a test forbids it); what time it is, which switches are set and what the
-// suite recorder knows all arrive as data. That makes every decision
-// repeatable, printable and testable without a server.
+// It is pure: a [Snapshot] goes in, a [Plan] comes out, and nothing else happens. The
+// package imports no database, network, context, logger or clock, and a test forbids it
+// to. The time, the settings and what the suite recorder knows all arrive as data, so
+// every decision can be repeated, printed and tested without a server.
 //
 // # One tick
 //
 // [MakePlan] follows the order of Autotest's HostScheduler.tick:
 //
-//  1. hosts of frontend tasks are leased (special tasks without queue entry);
+//  1. hosts of frontend tasks, which are special tasks without queue entry, are leased;
 //  2. round 0: entries that name a host, by priority;
 //  3. round 1: every suite gets what its guaranteed minimum still lacks;
 //  4. round 2: every request gets what is left, by priority, then suite, then job;
@@ -20,17 +19,28 @@
 //
 // Hosts released at the end of one tick are candidates in the next.
 //
-// # Where to start reading
+// # Where to find what
 //
-// [Snapshot] (snapshot.go) is what the database contained at one moment. requests.go
-// turns entries into requests, rounds.go assigns hosts, activate.go decides
-// what happens to an entry that got one, release.go releases hosts, and
-// reasons.go explains why an entry still waits. [Recorder] remembers how many
-// hosts each suite holds. A host that may not be assigned, because it is locked,
-// leased, in use or about to move, is left out by numberHosts in planner.go.
+//   - planner.go: [MakePlan] and the working state of one plan
+//   - snapshot.go, plan.go: what goes in and what comes out
+//   - hosts.go: the numbers of hosts, and the sets of hosts by label and ACL group
+//   - assignable.go: which hosts may be assigned; a locked host may not
+//   - lease.go, move.go, release.go: leases for frontend tasks, moves to other shards, releases
+//   - labels.go: the kinds of labels, and the special task that each kind causes
+//   - queue.go: the order of the queue
+//   - requests.go: what entries require, and the groups of entries that require the same
+//   - match.go: which hosts match a request
+//   - named.go, minimums.go, rounds.go: the rounds 0, 1 and 2
+//   - activate.go, prejob.go, synch.go: what happens to an entry that got a host, its
+//     pre-job tasks, and jobs whose entries start together
+//   - reasons.go: why an entry still waits
+//   - recorder.go: [Recorder], which remembers how many hosts each suite holds
+//   - hostset.go, lookup.go, sets.go, memory.go: data structures that make a plan fast
 //
-// Hosts are numbered by hostname within a plan, and the hosts with a label, an ACL
-// group or a lease are bitsets over those numbers. Therefore the cost grows with the
-// number of distinct requests, and not with entries times hosts. Ties are always
+// # Speed and order
+//
+// Hosts are numbered by hostname within a plan. The hosts with a label, those of an ACL
+// group and those that are free are bitsets over these numbers. Therefore the cost grows
+// with the number of distinct requests, and not with entries times hosts. Ties are always
 // broken by hostname, then id, so that the same snapshot gives the same plan.
 package scheduler

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Names of generated labs. Few of each, so that requests compete.
+// Names in generated labs. There are few of each kind, so that requests compete.
 var (
 	genLabels = []string{"board:a", "board:b", "pool:x", "wifi", "cros-version:1", "cros-version:2", "fwrw-version:1", "rpm", "skip_provision"}
 	genOwners = []string{"alice", "Bob", "carol", "nobody"}
@@ -41,7 +41,7 @@ func labs() *rapid.Generator[*Snapshot] {
 	})
 }
 
-// chance is true in percent of the cases, and shrinks to false.
+// chance is true in so many percent of the cases. It shrinks to false.
 func chance(t *rapid.T, percent int) bool {
 	return rapid.IntRange(0, 99).Draw(t, "chance") >= 100-percent
 }

@@ -8,12 +8,13 @@ import (
 // Actions lists the labels that special tasks act on. Such labels are not
 // required of a host (Autotest provision.is_for_special_action).
 type Actions struct {
-	// Provision are the keys whose labels a Provision task can put on a host;
-	// hosts that already carry them are preferred.
+	// Provision are the keys of labels that a Provision task can put on a host. Hosts that
+	// already carry such a label are preferred.
 	Provision []string
-	// Other are keys that another special task handles; such labels are dropped.
+	// Other are the keys of labels that other special tasks handle. The scheduler ignores
+	// such labels.
 	Other []string
-	// SkipProvision is the label that rules a Provision task out.
+	// SkipProvision is the label of jobs that must not be preceded by a Provision task.
 	SkipProvision string
 }
 
@@ -33,17 +34,26 @@ func (a Actions) orDefault() Actions {
 	return a
 }
 
+// labelKind is what a label means for a job that has it. All that depends on the kind
+// is in this file: kind tells it from the label's name, sortLabels what it requires of
+// a host, and needsProvision which special task it causes.
 type labelKind int8
 
 const (
+	// labelRequired is a label that the host must carry.
 	labelRequired labelKind = iota
+	// labelProvision is a label that a Provision task can put on a host. Hosts that
+	// carry it already are preferred.
 	labelProvision
+	// labelDropped is a label that another special task handles. It is ignored.
 	labelDropped
+	// labelSkipProvision is the label of jobs that must not be preceded by a Provision
+	// task. It requires nothing of the host.
 	labelSkipProvision
 )
 
-// kind classifies a label by its key, the text before the first colon. A bare
-// key counts too: "rpm" and "rpm:x" are both dropped.
+// kind classifies a label by its key, which is the text before the first colon, or the
+// whole name if there is no colon. So "rpm" and "rpm:x" are of the same kind.
 func (a Actions) kind(name string) labelKind {
 	if name == a.SkipProvision {
 		return labelSkipProvision
@@ -58,6 +68,60 @@ func (a Actions) kind(name string) labelKind {
 	return labelRequired
 }
 
+// requirements are what a list of labels requires: labels that a host must have, and labels
+// that it should have. impossible is true if one of them does not exist.
+type requirements struct {
+	deps, preferred setID
+	impossible      bool
+}
+
+// sortLabels sorts the labels of a job into those that a host must have and those that
+// it should have.
+func (p *planner) sortLabels(labels []LabelID) requirements {
+	required, preferred := p.required[:0], p.preferred[:0]
+	for _, l := range labels {
+		info := p.labels.get(l)
+		if !info.known {
+			return requirements{impossible: true}
+		}
+		switch info.kind {
+		case labelRequired:
+			required = append(required, int64(l))
+		case labelProvision:
+			preferred = append(preferred, int64(l))
+		}
+	}
+	p.required, p.preferred = required, preferred
+	return requirements{deps: p.sets.intern(required), preferred: p.sets.intern(preferred)}
+}
+
+// needsProvision tells whether the host must be provisioned for the entry, because it
+// lacks one of the labels that a Provision task can put on it. Both the dependencies of
+// the job and the meta_host of the entry count. Only plain labels of the host count.
+func (p *planner) needsProvision(e *pending) bool {
+	missing := false
+	check := func(l LabelID) (skip bool) {
+		switch p.labels.get(l).kind {
+		case labelSkipProvision:
+			return true
+		case labelProvision:
+			if !p.carriers(l).has(int(e.host)) {
+				missing = true
+			}
+		}
+		return false
+	}
+	if e.entry.MetaHost != 0 && check(e.entry.MetaHost) {
+		return false
+	}
+	for _, l := range e.job.Deps {
+		if check(l) {
+			return false
+		}
+	}
+	return missing
+}
+
 // labelInfo is what a label id stands for.
 type labelInfo struct {
 	name  string
@@ -65,7 +129,7 @@ type labelInfo struct {
 	known bool
 }
 
-// unknownLabel stands for ids that no label has.
+// unknownLabel is what an id stands for that no label has.
 var unknownLabel labelInfo
 
 // labelTable finds labels by id.
@@ -85,7 +149,7 @@ func newLabelTable(labels []Label, actions Actions) *labelTable {
 	return t
 }
 
-// get says what a label id stands for; unknownLabel if nothing.
+// get returns what a label id stands for, and unknownLabel if no label has it.
 func (t *labelTable) get(id LabelID) *labelInfo {
 	if i, ok := t.num.get(int64(id)); ok {
 		return &t.infos[i]
@@ -93,7 +157,7 @@ func (t *labelTable) get(id LabelID) *labelInfo {
 	return &unknownLabel
 }
 
-// namesOf lists names, separated by commas.
+// namesOf lists the names of labels, separated by commas.
 func (t *labelTable) namesOf(ids []int64) string {
 	names := make([]string, len(ids))
 	for i, id := range ids {

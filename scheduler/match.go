@@ -2,26 +2,29 @@ package scheduler
 
 import "strings"
 
-// labelled are the valid hosts that carry a set of labels, computed once per set.
+// labelled are the valid hosts that carry all labels of a set. They are computed once for
+// each set.
 type labelled struct {
 	done  bool
 	hosts []int32
-	// impossible is a label that no host can ever satisfy, if there is one.
+	// impossible is a label of the set that no host carries, nil if there is none.
 	impossible *labelInfo
-	// matches are those for this set, one per set of ACL groups.
+	// matches is a linked list of the matches for this set of labels. It has one for each
+	// set of ACL groups.
 	matches *match
 }
 
-// match is the hosts that carry the deps and share an ACL group, computed once
-// per (deps, ACLs).
+// match are the hosts that carry the required labels and share an ACL group with the
+// owner. They are computed once for each pair of a set of labels and a set of groups.
 type match struct {
-	// labelled carry all deps and are valid.
+	// labelled are the valid hosts that carry all required labels.
 	labelled []int32
 	// eligible are those of labelled that share an ACL group.
 	eligible []int32
-	// alive are those of eligible that may still be free. An assigned host does not
-	// become free again within a tick, so it is dropped for good.
-	alive   []int32
+	// alive are those of eligible that were free when the match was last served. An
+	// assigned host does not become free again within a tick, so it is dropped.
+	alive []int32
+	// started is true once alive is filled in.
 	started bool
 	deps    setID
 	acls    setID
@@ -31,8 +34,8 @@ type match struct {
 	next    *match // of the same labels
 }
 
-// matching finds the hosts for a request (Autotest
-// rdb.AvailableHostQueryManager.find_hosts), without looking at leases.
+// matching finds the hosts that match a request (Autotest
+// rdb.AvailableHostQueryManager.find_hosts), whether or not they are free.
 func (p *planner) matching(deps, acls setID) *match {
 	set := p.labelled(deps)
 	for m := set.matches; m != nil; m = m.next {
@@ -51,12 +54,13 @@ func (p *planner) matching(deps, acls setID) *match {
 	return m
 }
 
-// labelled finds the valid hosts that carry all labels of a set. Sets share
-// their beginnings: what is left out for the smaller set is the label that most
-// hosts have, so that those of one board, say, are looked for once.
+// labelled finds the valid hosts that carry all labels of a set. It looks for them among
+// the hosts of a smaller set, which lacks the label that most hosts carry. Sets with the
+// same rare labels, such as a board, have such a smaller set in common, and its hosts are
+// found only once.
 func (p *planner) labelled(deps setID) *labelled {
 	if missing := int(deps) + 1 - len(p.labelSets); missing > 0 {
-		// Room for all sets there are; few are added while looking at them.
+		// There is room for all sets that exist, because few are added from now on.
 		p.labelSets = append(p.labelSets, make([]labelled, max(missing, len(p.sets.sets)-len(p.labelSets)))...)
 	}
 	if p.labelSets[deps].done {
@@ -78,7 +82,7 @@ func (p *planner) labelled(deps setID) *labelled {
 	return &p.labelSets[deps]
 }
 
-// impossible finds the first label that no host carries, if there is one.
+// impossible finds the first label that no host carries. It returns nil if there is none.
 func (p *planner) impossible(ids []int64) *labelInfo {
 	for _, l := range ids {
 		if set := p.hostsWith(LabelID(l)); set == nil || len(set.list) == 0 {
@@ -88,8 +92,7 @@ func (p *planner) impossible(ids []int64) *labelInfo {
 	return nil
 }
 
-// withoutCommonest splits a set into the label that most hosts carry and the
-// rest.
+// withoutCommonest splits a set into the label that most hosts carry and all others.
 func (p *planner) withoutCommonest(ids []int64) (rest setID, commonest LabelID) {
 	at := 0
 	for i, l := range ids {
@@ -101,17 +104,17 @@ func (p *planner) withoutCommonest(ids []int64) (rest setID, commonest LabelID) 
 	return p.sets.intern(p.required), LabelID(ids[at])
 }
 
-// hostsWith returns the hosts that satisfy a dep. A replaced label counts only
-// as a static label of the same name.
+// hostsWith returns the hosts that satisfy a required label. A replaced label is
+// satisfied only by a static label of the same name.
 func (p *planner) hostsWith(l LabelID) *hostSet {
 	if p.s.Rules.RespectStaticLabels && p.replaced[l] {
 		return p.staticHosts[strings.ToLower(p.labels.get(l).name)]
 	}
-	return p.labelHosts.get(int64(l))
+	return p.carriers(l)
 }
 
-// sharing returns the hosts in any of the ACL groups, computed once per set of
-// groups. Only the bits are filled in.
+// sharing returns the hosts that are in any of the ACL groups. It computes them once for
+// each set of groups, and fills in only the bits.
 func (p *planner) sharing(acls setID) *hostSet {
 	if union := p.shared[acls]; union != nil {
 		return union
@@ -119,7 +122,7 @@ func (p *planner) sharing(acls setID) *hostSet {
 	union := newHostSet(len(p.hosts))
 	p.shared[acls] = union
 	for _, a := range p.sets.get(acls) {
-		if set := p.aclHosts.get(a); set != nil {
+		if set := p.aclHosts[ACLID(a)]; set != nil {
 			union.bits.InPlaceUnion(set.bits)
 		}
 	}
@@ -127,7 +130,8 @@ func (p *planner) sharing(acls setID) *hostSet {
 	return union
 }
 
-// stillFree drops the hosts that were assigned since the match was last served.
+// stillFree returns the eligible hosts that are free. It drops those that were assigned
+// since the match was last served.
 func (p *planner) stillFree(m *match) []int32 {
 	if !m.started {
 		m.started = true

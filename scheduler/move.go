@@ -1,7 +1,7 @@
 package scheduler
 
-// move hands over displaced hosts that nobody uses. A host in use moves in the
-// tick after its release.
+// move hands displaced hosts that nobody uses over to their shards. A host in use moves
+// in the tick after its release.
 func (p *planner) move() {
 	leased := make(map[HostID]bool, len(p.plan.Leases))
 	for _, l := range p.plan.Leases {

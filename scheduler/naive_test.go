@@ -11,8 +11,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// naive plans a tick the slow and obvious way: every entry looks at every host.
-// It shares no code with the planner but the reading of one keyval.
+// naive plans a tick in the slow and obvious way, in which every entry looks at every
+// host. It shares no code with the planner except for parsing minimums and for telling
+// the kind of a label.
 type naive struct {
 	*rules
 	hosts []*Host // by hostname, then id
@@ -60,7 +61,7 @@ func (n *naive) order(a, b *Entry) int {
 		cmp.Compare(none(int64(a.MetaHost)), none(int64(b.MetaHost))), cmp.Compare(ja.Parent, jb.Parent), cmp.Compare(a.Job, b.Job), cmp.Compare(a.ID, b.ID))
 }
 
-// servable: the owner is known and the suite's minimum can be read.
+// servable tells whether the owner is known and the suite's minimum can be parsed.
 func (n *naive) servable(e *Entry) bool {
 	job := n.jobs[e.Job]
 	bad := slices.ContainsFunc(n.s.Minimums, func(m Minimum) bool {
@@ -70,7 +71,7 @@ func (n *naive) servable(e *Entry) bool {
 	return n.users[strings.ToLower(job.Owner)] != nil && !bad
 }
 
-// request names what an entry for any host asks for.
+// request returns a text that is equal for entries with equal requests for any host.
 func (n *naive) request(e *Entry) string {
 	job := n.jobs[e.Job]
 	kept := slices.DeleteFunc(slices.Sorted(slices.Values(job.Deps)), func(l LabelID) bool {
@@ -81,7 +82,8 @@ func (n *naive) request(e *Entry) string {
 	return fmt.Sprint(kept, acls, job.Parent, job.Priority)
 }
 
-// requests groups the entries for any host, in serving order.
+// requests returns the entries that may get any host, grouped by request, in the order
+// in which the groups are served.
 func (n *naive) requests() [][]*Entry {
 	groups := map[string][]*Entry{}
 	var order []string
@@ -126,8 +128,8 @@ func (n *naive) minimums() {
 	}
 }
 
-// serveOne gives the best free host that any entry of the group can use to the
-// first entry that can.
+// serveOne finds the best free host that any entry of the group can use. It assigns the
+// host to the first entry that can use it.
 func (n *naive) serveOne(group []*Entry) {
 	best := slices.Clone(n.hosts)
 	slices.SortStableFunc(best, func(a, b *Host) int {
@@ -163,8 +165,8 @@ func (n *naive) siblingGot(e *Entry, h *Host) bool {
 	return false
 }
 
-// TestAgainstNaivePlanner: the fast planner gives the same hosts to the same
-// entries as the naive one.
+// TestAgainstNaivePlanner compares the planner with the naive one. Both must assign the
+// same hosts to the same entries.
 func TestAgainstNaivePlanner(t *testing.T) {
 	rapid.Check(t, againstNaive)
 }
@@ -187,12 +189,12 @@ func againstNaive(t *rapid.T) {
 	}
 }
 
-// FuzzMakePlan lets the fuzzer look for labs in which the planners differ.
+// FuzzMakePlan lets the fuzzer look for labs in which the two planners differ.
 func FuzzMakePlan(f *testing.F) {
 	f.Fuzz(rapid.MakeFuzz(againstNaive))
 }
 
-// TestNonsenseNeverPanics plans labs whose ids lead nowhere.
+// TestNonsenseNeverPanics plans labs with ids that refer to nothing.
 func TestNonsenseNeverPanics(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := labs().Draw(t, "lab")
@@ -208,7 +210,7 @@ func TestNonsenseNeverPanics(t *testing.T) {
 	})
 }
 
-// spoil makes one row refer to something else.
+// spoil makes one row refer to something that may not exist.
 func spoil(t *rapid.T, s *Snapshot, id func() int64) {
 	switch {
 	case len(s.Entries) > 0 && chance(t, 30):

@@ -5,21 +5,21 @@ import (
 	"strings"
 )
 
-// Plan is what one tick will do. It is a value: print it, compare it, apply it.
+// Plan is what one tick will do. It is a value that can be printed, compared and applied.
 type Plan struct {
-	// Leases are unleased hosts of frontend tasks that become leased.
+	// Leases are hosts of frontend tasks that become leased.
 	Leases []Lease
 	// Assignments assign hosts to entries, in the order of the queue.
 	Assignments []Assignment
-	// Changes are status changes of entries that got their host in an earlier
-	// tick, or never: entries of a synchronous job that starts or stops now.
+	// Changes are status changes of entries that get no host in this plan. They belong to
+	// synchronous jobs that start or stop now.
 	Changes []Change
 	// Releases release unused hosts.
 	Releases []Release
 	// Moves hand unused hosts over to the shard they belong to.
 	Moves []Move
-	// Waiting are the entries that got no host, each with its reason. Entries of
-	// one request share a reason.
+	// Waiting are the entries that got no host, each with its reason. Entries with the
+	// same request share a reason.
 	Waiting []Waiting
 	// Problems are malformed rows that were reported and skipped.
 	Problems []Problem
@@ -39,7 +39,7 @@ type Release struct {
 	Hostname string
 }
 
-// Move hands a host over to another shard, 0 for the master.
+// Move hands a host over to another shard, or to the master if To is 0.
 type Move struct {
 	Host     HostID
 	Hostname string
@@ -91,23 +91,23 @@ type Assignment struct {
 	Round    Round
 	// Named is true when the entry already carried the host's id.
 	Named bool
-	// Tasks are the pre-job tasks; RequestedBy is the job's owner.
+	// Tasks are the pre-job tasks, which are requested in the name of the job's owner.
 	Tasks       Tasks
 	RequestedBy UserID
-	// Status is the status the entry ends in: Queued while tasks run, else
-	// Pending, Starting or Stopped.
+	// Status is the status of the entry after this plan. It is Queued if the entry waits
+	// for pre-job tasks, and otherwise Pending, Starting or Stopped.
 	Status EntryStatus
-	// Subdir is the execution_subdir of an entry that starts, else empty.
+	// Subdir is the execution_subdir of an entry that starts. It is empty for others.
 	Subdir string
-	// Synch is true for jobs whose entries start together: their assignments
-	// and changes belong into one transaction.
+	// Synch is true for jobs whose entries start together. Their assignments and changes
+	// must be written in one transaction.
 	Synch    bool
 	Priority int64
-	// QueuedSeconds is how long the job has been waiting; negative if unknown.
+	// QueuedSeconds is how long the job has been waiting. It is negative if unknown.
 	QueuedSeconds int64
 }
 
-// Change moves an entry that is not assigned in this plan to another status.
+// Change changes the status of an entry that gets no host in this plan.
 type Change struct {
 	Entry  EntryID
 	Job    JobID
@@ -135,7 +135,7 @@ func (p Plan) Empty() bool {
 	return len(p.Leases) == 0 && len(p.Assignments) == 0 && len(p.Changes) == 0 && len(p.Releases) == 0 && len(p.Moves) == 0
 }
 
-// String prints the plan, one line per change.
+// String prints the plan, with one line for each change.
 func (p Plan) String() string {
 	var b strings.Builder
 	for _, l := range p.Leases {

@@ -27,9 +27,9 @@ func MakePlan(s *Snapshot) Plan {
 	return p.plan
 }
 
-// conclude decides what follows from the assigned hosts. Only synchronous jobs that
-// are stopped change which entry has a host; the entries that wait are known after
-// that.
+// conclude decides what follows from the assigned hosts. A synchronous job that is
+// stopped takes the hosts from its entries again, so with such jobs the entries that
+// wait are known only afterwards. Without them both steps can run at the same time.
 func (p *planner) conclude() {
 	act := func() {
 		p.activate()
@@ -44,8 +44,8 @@ func (p *planner) conclude() {
 	inParallel(p.explain, act)
 }
 
-// inParallel runs two steps at the same time that share no data. A panic in either
-// step becomes a panic of the caller.
+// inParallel runs two steps at the same time. They must not share data that one of them
+// changes. A panic in either step becomes a panic of the caller, who may recover from it.
 func inParallel(a, b func()) {
 	done := make(chan any, 1)
 	go func() {
@@ -58,8 +58,8 @@ func inParallel(a, b func()) {
 	}
 }
 
-// planner is the working state of one MakePlan. Hosts are referred to by their
-// number: the position in the order of hostname, then id.
+// planner is the working state of one MakePlan. It refers to hosts by their number,
+// which is the position in the order of CompareHosts.
 type planner struct {
 	s       *Snapshot
 	actions Actions
@@ -70,40 +70,41 @@ type planner struct {
 	jobNum  lookup  // id -> position in jobs
 	jobs    []jobInfo
 	users   map[string]*userInfo // by folded login
-	// owner is the result of the last search, which was for ownerLogin; it is nil if
-	// there is no such user.
+	// owner is the user that was last looked for, by ownerLogin. It is nil if there is
+	// no such user.
 	owner      *userInfo
 	ownerLogin string
 
 	labels      *labelTable
-	labelHosts  hostSets            // by plain label
+	labelHosts  []*hostSet          // by position of the plain label in the snapshot
 	staticHosts map[string]*hostSet // by folded static label name
 	replaced    map[LabelID]bool
-	aclHosts    hostSets
+	aclHosts    map[ACLID]*hostSet
 	shared      map[setID]*hostSet // ACL set -> hosts in any of its groups
 
-	valid *hostSet // not invalid
+	valid *hostSet // hosts that are not marked as invalid
 	// free are the hosts that may still be assigned in this tick.
 	free *bitset.BitSet
-	// freeAtStart is what free was before round 0. The reasons need it.
+	// freeAtStart is a copy of free from before round 0. It distinguishes hosts that this
+	// tick assigned from those that were leased before.
 	freeAtStart *bitset.BitSet
 
 	entries  []pending // in queue order
-	given    int       // how many of them got a host
+	assigned int       // how many entries got a host
 	requests []request
-	numbers  []int32 // of requests + 1, by hash, open addressing
-	groups   []group // requests for any host, in serving order
-	groupOf  []int32 // request -> group
+	numbers  map[request]int32 // request -> position in requests
+	groups   []group           // requests for any host, in serving order
+	groupOf  []int32           // request -> group
 
 	sets      setTable   // interned label and ACL sets
 	labelSets []labelled // by label set
 	matches   slab[match]
 	lists     arena
-	// depLists are the label lists of jobs as they were read; asked has what each
-	// list asks for.
-	depLists setTable
-	asked    []asked
-	// deps, required and preferred are scratch space.
+	// depLists are the different lists of labels that jobs depend on, in the order of
+	// the snapshot. requirements has what each list requires.
+	depLists     setTable
+	requirements []requirements
+	// The following are scratch space, which is used again for each job or request.
 	deps, required, preferred []int64
 	tiers                     [][]int32
 	carried                   []*hostSet
@@ -111,15 +112,16 @@ type planner struct {
 	minimums map[JobID]int
 	// badMinimums are the suites whose keyval is not an integer.
 	badMinimums map[JobID]string
-	spoilt      map[JobID]bool // those of pending entries
-	siblings    map[JobID][]Sibling
+	// blockedSuites are the suites of badMinimums that have pending entries.
+	blockedSuites map[JobID]bool
+	siblings      map[JobID][]Sibling
 	// synchEntries are the pending entries of jobs whose entries start together.
 	synchEntries map[JobID][]*Entry
-	outcomes     []hostOutcome // by host, once all hosts of the tick are assigned
+	outcomes     []hostOutcome // by host, nil until all rounds are over
 	reasons      slab[Reason]
 }
 
-// userInfo is a user with the interned set of the ACL groups.
+// userInfo is a user with the interned set of the user's ACL groups.
 type userInfo struct {
 	*User
 	acls setID
@@ -132,38 +134,45 @@ type jobInfo struct {
 	reason *Reason
 	// held are the hosts that entries of the job have, had or name. They cannot be
 	// assigned to the job a second time.
-	held    []HostID
-	request int32 // number, if read and without reason
+	held []HostID
+	// request is the position in planner.requests. It is set if read is true and there
+	// is no reason.
+	request int32
+	// entries is how many pending entries the job has.
 	entries int32
-	read    bool // request, user and reason are known
+	// read is true once request, user and reason are known.
+	read bool
 }
 
-// pending is an entry with everything looked up.
+// pending is a pending entry with its job, and with what the tick decided about it.
 type pending struct {
 	entry  *Entry
 	job    *jobInfo
 	reason *Reason
-	// host is the number of the assigned host, -1 if there is none.
+	// host is the number of the assigned host, and -1 if there is none.
 	host  int32
 	round Round
 }
 
 func newPlanner(s *Snapshot) *planner {
 	p := &planner{
-		s:            s,
-		actions:      s.Rules.Actions.orDefault(),
-		users:        make(map[string]*userInfo, len(s.Users)),
-		replaced:     make(map[LabelID]bool, len(s.ReplacedLabels)),
-		shared:       make(map[setID]*hostSet),
-		minimums:     make(map[JobID]int),
-		badMinimums:  make(map[JobID]string),
-		spoilt:       make(map[JobID]bool),
-		siblings:     make(map[JobID][]Sibling),
-		synchEntries: make(map[JobID][]*Entry),
-		sets:         newSetTable(len(s.Jobs)),
-		depLists:     newSetTable(len(s.Jobs)),
-		asked:        make([]asked, 1),
-		requests:     make([]request, 0, len(s.Jobs)/2),
+		s:             s,
+		actions:       s.Rules.Actions.orDefault(),
+		users:         make(map[string]*userInfo, len(s.Users)),
+		staticHosts:   make(map[string]*hostSet),
+		aclHosts:      make(map[ACLID]*hostSet),
+		replaced:      make(map[LabelID]bool, len(s.ReplacedLabels)),
+		shared:        make(map[setID]*hostSet),
+		minimums:      make(map[JobID]int),
+		badMinimums:   make(map[JobID]string),
+		blockedSuites: make(map[JobID]bool),
+		siblings:      make(map[JobID][]Sibling),
+		synchEntries:  make(map[JobID][]*Entry),
+		sets:          newSetTable(len(s.Jobs)),
+		depLists:      newSetTable(len(s.Jobs)),
+		requirements:  make([]requirements, 1),
+		requests:      make([]request, 0, len(s.Jobs)/2),
+		numbers:       make(map[request]int32, len(s.Jobs)/4),
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	p.plan.Basis = s.Basis
@@ -184,6 +193,7 @@ func newPlanner(s *Snapshot) *planner {
 	return p
 }
 
+// readUser makes a user known by login. Logins compare without regard to case.
 func (p *planner) readUser(u *User) {
 	acls := make([]int64, len(u.ACLs))
 	for i, a := range u.ACLs {
@@ -192,6 +202,7 @@ func (p *planner) readUser(u *User) {
 	p.users[strings.ToLower(u.Login)] = &userInfo{User: u, acls: p.sets.intern(acls)}
 }
 
+// job finds a job of the snapshot by id, and returns nil if there is none.
 func (p *planner) job(id JobID) *jobInfo {
 	if i, ok := p.jobNum.get(int64(id)); ok {
 		return &p.jobs[i]
@@ -199,6 +210,8 @@ func (p *planner) job(id JobID) *jobInfo {
 	return nil
 }
 
+// readSiblings notes the siblings of pending entries by job, and the hosts that they
+// keep from being assigned to the job again.
 func (p *planner) readSiblings() {
 	for _, sib := range p.s.Siblings {
 		p.siblings[sib.Job] = append(p.siblings[sib.Job], sib)
@@ -211,97 +224,10 @@ func (p *planner) readSiblings() {
 	}
 }
 
-// CompareHosts is the order in which a plan assigns equal hosts: by hostname,
-// then id. MakePlan is faster if the hosts of the snapshot are in this order.
-func CompareHosts(a, b *Host) int {
-	if c := strings.Compare(a.Hostname, b.Hostname); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.ID, b.ID)
-}
-
-// numberHosts numbers the hosts in the order in which equal hosts are assigned, and
-// builds the sets of hosts. A host that is leased, locked, in use or displaced is
-// not free, which is what keeps it from being assigned.
-func (p *planner) numberHosts() {
-	n := len(p.s.Hosts)
-	p.hosts = make([]*Host, n)
-	for i := range p.s.Hosts {
-		p.hosts[i] = &p.s.Hosts[i]
-	}
-	if !slices.IsSortedFunc(p.hosts, CompareHosts) {
-		slices.SortFunc(p.hosts, CompareHosts)
-	}
-	p.hostNum = newLookup(n, func(i int) int64 { return int64(p.hosts[i].ID) })
-	p.valid = newHostSet(n)
-	p.free = bitset.New(uint(n))
-	p.labelHosts.hosts, p.aclHosts.hosts = n, n
-	for num, h := range p.hosts {
-		if !h.Invalid {
-			p.valid.add(num)
-		}
-		// A host with an active entry is never assigned, even when somebody
-		// cleared its lease by hand. The original trusts the lease alone.
-		if !h.Leased && !h.Locked && !h.ActiveEntry && !h.Displaced {
-			p.free.Set(uint(num))
-		}
-		for _, l := range h.Labels {
-			p.labelHosts.of(int64(l)).add(num)
-		}
-		for _, a := range h.ACLs {
-			p.aclHosts.of(int64(a)).add(num)
-		}
-	}
-	p.readStaticLabels()
-}
-
-func (p *planner) readStaticLabels() {
-	p.staticHosts = make(map[string]*hostSet)
-	names := make(map[LabelID]string, len(p.s.StaticLabels))
-	for _, l := range p.s.StaticLabels {
-		names[l.ID] = strings.ToLower(l.Name)
-	}
-	for num, h := range p.hosts {
-		for _, l := range h.StaticLabels {
-			name, ok := names[l]
-			if !ok {
-				continue
-			}
-			if p.staticHosts[name] == nil {
-				p.staticHosts[name] = newHostSet(len(p.hosts))
-			}
-			p.staticHosts[name].add(num)
-		}
-	}
-}
-
-// leaseTaskHosts leases hosts of frontend tasks before any job is considered,
-// whatever their shard and whether or not they are invalid (Autotest
-// host_scheduler._lease_hosts_of_frontend_tasks).
-func (p *planner) leaseTaskHosts() {
-	var nums []int
-	for _, id := range p.s.TaskHosts {
-		if num, ok := p.hostNum.get(int64(id)); ok {
-			nums = append(nums, num)
-		}
-	}
-	slices.Sort(nums)
-	for _, num := range slices.Compact(nums) {
-		h := p.hosts[num]
-		if h.Locked || h.ActiveEntry {
-			continue
-		}
-		p.free.Clear(uint(num))
-		if !h.Leased {
-			p.plan.Leases = append(p.plan.Leases, Lease{Host: h.ID, Hostname: h.Hostname})
-		}
-	}
-	p.freeAtStart = p.free.Clone()
-}
-
-// give assigns a free host to an entry.
-func (p *planner) give(e *pending, num int, round Round) {
-	p.given++
+// assign assigns a free host to an entry. It notes the host in the job only if the job has
+// other entries, because only these could be assigned the host a second time.
+func (p *planner) assign(e *pending, num int, round Round) {
+	p.assigned++
 	e.host = int32(num)
 	e.round = round
 	p.free.Clear(uint(num))

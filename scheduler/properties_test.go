@@ -1,11 +1,8 @@
 package scheduler
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -18,8 +15,8 @@ import (
 // planFunc is MakePlan or a mutant of it.
 type planFunc func(*Snapshot) Plan
 
-// property is something true of every plan, and a planner that is broken in
-// just this respect.
+// property is something that is true of every plan, together with a mutant of the
+// planner that is broken in just this respect.
 type property struct {
 	name   string
 	holds  func(s *Snapshot, plan planFunc) error
@@ -139,7 +136,7 @@ func mutateHosts(change func(*Host)) planFunc {
 
 func mutateRules(change func(*Rules)) planFunc { return mutate(func(s *Snapshot) { change(&s.Rules) }) }
 
-// onCopy runs a planner on a copy of its own, so that a mutant may change it.
+// onCopy runs a planner on its own copy of the snapshot, so that a mutant may change it.
 func onCopy(plan planFunc) planFunc {
 	return func(s *Snapshot) Plan { return plan(clone(s)) }
 }
@@ -166,11 +163,11 @@ func TestProperties(t *testing.T) {
 	}
 }
 
-// mutantTries is how many labs a mutant may survive.
+// mutantTries is how many labs are tried before a mutant counts as survivor.
 const mutantTries = 20000
 
-// TestMutants breaks the planner in one respect at a time; the property must
-// notice.
+// TestMutants breaks the planner in one respect at a time. The property for this respect
+// must fail, or else it proves nothing.
 func TestMutants(t *testing.T) {
 	gen := labs()
 	for _, p := range properties {
@@ -215,91 +212,6 @@ func noEntryTwice(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// rules answers questions about a snapshot in the slow and obvious way.
-type rules struct {
-	s     *Snapshot
-	jobs  map[JobID]*Job
-	hosts map[HostID]*Host
-	users map[string]*User
-	name  map[LabelID]string
-}
-
-func rulesOf(s *Snapshot) *rules {
-	r := &rules{s, map[JobID]*Job{}, map[HostID]*Host{}, map[string]*User{}, map[LabelID]string{}}
-	for i := range s.Jobs {
-		r.jobs[s.Jobs[i].ID] = &s.Jobs[i]
-	}
-	for i := range s.Hosts {
-		r.hosts[s.Hosts[i].ID] = &s.Hosts[i]
-	}
-	for i := range s.Users {
-		r.users[strings.ToLower(s.Users[i].Login)] = &s.Users[i]
-	}
-	for _, l := range append(slices.Clone(s.Labels), s.StaticLabels...) {
-		r.name[l.ID] = l.Name
-	}
-	return r
-}
-
-// required are the labels an entry's host must carry.
-func (r *rules) required(j *Job) []LabelID {
-	return slices.DeleteFunc(slices.Clone(j.Deps), func(l LabelID) bool { return DefaultActions().kind(r.name[l]) != labelRequired })
-}
-
-func (r *rules) carries(h *Host, l LabelID, named bool) bool {
-	if !named && r.s.Rules.RespectStaticLabels && slices.Contains(r.s.ReplacedLabels, l) {
-		return slices.ContainsFunc(h.StaticLabels, func(st LabelID) bool { return r.name[st] == r.name[l] })
-	}
-	return slices.Contains(h.Labels, l)
-}
-
-// free tells whether a host could be given to anybody when the tick began.
-func (r *rules) free(h *Host) bool {
-	return !h.Locked && !h.Leased && !h.ActiveEntry && !h.Displaced && !slices.Contains(r.s.TaskHosts, h.ID)
-}
-
-// eligible tells why a host may not go to an entry, whoever has it now.
-func (r *rules) eligible(e *Entry, h *Host) error {
-	job := r.jobs[e.Job]
-	named := e.Host != 0
-	user := r.users[strings.ToLower(job.Owner)]
-	if user == nil {
-		return errors.New("the owner is unknown")
-	}
-	for _, l := range r.required(job) {
-		if !r.carries(h, l, named) {
-			return fmt.Errorf("label %s is missing", r.name[l])
-		}
-	}
-	share := slices.ContainsFunc(user.ACLs, func(a ACLID) bool { return slices.Contains(h.ACLs, a) })
-	switch {
-	case named && e.Host != h.ID:
-		return errors.New("the entry names another host")
-	case named && h.Shard != 0 && !r.s.Rules.OnShard:
-		return errors.New("the host is a shard's")
-	case !named && h.Invalid:
-		return errors.New("the host is invalid")
-	case !share && (!named || !h.Invalid):
-		return errors.New("no common ACL group")
-	}
-	for _, sib := range r.s.Siblings {
-		if sib.Job == e.Job && sib.Host == h.ID {
-			return errors.New("another entry of the job has it")
-		}
-	}
-	for _, other := range r.s.Entries {
-		if other.ID != e.ID && other.Job == e.Job && other.Host == h.ID {
-			return errors.New("another entry of the job names it")
-		}
-	}
-	return nil
-}
-
-func (r *rules) entry(id EntryID) *Entry {
-	i := slices.IndexFunc(r.s.Entries, func(e Entry) bool { return e.ID == id })
-	return &r.s.Entries[i]
-}
-
 func onlyEligible(s *Snapshot, plan planFunc) error {
 	r := rulesOf(s)
 	for _, a := range plan(s).Assignments {
@@ -314,17 +226,8 @@ func onlyEligible(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// before tells whether a is served before b within a round.
-func (r *rules) before(a, b *Entry) bool {
-	ja, jb := r.jobs[a.Job], r.jobs[b.Job]
-	if a.Host != 0 {
-		return ja.Priority > jb.Priority
-	}
-	return cmp.Or(cmp.Compare(jb.Priority, ja.Priority), cmp.Compare(ja.Parent, jb.Parent)) < 0
-}
-
-// noInversion: whoever waits could not have used a host that went, in the same
-// round, to somebody who comes later.
+// noInversion checks that an entry that waits could not have used a host which an entry
+// further back in the queue got in the same round.
 func noInversion(s *Snapshot, plan planFunc) error {
 	r := rulesOf(s)
 	p := plan(s)
@@ -344,20 +247,15 @@ func noInversion(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// waitsForGood: entries that no free host helps.
+// waitsForGood tells whether an entry waits for something other than a free host.
 func waitsForGood(w Waiting) bool {
 	return w.Reason.Code == JobStopped || w.Reason.Code == BadMinimum || w.Reason.Code == UnknownOwner
 }
 
-// gaveBack tells whether a job was stopped in this tick, after its entries had
-// got hosts: those are free from the next tick on.
+// gaveBack tells whether a job was stopped in this tick after its entries had got hosts.
+// Such hosts are free from the next tick on.
 func gaveBack(p Plan) bool {
 	return slices.ContainsFunc(p.Waiting, func(w Waiting) bool { return w.Reason.Code == JobStopped })
-}
-
-// jobGot tells whether another entry of the job got the host.
-func (r *rules) jobGot(p Plan, job JobID, host HostID) bool {
-	return slices.ContainsFunc(p.Assignments, func(a Assignment) bool { return a.Job == job && a.Host == host })
 }
 
 func nothingLeft(s *Snapshot, plan planFunc) error {
@@ -384,18 +282,8 @@ func nothingLeft(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// hits counts the preferred labels of a job on a host.
-func (r *rules) hits(j *Job, h *Host) int {
-	n := 0
-	for _, l := range j.Deps {
-		if DefaultActions().kind(r.name[l]) == labelProvision && slices.Contains(h.Labels, l) {
-			n++
-		}
-	}
-	return n
-}
-
-// preferredFirst: no host that stays free would have been better.
+// preferredFirst checks that no host that stays free carries more of the preferred labels
+// than the host that an entry got.
 func preferredFirst(s *Snapshot, plan planFunc) error {
 	r := rulesOf(s)
 	p := plan(s)
@@ -418,8 +306,9 @@ func preferredFirst(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// minimumsFirst: round 1 gives a suite no more than its minimum lacks, and no
-// host goes to anybody in round 2 that a suite still lacking could have used.
+// minimumsFirst checks that a suite gets no more hosts in round 1 than it lacks to its
+// minimum. It also checks that round 2 assigns no host that a suite below its minimum
+// could have used.
 func minimumsFirst(s *Snapshot, plan planFunc) error {
 	r := rulesOf(s)
 	p := plan(s)
@@ -437,8 +326,8 @@ func minimumsFirst(s *Snapshot, plan planFunc) error {
 			return fmt.Errorf("suite %d gets more than its minimum lacks", a.Suite)
 		}
 	}
-	// A suite whose requests all are of one kind asks for its whole budget, so
-	// while it lacks hosts none that it can use goes to round 2.
+	// A suite whose entries all have the same request asks for all that it lacks. So
+	// while it lacks hosts, none that it can use is left for round 2.
 	for suite, n := range lacks {
 		if n == 0 || !r.oneRequest(suite) {
 			continue
@@ -458,19 +347,8 @@ func minimumsFirst(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// oneRequest tells whether all entries of a suite for any host ask for the same.
-func (r *rules) oneRequest(suite JobID) bool {
-	kinds := map[string]bool{}
-	for _, e := range r.s.Entries {
-		if j := r.jobs[e.Job]; j.Parent == suite && e.Host == 0 {
-			deps := slices.Sorted(slices.Values(j.Deps))
-			kinds[fmt.Sprint(deps, strings.ToLower(j.Owner), j.Priority)] = true
-		}
-	}
-	return len(kinds) == 1
-}
-
-// orderIrrelevant reverses and rotates everything that comes in a list.
+// orderIrrelevant checks that the plan stays the same when every list of the snapshot is
+// reversed or rotated.
 func orderIrrelevant(s *Snapshot, plan planFunc) error {
 	c := clone(s)
 	slices.Reverse(c.Hosts)
@@ -493,18 +371,18 @@ func orderIrrelevant(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// ordered gives problems, which come in the order of the rows, a fixed one.
+// ordered sorts the problems of a plan, because they come in the order of the rows.
 func ordered(p Plan) Plan {
 	slices.SortFunc(p.Problems, func(a, b Problem) int { return strings.Compare(a.Text, b.Text) })
 	return p
 }
 
-// emptyAfterApply applies plans until nothing is released any more; then there
-// must be nothing left to do. (A released host can be assigned one tick later.)
+// emptyAfterApply applies plans until nothing is released any more, because a released
+// host can be assigned one tick later. Then the plan must be empty.
 func emptyAfterApply(s *Snapshot, plan planFunc) error {
 	world := clone(s)
 	var p Plan
-	// Every release needs a lease, so this ends; the bound is for mutants.
+	// Every release needs a lease, so the planner comes to an end. A mutant may not.
 	for range 2*len(s.Hosts) + 3 {
 		p = plan(world)
 		if p.Empty() {
@@ -581,7 +459,8 @@ func releasesUnused(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// movesUnused: exactly the displaced hosts that nobody uses move, and home.
+// movesUnused checks that the displaced hosts that nobody uses move to their shards, and
+// that no other host moves.
 func movesUnused(s *Snapshot, plan planFunc) error {
 	p := plan(s)
 	moved := map[HostID]ShardID{}
@@ -598,8 +477,8 @@ func movesUnused(s *Snapshot, plan planFunc) error {
 	return nil
 }
 
-// accountedFor: every pending entry has a host, waits, or was stopped, and every
-// reason says something.
+// accountedFor checks that every pending entry gets a host, waits, or is stopped, and that
+// every reason has a text.
 func accountedFor(s *Snapshot, plan planFunc) error {
 	p := plan(s)
 	seen := map[EntryID]bool{}
@@ -618,54 +497,6 @@ func accountedFor(s *Snapshot, plan planFunc) error {
 		}
 	}
 	return nil
-}
-
-// TestRecorderKeptEqualsRebuilt plays ticks in which entries end and hosts are
-// released, by the tick and by hand: the recorder kept along is the one rebuilt
-// from the hosts that are held.
-func TestRecorderKeptEqualsRebuilt(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := labs().Draw(t, "lab")
-		kept := NewRecorder(nil)
-		s.Recorder = kept
-		truth := map[HostID]JobID{}
-		for range rapid.IntRange(1, 6).Draw(t, "ticks") {
-			kept.ForgetUnleased(s.Hosts)
-			p := MakePlan(clone(s))
-			kept.Record(p)
-			for _, a := range p.Assignments {
-				if a.Suite != 0 && a.Status != StatusStopped {
-					truth[a.Host] = a.Suite
-				}
-			}
-			for _, r := range p.Releases {
-				delete(truth, r.Host)
-			}
-			apply(s, p)
-			s.Recorder = kept
-			for i := range s.Hosts {
-				h := &s.Hosts[i]
-				if h.ActiveEntry && chance(t, 40) { // its entry ends
-					h.ActiveEntry, h.OpenTask, h.Ready = false, false, true
-				}
-				if h.Leased && chance(t, 10) { // somebody clears the lease
-					h.Leased = false
-					delete(truth, h.ID)
-				}
-			}
-		}
-		kept.ForgetUnleased(s.Hosts)
-		if !maps.Equal(kept.Hosts(), truth) {
-			t.Fatalf("kept %v, held %v", kept.Hosts(), truth)
-		}
-		rebuilt := NewRecorder(nil)
-		for h, suite := range truth {
-			rebuilt.hold(h, suite)
-		}
-		if !reflect.DeepEqual(kept.Suites(), rebuilt.Suites()) {
-			t.Fatalf("kept %v, rebuilt %v", kept.Suites(), rebuilt.Suites())
-		}
-	})
 }
 
 func TestMakePlanOfNothing(t *testing.T) {

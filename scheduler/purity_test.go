@@ -3,7 +3,11 @@ package scheduler_test
 import (
 	"go/parser"
 	"go/token"
+	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,8 +22,8 @@ var allowedImports = map[string]bool{
 	"github.com/bits-and-blooms/bitset": true,
 }
 
-// TestPurity forbids the planner and the shard rules to know anything of the
-// outside world.
+// TestPurity forbids the planner and the rules for shards to import anything that reaches
+// the outside world, because a plan must follow from its snapshot alone.
 func TestPurity(t *testing.T) {
 	for _, dir := range []string{".", "../shard"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -29,55 +33,111 @@ func TestPurity(t *testing.T) {
 			if strings.HasSuffix(file, "_test.go") {
 				continue
 			}
-			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
-			require.NoError(t, err)
-			for _, imp := range f.Imports {
-				path := strings.Trim(imp.Path.Value, `"`)
+			for _, path := range importsOf(t, file) {
 				require.Truef(t, allowedImports[path], "%s imports %s", file, path)
 			}
 		}
 	}
 }
 
-// layers lists which packages of ours each package may import. Dependencies
-// point one way.
+// layers lists which packages of this module each package imports. A new package, or
+// a new import between two packages, needs a change here.
 var layers = map[string][]string{
 	"scheduler":           {},
 	"shard":               {},
+	"election":            {"shard"},
 	"store/sqldb":         {},
 	"store/schema":        {"store/sqldb"},
 	"store":               {"store/sqldb", "scheduler", "shard"},
 	"store/admin":         {"store", "store/sqldb", "scheduler", "shard"},
-	"election":            {"scheduler", "shard"},
+	"internal/child":      {},
 	"internal/embedetcd":  {},
+	"internal/testserver": {"internal/child", "internal/embedetcd"},
+	"internal/simlab":     {},
+	"internal/storetest":  {"internal/simlab", "scheduler"},
 	"internal/config":     {"store", "store/sqldb", "scheduler", "shard"},
 	"internal/replica":    {"store", "store/admin", "election", "scheduler", "shard"},
 	"internal/cluster":    {"internal/replica", "store", "store/admin", "election", "scheduler", "shard"},
-	"internal/metrics":    {"internal/replica", "store", "store/admin", "election", "scheduler", "shard"},
-	"internal/web":        {"internal/replica", "internal/metrics", "store", "election", "scheduler", "shard"},
-	"internal/simlab":     {"scheduler", "shard"},
-	"internal/storetest":  {"internal/simlab", "scheduler", "shard"},
-	"internal/child":      {},
-	"internal/testserver": {"internal/child", "internal/embedetcd"},
+	"internal/metrics":    {"internal/replica", "store", "store/admin", "shard"},
+	"internal/notify":     {"internal/replica", "store", "store/admin", "shard"},
+	"internal/queuetimes": {"internal/replica", "shard"},
+	"internal/web":        {"internal/replica", "scheduler", "shard"},
+	"internal/ops": {"internal/config", "internal/replica", "internal/web", "store", "store/admin", "store/schema", "store/sqldb",
+		"election", "scheduler", "shard"},
+	"internal/dev": {"internal/child", "internal/embedetcd", "internal/replica", "internal/simlab", "internal/web",
+		"store", "store/schema", "store/sqldb", "shard"},
+	"internal/bench": {"internal/child", "internal/embedetcd", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
+		"store", "store/schema", "store/sqldb", "scheduler", "shard"},
+	"internal/app": {"internal/cluster", "internal/config", "internal/metrics", "internal/notify", "internal/queuetimes", "internal/replica",
+		"internal/web", "store", "store/admin", "store/schema", "store/sqldb", "election", "shard"},
+	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/ops", "store", "store/admin", "store/schema", "store/sqldb",
+		"election", "shard"},
+}
+
+// height says in which layer a package is. A package may import those of lower layers,
+// and those of its own layer that share its folder, such as another package of internal.
+func height(dir string) int {
+	if dir == "internal/app" {
+		return 3
+	}
+	return map[string]int{"cmd": 4, "internal": 2, "store": 1, "election": 1}[folder(dir)]
 }
 
 func TestDependenciesPointOneWay(t *testing.T) {
-	const module = "github.com/hostsched/hostsched/"
-	for dir, allowed := range layers {
-		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
-		require.NoError(t, err)
-		require.NotEmpty(t, files, dir)
-		for _, file := range files {
-			if strings.HasSuffix(file, "_test.go") {
-				continue
-			}
-			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
-			require.NoError(t, err)
-			for _, imp := range f.Imports {
-				if ours, ok := strings.CutPrefix(strings.Trim(imp.Path.Value, `"`), module); ok {
-					require.Containsf(t, allowed, ours, "%s imports %s", file, ours)
-				}
-			}
+	for dir, imports := range layers {
+		for _, imported := range imports {
+			sibling := height(imported) == height(dir) && folder(imported) == folder(dir)
+			require.Truef(t, height(imported) < height(dir) || sibling, "%s must not import %s", dir, imported)
 		}
 	}
+}
+
+// folder is the first element of a package's path.
+func folder(dir string) string {
+	top, _, _ := strings.Cut(dir, "/")
+	return top
+}
+
+// TestLayersAreComplete compares the table with the files of the repository.
+func TestLayersAreComplete(t *testing.T) {
+	found := ownImports(t)
+	require.ElementsMatch(t, slices.Collect(maps.Keys(found)), slices.Collect(maps.Keys(layers)), "packages, and those listed in layers")
+	for dir, imports := range found {
+		require.ElementsMatchf(t, imports, layers[dir], "what %s imports, and what layers says", dir)
+	}
+}
+
+// ownImports finds all packages of this module, and which of them each imports outside
+// of its tests.
+func ownImports(t *testing.T) map[string][]string {
+	const module = "github.com/hostsched/hostsched/"
+	found := map[string][]string{}
+	err := filepath.WalkDir("..", func(file string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		dir, err := filepath.Rel("..", filepath.Dir(file))
+		require.NoError(t, err)
+		imports := found[dir]
+		for _, path := range importsOf(t, file) {
+			if own, ok := strings.CutPrefix(path, module); ok && !slices.Contains(imports, own) {
+				imports = append(imports, own)
+			}
+		}
+		found[dir] = imports
+		return nil
+	})
+	require.NoError(t, err)
+	return found
+}
+
+func importsOf(t *testing.T, file string) []string {
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	require.NoError(t, err)
+	paths := make([]string, len(f.Imports))
+	for i, imported := range f.Imports {
+		paths[i], err = strconv.Unquote(imported.Path.Value)
+		require.NoError(t, err)
+	}
+	return paths
 }

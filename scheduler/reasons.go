@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -9,10 +11,10 @@ import (
 // Code names a reason in a form that programs can compare.
 type Code string
 
-// The reasons why an entry got no host. The lasting ones do not go away by waiting:
-// somebody has to change the job, a host or an ACL group.
+// The reasons why an entry got no host.
 const (
-	// Lasting.
+	// The lasting reasons do not go away by waiting, because somebody has to change the
+	// job, a host or an ACL group.
 	UnknownOwner    Code = "unknown_owner"
 	NoACLGroup      Code = "no_acl_group"
 	NoMatchingHost  Code = "no_matching_host"
@@ -26,7 +28,7 @@ const (
 	JobStopped      Code = "job_stopped"
 	JobHasHosts     Code = "job_has_hosts"
 
-	// Passing.
+	// The other reasons go away when hosts become free.
 	HostsBusy  Code = "hosts_busy"
 	Outranked  Code = "outranked"
 	HostLocked Code = "host_locked"
@@ -45,25 +47,25 @@ func (c Code) Lasting() bool {
 	return true
 }
 
-// Reason explains why an entry waits. The counts are hosts.
+// Reason explains why an entry waits.
 type Reason struct {
 	Code Code
-	// Matching hosts carry all required labels and are valid; of these
-	// Eligible share an ACL group with the owner. Of these some are leased, some
-	// locked (and not leased), some move to another shard, and some were assigned
-	// to others in this tick.
+	// Matching is how many valid hosts carry all required labels. Eligible is how many of
+	// these share an ACL group with the owner. The others count what became of the
+	// eligible hosts: they are leased, locked but not leased, moving to another shard, or
+	// were assigned to other entries in this tick.
 	Matching, Eligible, Leased, Locked, Moving, GivenAway int
-	// Minimum is the suite's guaranteed minimum, Held what it holds.
+	// Minimum is the guaranteed minimum of the suite, and Held how many hosts it holds.
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
 	Ahead int
 
-	// text is the whole sentence if it is known from the beginning. The others are
-	// worded by String, because a tick has thousands of reasons that nobody reads.
+	// text is the whole sentence if it is known from the beginning. Otherwise String words
+	// it from the fields below, because a tick has thousands of reasons that nobody reads.
 	text       string
 	owner      string
-	wanted     []int64     // labels that the request needs
-	labels     *labelTable // their names
+	wanted     []int64     // labels that the request requires
+	labels     *labelTable // has the names of the labels
 	impossible string      // the label that no host carries
 	details    *details
 }
@@ -129,9 +131,10 @@ func (r *Reason) busyText() string {
 	return fmt.Sprintf("%d hosts match; %s%s; %d entries ahead", r.Matching, strings.Join(parts, ", "), minimum, r.Ahead)
 }
 
-// explain sets the reason of every entry that got no host.
+// explain lists every entry that got no host, with its reason. The entries of a group
+// share a reason.
 func (p *planner) explain() {
-	if n := len(p.entries) - p.given; n > 0 {
+	if n := len(p.entries) - p.assigned; n > 0 {
 		p.plan.Waiting = make([]Waiting, 0, n)
 	}
 	for i := range p.entries {
@@ -150,7 +153,8 @@ func (p *planner) explain() {
 	}
 }
 
-// groupReason counts what became of the hosts that match a request.
+// groupReason explains why entries of a group wait, from what became of the hosts that
+// match. e is one of these entries.
 func (p *planner) groupReason(g *group, e *pending) *Reason {
 	m := g.match
 	r := p.reasons.next()
@@ -174,7 +178,7 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 		return r
 	}
 	counts := p.count(m)
-	r.Leased, r.Locked, r.Moving, r.GivenAway = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeMoving], counts[outcomeGiven]
+	r.Leased, r.Locked, r.Moving, r.GivenAway = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeMoving], counts[outcomeTaken]
 	r.details = p.details(g)
 	switch {
 	case r.Eligible > r.Leased+r.Locked+r.Moving+r.GivenAway:
@@ -187,47 +191,11 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 	return r
 }
 
-// hostOutcome is what became of an eligible host in this tick.
-type hostOutcome int8
-
-const (
-	outcomeFree hostOutcome = iota
-	outcomeLeased
-	outcomeLocked
-	outcomeMoving
-	outcomeGiven
-	outcomeKinds
-)
-
 // outcomeCounts says how many hosts had which outcome.
 type outcomeCounts [outcomeKinds]int
 
-// outcome may be asked once all hosts of the tick are assigned.
-func (p *planner) outcome(num int32) hostOutcome {
-	if p.outcomes == nil {
-		p.outcomes = make([]hostOutcome, len(p.hosts))
-		for n, h := range p.hosts {
-			p.outcomes[n] = p.findOutcome(n, h)
-		}
-	}
-	return p.outcomes[num]
-}
-
-func (p *planner) findOutcome(num int, h *Host) hostOutcome {
-	switch {
-	case h.Leased || h.ActiveEntry:
-		return outcomeLeased
-	case h.Locked:
-		return outcomeLocked
-	case h.Displaced:
-		return outcomeMoving
-	case !p.free.Test(uint(num)):
-		return outcomeGiven
-	}
-	return outcomeFree
-}
-
-// count counts the outcomes of a match's eligible hosts, once per match.
+// count counts the outcomes of the eligible hosts of a match. It does so once for each
+// match.
 func (p *planner) count(m *match) *outcomeCounts {
 	if !m.counted {
 		m.counted = true
@@ -238,7 +206,7 @@ func (p *planner) count(m *match) *outcomeCounts {
 	return &m.counts
 }
 
-// details are the names behind the numbers of a reason, each in brackets.
+// details are the names behind the numbers of a reason, ready to be printed in brackets.
 type details struct{ suites, locks, groups string }
 
 // shownDetails bounds how many names a reason lists.
@@ -267,9 +235,9 @@ func (p *planner) details(g *group) *details {
 		}
 	}
 	return &details{
-		suites: inBrackets("by suites ", sortedKeys(suites)),
+		suites: inBrackets("by suites ", slices.Sorted(maps.Keys(suites))),
 		locks:  inBrackets("", locks),
-		groups: inBrackets("", sortedKeys(groups)),
+		groups: inBrackets("", slices.Sorted(maps.Keys(groups))),
 	}
 }
 
@@ -296,45 +264,7 @@ func inBrackets(prefix string, names []string) string {
 	return " (" + prefix + strings.Join(names, ", ") + more + ")"
 }
 
-func (p *planner) noSuchHost(e *pending) *Reason {
-	p.problem(e.entry, fmt.Sprintf("entry %d names host %d, which does not exist", e.entry.ID, e.entry.Host))
-	return &Reason{Code: NoSuchHost, text: fmt.Sprintf("names host %d, which does not exist", e.entry.Host)}
-}
-
-// namedReason lists everything that keeps the named host from the entry. The
-// first code stands for all.
-func (p *planner) namedReason(e *pending, num int, codes []Code) *Reason {
-	h := p.hosts[num]
-	var texts []string
-	for _, code := range codes {
-		texts = append(texts, p.namedText(e, num, code))
-	}
-	return &Reason{Code: codes[0], text: fmt.Sprintf("names host %s, which %s", h.Hostname, strings.Join(texts, " and "))}
-}
-
-func (p *planner) namedText(e *pending, num int, code Code) string {
-	h := p.hosts[num]
-	switch code {
-	case HostOnShard:
-		return fmt.Sprintf("belongs to shard %d", h.Shard)
-	case HostLacksLabels:
-		return "lacks " + p.labels.namesOf(p.lacking(e, num))
-	case HostACL:
-		return fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner)
-	case HostLocked:
-		return "is locked" + lockText(h)
-	case HostMoving:
-		return "is moving to another shard"
-	case HostTaken:
-		return "was given to another entry in this tick"
-	}
-	if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
-		return fmt.Sprintf("is leased by suite %d", suite)
-	}
-	return "is leased"
-}
-
-// lockText says since when a host is locked and why, as far as is known.
+// lockText says since when a host is locked and why, as far as this is known.
 func lockText(h *Host) string {
 	var parts []string
 	if h.LockedSince != "" {

@@ -46,7 +46,7 @@ func reasonsLab() *Snapshot {
 	}
 }
 
-// TestReasons: every entry that got no host says why, with numbers.
+// TestReasons checks that every entry that got no host has a reason with numbers.
 func TestReasons(t *testing.T) {
 	s := reasonsLab()
 	p := MakePlan(s)
@@ -76,7 +76,7 @@ func TestReasons(t *testing.T) {
 		require.Equal(t, want.lasting, got[entry].Code.Lasting(), "entry %d", entry)
 	}
 
-	// With nothing free any more, the suite says what it is guaranteed.
+	// When nothing is free any more, the reason names the suite's guaranteed minimum.
 	s.Hosts[5].Leased = true
 	for _, w := range MakePlan(s).Waiting {
 		if w.Entry == 2 {
@@ -86,9 +86,9 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// TestHostOfAStoppedJob: a host that a synchronous job had got when it was
-// stopped was given away in this tick, to whoever waits for it; the next tick
-// gives it to them.
+// TestHostOfAStoppedJob stops a synchronous job that had got a host in the same tick. The
+// host counts as assigned until the end of the tick, so another entry that could use it
+// still waits.
 func TestHostOfAStoppedJob(t *testing.T) {
 	s := &Snapshot{
 		Labels: []Label{{1, "board:a"}},

@@ -2,12 +2,13 @@ package scheduler
 
 import (
 	"maps"
+	"slices"
 )
 
-// Recorder is the suite recorder: how many hosts each suite holds, and which
-// suite holds a host (Autotest host_scheduler.SuiteRecorder). A suite holds a
-// host from its assignment until its release, also while the host rests between
-// the end of its entry and the release.
+// Recorder is the suite recorder. It knows how many hosts each suite holds, and which
+// suite holds a host (Autotest host_scheduler.SuiteRecorder). A suite holds a host from
+// its assignment until its release. This includes the time between the end of the entry
+// and the release, when no active entry belongs to the suite any more.
 //
 // A Recorder belongs to one term. The next term rebuilds its own recorder from the
 // database with NewRecorder.
@@ -40,7 +41,7 @@ func (r *Recorder) Held(suite JobID) int {
 	return r.held[suite]
 }
 
-// SuiteOf returns the suite that holds the host, 0 if there is none.
+// SuiteOf returns the suite that holds the host, and 0 if there is none.
 func (r *Recorder) SuiteOf(host HostID) JobID {
 	if r == nil {
 		return 0
@@ -56,7 +57,7 @@ func (r *Recorder) Suites() map[JobID]int {
 	return maps.Clone(r.held)
 }
 
-// Hosts returns a copy of the host → suite map.
+// Hosts returns a copy of the map from hosts to the suites that hold them.
 func (r *Recorder) Hosts() map[HostID]JobID {
 	if r == nil {
 		return map[HostID]JobID{}
@@ -64,23 +65,24 @@ func (r *Recorder) Hosts() map[HostID]JobID {
 	return maps.Clone(r.suite)
 }
 
-// Drift is a host that two recorders count for different suites; 0 is none.
+// Drift is a host that two recorders count for different suites. The suite is 0 in the
+// recorder that counts it for none.
 type Drift struct {
 	Host          HostID
 	Kept, Rebuilt JobID
 }
 
-// Drift compares this recorder with one rebuilt from the database. A host that
-// only this one knows is between the end of its entry and its release, which
-// is no drift as long as the host is leased.
+// Drift compares this recorder with one rebuilt from the database. A leased host that
+// only this one knows is no drift, because it is between the end of its entry and its
+// release.
 func (r *Recorder) Drift(rebuilt *Recorder, leased func(HostID) bool) []Drift {
 	var out []Drift
-	for _, host := range sortedKeys(rebuilt.suite) {
+	for _, host := range slices.Sorted(maps.Keys(rebuilt.suite)) {
 		if suite := rebuilt.suite[host]; r.suite[host] != suite {
 			out = append(out, Drift{host, r.suite[host], suite})
 		}
 	}
-	for _, host := range sortedKeys(r.suite) {
+	for _, host := range slices.Sorted(maps.Keys(r.suite)) {
 		if rebuilt.suite[host] == 0 && !leased(host) {
 			out = append(out, Drift{host, r.suite[host], 0})
 		}
@@ -89,8 +91,8 @@ func (r *Recorder) Drift(rebuilt *Recorder, leased func(HostID) bool) []Drift {
 }
 
 // ForgetUnleased forgets hosts that are no longer leased although no plan released
-// them, because somebody cleared the lease by hand. (The original counts such hosts
-// until it is restarted.)
+// them, because somebody cleared the lease by hand. The original counts such hosts until
+// it is restarted.
 func (r *Recorder) ForgetUnleased(hosts []Host) {
 	if len(r.suite) == 0 {
 		return
@@ -146,6 +148,7 @@ func (r *Recorder) Reconcile(rebuilt *Recorder) {
 	}
 }
 
+// hold counts a host for a suite, and for no other suite any more.
 func (r *Recorder) hold(host HostID, suite JobID) {
 	if suite == 0 {
 		return

@@ -2,9 +2,9 @@ package scheduler
 
 import "github.com/bits-and-blooms/bitset"
 
-// release releases hosts that are leased, unlocked, Ready (or without status), and
-// that no active entry and no incomplete special task uses (Autotest
-// HostScheduler._release_hosts), as they are at the end of this tick.
+// release releases the hosts that nobody uses at the end of this tick (Autotest
+// HostScheduler._release_hosts). Such a host is leased, not locked, and its status is
+// Ready or NULL. No active entry and no incomplete special task uses it.
 func (p *planner) release() {
 	used, freed := bitset.New(uint(len(p.hosts))), bitset.New(uint(len(p.hosts)))
 	mark := func(set *bitset.BitSet, id HostID) {
@@ -29,7 +29,7 @@ func (p *planner) release() {
 		if h.Locked || h.OpenTask || used.Test(uint(num)) {
 			continue
 		}
-		// A host whose entry this tick stopped is Ready again.
+		// A host whose entry is stopped by this plan becomes Ready by that.
 		if freed.Test(uint(num)) || h.Leased && h.Ready && !h.ActiveEntry {
 			p.plan.Releases = append(p.plan.Releases, Release{Host: h.ID, Hostname: h.Hostname})
 		}

@@ -2,95 +2,8 @@ package scheduler
 
 import "slices"
 
-// roundNamed serves entries that name a host, before any other and by priority
-// (Autotest rdb.BatchHostRequest batch_validate_hosts). Of several valid
-// requests for one host the first in the queue wins.
-func (p *planner) roundNamed() {
-	for i := range p.entries {
-		e := &p.entries[i]
-		if e.entry.Host == 0 || e.reason != nil {
-			continue
-		}
-		num, ok := p.hostNum.get(int64(e.entry.Host))
-		if !ok {
-			e.reason = p.noSuchHost(e)
-			continue
-		}
-		if codes := p.refuseNamed(e, num); len(codes) > 0 {
-			e.reason = p.namedReason(e, num, codes)
-			continue
-		}
-		p.give(e, num, RoundNamed)
-	}
-}
-
-// refuseNamed returns all reasons that keep a named host from the entry, those that
-// do not go away by waiting first. A one-time host (invalid) needs no common ACL
-// group; deps are compared with plain labels only.
-func (p *planner) refuseNamed(e *pending, num int) []Code {
-	var codes []Code
-	h := p.hosts[num]
-	bit := uint(num)
-	if h.Shard != 0 && !p.s.Rules.OnShard {
-		codes = append(codes, HostOnShard)
-	}
-	if len(p.lacking(e, num)) > 0 {
-		codes = append(codes, HostLacksLabels)
-	}
-	if !h.Invalid && !p.sharing(p.requests[e.job.request].acls).has(num) {
-		codes = append(codes, HostACL)
-	}
-	if h.Locked {
-		codes = append(codes, HostLocked)
-	}
-	switch {
-	case p.free.Test(bit):
-	case p.freeAtStart.Test(bit):
-		codes = append(codes, HostTaken)
-	case h.Displaced && !h.Leased && !h.ActiveEntry:
-		codes = append(codes, HostMoving)
-	case h.Leased || h.ActiveEntry || !h.Locked:
-		codes = append(codes, HostLeased)
-	}
-	return codes
-}
-
-// lacking returns the required labels that a named host does not carry.
-func (p *planner) lacking(e *pending, num int) []int64 {
-	var missing []int64
-	for _, l := range p.sets.get(p.requests[e.job.request].deps) {
-		if !p.labelHosts.get(l).has(num) {
-			missing = append(missing, l)
-		}
-	}
-	return missing
-}
-
-// roundMinimum gives every suite what its guaranteed minimum still lacks. The
-// budget of a suite is shared by its requests, in their order, and shrinks by
-// what is asked for, whether or not there was a host (Autotest
-// rdb.RequestAccountant.get_min_duts).
-func (p *planner) roundMinimum() {
-	budget := make(map[JobID]int, len(p.minimums))
-	for suite, minimum := range p.minimums {
-		budget[suite] = max(0, minimum-p.s.Recorder.Held(suite))
-	}
-	for i := range p.groups {
-		g := &p.groups[i]
-		if g.key.suite == 0 {
-			continue
-		}
-		n := min(len(g.entries), budget[g.key.suite])
-		if n == 0 {
-			continue
-		}
-		budget[g.key.suite] -= n
-		g.asked = n
-		p.serve(g, n, RoundMinimum)
-	}
-}
-
-// roundRest gives every request the rest: what it has not asked for yet.
+// roundRest is round 2. It serves the entries for which round 1 did not try to find a
+// host.
 func (p *planner) roundRest() {
 	for i := range p.groups {
 		g := &p.groups[i]
@@ -101,8 +14,8 @@ func (p *planner) roundRest() {
 	}
 }
 
-// serve assigns up to n hosts to the entries of a group in queue order. Hosts with
-// the most preferred labels come first, then lower numbers.
+// serve assigns up to n hosts to the entries of a group in queue order. Hosts that carry
+// more of the preferred labels come first, and among equal ones those with lower numbers.
 func (p *planner) serve(g *group, n int, round Round) {
 	free := p.stillFree(g.match)
 	if len(free) == 0 {
@@ -110,7 +23,7 @@ func (p *planner) serve(g *group, n int, round Round) {
 	}
 	p.carried = p.carried[:0]
 	for _, l := range p.sets.get(g.key.preferred) {
-		if set := p.labelHosts.get(l); set != nil {
+		if set := p.carriers(LabelID(l)); set != nil {
 			p.carried = append(p.carried, set)
 		}
 	}
@@ -121,14 +34,14 @@ func (p *planner) serve(g *group, n int, round Round) {
 	p.servePreferred(free, g, n, round)
 }
 
-// servePreferred first assigns the hosts that carry all preferred labels, in their
-// order, and only then considers those that carry fewer.
+// servePreferred first assigns the hosts that carry all preferred labels. It assigns
+// hosts that carry fewer of them only if those are not enough.
 func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
 	most := len(p.carried)
 	for len(p.tiers) < most {
 		p.tiers = append(p.tiers, nil)
 	}
-	tiers := p.tiers[:most] // hosts by how many preferred labels they carry
+	tiers := p.tiers[:most] // hosts, by how many preferred labels they carry
 	for i := range tiers {
 		tiers[i] = tiers[i][:0]
 	}
@@ -143,7 +56,7 @@ func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
 			tiers[count] = append(tiers[count], num)
 			continue
 		}
-		if p.giveNext(g, num, round) {
+		if p.assignNext(g, num, round) {
 			if n--; n == 0 {
 				return
 			}
@@ -154,28 +67,28 @@ func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
 	}
 }
 
-// serveFrom assigns up to n hosts of a list, in order, and returns how many.
+// serveFrom assigns up to n hosts of a list in its order. It returns how many it assigned.
 func (p *planner) serveFrom(list []int32, g *group, n int, round Round) int {
-	given := 0
+	assigned := 0
 	for _, num := range list {
-		if given == n {
+		if assigned == n {
 			break
 		}
-		if p.giveNext(g, num, round) {
-			given++
+		if p.assignNext(g, num, round) {
+			assigned++
 		}
 	}
-	return given
+	return assigned
 }
 
-// giveNext assigns a host to the group's next entry that may have it, if there is
-// one.
-func (p *planner) giveNext(g *group, num int32, round Round) bool {
+// assignNext assigns a host to the group's next entry that may have it. It returns false if
+// there is no such entry.
+func (p *planner) assignNext(g *group, num int32, round Round) bool {
 	e := p.nextFor(g, int(num))
 	if e == nil {
 		return false
 	}
-	p.give(e, int(num), round)
+	p.assign(e, int(num), round)
 	return true
 }
 

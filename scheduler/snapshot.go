@@ -1,6 +1,6 @@
 package scheduler
 
-// Identifiers are the primary keys of the AFE tables. Zero means "none".
+// The following are the primary keys of the AFE tables. Zero means none.
 type (
 	HostID  int64
 	LabelID int64
@@ -11,11 +11,12 @@ type (
 	ShardID int64
 )
 
-// NoPriority stands for a NULL afe_jobs.priority: below every real one.
+// NoPriority stands for an afe_jobs.priority that is NULL. It is lower than every real
+// priority.
 const NoPriority = -1 << 40
 
-// Snapshot is everything one tick needs to know, read at one point in time.
-// The order of its slices carries no meaning.
+// Snapshot is everything that one tick needs to know, as it was at one moment. The order
+// of its slices does not change the plan.
 type Snapshot struct {
 	Rules Rules
 
@@ -33,9 +34,9 @@ type Snapshot struct {
 	Users []User
 	// Jobs holds at least the job of every entry in Entries.
 	Jobs []Job
-	// Entries are the pending queue entries: status Queued, not active, not
-	// complete, not aborted, with a host or a meta_host, and of this shard
-	// (Autotest JobQueryManager.get_pending_queue_entries).
+	// Entries are the pending queue entries of this shard (Autotest
+	// JobQueryManager.get_pending_queue_entries). Such an entry has the status Queued and
+	// a host or a meta_host, and is neither active nor complete nor aborted.
 	Entries []Entry
 	// Siblings are those entries of jobs in Jobs which are not in Entries but matter:
 	// entries of jobs with SynchCount > 1, and entries that hold a host which cannot
@@ -43,8 +44,8 @@ type Snapshot struct {
 	Siblings []Sibling
 	// Minimums are the suite_min_duts keyvals of the jobs that are parents.
 	Minimums []Minimum
-	// TaskHosts are the hosts of frontend tasks: special tasks without queue
-	// entry, not active and not complete.
+	// TaskHosts are the hosts of frontend tasks, which are special tasks without queue
+	// entry that are neither active nor complete.
 	TaskHosts []HostID
 
 	// Malformed are rows with values that cannot be used. They are not in the lists
@@ -58,7 +59,7 @@ type Snapshot struct {
 	// ACLGroups are needed for details only.
 	ACLGroups []ACLGroup
 
-	// Basis is what the snapshot was read for; the plan carries it.
+	// Basis is what the snapshot was read for. MakePlan copies it to the plan.
 	Basis Basis
 
 	// Recorder says how many hosts each suite holds. MakePlan only reads it.
@@ -68,24 +69,24 @@ type Snapshot struct {
 
 // Basis says what a plan depends on. Apply refuses a plan whose basis has changed.
 type Basis struct {
-	// Shard owns the hosts and entries of the snapshot, 0 for the master.
+	// Shard owns the hosts and entries of the snapshot. It is 0 for the master.
 	Shard ShardID
-	// Shared is true if other shards have theirs in the same database.
+	// Shared is true if the database has hosts and entries of other shards too.
 	Shared bool
-	// Layout counts how often it changed what belongs to the shard.
+	// Layout counts how often the ownership of labels or hosts of the shard changed.
 	Layout int64
-	// Paused is why nothing is to be scheduled, empty if the shard is not
-	// paused. A paused shard has an empty plan.
+	// Paused says why the shard is paused. It is empty if the shard is not paused. The
+	// plan of a paused shard is empty.
 	Paused string
 }
 
 // Rules are the switches that change decisions.
 type Rules struct {
-	// RespectStaticLabels looks replaced labels up among static labels
-	// (Autotest global_config [SKYLAB] respect_static_labels).
+	// RespectStaticLabels makes a replaced label count only as a static label of the same
+	// name (Autotest global_config [SKYLAB] respect_static_labels).
 	RespectStaticLabels bool
-	// OnShard is true when this scheduler serves a shard and not the master.
-	// The master refuses to give a shard's host to an entry that names it.
+	// OnShard is true if this scheduler serves a shard and not the master. The master does
+	// not assign the host of a shard to an entry that names it.
 	OnShard bool
 	// Actions are the labels that special tasks act on. The zero value means
 	// DefaultActions.
@@ -107,11 +108,11 @@ type ACLGroup struct {
 // Protection is afe_hosts.protection.
 type Protection int8
 
-// DoNotVerify is the protection level that rules Verify and Reset out
+// DoNotVerify is the protection level of hosts that are neither verified nor reset
 // (Autotest host_protections.Protection.DO_NOT_VERIFY).
 const DoNotVerify Protection = 4
 
-// Status of a host that the scheduler reads or writes.
+// The statuses of a host that the scheduler reads or writes.
 const (
 	HostReady   = "Ready"
 	HostPending = "Pending"
@@ -127,7 +128,7 @@ type Host struct {
 	Status     string
 	Locked     bool
 	LockReason string
-	// LockedSince is when the host was locked, by the database's clock; empty if
+	// LockedSince is when the host was locked, by the database's clock. It is empty if
 	// unknown.
 	LockedSince string
 	Invalid     bool
@@ -135,8 +136,8 @@ type Host struct {
 	Dirty       bool
 	Protection  Protection
 	Shard       ShardID
-	// Displaced is true for a host that belongs to another shard, Home, by its
-	// labels. It is not assigned any more, and moves as soon as it is not in use.
+	// Displaced is true if the host belongs to another shard, Home, by its labels. Such a
+	// host is not assigned any more, and moves as soon as it is not in use.
 	Displaced bool
 	Home      ShardID
 
@@ -171,16 +172,16 @@ const (
 type Job struct {
 	ID    JobID
 	Owner string
-	// Priority is higher for more urgent jobs; NoPriority if NULL.
+	// Priority is higher for more urgent jobs. It is NoPriority if NULL.
 	Priority int64
-	// Parent is the suite job, 0 if none.
+	// Parent is the suite job, and 0 if there is none.
 	Parent       JobID
 	SynchCount   int
 	RunVerify    bool
 	RunReset     bool
 	RebootBefore RebootBefore
 	// Created is when the job was created, in seconds since 1970 by the database's
-	// clock; 0 if unknown.
+	// clock. It is 0 if unknown.
 	Created int64
 	// Deps are the labels of afe_jobs_dependency_labels.
 	Deps []LabelID
@@ -216,10 +217,10 @@ func (s EntryStatus) notYetRun() bool {
 type Entry struct {
 	ID  EntryID
 	Job JobID
-	// Host is the host the entry names, 0 if any will do.
+	// Host is the host that the entry names. It is 0 if the entry may get any host.
 	Host HostID
-	// MetaHost is the meta_host label. It is no constraint on the host; it only
-	// counts as a job label when provisioning is decided.
+	// MetaHost is the meta_host label. It does not restrict the host, and counts only when
+	// it is decided whether the host must be provisioned.
 	MetaHost LabelID
 }
 
@@ -233,8 +234,8 @@ type Sibling struct {
 	Subdir string
 }
 
-// Minimum is a suite's guaranteed minimum of hosts as it stands in
-// afe_job_keyvals (key suite_min_duts).
+// Minimum is the guaranteed minimum of hosts of a suite, as text, because the keyval
+// suite_min_duts in afe_job_keyvals can hold anything.
 type Minimum struct {
 	Suite JobID
 	Value string

@@ -16,7 +16,7 @@ func genLayout(t *rapid.T) shard.Layout {
 	}
 	for label := range int64(6) {
 		if rapid.Bool().Draw(t, "owned") {
-			// Sometimes by a shard that does not exist.
+			// The owner is sometimes a shard that does not exist.
 			l.Labels[label+1] = shard.ID(rapid.IntRange(1, 5).Draw(t, "owner"))
 		} else if rapid.Bool().Draw(t, "released") {
 			l.Released[label+1] = shard.ID(rapid.IntRange(1, 5).Draw(t, "from"))
@@ -25,8 +25,8 @@ func genLayout(t *rapid.T) shard.Layout {
 	return l
 }
 
-// TestLayout: everything has exactly one owner that exists, and a host that went
-// home stays there.
+// TestLayout checks that everything has exactly one owner, which exists, and that a host
+// which moved to its home stays there.
 func TestLayout(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := genLayout(t)

@@ -7,24 +7,26 @@ import (
 	"slices"
 )
 
-// Tier orders servers: one of a lower tier leads before any of a higher one.
+// Tier orders servers. A server of a higher tier leads only if no server of a lower tier
+// can.
 type Tier int
 
-// The tiers.
+// Servers are of one of these tiers.
 const (
 	Primary Tier = iota
 	Backup
 )
 
-// avoidTiers is added to the tier of a server that failed to lead a shard: it
-// comes after all that did not fail, but it is better than none.
+// avoidTiers is added to the tier of a server that failed to lead a shard. Therefore it
+// leads the shard only if all other servers failed too, or are gone.
 const avoidTiers = 2
 
 // Server is a server that may lead.
 type Server struct {
 	Name string
 	Tier Tier
-	// Weight is its share of shards compared with others; 0 counts as 1.
+	// Weight is the server's share of shards in proportion to the weights of the others.
+	// 0 counts as 1.
 	Weight int
 	// Established is true once the server has been a member of the cluster for the
 	// hold-off. Until then it may lead shards that nobody leads, but no shard is
@@ -43,11 +45,11 @@ func (s *Server) tier(name Name) Tier {
 	return s.Tier
 }
 
-// Leadership is who leads a shard now, and who was asked to.
+// Leadership says which server leads a shard now, and which one was requested to lead it.
 type Leadership struct {
 	Shard Name
-	// Holder is the server with the oldest candidate's key; it leads, or is about to.
-	// It is empty if there is none.
+	// Holder is the server with the oldest candidate's key, which leads or is about to
+	// lead. It is empty if there is none.
 	Holder string
 	// Wanted is the server of a switchover request, empty if there is none.
 	Wanted string
@@ -58,8 +60,8 @@ type Leadership struct {
 // pauses shortly at each.
 const capacitySlack = 1.25
 
-// Place decides which server should lead which shard. It is a function of what
-// all replicas see, so all of them come to the same result.
+// Place decides which server should lead which shard. The result follows from what all
+// replicas see alone, so all of them come to the same result.
 //
 // A holder keeps its shard unless a switchover to another server was requested,
 // there is a server of a lower tier, the holder leads more shards than its capacity
@@ -127,12 +129,12 @@ type placement struct {
 	leaderships []Leadership // sorted
 	placed      map[Name]string
 	load        map[string]int
-	// even is a server's share of the shards, room what it may have at most,
-	// floor what it should have at least.
+	// even is the share of each server, room how many shards it may lead at most, and
+	// floor how many it should lead at least.
 	even  map[string]int
 	room  map[string]int
 	floor map[string]int
-	// pinned shards are with the server of a switchover request.
+	// pinned are the shards that a switchover request placed.
 	pinned map[Name]bool
 }
 
@@ -206,15 +208,16 @@ func (p *placement) keep(leadership Leadership) {
 	p.put(leadership.Shard, holder.Name)
 }
 
+// put places a shard on a server.
 func (p *placement) put(name Name, server string) {
 	p.placed[name] = server
 	p.load[server]++
 }
 
-// choose finds a server for a shard that has none, or a better one than its
-// holder: the one with the best score among those below their share, so that the
-// shards of a lost server are spread over all others. Only established servers take
-// a shard over from a holder.
+// choose finds a server for a shard that has no holder, or whose holder must not keep it.
+// It takes the server with the best score among those below their share, so that the
+// shards of a lost server are spread over all others. Only established servers take a
+// shard over from a holder.
 func (p *placement) choose(leadership Leadership) {
 	establishedOnly := p.servers[leadership.Holder] != nil
 	tier, _ := p.bestTier(leadership.Shard, establishedOnly)
@@ -237,7 +240,7 @@ func (p *placement) choose(leadership Leadership) {
 	p.put(leadership.Shard, best)
 }
 
-// fill is how many shards a server leads for its weight.
+// fill is how many shards a server leads in proportion to its weight.
 func (p *placement) fill(name string) float64 {
 	return float64(p.load[name]) / p.servers[name].weight()
 }
@@ -256,6 +259,7 @@ func (p *placement) balance() {
 	}
 }
 
+// bestMove finds the most useful move. It returns no server if no move is useful.
 func (p *placement) bestMove() (move Name, to string) {
 	best, most := math.Inf(-1), noUse
 	for _, leadership := range p.leaderships {
@@ -282,8 +286,8 @@ func (p *placement) bestMove() (move Name, to string) {
 	return move, to
 }
 
-// use says how useful it is to move a shard. The most useful moves come first, so
-// that as few as possible are needed.
+// use says how useful it is to move a shard. The most useful moves are made first, so that
+// as few as possible are needed. The values are in ascending order of usefulness.
 type use int
 
 const (
@@ -293,6 +297,7 @@ const (
 	doesBoth
 )
 
+// use says how useful it is to move a shard from one server to another.
 func (p *placement) use(from, to string) use {
 	over, poor := p.load[from] > p.room[from], p.load[to] < p.floor[to]
 	switch {
@@ -306,16 +311,16 @@ func (p *placement) use(from, to string) use {
 	return noUse
 }
 
-// score is the rendezvous score of a server for a shard: the greatest wins. A
-// server's chance to win is proportional to its weight.
+// score is the rendezvous score of a server for a shard. The server with the greatest
+// score is chosen, and each server's chance to have it is proportional to its weight.
 func (p *placement) score(name Name, server string) float64 { return score(name, p.servers[server]) }
 
 func score(name Name, s *Server) float64 {
 	return -s.weight() / math.Log(unit(name.String(), s.Name))
 }
 
-// unit hashes two names to a number in (0, 1): FNV-1a, then a finalizer, because
-// names that differ in their last letter must not come close to each other.
+// unit hashes two names to a number between 0 and 1. It uses FNV-1a with a finalizer,
+// because names that differ only in their last letter must not get similar numbers.
 func unit(a, b string) float64 {
 	h := uint64(14695981039346656037)
 	for _, s := range [...]string{a, "\x00", b} {

@@ -27,7 +27,7 @@ func vacant(n int) []shard.Leadership {
 	return out
 }
 
-// hold makes a placement the current leaderships.
+// hold returns the leaderships after a placement was carried out.
 func hold(in []shard.Leadership, placed map[shard.Name]string) []shard.Leadership {
 	out := make([]shard.Leadership, len(in))
 	for i, s := range in {
@@ -55,8 +55,8 @@ func loads(placed map[shard.Name]string) (load map[string]int, most int) {
 	return load, most
 }
 
-// moves counts the shards that changed hands, and those of them that had to,
-// because their server is gone.
+// moves counts the shards that moved, and those of them that had to move because their
+// server is gone.
 func moves(before, after map[shard.Name]string, gone string) (all, forced int) {
 	for name, server := range before {
 		if after[name] == server {
@@ -102,8 +102,8 @@ func needed(placed map[shard.Name]string, bound int) int {
 	return n
 }
 
-// TestThousandShards simulates 1,000 shards on 50 servers through failures and
-// returns, and prints the bounds.
+// TestThousandShards simulates 1,000 shards on 50 servers. It lets each server fail and
+// return, and logs how many shards moved.
 func TestThousandShards(t *testing.T) {
 	all, in := servers(50), vacant(1000)
 	bound := shard.Bound(1000, 1, 50)
@@ -132,8 +132,8 @@ func TestThousandShards(t *testing.T) {
 	t.Logf("1000 shards on 50 servers: no server leads more than %d (bound %d, even share 20); the death of one moves at most %d, its return at most %d", worst, bound, mostMoved, mostReturned)
 }
 
-// TestReturnBeforeTheHoldOff: a server that has only just come back changes
-// nothing for the others.
+// TestReturnBeforeTheHoldOff checks that no shard moves to a server that has only just come
+// back.
 func TestReturnBeforeTheHoldOff(t *testing.T) {
 	all, in := servers(3), vacant(12)
 	two := shard.Place(all[1:], hold(in, shard.Place(all, in)))
@@ -243,8 +243,8 @@ func reversed[T any](in []T) []T {
 	return out
 }
 
-// TestHeir: with one shard, the heir is who Place would choose without the
-// holder.
+// TestHeir checks that the heir of a single shard is the server that Place would choose if
+// the holder were gone.
 func TestHeir(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var servers []shard.Server

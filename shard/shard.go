@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Name identifies a shard: Master, or the hostname of a row of afe_shards.
+// Name identifies a shard. It is Master or the hostname of a row of afe_shards.
 type Name string
 
 // Master is the shard of every host and entry that no other shard owns.
@@ -20,7 +20,7 @@ const maxNameLength = 190
 // ErrName is returned for a name that cannot be stored or used as a key.
 var ErrName = errors.New("invalid shard name")
 
-// Parse checks a shard name.
+// Parse checks the name of a shard and returns it. The error says what is wrong.
 func Parse(s string) (Name, error) {
 	if s == "" {
 		return "", fmt.Errorf("%w: it is empty; use %q or the hostname of a row of afe_shards", ErrName, Master)
@@ -31,9 +31,9 @@ func Parse(s string) (Name, error) {
 	return Name(s), nil
 }
 
-// CheckName is the rule for every name that becomes a path element of an etcd
-// key, a file name or a primary key: of a shard, a server or a cluster. It must
-// be short and hold no slash, white space or control character.
+// CheckName checks the name of a shard, a server or a cluster. Such a name becomes a path
+// element of an etcd key, a file name or a primary key, so it must be short and must not
+// contain a slash, white space or a control character.
 func CheckName(s string) error {
 	if s == "" {
 		return errors.New("an empty name is not allowed")

@@ -32,7 +32,7 @@ var errChanged = errors.New("rows changed since the snapshot")
 // written by several writers at once. ErrFenced means that the term is over. After
 // any other error the plan may be applied in part; Result says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
-	a := &applier{l: l, writer: l.main(), before: closed()}
+	a := &applier{l: l, writer: l.main(), before: noTurn(), turn: newTurn()}
 	l.basis = &plan.Basis
 	defer l.applied()
 	a.res.Applied.Basis = plan.Basis
@@ -68,9 +68,10 @@ func (l *Leader) applied() {
 type applier struct {
 	l      *Leader
 	writer *writer
-	// before is closed when the chunk before this one in queue order has ended.
-	before <-chan struct{}
-	res    Result
+	// turn is that of the chunk being written, before that of the one before it in
+	// queue order.
+	turn, before *turn
+	res          Result
 }
 
 // lockAttempts bounds how often a transaction is repeated that collided with
@@ -86,7 +87,7 @@ func (a *applier) write(ctx context.Context, what string, work func(context.Cont
 		a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
 		if errors.Is(err, errOutOfTurn) {
 			select {
-			case <-a.before:
+			case <-a.before.ended:
 			case <-ctx.Done():
 			}
 			attempt--

@@ -48,30 +48,27 @@ func chunkOf(d sqldb.Dialect, us []unit, owner string) *chunk {
 	return c
 }
 
-// writeChunk fails with errChanged if a row is not as the snapshot had it. Writers
-// write in different order, so that they seldom change the same index at the same
-// time: that makes a large plan a tenth faster. Tasks come last, because they
-// wait for those of the chunk before.
+// writeChunk fails with errChanged if a row is not as the snapshot had it.
 func (a *applier) writeChunk(ctx context.Context, tx sqldb.Querier, c *chunk) error {
-	second, third := c.entries, c.ineligible
-	if a.writer.num > 0 {
-		second, third = third, second
+	if err := run(ctx, tx, c.lease); err != nil {
+		return err
 	}
-	for _, s := range slices.Concat(c.lease, second, third) {
+	return a.inOrder(ctx,
+		func() error { return run(ctx, tx, c.tasks) },
+		func() error { return run(ctx, tx, c.entries) },
+		func() error {
+			if err := run(ctx, tx, c.ineligible); err != nil || a.l.db.fail.chunk == nil {
+				return err
+			}
+			return a.l.db.fail.chunk()
+		})
+}
+
+func run(ctx context.Context, tx sqldb.Querier, statements []statement) error {
+	for _, s := range statements {
 		if err := s.run(ctx, tx); err != nil {
 			return err
 		}
-	}
-	for _, s := range c.tasks {
-		if err := a.waitForTurn(ctx); err != nil {
-			return err
-		}
-		if err := s.run(ctx, tx); err != nil {
-			return err
-		}
-	}
-	if a.l.db.fail.chunk != nil {
-		return a.l.db.fail.chunk()
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ const fewestPerWriter = fewestChunk
 // assignments writes what must happen together, in queue order: a chunk is begun
 // when all before it are.
 func (a *applier) assignments(ctx context.Context, plan scheduler.Plan) error {
-	s := &sharedPlan{rest: units(plan), chunkSizer: &a.l.chunkSizer, writers: a.l.writers, ended: closed()}
+	s := &sharedPlan{rest: units(plan), chunkSizer: &a.l.chunkSizer, writers: a.l.writers, last: noTurn()}
 	s.writers = s.writers[:max(1, min(len(s.writers), rows(s.rest)/fewestPerWriter))]
 	var writers sync.WaitGroup
 	for _, w := range s.writers[1:] {
@@ -41,32 +41,32 @@ type sharedPlan struct {
 	// Chunks are cut for all writers at a time, so that they finish together: cut
 	// more of this size are to come.
 	size, cut int
-	parts     []*applier    // what was begun, in queue order
-	ended     chan struct{} // closed when the chunk that was begun last has ended
-	err       error         // set as soon as a writer fails: nothing is begun any more
+	parts     []*applier // what was begun, in queue order
+	last      *turn      // of the chunk that was begun last
+	err       error      // set as soon as a writer fails: nothing is begun any more
 }
 
 // writeWith writes with one writer until nothing is left or any writer has failed.
 func (s *sharedPlan) writeWith(ctx context.Context, w *writer) {
 	for {
-		chunk, part, ended := s.next(w)
+		chunk, part := s.next(w)
 		if len(chunk) == 0 {
 			return
 		}
 		began := time.Now()
 		err := part.applyUnits(ctx, chunk)
-		close(ended)
+		close(part.turn.ended)
 		s.done(rows(chunk), time.Since(began), err)
 	}
 }
 
-// next takes the next chunk, none if there is none. The caller closes ended when
+// next takes the next chunk, none if there is none. The caller ends its turn when
 // the chunk is written or given up.
-func (s *sharedPlan) next(w *writer) (chunk []unit, part *applier, ended chan struct{}) {
+func (s *sharedPlan) next(w *writer) (chunk []unit, part *applier) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.rest) == 0 || s.err != nil {
-		return nil, nil, nil
+		return nil, nil
 	}
 	if s.cut == 0 {
 		s.size, s.cut = s.chunkSizer.chunk(rows(s.rest), len(s.writers)), len(s.writers)
@@ -75,10 +75,10 @@ func (s *sharedPlan) next(w *writer) (chunk []unit, part *applier, ended chan st
 	n := chunkOfUnits(s.rest, s.size)
 	chunk = s.rest[:n]
 	s.rest = s.rest[n:]
-	part = &applier{l: w.l, writer: w, before: s.ended}
-	s.ended = make(chan struct{})
+	part = &applier{l: w.l, writer: w, before: s.last, turn: newTurn()}
+	s.last = part.turn
 	s.parts = append(s.parts, part)
-	return chunk, part, s.ended
+	return chunk, part
 }
 
 // done notes how a chunk ended. That the term is over is what matters, whatever
@@ -105,24 +105,75 @@ func (r *Result) add(part Result) {
 	r.LongestTx = max(r.LongestTx, part.LongestTx)
 }
 
-// errOutOfTurn means that a chunk was rolled back because the one before it in
-// queue order took too long. Nothing of it was written.
+// turn is how far a chunk is, for the chunk after it in queue order. The ids of
+// special tasks rise in the order in which they are inserted, and the service that
+// runs them starts tasks of a kind by id. So chunks insert their tasks in queue
+// order, whichever writer inserts them, and commit in queue order.
+//
+// Each chunk does the same steps, and begins one only after the chunk before has
+// finished it. So a chunk never waits for a row that a later one has locked (the
+// guard and other unique indexes also lock neighbours), while the later one waits
+// for it; and the writers work on different tables most of the time.
+type turn struct {
+	inserted chan struct{} // closed when the tasks were inserted for the first time
+	assigned chan struct{} // closed when the entries were changed for the first time
+	ended    chan struct{} // closed when the chunk is written or given up
+
+	mu               sync.Mutex
+	inserts, assigns int // how often, because a chunk may be rolled back and repeated
+}
+
+func newTurn() *turn {
+	return &turn{inserted: make(chan struct{}), assigned: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// noTurn is a turn for which nobody has to wait.
+func noTurn() *turn {
+	t := newTurn()
+	close(t.ended)
+	return t
+}
+
+// insert notes that the chunk has inserted its tasks.
+func (t *turn) insert() { t.note(&t.inserts, t.inserted) }
+
+// assign notes that the chunk has changed its entries.
+func (t *turn) assign() { t.note(&t.assigns, t.assigned) }
+
+func (t *turn) note(times *int, first chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if *times++; *times == 1 {
+		close(first)
+	}
+}
+
+// insertions returns how often the chunk has inserted its tasks.
+func (t *turn) insertions() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.inserts
+}
+
+// errOutOfTurn means that a chunk was rolled back because of the one before it in
+// queue order, which took too long or inserted its tasks once more. Nothing of it
+// was written.
 var errOutOfTurn = errors.New("the chunk before is not written yet")
 
 // turnWait is how long a chunk waits inside its transaction for the one before.
-// It is shorter than lockWait: should the one before want a row that this one
-// has locked, this one lets go first.
+// It is shorter than the wait for a row lock: should the one before want a row
+// that this one has locked, this one lets go first.
 const turnWait = sqldb.LockWait / 2
 
-// waitForTurn waits until the chunk before is written or given up. The ids of
-// special tasks rise in the order in which they are inserted, and the service
-// that runs them starts tasks of a kind by id: so they are inserted in queue
-// order, whichever writer inserts them.
-func (a *applier) waitForTurn(ctx context.Context) error {
+// await waits inside a transaction until the chunk before has finished a step, or
+// has ended.
+func (t *turn) await(ctx context.Context, step <-chan struct{}) error {
 	wait := time.NewTimer(turnWait)
 	defer wait.Stop()
 	select {
-	case <-a.before:
+	case <-step:
+		return nil
+	case <-t.ended:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -131,9 +182,35 @@ func (a *applier) waitForTurn(ctx context.Context) error {
 	}
 }
 
-// closed is a channel that nobody has to wait for.
-func closed() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
+// inOrder does the steps of a chunk in its turn: insert inserts the tasks, assign
+// changes the entries, and rest is everything else before the commit.
+func (a *applier) inOrder(ctx context.Context, insert, assign, rest func() error) error {
+	if err := a.before.await(ctx, a.before.inserted); err != nil {
+		return err
+	}
+	before := a.before.insertions()
+	if err := insert(); err != nil {
+		return err
+	}
+	a.turn.insert()
+	if err := a.before.await(ctx, a.before.assigned); err != nil {
+		return err
+	}
+	if a.before.insertions() != before {
+		return errOutOfTurn
+	}
+	if err := assign(); err != nil {
+		return err
+	}
+	a.turn.assign()
+	if err := rest(); err != nil {
+		return err
+	}
+	if err := a.before.await(ctx, nil); err != nil {
+		return err
+	}
+	if a.before.insertions() != before {
+		return errOutOfTurn
+	}
+	return nil
 }

@@ -54,5 +54,5 @@
 // to it (on SQLite it is a locked file beside the database). It waits three
 // seconds for a table that others use, because everybody else who wants the table
 // waits behind it meanwhile; then it gives up with [ErrInUse] and says who uses the
-// table. Whatever stopped it, Up and Down go on from what is there.
+// table. Whatever stopped it, Up and Down continue from what is there.
 package schema

@@ -34,7 +34,8 @@ func TestFilesOfBothDialects(t *testing.T) {
 }
 
 // TestTablesAreThoseOfTheFiles: the tables that this package looks for are those
-// that the files create, and those of the lab are marked as ours.
+// that the files create, and those of the lab are marked as ours. None of their
+// keys is lost: each names its columns once in information_schema.STATISTICS.
 func TestTablesAreThoseOfTheFiles(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, db *sqldb.DB) {
 		tables, err := schema.Tables(db)
@@ -42,6 +43,7 @@ func TestTablesAreThoseOfTheFiles(t *testing.T) {
 		require.ElementsMatch(t, tableNames(t, db), append(tables, "hostsched_schema", "hostsched_lab_schema"))
 		if !isSQLite(db) {
 			require.Empty(t, texts(t, db, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'hostsched%' AND TABLE_COMMENT <> 'made by hostsched'"))
+			require.Equal(t, 86, count(t, db, "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'hostsched%'"))
 		}
 	})
 }

@@ -10,9 +10,12 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/child"
+	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -137,7 +140,7 @@ func (tx *breakingTx) Rollback() error {
 	return tx.Tx.Rollback()
 }
 
-// TestUpStoppedAnywhere stops Up after every statement. The next Up goes on from
+// TestUpStoppedAnywhere stops Up after every statement. The next Up continues from
 // there; sometimes it is Down that does.
 func TestUpStoppedAnywhere(t *testing.T) {
 	t.Parallel()
@@ -185,7 +188,7 @@ func down(t testing.TB, db *sqldb.DB, opts schema.Options) error {
 	return err
 }
 
-// TestDownStoppedAnywhere stops Down after every statement. The next Down goes on
+// TestDownStoppedAnywhere stops Down after every statement. The next Down continues
 // from there; sometimes it is Up, which creates again what is gone.
 func TestDownStoppedAnywhere(t *testing.T) {
 	t.Parallel()
@@ -260,14 +263,19 @@ func migrateAndDie(dsn string, statements int) error {
 	return err
 }
 
+// victim is a process that migrates and kills itself after some statements.
+func victim(dsn string, statements int) *osexec.Cmd {
+	cmd := osexec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), victimEnv+"="+dsn, statementsEnv+"="+strconv.Itoa(statements))
+	return cmd
+}
+
 // TestUpKilled kills the process of a migrator, again and again.
 func TestUpKilled(t *testing.T) {
 	onEveryEmptyServer(t, func(t *testing.T, dsn string) {
 		want := clean(t, dsn)
 		for _, statements := range []int{1, 2, 5, 15, 30} {
-			cmd := osexec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), victimEnv+"="+dsn, statementsEnv+"="+strconv.Itoa(statements))
-			out, err := cmd.CombinedOutput()
+			out, err := victim(dsn, statements).CombinedOutput()
 			var ended *osexec.ExitError
 			require.ErrorAs(t, err, &ended, string(out))
 			require.Equal(t, syscall.SIGKILL, ended.Sys().(syscall.WaitStatus).Signal(), string(out))
@@ -276,4 +284,30 @@ func TestUpKilled(t *testing.T) {
 		up(t, db)
 		requireClean(t, want, db)
 	})
+}
+
+// TestUpKilledInAStatement: a server goes on with the statement of a migrator that
+// was killed. The next migrator waits for its end.
+func TestUpKilledInAStatement(t *testing.T) {
+	dsn := testserver.Database(t)
+	db := open(t, dsn)
+	require.NoError(t, schema.UpTo(t.Context(), db, 2))
+	end := useTable(t, db, "hostsched_fence")
+	cmd := victim(dsn, 1000)
+	exit, err := child.Start(cmd)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return count(t, db, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for table metadata lock' AND DB = DATABASE()") > 0
+	}, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, cmd.Process.Kill())
+	<-exit.Done()
+
+	result := make(chan error)
+	go func() {
+		_, err := schema.Up(context.Background(), db, schema.Options{})
+		result <- err
+	}()
+	end()
+	require.NoError(t, <-result)
+	requireClean(t, clean(t, dsn), db)
 }

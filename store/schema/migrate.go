@@ -26,14 +26,14 @@ type Options struct {
 func (o Options) wantsGuard(lab string) bool { return o.Guard || lab != LabAutotest }
 
 // Up brings the schema up to SchemaVersion. In a database that already has
-// Autotest's tables it only adds our own. It goes on where an Up or a Down that
+// Autotest's tables it only adds our own. It continues where an Up or a Down that
 // was stopped has left off.
 func Up(ctx context.Context, db *sqldb.DB, opts Options) (Status, error) {
 	return migrate(ctx, db, opts, (*session).up)
 }
 
 // Down removes the guard and our own tables and, if asked to, the lab's
-// tables that we created. It never touches Autotest's own. It goes on where an
+// tables that we created. It never touches Autotest's own. It continues where an
 // Up or a Down that was stopped has left off.
 func Down(ctx context.Context, db *sqldb.DB, opts Options) (Status, error) {
 	return migrate(ctx, db, opts, (*session).down)
@@ -88,7 +88,7 @@ func (s *session) withRemainder(ctx context.Context, err error, opts Options) er
 	defer cancel()
 	st, statusErr := ReadStatus(ctx, s.db)
 	if statusErr != nil {
-		return fmt.Errorf("%w; run 'hostsched migrate up' again, it goes on from here", err)
+		return fmt.Errorf("%w; run 'hostsched migrate up' again, it continues from here", err)
 	}
 	var left []string
 	if st.Lab == LabNone || st.Lab == LabIncomplete {
@@ -103,7 +103,7 @@ func (s *session) withRemainder(ctx context.Context, err error, opts Options) er
 	if len(left) == 0 { // only an answer was lost
 		left = append(left, "nothing")
 	}
-	return fmt.Errorf("%w; still to be done: %s; run 'hostsched migrate up' again, it goes on from here", err, strings.Join(left, ", "))
+	return fmt.Errorf("%w; still to be done: %s; run 'hostsched migrate up' again, it continues from here", err, strings.Join(left, ", "))
 }
 
 func (s *session) down(ctx context.Context, opts Options) error {
@@ -120,7 +120,7 @@ func (s *session) down(ctx context.Context, opts Options) error {
 		}
 	}
 	if err := s.drop(ctx, opts); err != nil {
-		return fmt.Errorf("%w; run 'hostsched migrate down' again, it goes on from here", err)
+		return fmt.Errorf("%w; run 'hostsched migrate down' again, it continues from here", err)
 	}
 	return nil
 }

@@ -123,9 +123,9 @@ func TestStrangersInAHalfMadeLab(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, schema.LabIncomplete, st.Lab)
 
-		requireRefused(t, db, "began to: afe_special_tasks;")
+		requireRefused(t, db, "its own: afe_special_tasks;")
 		_, err = schema.Down(t.Context(), db, schema.Options{Lab: true})
-		require.ErrorContains(t, err, "began to: afe_special_tasks;")
+		require.ErrorContains(t, err, "its own: afe_special_tasks;")
 		exec(t, db, "DROP TABLE afe_special_tasks")
 		up(t, db)
 		requireClean(t, clean(t, dsn), db)

@@ -1,0 +1,108 @@
+package scheduler
+
+import (
+	"fmt"
+	"strings"
+)
+
+// roundNamed is round 0. It serves the entries that name a host, before all others and by
+// priority (Autotest rdb.BatchHostRequest batch_validate_hosts). If several entries may
+// have the same host, the first in the queue gets it.
+func (p *planner) roundNamed() {
+	for i := range p.entries {
+		e := &p.entries[i]
+		if e.entry.Host == 0 || e.reason != nil {
+			continue
+		}
+		num, ok := p.hostNum.get(int64(e.entry.Host))
+		if !ok {
+			e.reason = p.noSuchHost(e)
+			continue
+		}
+		if codes := p.refuseNamed(e, num); len(codes) > 0 {
+			e.reason = p.namedReason(e, num, codes)
+			continue
+		}
+		p.assign(e, num, RoundNamed)
+	}
+}
+
+// refuseNamed returns everything that keeps a named host from the entry. What does not
+// go away by waiting comes first, because the first code stands for the reason. A
+// one-time host, which is marked as invalid, needs no common ACL group. Only plain labels
+// of the host count.
+func (p *planner) refuseNamed(e *pending, num int) []Code {
+	var codes []Code
+	h := p.hosts[num]
+	bit := uint(num)
+	if h.Shard != 0 && !p.s.Rules.OnShard {
+		codes = append(codes, HostOnShard)
+	}
+	if len(p.lacking(e, num)) > 0 {
+		codes = append(codes, HostLacksLabels)
+	}
+	if !h.Invalid && !p.sharing(p.requests[e.job.request].acls).has(num) {
+		codes = append(codes, HostACL)
+	}
+	if h.Locked {
+		codes = append(codes, HostLocked)
+	}
+	switch {
+	case p.free.Test(bit):
+	case p.freeAtStart.Test(bit):
+		codes = append(codes, HostTaken)
+	case h.Displaced && !h.Leased && !h.ActiveEntry:
+		codes = append(codes, HostMoving)
+	case h.Leased || h.ActiveEntry || !h.Locked:
+		codes = append(codes, HostLeased)
+	}
+	return codes
+}
+
+// lacking returns the required labels that a named host does not carry.
+func (p *planner) lacking(e *pending, num int) []int64 {
+	var missing []int64
+	for _, l := range p.sets.get(p.requests[e.job.request].deps) {
+		if !p.carriers(LabelID(l)).has(num) {
+			missing = append(missing, l)
+		}
+	}
+	return missing
+}
+
+func (p *planner) noSuchHost(e *pending) *Reason {
+	p.problem(e.entry, fmt.Sprintf("entry %d names host %d, which does not exist", e.entry.ID, e.entry.Host))
+	return &Reason{Code: NoSuchHost, text: fmt.Sprintf("names host %d, which does not exist", e.entry.Host)}
+}
+
+// namedReason words everything that keeps the named host from the entry.
+func (p *planner) namedReason(e *pending, num int, codes []Code) *Reason {
+	h := p.hosts[num]
+	var texts []string
+	for _, code := range codes {
+		texts = append(texts, p.namedText(e, num, code))
+	}
+	return &Reason{Code: codes[0], text: fmt.Sprintf("names host %s, which %s", h.Hostname, strings.Join(texts, " and "))}
+}
+
+func (p *planner) namedText(e *pending, num int, code Code) string {
+	h := p.hosts[num]
+	switch code {
+	case HostOnShard:
+		return fmt.Sprintf("belongs to shard %d", h.Shard)
+	case HostLacksLabels:
+		return "lacks " + p.labels.namesOf(p.lacking(e, num))
+	case HostACL:
+		return fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner)
+	case HostLocked:
+		return "is locked" + lockText(h)
+	case HostMoving:
+		return "is moving to another shard"
+	case HostTaken:
+		return "was given to another entry in this tick"
+	}
+	if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
+		return fmt.Sprintf("is leased by suite %d", suite)
+	}
+	return "is leased"
+}

@@ -1,0 +1,134 @@
+package scheduler
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// rules answers questions about a snapshot in the slow and obvious way. The properties
+// and the naive planner use it instead of the planner's own code.
+type rules struct {
+	s     *Snapshot
+	jobs  map[JobID]*Job
+	hosts map[HostID]*Host
+	users map[string]*User
+	name  map[LabelID]string
+}
+
+func rulesOf(s *Snapshot) *rules {
+	r := &rules{s, map[JobID]*Job{}, map[HostID]*Host{}, map[string]*User{}, map[LabelID]string{}}
+	for i := range s.Jobs {
+		r.jobs[s.Jobs[i].ID] = &s.Jobs[i]
+	}
+	for i := range s.Hosts {
+		r.hosts[s.Hosts[i].ID] = &s.Hosts[i]
+	}
+	for i := range s.Users {
+		r.users[strings.ToLower(s.Users[i].Login)] = &s.Users[i]
+	}
+	for _, l := range append(slices.Clone(s.Labels), s.StaticLabels...) {
+		r.name[l.ID] = l.Name
+	}
+	return r
+}
+
+// required returns the labels that a host of the job must carry.
+func (r *rules) required(j *Job) []LabelID {
+	return slices.DeleteFunc(slices.Clone(j.Deps), func(l LabelID) bool { return DefaultActions().kind(r.name[l]) != labelRequired })
+}
+
+func (r *rules) carries(h *Host, l LabelID, named bool) bool {
+	if !named && r.s.Rules.RespectStaticLabels && slices.Contains(r.s.ReplacedLabels, l) {
+		return slices.ContainsFunc(h.StaticLabels, func(st LabelID) bool { return r.name[st] == r.name[l] })
+	}
+	return slices.Contains(h.Labels, l)
+}
+
+// free tells whether a host could be assigned to any entry when the tick began.
+func (r *rules) free(h *Host) bool {
+	return !h.Locked && !h.Leased && !h.ActiveEntry && !h.Displaced && !slices.Contains(r.s.TaskHosts, h.ID)
+}
+
+// eligible returns why a host may not be assigned to an entry, whether or not the host is
+// free. It returns nil if it may.
+func (r *rules) eligible(e *Entry, h *Host) error {
+	job := r.jobs[e.Job]
+	named := e.Host != 0
+	user := r.users[strings.ToLower(job.Owner)]
+	if user == nil {
+		return errors.New("the owner is unknown")
+	}
+	for _, l := range r.required(job) {
+		if !r.carries(h, l, named) {
+			return fmt.Errorf("label %s is missing", r.name[l])
+		}
+	}
+	share := slices.ContainsFunc(user.ACLs, func(a ACLID) bool { return slices.Contains(h.ACLs, a) })
+	switch {
+	case named && e.Host != h.ID:
+		return errors.New("the entry names another host")
+	case named && h.Shard != 0 && !r.s.Rules.OnShard:
+		return errors.New("the host is a shard's")
+	case !named && h.Invalid:
+		return errors.New("the host is invalid")
+	case !share && (!named || !h.Invalid):
+		return errors.New("no common ACL group")
+	}
+	for _, sib := range r.s.Siblings {
+		if sib.Job == e.Job && sib.Host == h.ID {
+			return errors.New("another entry of the job has it")
+		}
+	}
+	for _, other := range r.s.Entries {
+		if other.ID != e.ID && other.Job == e.Job && other.Host == h.ID {
+			return errors.New("another entry of the job names it")
+		}
+	}
+	return nil
+}
+
+func (r *rules) entry(id EntryID) *Entry {
+	i := slices.IndexFunc(r.s.Entries, func(e Entry) bool { return e.ID == id })
+	return &r.s.Entries[i]
+}
+
+// before tells whether a is served before b within a round.
+func (r *rules) before(a, b *Entry) bool {
+	ja, jb := r.jobs[a.Job], r.jobs[b.Job]
+	if a.Host != 0 {
+		return ja.Priority > jb.Priority
+	}
+	return cmp.Or(cmp.Compare(jb.Priority, ja.Priority), cmp.Compare(ja.Parent, jb.Parent)) < 0
+}
+
+// jobGot tells whether an entry of the job got the host.
+func (r *rules) jobGot(p Plan, job JobID, host HostID) bool {
+	return slices.ContainsFunc(p.Assignments, func(a Assignment) bool { return a.Job == job && a.Host == host })
+}
+
+// hits counts how many of the preferred labels of a job a host carries.
+func (r *rules) hits(j *Job, h *Host) int {
+	n := 0
+	for _, l := range j.Deps {
+		if DefaultActions().kind(r.name[l]) == labelProvision && slices.Contains(h.Labels, l) {
+			n++
+		}
+	}
+	return n
+}
+
+// oneRequest tells whether all entries of a suite that may get any host have the same
+// request.
+func (r *rules) oneRequest(suite JobID) bool {
+	kinds := map[string]bool{}
+	for _, e := range r.s.Entries {
+		if j := r.jobs[e.Job]; j.Parent == suite && e.Host == 0 {
+			deps := slices.Sorted(slices.Values(j.Deps))
+			kinds[fmt.Sprint(deps, strings.ToLower(j.Owner), j.Priority)] = true
+		}
+	}
+	return len(kinds) == 1
+}
