@@ -16,7 +16,7 @@ var (
 	ErrForeignCluster = errors.New("fence belongs to another etcd cluster")
 	// ErrLayout means that hosts or labels of the shard were given to another
 	// one, or the shard was paused, after the snapshot. Nothing of the refused
-	// transaction was written; the term goes on.
+	// transaction was written; the term continues.
 	ErrLayout = errors.New("the shard changed since the snapshot")
 	// ErrNoShard means that there is no row of afe_shards with this name (any
 	// more).

@@ -15,7 +15,7 @@ import (
 )
 
 // evict disconnects the registered writers of a shard, one of which holds a
-// fence row locked and does not go on.
+// fence row locked and does not continue.
 func (db *DB) evict(ctx context.Context, name shard.Name) error {
 	type session struct {
 		id           int64

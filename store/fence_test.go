@@ -129,7 +129,7 @@ func sleepInTransaction(dsn string) int {
 			return err
 		}
 		// The stop reaches every thread only after a moment: until it was woken,
-		// this one must not go on.
+		// this one must not continue.
 		_, err := os.Stdin.Read(make([]byte, 1))
 		return err
 	})))
@@ -169,7 +169,7 @@ func startSleeper(t *testing.T, dsn string) sleeper {
 	return sleeper{cmd, in}
 }
 
-// wake lets the process go on and returns its exit code; -1 if it was killed.
+// wake lets the process continue and returns its exit code; -1 if it was killed.
 func (s sleeper) wake(t *testing.T) int {
 	if err := s.cmd.Process.Signal(syscall.SIGCONT); !errors.Is(err, os.ErrProcessDone) {
 		require.NoError(t, err)
@@ -256,7 +256,7 @@ func TestLostCommitAnswerAfterTakeOver(t *testing.T) {
 }
 
 // TestKilledConnection: the server ends the leader's connection in the middle of
-// a transaction. Nothing of it stays, and the leader goes on with a new one.
+// a transaction. Nothing of it stays, and the leader continues with a new one.
 func TestKilledConnection(t *testing.T) {
 	db := storetest.NewServerLab(t)
 	storetest.FillLab(t, db)

@@ -158,7 +158,7 @@ func TestGuardRefusesASecondActiveEntry(t *testing.T) {
 }
 
 // TestDeadlockIsRepeated: a transaction that another client's locks broke is
-// tried again; the tick goes on.
+// tried again; the tick continues.
 func TestDeadlockIsRepeated(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		storetest.FillLab(t, db)

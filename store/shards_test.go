@@ -112,7 +112,7 @@ func triples(t *testing.T, db *store.DB, query string, row func(a, b, c int64)) 
 }
 
 // TestHostsGoHome: hosts follow their label, those in use when they are
-// released; until then nobody else has them, and they are not given out.
+// released; until then nobody else has them, and they are not assigned.
 func TestHostsGoHome(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		storetest.FillShardedLab(t, db)
@@ -129,7 +129,7 @@ func TestHostsGoHome(t *testing.T) {
 		_, err := admin.New(db).AssignLabel(t.Context(), "board:b00", "b", "me", "test")
 		require.NoError(t, err)
 		moved := storetest.RunTick(t, db, a, storetest.SharedScope("a")).Applied
-		require.Empty(t, moved.Assignments, "a host that leaves is not given out")
+		require.Empty(t, moved.Assignments, "a host that leaves is not assigned")
 		require.Len(t, moved.Moves, 19-inUse)
 		require.Equal(t, inUse, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE shard_id = 1"), "those in use stay")
 		host := given[slices.IndexFunc(given, func(a scheduler.Assignment) bool { return a.Status == scheduler.StatusQueued })].Host

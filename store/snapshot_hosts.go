@@ -107,7 +107,7 @@ func sortHosts(hosts []scheduler.Host) []scheduler.Host {
 
 // hostRow decodes a row of afe_hosts, and tells whether it says anything new,
 // and whether the host has another name. A host with nonsense in it is taken for
-// locked: it is not given out and not released until somebody looks at it.
+// locked: it is not assigned and not released until somebody looks at it.
 func (lab *labRows) hostRow(h *scheduler.Host, v sqldb.Row) (changed, renamed bool) {
 	locked, invalid, leased, dirty, protection, shardID := v.Int(3), v.Int(4), v.Int(5), v.Int(6), v.Int(7), v.Int(8)
 	fresh := scheduler.Host{

@@ -93,7 +93,7 @@ var foreignChanges = []string{
 	"UPDATE afe_job_keyvals SET value = '%[5]d' WHERE `key` = 'suite_min_duts'",
 }
 
-// jobChanges change a job in place: they are read in turns.
+// jobChanges change a job in place: they are refreshed in rotation.
 var jobChanges = []string{
 	"UPDATE afe_jobs SET priority = priority + 1 WHERE id = %[6]d",
 	"UPDATE afe_jobs SET owner = 'carol' WHERE id = %[6]d",
@@ -103,24 +103,24 @@ var jobChanges = []string{
 	"INSERT INTO afe_jobs_dependency_labels (job_id, label_id) SELECT %[6]d, %[4]d FROM afe_jobs j WHERE j.id = %[6]d AND NOT EXISTS (SELECT 1 FROM afe_jobs_dependency_labels x WHERE x.job_id = %[6]d AND x.label_id = %[4]d)",
 }
 
-// meddler is the other client.
-type meddler struct {
+// otherClient is the other client.
+type otherClient struct {
 	db    *store.DB
 	lab   *simlab.Lab
 	rng   *rand.Rand
 	fresh int
 }
 
-func newMeddler(t *testing.T, db *store.DB, seed uint64) *meddler {
+func newOtherClient(t *testing.T, db *store.DB, seed uint64) *otherClient {
 	t.Helper()
 	storetest.RemoveGuard(t, db) // it may change what it likes
 	l, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: seed, Hosts: 40, Boards: 3, Suites: 6, Entries: 60, MinimumShare: 0.1})
 	require.NoError(t, err)
 	require.NoError(t, admin.New(db).AddShard(t.Context(), "a", "", "me", ""))
-	return &meddler{db: db, lab: l, rng: rand.New(rand.NewPCG(seed, 7))}
+	return &otherClient{db: db, lab: l, rng: rand.New(rand.NewPCG(seed, 7))}
 }
 
-func (m *meddler) change(t *testing.T, texts []string) string {
+func (m *otherClient) change(t *testing.T, texts []string) string {
 	t.Helper()
 	m.fresh++
 	text := texts[m.rng.IntN(len(texts))]
@@ -134,7 +134,7 @@ func (m *meddler) change(t *testing.T, texts []string) string {
 
 // follow changes a lab again and again, and compares every next snapshot with one
 // that knows of nothing before.
-func follow(t *testing.T, m *meddler, rounds int, scope store.Scope, next nextFunc, between func(*scheduler.Snapshot)) error {
+func follow(t *testing.T, m *otherClient, rounds int, scope store.Scope, next nextFunc, between func(*scheduler.Snapshot)) error {
 	var last *scheduler.Snapshot
 	for round := range rounds {
 		var done []string
@@ -172,7 +172,7 @@ func follow(t *testing.T, m *meddler, rounds int, scope store.Scope, next nextFu
 // the next snapshot is what a first one would be.
 func TestSnapshotsFollowChanges(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
-		m := newMeddler(t, db, 11)
+		m := newOtherClient(t, db, 11)
 		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
 		recorder := scheduler.NewRecorder(nil)
 		snapshots := db.Snapshots(storetest.WholeLab)
@@ -194,11 +194,11 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 // TestBrokenSnapshotsAreFound: follow finds snapshots that miss something.
 func TestBrokenSnapshotsAreFound(t *testing.T) {
 	for name, breakIt := range map[string]func(*store.Snapshots, nextFunc) nextFunc{
-		"table times stand still": func(s *store.Snapshots, next nextFunc) nextFunc {
+		"table times stall": func(s *store.Snapshots, next nextFunc) nextFunc {
 			s.StandStill()
 			return next
 		},
-		"nothing has its turn": func(s *store.Snapshots, next nextFunc) nextFunc {
+		"nothing is refreshed": func(s *store.Snapshots, next nextFunc) nextFunc {
 			return func() (*scheduler.Snapshot, bool, error) {
 				defer s.RefreshRows(0)
 				return next()
@@ -213,7 +213,7 @@ func TestBrokenSnapshotsAreFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := storetest.NewServerLab(t)
-			m := newMeddler(t, db, 12)
+			m := newOtherClient(t, db, 12)
 			snapshots := db.Snapshots(storetest.WholeLab)
 			snapshots.RefreshRows(1 << 20)
 			next := breakIt(snapshots, func() (*scheduler.Snapshot, bool, error) { return snapshots.Next(t.Context()) })
@@ -259,12 +259,12 @@ func TestSnapshotsFollowShards(t *testing.T) {
 	})
 }
 
-// TestJobsAreReadInTurns: a job that is changed in place is seen after as many
+// TestJobsAreRefreshedInRotation: a job that is changed in place is seen after as many
 // snapshots as it takes to read all, and a quiet lab ends in snapshots that read
 // next to nothing.
-func TestJobsAreReadInTurns(t *testing.T) {
+func TestJobsAreRefreshedInRotation(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
-		newMeddler(t, db, 13)
+		newOtherClient(t, db, 13)
 		snapshots := db.Snapshots(storetest.WholeLab)
 		snapshots.RefreshRows(10)
 		next := func() (*scheduler.Snapshot, bool) {
@@ -313,7 +313,7 @@ func selects(t *testing.T, db *store.DB) (n int) {
 // behind that a later one would trust.
 func TestSnapshotsAfterAnError(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
-		m := newMeddler(t, db, 14)
+		m := newOtherClient(t, db, 14)
 		snapshots := db.Snapshots(storetest.WholeLab)
 		snapshots.RefreshRows(1 << 20)
 		_, _, err := snapshots.Next(t.Context())
@@ -336,7 +336,7 @@ func TestSnapshotsAfterAnError(t *testing.T) {
 // the next one in the same second.
 func TestSnapshotsAfterQuietTime(t *testing.T) {
 	db := storetest.NewServerLab(t)
-	newMeddler(t, db, 15)
+	newOtherClient(t, db, 15)
 	snapshots := db.Snapshots(storetest.WholeLab)
 	next := func() *scheduler.Snapshot {
 		s, _, err := snapshots.Next(t.Context())

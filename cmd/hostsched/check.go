@@ -21,7 +21,7 @@ func checkCommand() *cobra.Command {
 	var leader string
 	cmd := &cobra.Command{
 		Use:   "check [SHARD]",
-		Short: "Look for states of the database that should not be",
+		Short: "Look for inconsistencies in the database",
 		Long: `Look for hosts with several active entries, leased hosts that nobody holds, and
 active entries on unleased hosts. Without SHARD all shards of the lab are looked
 at, those with a database of their own included; if the configuration names a

@@ -67,8 +67,8 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hostsched",
 		Short: "Highly available host scheduler for hardware test labs",
-		Long: `hostsched gives hosts (devices under test) to queue entries, by labels, ACLs,
-priority and every suite's guaranteed minimum of hosts, and takes them back when
+		Long: `hostsched assigns hosts (devices under test) to queue entries, by labels, ACLs,
+priority and every suite's guaranteed minimum of hosts, and releases them when
 they are unused. Several replicas campaign in etcd; the winner schedules, and the
 database refuses everybody else.
 

@@ -368,7 +368,7 @@ func TestClusterCommands(t *testing.T) {
 	f, _, err := in.db.ReadFence(t.Context(), "shard-1")
 	require.NoError(t, err)
 	ticks := in.leaders()["shard-1"].all()["shard-1"].Ticks
-	require.Eventually(t, func() bool { return in.leaders()["shard-1"].all()["shard-1"].Ticks > ticks+20 }, patience, 10*time.Millisecond, "it goes on looking")
+	require.Eventually(t, func() bool { return in.leaders()["shard-1"].all()["shard-1"].Ticks > ticks+20 }, patience, 10*time.Millisecond, "it continues to look")
 	later, _, err := in.db.ReadFence(t.Context(), "shard-1")
 	require.NoError(t, err)
 	require.Equal(t, f.Writes, later.Writes, "but writes nothing")

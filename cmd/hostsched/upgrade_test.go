@@ -29,7 +29,7 @@ func TestRollingUpgrade(t *testing.T) {
 	in.requireHostsAtHome(t)
 
 	// The next version refuses a database that was not migrated, and the first
-	// of it migrates while the old ones go on.
+	// of it migrates while the old ones continue.
 	gaps := in.watchTicks(t)
 	refused := exec.Command(next, "serve", "--database-dsn", in.dsn, "--etcd-endpoints", in.endpoint, "--listen", "127.0.0.1:0")
 	refused.Env = append(refused.Environ(), "HOSTSCHED_DATABASE_DSN="+in.dsn)

@@ -239,7 +239,7 @@ func (a *App) Start(ctx context.Context) error {
 
 // Stop ends the replica in an orderly way: it finishes the running apply, hands
 // its shards over and sends what it still has to report. If ctx ends before, the
-// rest goes on without Stop. Stop may be called more than once, and of an App
+// rest continues without Stop. Stop may be called more than once, and of an App
 // that was never started it closes what New opened.
 func (a *App) Stop(ctx context.Context) error {
 	a.mu.Lock()

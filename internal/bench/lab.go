@@ -96,7 +96,7 @@ func (b *bench) with(ctx context.Context, hosts, entries int, work func(*testLab
 const churn = 0.05
 
 // stir ends a share of the running jobs, whose hosts are released by the next
-// tick and given out by the one after, and queues as large a share of new
+// tick and assigned by the one after, and queues as large a share of new
 // entries.
 func (l *testLab) stir(ctx context.Context) error {
 	n := int(churn * float64(l.spec.Hosts))

@@ -14,7 +14,7 @@ import (
 )
 
 // Probe is what another client of the database notices of a leader that does a
-// full tick and goes on: how long its own small transactions take, in
+// full tick and continues: how long its own small transactions take, in
 // milliseconds, without a leader and beside one.
 type Probe struct {
 	Without50  float64 `json:"p50_without_ms"`

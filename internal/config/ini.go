@@ -69,7 +69,7 @@ func (c ini) read(path string) error {
 
 func isSpace(b byte) bool { return b == ' ' || b == '\t' }
 
-// isComment: an indented # or ; is no comment but goes on with the option above.
+// isComment: an indented # or ; is no comment but continues the option above.
 func isComment(line string) bool {
 	if strings.TrimSpace(line) == "" || line[0] == '#' || line[0] == ';' {
 		return true

@@ -69,7 +69,7 @@ func (d *dev) killLeader(ctx context.Context) (string, error) {
 	return text, p.start()
 }
 
-// pauseLeader stops the leader (SIGSTOP) for three TTLs and lets it go on. It
+// pauseLeader stops the leader (SIGSTOP) for three TTLs and lets it continue. It
 // finds itself deposed, and the database refuses what it still tries to write.
 func (d *dev) pauseLeader(ctx context.Context) (string, error) {
 	p, st, err := d.leader(ctx)
@@ -94,7 +94,7 @@ func (d *dev) pauseLeader(ctx context.Context) (string, error) {
 		d.event("%s had the database locked and was ended by its successor", p.name)
 		return "the paused leader was ended by its successor", errors.Join(err, p.start())
 	}
-	d.event("%s goes on", p.name)
+	d.event("%s continues", p.name)
 	return fmt.Sprintf("paused leader %s for %v", p.name, 3*d.opts.TTL), errors.Join(err, p.signal(syscall.SIGCONT))
 }
 

@@ -65,7 +65,7 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.terms = m.counter("terms_total", "Terms led.")
 	m.waiting = m.gauge("entries_without_host", "Entries that got no host in the latest tick.")
 	m.malformed = m.gauge("malformed_rows", "Malformed rows passed over in the latest tick.")
-	m.findings = m.gauge("inspection_findings", "States that should not be, found by the leader's latest check, by kind.", "kind")
+	m.findings = m.gauge("inspection_findings", "Inconsistencies, found by the leader's latest check, by kind.", "kind")
 	m.leader = m.gauge("leader", "1 while this replica leads the shard, else 0.")
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
 	return m

@@ -175,7 +175,7 @@ func (m *Mailer) Checked(name shard.Name, f admin.Findings) {
 	if b.Len() == 0 || b.String() == told {
 		return
 	}
-	kind := "states that should not be"
+	kind := "inconsistencies"
 	if len(f.Overlapping) > 0 {
 		kind = "overlapping jobs"
 	}

@@ -49,7 +49,7 @@ func (f *Findings) add(name shard.Name, found admin.Findings) {
 	}
 }
 
-// Check looks for states of the database that should not be: in the shard that
+// Check looks for inconsistencies in the database: in the shard that
 // somebody named, or in every shard, those with a database of their own included.
 // With the address of a leader it compares that leader's suite recorder, too; then
 // it looks at one shard, by default the one that the configuration names, or the

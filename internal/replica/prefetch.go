@@ -119,7 +119,7 @@ func (r *Replica) prefetchSnapshot(ctx context.Context) {
 	}
 }
 
-// readSnapshot reads the next snapshot; r.ahead.mu is held.
+// readSnapshot reads the next snapshot; r.prefetch.mu is held.
 func (r *Replica) readSnapshot(ctx context.Context) (*scheduler.Snapshot, bool, error) {
 	if r.prefetch.snapshots == nil {
 		r.prefetch.snapshots = r.db.Snapshots(r.cfg.Scope)

@@ -195,7 +195,7 @@ func (l *Lab) AddSuite(ctx context.Context, db Execer, n int) error {
 }
 
 // pool draws the pool of a job. Demand is uneven, as in a real lab: some hosts of
-// the last pool find no job, so that about 94 % of all hosts are given out when
+// the last pool find no job, so that about 94 % of all hosts are assigned when
 // there are twice as many entries as hosts.
 func (l *Lab) pool() string {
 	switch p := l.rng.Float64(); {

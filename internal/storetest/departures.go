@@ -28,7 +28,7 @@ var Departures = map[string]Departure{
 		Acquired: [][]int64{{1, 2, 3}, {}},
 	},
 	"small_unleased_by_hand_is_assigned_twice": {
-		Reason:   "a host with an active entry is never given out, even when its lease was cleared by hand",
+		Reason:   "a host with an active entry is never assigned, even when its lease was cleared by hand",
 		Acquired: [][]int64{{}},
 	},
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// Findings are states of the database that should not be. Each list is empty if
+// Findings are inconsistencies in the database. Each list is empty if
 // all is well.
 type Findings struct {
 	// Overlapping are hosts with more than one active entry (Autotest
@@ -38,7 +38,7 @@ func (f Findings) Count() int {
 	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
 }
 
-// Check looks for states that should not be, among the hosts of a shard. recorder is compared with one
+// Check looks for inconsistencies, among the hosts of a shard. recorder is compared with one
 // rebuilt from the database; nil leaves that out. It writes nothing.
 func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *scheduler.Recorder) (Findings, error) {
 	f := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}

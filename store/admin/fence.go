@@ -11,7 +11,7 @@ import (
 
 // AdoptFence lets the given etcd cluster lead a shard whose fence belongs to
 // another one, or whose token is higher than the cluster's revisions. The epoch
-// goes on rising, so whoever led before stays fenced. It is audited.
+// continues to rise, so whoever led before stays fenced. It is audited.
 func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster, who, reason string) (err error) {
 	tx, err := lab.Pool.BeginTx(ctx, nil)
 	if err != nil {

@@ -22,7 +22,7 @@ func TestAnotherEtcdClusterIsRefusedUntilAdopted(t *testing.T) {
 		require.NoError(t, admin.New(db).AdoptFence(t.Context(), shard.Master, "rebuilt", "alice", "disk failure"))
 		l, err := db.TakeOver(t.Context(), claim)
 		require.NoError(t, err)
-		require.Greater(t, l.Fence().Epoch, old.Fence().Epoch, "epochs go on rising")
+		require.Greater(t, l.Fence().Epoch, old.Fence().Epoch, "epochs continue to rise")
 		require.NoError(t, l.Close())
 		var who, detail string
 		require.NoError(t, db.SQL().QueryRow("SELECT who, detail FROM hostsched_audit").Scan(&who, &detail))
@@ -47,7 +47,7 @@ func TestContradictoryFenceRows(t *testing.T) {
 	l, err := db.TakeOver(t.Context(), claim)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()
-	require.Greater(t, l.Fence().Epoch, int64(50), "epochs go on rising")
+	require.Greater(t, l.Fence().Epoch, int64(50), "epochs continue to rise")
 	_, err = l.Apply(t.Context(), storetest.FullPlan(t, db))
 	require.NoError(t, err)
 }

@@ -85,7 +85,7 @@ func Check(ctx context.Context, db *sqldb.DB, use Use) error {
 
 // checkVersion refuses to work with a version of our tables that does not fit.
 // The next one fits if it says so: a rolling upgrade migrates while replicas of
-// the old version go on.
+// the old version continue.
 func checkVersion(ctx context.Context, db *sqldb.DB) error {
 	have, _, err := own.recorded(ctx, db)
 	switch {

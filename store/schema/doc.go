@@ -16,7 +16,7 @@
 //     the last in the test of rolling upgrades, see version_next.go.)
 //  3. Name new columns in check.go if replicas use them, and tell in hostsched_facts
 //     (UPDATE ... WHERE name = 'oldest') the lowest version whose binaries can
-//     go on with the changed tables. Replicas of the version before do go on
+//     continue with the changed tables. Replicas of the version before do continue
 //     during a rolling upgrade.
 //  4. Run the tests of this package on all servers: 'go test ./store/schema' and
 //     'HOSTSCHED_TEST_DATABASE=mysql go test ./store/schema'.

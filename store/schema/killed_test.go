@@ -287,7 +287,7 @@ func TestUpKilled(t *testing.T) {
 	})
 }
 
-// TestUpKilledInAStatement: a server goes on with the statement of a migrator that
+// TestUpKilledInAStatement: a server continues with the statement of a migrator that
 // was killed. The next migrator waits for its end.
 func TestUpKilledInAStatement(t *testing.T) {
 	dsn := testserver.Database(t)

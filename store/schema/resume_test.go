@@ -38,7 +38,7 @@ func formerStatements(db *sqldb.DB) []string {
 }
 
 // TestUpFinishesWhatAFormerBinaryBegan: former binaries ran versions 2 and 3 as
-// statements that could not be repeated. Where one was stopped, Up goes on, and
+// statements that could not be repeated. Where one was stopped, Up continues, and
 // the fence keeps its rows.
 func TestUpFinishesWhatAFormerBinaryBegan(t *testing.T) {
 	storetest.OnEachDatabase(t, func(t *testing.T, dsn string) {
@@ -144,7 +144,7 @@ func TestUpWithoutIndexPrivilege(t *testing.T) {
 	requireEmpty(t, open(t, dsn))
 }
 
-// TestUpAfterAGrant: what a missing privilege stopped goes on once it is there.
+// TestUpAfterAGrant: what a missing privilege stopped continues once it is there.
 func TestUpAfterAGrant(t *testing.T) {
 	dsn := testserver.Database(t)
 	db := open(t, testserver.User(t, dsn, "poorer", "sesame", "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES"))

@@ -60,7 +60,7 @@ func withSession(ctx context.Context, db *sqldb.DB, through func(driver.Connecto
 }
 
 // oneConnection connects once: a pool would silently replace a connection that
-// was lost, and go on without the lock.
+// was lost, and continue without the lock.
 type oneConnection struct {
 	driver.Connector
 	used bool

@@ -137,7 +137,7 @@ func (s *session) someDropped(ctx context.Context, m set) (bool, error) {
 }
 
 // beginRecord creates goose's table with the version 0, which goose wants in it.
-// Goose does both, too, but it does not go on if it was stopped in between.
+// Goose does both, too, but it does not continue if it was stopped in between.
 func (s *session) beginRecord(ctx context.Context, m set) error {
 	_, dialect := gooseDialect(s.db.Dialect)
 	store, err := database.NewStore(dialect, m.versions)

@@ -19,9 +19,9 @@ import (
 	"github.com/hostsched/hostsched/store/schema"
 )
 
-// wildModes are the databases that Autotest labs have: old and new character
+// autotestModes are the databases that Autotest labs have: old and new character
 // sets, with and without strictness.
-var wildModes = []struct{ charset, sqlMode string }{
+var autotestModes = []struct{ charset, sqlMode string }{
 	{"latin1", ""},
 	{"latin1", "STRICT_TRANS_TABLES"},
 	{"utf8mb4", ""},
@@ -29,7 +29,7 @@ var wildModes = []struct{ charset, sqlMode string }{
 }
 
 func onWildDatabases(t *testing.T, test func(t *testing.T, db *store.DB)) {
-	for _, mode := range wildModes {
+	for _, mode := range autotestModes {
 		t.Run(mode.charset+"/"+strings.ReplaceAll(mode.sqlMode, ",", "+"), func(t *testing.T) {
 			dsn := testserver.Database(t) + "?sql_mode=%27" + mode.sqlMode + "%27"
 			db := storetest.Open(t, dsn)
@@ -99,8 +99,8 @@ func createAFE(t *testing.T, db *store.DB, charset string) {
 	exec("SET SESSION foreign_key_checks = 1")
 }
 
-// TestGoldenInTheWild plays the small scenarios on Autotest's own tables.
-func TestGoldenInTheWild(t *testing.T) {
+// TestGoldenOnAutotestsTables plays the small scenarios on Autotest's own tables.
+func TestGoldenOnAutotestsTables(t *testing.T) {
 	scenarios, err := storetest.ReadFolder(goldenDir())
 	require.NoError(t, err)
 	onWildDatabases(t, func(t *testing.T, db *store.DB) {
@@ -129,9 +129,9 @@ func emptyAFE(t *testing.T, db *store.DB) {
 	}
 }
 
-// TestWildRows: NULL wherever the schema allows it, zero dates, rows that lead
+// TestMalformedRows: NULL wherever the schema allows it, zero dates, rows that lead
 // nowhere. Nothing fails, and sound entries are served.
-func TestWildRows(t *testing.T) {
+func TestMalformedRows(t *testing.T) {
 	onWildDatabases(t, func(t *testing.T, db *store.DB) {
 		spoil(t, db)
 		requireSoundEntriesServed(t, db)
