@@ -152,3 +152,13 @@ func TestExampleIsComplete(t *testing.T) {
 	_, err = c.readFile()
 	require.NoError(t, err)
 }
+
+// The unit has systemd start the replica again for as long as its database is
+// away: by default it gives up after five attempts.
+func TestUnitNeverGivesUp(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/hostsched.service")
+	require.NoError(t, err)
+	unit, _, _ := strings.Cut(string(text), "[Service]")
+	require.Contains(t, unit, "\nStartLimitIntervalSec=0\n")
+	require.Contains(t, string(text), "\nRestart=always\n")
+}
