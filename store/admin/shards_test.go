@@ -36,3 +36,20 @@ func TestRemoveShard(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrNoShard)
 	})
 }
+
+func TestShardAddedAgain(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		lab := admin.New(db)
+		require.NoError(t, lab.AddShard(t.Context(), "again", "", "me", ""))
+		require.NoError(t, lab.PauseShard(t.Context(), "again", "me", "broken", "x"))
+		require.NoError(t, lab.RemoveShard(t.Context(), "again", "me", "x"))
+		require.NoError(t, lab.AddShard(t.Context(), "again", "", "me", ""))
+		fence, ok, err := db.ReadFence(t.Context(), "again")
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Empty(t, fence.Paused)
+		require.Empty(t, fence.PausedBy)
+		require.Zero(t, fence.PausedAt)
+		storetest.TakeOver(t, db, storetest.SharedScope("again"), 1)
+	})
+}
