@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,5 +52,26 @@ func TestShardAddedAgain(t *testing.T) {
 		require.Empty(t, fence.PausedBy)
 		require.Zero(t, fence.PausedAt)
 		storetest.TakeOver(t, db, storetest.SharedScope("again"), 1)
+	})
+}
+
+func TestTextsLongerThanTheirColumn(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		lab := admin.New(db)
+		require.NoError(t, lab.AddShard(t.Context(), "long", "", "me", ""))
+		before, err := lab.AuditRecords(t.Context(), 10)
+		require.NoError(t, err)
+		for limit, err := range map[string]error{
+			"at most 500":   lab.PauseShard(t.Context(), "long", "me", strings.Repeat("x", 501), "x"),
+			"at most 16000": lab.PauseShard(t.Context(), "long", "me", "", strings.Repeat("x", 70000)),
+			"at most 190":   lab.RemoveShard(t.Context(), "long", strings.Repeat("x", 191), "x"),
+		} {
+			require.ErrorIs(t, err, admin.ErrInput)
+			require.ErrorContains(t, err, limit)
+			storetest.RequireOneLine(t, err)
+		}
+		after, err := lab.AuditRecords(t.Context(), 10)
+		require.NoError(t, err)
+		require.Equal(t, before, after)
 	})
 }
