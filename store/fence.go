@@ -123,7 +123,7 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return err
 	}
 	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.Dialect.Now+
-		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR epoch = 0)",
+		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR etcd_cluster = '')",
 		c.Token, c.Holder, w.sessionID, w.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
 	if err != nil {
 		return err

@@ -1,7 +1,10 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"unicode/utf8"
 
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -35,7 +38,31 @@ func (lab *Lab) AuditRecords(ctx context.Context, limit int) ([]AuditRecord, err
 	return out, sqldb.Explain(err, "read the audit records", lab.Target())
 }
 
+// The widths of columns in characters. A text of detailWidth characters fits
+// into the bytes of its column whatever its letters are.
+const (
+	nameWidth   = 190
+	pauseWidth  = 500
+	detailWidth = 16000
+)
+
+// fits refuses a text that is longer than its column.
+func fits(what, text string, width int) error {
+	if n := utf8.RuneCountInString(text); n > width {
+		return fmt.Errorf("%w: %s has %d characters, at most %d are stored; shorten it", ErrInput, what, n, width)
+	}
+	return nil
+}
+
+// fitsAudit refuses what does not fit into an audit record.
+func fitsAudit(who, subject, detail string) error {
+	return cmp.Or(fits("the user's name", who, nameWidth), fits("the name", subject, nameWidth), fits("the reason", detail, detailWidth))
+}
+
 func (lab *Lab) audit(ctx context.Context, tx sqldb.Querier, who, action, subject, detail string) error {
+	if err := fitsAudit(who, subject, detail); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES ("+lab.Dialect.Now+", ?, ?, ?, ?)", who, action, subject, detail)
 	return sqldb.Explain(err, "write the audit record of "+action, lab.Target())
 }

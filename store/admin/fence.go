@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -40,6 +41,9 @@ func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster, who, r
 // no plan that was made before can be applied any more. An empty pause resumes.
 // The reason is for the audit record.
 func (lab *Lab) PauseShard(ctx context.Context, name shard.Name, who, pause, reason string) error {
+	if err := cmp.Or(fits("the reason", pause, pauseWidth), fitsAudit(who, name.String(), reason)); err != nil {
+		return err
+	}
 	action := "shard pause"
 	by, at := who, lab.Dialect.NowMillis
 	if pause == "" {

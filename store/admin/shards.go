@@ -222,6 +222,7 @@ func (lab *Lab) sharingShard(ctx context.Context, tx *sql.Tx, name shard.Name) (
 
 // RemoveShard deletes a shard to which nothing belongs any more, in one
 // transaction under its fence and the master's. Whoever led it is fenced.
+// A pause ends with it: a later shard of that name is another one.
 func (lab *Lab) RemoveShard(ctx context.Context, name shard.Name, who, reason string) error {
 	if name.IsMaster() {
 		return fmt.Errorf("%w: the master shard cannot be removed", ErrInput)
@@ -247,7 +248,7 @@ func (lab *Lab) RemoveShard(ctx context.Context, name shard.Name, who, reason st
 			{name: "forget", text: "DELETE FROM hostsched_released_labels WHERE shard_id = ?", args: []any{id}},
 			{name: "database", text: "DELETE FROM hostsched_shard_databases WHERE shard_id = ?", args: []any{id}},
 			{name: "delete", text: "DELETE FROM afe_shards WHERE id = ?", args: []any{id}},
-			{name: "fence", text: "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', shard_id = 0 WHERE shard = ?", args: []any{name.String()}},
+			{name: "fence", text: "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', shard_id = 0, pause_reason = '', paused_by = '', paused_at = 0 WHERE shard = ?", args: []any{name.String()}},
 		} {
 			if err := lab.run(ctx, tx, s); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,5 +35,43 @@ func TestRemoveShard(t *testing.T) {
 		require.ErrorIs(t, err, admin.ErrInput)
 		_, err = admin.New(db).AssignLabel(t.Context(), "board:b00", "none", "me", "x")
 		require.ErrorIs(t, err, store.ErrNoShard)
+	})
+}
+
+func TestShardAddedAgain(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		lab := admin.New(db)
+		require.NoError(t, lab.AddShard(t.Context(), "again", "", "me", ""))
+		require.NoError(t, lab.PauseShard(t.Context(), "again", "me", "broken", "x"))
+		require.NoError(t, lab.RemoveShard(t.Context(), "again", "me", "x"))
+		require.NoError(t, lab.AddShard(t.Context(), "again", "", "me", ""))
+		fence, ok, err := db.ReadFence(t.Context(), "again")
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Empty(t, fence.Paused)
+		require.Empty(t, fence.PausedBy)
+		require.Zero(t, fence.PausedAt)
+		storetest.TakeOver(t, db, storetest.SharedScope("again"), 1)
+	})
+}
+
+func TestTextsLongerThanTheirColumn(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		lab := admin.New(db)
+		require.NoError(t, lab.AddShard(t.Context(), "long", "", "me", ""))
+		before, err := lab.AuditRecords(t.Context(), 10)
+		require.NoError(t, err)
+		for limit, err := range map[string]error{
+			"at most 500":   lab.PauseShard(t.Context(), "long", "me", strings.Repeat("x", 501), "x"),
+			"at most 16000": lab.PauseShard(t.Context(), "long", "me", "", strings.Repeat("x", 70000)),
+			"at most 190":   lab.RemoveShard(t.Context(), "long", strings.Repeat("x", 191), "x"),
+		} {
+			require.ErrorIs(t, err, admin.ErrInput)
+			require.ErrorContains(t, err, limit)
+			storetest.RequireOneLine(t, err)
+		}
+		after, err := lab.AuditRecords(t.Context(), 10)
+		require.NoError(t, err)
+		require.Equal(t, before, after)
 	})
 }

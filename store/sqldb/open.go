@@ -52,6 +52,19 @@ const (
 	LockWait = time.Second
 )
 
+// sessionVariables decide how a statement acts, so they depend neither on the
+// server's defaults nor on the DSN. They are sent once per connection.
+var sessionVariables = map[string]string{
+	// Statements outside transactions must last.
+	"autocommit": "1",
+	// A column that is too narrow must refuse a text instead of cutting it.
+	"sql_mode": "'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'",
+	// A removal may look for rows without an index.
+	"sql_safe_updates": "0",
+	// Times are written in the zone of the server by Autotest's other programs.
+	"time_zone": "@@global.time_zone",
+}
+
 // DB is an open database. Its connections have everything set that decides how a
 // statement acts.
 type DB struct {
@@ -139,9 +152,18 @@ func (db *DB) mysqlConnector(variables map[string]string) (driver.Connector, err
 	if cfg.Params == nil {
 		cfg.Params = make(map[string]string)
 	}
-	// Statements outside transactions must last, whatever the server's default.
-	cfg.Params["autocommit"] = "1"
-	maps.Copy(cfg.Params, variables)
+	ours := maps.Clone(sessionVariables)
+	maps.Copy(ours, variables)
+	// Names of variables do not depend on case, so another spelling of one of
+	// ours would act beside it.
+	maps.DeleteFunc(cfg.Params, func(name, _ string) bool {
+		_, set := ours[strings.ToLower(name)]
+		return set
+	})
+	maps.Copy(cfg.Params, ours)
+	if err := cfg.Apply(mysql.Charset("utf8mb4", "")); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
+	}
 	// Affected rows must count rows found, or a re-check that changes nothing
 	// would look like a conflict.
 	cfg.ClientFoundRows = true

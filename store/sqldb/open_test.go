@@ -61,3 +61,20 @@ func TestHasPassword(t *testing.T) {
 		require.Equal(t, want, sqldb.HasPassword(dsn), fmt.Sprintf("%q", dsn))
 	}
 }
+
+func TestSessionVariablesAreOurs(t *testing.T) {
+	server := testserver.Shared(t)
+	options := "?sql_mode=%27%27&SQL_safe_updates=1&autocommit=0&time_zone=%27%2B05:00%27&charset=latin1"
+	db, err := sqldb.Open(t.Context(), sqldb.Config{DSN: server.DSN("mysql", "root", "") + options})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	var mode, charset string
+	var safe, autocommit, zone bool
+	require.NoError(t, db.Pool.QueryRowContext(t.Context(), `SELECT @@sql_mode, @@character_set_client,
+		@@sql_safe_updates, @@autocommit, @@time_zone = @@global.time_zone`).Scan(&mode, &charset, &safe, &autocommit, &zone))
+	require.Equal(t, "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION", mode)
+	require.Equal(t, "utf8mb4", charset)
+	require.False(t, safe, "sql_safe_updates")
+	require.True(t, autocommit, "autocommit")
+	require.True(t, zone, "time_zone")
+}

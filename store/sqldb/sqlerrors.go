@@ -44,6 +44,21 @@ const (
 	myLoginDenied    = 1045
 	myNoSuchDB       = 1049
 	MyNoSuchThread   = 1094
+
+	myTooManyConnections     = 1040
+	myHostBlocked            = 1129
+	myTooManyUserConnections = 1203
+	myUserLimit              = 1226
+	myMustChangePassword     = 1820
+	myPasswordExpired        = 1862
+	myAccountLocked          = 3118
+	mySecureTransport        = 3159
+	mariaAccountLocked       = 4151
+
+	myOptionPrevents  = 1290
+	myBinlogStatement = 1665
+	myReadOnlyTx      = 1792
+	myReadOnly        = 1836
 )
 
 func MysqlCode(err error) uint16 {
@@ -99,6 +114,16 @@ func Explain(err error, tried, target string) error {
 		return fmt.Errorf("%w: %s on %s: %w; grant it to this user", ErrPrivilege, tried, target, err)
 	case myDBDenied, myLoginDenied, myNoSuchDB:
 		return fmt.Errorf("%w: %s on %s: %w; check user, password and database name", ErrUnreachable, tried, target, err)
+	case myTooManyConnections, myTooManyUserConnections, myUserLimit:
+		return fmt.Errorf("%w: %s on %s: %w; allow this user and the server more connections", ErrUnreachable, tried, target, err)
+	case myHostBlocked, myMustChangePassword, myPasswordExpired, myAccountLocked, mariaAccountLocked:
+		return fmt.Errorf("%w: %s on %s: %w; make the server accept this user again", ErrUnreachable, tried, target, err)
+	case mySecureTransport:
+		return fmt.Errorf("%w: %s on %s: %w; add tls=true to the DSN", ErrUnreachable, tried, target, err)
+	case myOptionPrevents, myReadOnlyTx, myReadOnly:
+		return fmt.Errorf("%w: %s on %s: %w; use a server that may be written to", ErrServer, tried, target, err)
+	case myBinlogStatement:
+		return fmt.Errorf("%w: %s on %s: %w; set binlog_format to ROW or MIXED", ErrServer, tried, target, err)
 	}
 	if text := err.Error(); sqliteCode(err) != 0 && (strings.Contains(text, "no such table") || strings.Contains(text, "no such column")) {
 		return fmt.Errorf("%w: %s on %s: %w; run 'hostsched migrate up'", ErrSchema, tried, target, err)
