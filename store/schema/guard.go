@@ -18,23 +18,30 @@ const (
 )
 
 // guardStatements chooses the form of the guard by server version. They are
-// ALTER TABLE where possible: CREATE INDEX needs a privilege of its own.
-func guardStatements(d sqldb.Dialect) (install, remove string, err error) {
+// ALTER TABLE where possible: CREATE INDEX needs a privilege of its own. On
+// MariaDB the column and its key are changed one after the other, because
+// together they would copy the table, which holds up everybody who writes to
+// it. Each statement may be repeated.
+func guardStatements(d sqldb.Dialect) (install, remove []string, err error) {
 	const expr = "CASE WHEN active = 1 AND complete = 0 THEN host_id END"
 	const alter = "ALTER TABLE " + guardTable + " "
 	switch {
 	case d.Server == sqldb.ServerSQLite:
-		return "CREATE UNIQUE INDEX " + guardIndex + " ON " + guardTable + " (host_id) WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL",
-			"DROP INDEX " + guardIndex, nil
+		return []string{"CREATE UNIQUE INDEX " + guardIndex + " ON " + guardTable + " (host_id) WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL"},
+			[]string{"DROP INDEX IF EXISTS " + guardIndex}, nil
 	case d.Server == sqldb.ServerMariaDB && d.AtLeast(10, 3, 3):
 		// MariaDB has no functional index: an invisible virtual column stands in.
-		return alter + "ADD COLUMN IF NOT EXISTS " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ADD UNIQUE KEY " + guardIndex + " (" + guardColumn + ")",
-			alter + "DROP KEY " + guardIndex + ", DROP COLUMN " + guardColumn, nil
+		return []string{
+				alter + "ADD COLUMN IF NOT EXISTS " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ALGORITHM=INSTANT",
+				alter + "ADD UNIQUE KEY IF NOT EXISTS " + guardIndex + " (" + guardColumn + "), ALGORITHM=INPLACE, LOCK=NONE",
+			}, []string{
+				alter + "DROP KEY IF EXISTS " + guardIndex + ", ALGORITHM=INPLACE, LOCK=NONE",
+				alter + "DROP COLUMN IF EXISTS " + guardColumn + ", ALGORITHM=INSTANT",
+			}, nil
 	case d.Server == sqldb.ServerMySQL && d.AtLeast(8, 0, 13):
-		return alter + "ADD UNIQUE KEY " + guardIndex + " ((" + expr + "))",
-			alter + "DROP KEY " + guardIndex, nil
+		return []string{alter + "ADD UNIQUE KEY " + guardIndex + " ((" + expr + "))"}, []string{alter + "DROP KEY " + guardIndex}, nil
 	}
-	return "", "", fmt.Errorf("%w: the guard needs MySQL 8.0.13, MariaDB 10.3.3 or SQLite; this is %s %s", sqldb.ErrServer, d.Server, d.Version)
+	return nil, nil, fmt.Errorf("%w: the guard needs MySQL 8.0.13, MariaDB 10.3.3 or SQLite; this is %s %s", sqldb.ErrServer, d.Server, d.Version)
 }
 
 // HasGuard tells whether the guard index is there.
@@ -63,8 +70,12 @@ func (s *session) installGuard(ctx context.Context) error {
 	if !errors.Is(err, sql.ErrNoRows) {
 		return s.explain(ctx, err, "look for hosts with several active entries")
 	}
-	_, err = s.pool.ExecContext(ctx, install)
-	return s.explain(ctx, err, "install the guard index")
+	for _, text := range install {
+		if _, err := s.pool.ExecContext(ctx, text); err != nil {
+			return s.explain(ctx, err, "install the guard index")
+		}
+	}
+	return nil
 }
 
 // RemoveGuard drops the guard index, if it is there.
@@ -73,7 +84,7 @@ func RemoveGuard(ctx context.Context, db *sqldb.DB) error {
 }
 
 func (s *session) removeGuard(ctx context.Context) error {
-	there, err := HasGuard(ctx, s.db)
+	there, err := s.anyGuard(ctx)
 	if err != nil || !there {
 		return err
 	}
@@ -82,6 +93,22 @@ func (s *session) removeGuard(ctx context.Context) error {
 		return err
 	}
 	s.table = guardTable
-	_, err = s.pool.ExecContext(ctx, remove)
-	return s.explain(ctx, err, "remove the guard index")
+	for _, text := range remove {
+		if _, err := s.pool.ExecContext(ctx, text); err != nil {
+			return s.explain(ctx, err, "remove the guard index")
+		}
+	}
+	return nil
+}
+
+// anyGuard tells whether the guard is there, or what is left of it after its
+// removal was stopped: its column.
+func (s *session) anyGuard(ctx context.Context) (bool, error) {
+	there, err := HasGuard(ctx, s.db)
+	if err != nil || there || s.db.Dialect.Server != sqldb.ServerMariaDB {
+		return there, err
+	}
+	var n int
+	err = s.pool.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ?", guardTable, guardColumn).Scan(&n)
+	return n > 0, s.explain(ctx, err, "look for the column of the guard")
 }

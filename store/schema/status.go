@@ -98,7 +98,7 @@ func refuseStrangers(ctx context.Context, db *sqldb.DB) error {
 	if state == LabNone {
 		return fmt.Errorf("%w: %s has tables with names of Autotest's, but no afe_hosts: %s; nothing was changed; rename or drop them, or complete Autotest's tables, then try again", sqldb.ErrSchema, db.Target(), names)
 	}
-	return fmt.Errorf("%w: the lab that hostsched began to create in %s has tables that it did not mark as its own: %s; nothing was changed; rename or drop them, then try again (if all are Autotest's, drop %s instead)", sqldb.ErrSchema, db.Target(), names, lab.versions)
+	return fmt.Errorf("%w: the lab that hostsched began to create in %s has tables that it did not mark as its own: %s; nothing was changed; rename or drop them, then try again; if an older hostsched began the lab, which has no rows then, create the database anew", sqldb.ErrSchema, db.Target(), names)
 }
 
 // tablesThere finds which of the tables exist, with their comments.
