@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -66,8 +67,12 @@ func (lab *Lab) Servers(ctx context.Context) ([]Server, error) {
 	return out, sqldb.Explain(err, "list the servers", lab.Target())
 }
 
-// AddServer adds a server with its roles.
+// AddServer adds a server with its roles. Its name must be one that a replica can
+// have: with a row that nobody can be, nobody may lead.
 func (lab *Lab) AddServer(ctx context.Context, s Server) error {
+	if err := shard.CheckName(s.Name); err != nil {
+		return fmt.Errorf("%w: server %q: %w; no replica can have this name", ErrInput, s.Name, err)
+	}
 	return lab.change(ctx, "add server "+s.Name, nil, func(tx *sql.Tx) error {
 		if _, err := serverID(ctx, tx, s.Name); !errors.Is(err, ErrInput) {
 			return errors.Join(err, fmt.Errorf("%w: server %s exists already", ErrInput, s.Name))

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +19,9 @@ func TestServersTable(t *testing.T) {
 		require.True(t, there)
 		require.NoError(t, admin.New(db).AddServer(ctx, admin.Server{Name: "s1", Status: admin.ServerPrimary, Roles: []string{admin.RoleHostScheduler, "drone"}}))
 		require.ErrorIs(t, admin.New(db).AddServer(ctx, admin.Server{Name: "s1"}), admin.ErrInput)
+		for _, name := range []string{"", "a b", "a/b", "a\nb", strings.Repeat("x", 300)} {
+			require.ErrorIs(t, admin.New(db).AddServer(ctx, admin.Server{Name: name}), admin.ErrInput, "%q", name)
+		}
 		changed, err := admin.New(db).SetRole(ctx, "s1", "drone", true)
 		require.NoError(t, err)
 		require.False(t, changed)
