@@ -98,3 +98,6 @@ func (t *Snapshots) TrustTimes() {
 		return strings.Replace(query(join), "UNIX_TIMESTAMP()", fmt.Sprintf("UNIX_TIMESTAMP() + %d", commitLag), 1)
 	}
 }
+
+// ErrChanged is what a chunk ends with whose rows changed.
+var ErrChanged = errChanged

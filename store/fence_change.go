@@ -36,17 +36,15 @@ func (db *DB) changeOnce(ctx context.Context, fences []shard.Name, reached func(
 	}
 	defer func() { err = errors.Join(err, w.disconnect()) }()
 	fences = slices.Compact(slices.Sorted(slices.Values(fences)))
-	for _, name := range fences {
-		if err := db.ensureFence(ctx, conn, name); err != nil {
-			return err
-		}
-	}
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = sqldb.RollbackUnless(tx, err) }()
 	for _, name := range fences {
+		if err := db.ensureFence(ctx, tx, name); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET layout = layout + 1 WHERE shard = ?", name.String()); err != nil {
 			return err
 		}

@@ -211,7 +211,12 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 		a.conflicts(us, nil)
 		return nil
 	}
-	half := len(us) / 2
+	half := chunkOfUnits(us, rows(us)/2)
+	if half == len(us) {
+		// They cannot be cut without tasks getting out of order: the next tick plans them anew.
+		a.conflicts(us, nil)
+		return nil
+	}
 	if err := a.applyUnits(ctx, us[:half]); err != nil {
 		return err
 	}

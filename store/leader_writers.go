@@ -23,6 +23,7 @@ func (a *applier) assignments(ctx context.Context, plan scheduler.Plan) error {
 	for _, w := range s.writers[1:] {
 		writers.Go(func() { s.writeWith(ctx, w) })
 	}
+	defer writers.Wait() // also if this one panics
 	s.writeWith(ctx, a.writer)
 	writers.Wait()
 	for _, part := range s.parts {
@@ -53,12 +54,22 @@ func (s *sharedPlan) writeWith(ctx context.Context, w *writer) {
 		if len(chunk) == 0 {
 			return
 		}
-		began := time.Now()
-		err := part.applyUnits(ctx, chunk)
-		close(part.turn.ended)
-		s.done(rows(chunk), time.Since(began), err)
+		s.write(ctx, part, chunk)
 	}
 }
+
+// write writes one chunk. However it ends, the chunk after it does not wait any more.
+func (s *sharedPlan) write(ctx context.Context, part *applier, chunk []unit) {
+	began, err := time.Now(), errPanic
+	defer func() {
+		close(part.turn.ended)
+		s.done(rows(chunk), time.Since(began), err)
+	}()
+	err = part.applyUnits(ctx, chunk)
+}
+
+// errPanic is what a chunk ends with that does not return.
+var errPanic = errors.New("panic while a chunk was written")
 
 // next takes the next chunk, none if there is none. The caller ends its turn when
 // the chunk is written or given up.

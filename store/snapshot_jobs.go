@@ -97,12 +97,15 @@ func (f *jobFinder) find(id scheduler.JobID) *scheduler.Job {
 func (lab *labRows) readJobRows(r *sqldb.Reader, ids []int64) (changed bool) {
 	s, j := &lab.snapshot, &lab.jobs
 	known := jobFinder{jobs: s.Jobs}
+	found := make([]bool, len(ids))
 	var added []scheduler.Job
 	for where := range sqldb.Ranges("j.id", ids) {
 		r.Rows("SELECT j.id, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.Dialect.Age("j.created_on")+" FROM afe_jobs j WHERE "+where, func(v sqldb.Row) {
-			if _, wanted := slices.BinarySearch(ids, v.Int(0).N); !wanted {
+			at, wanted := slices.BinarySearch(ids, v.Int(0).N)
+			if !wanted {
 				return
 			}
+			found[at] = true
 			job, bad := jobRow(v, s.Now, j.texts)
 			if bad != j.bad[job.ID] {
 				changed = true
@@ -121,6 +124,14 @@ func (lab *labRows) readJobRows(r *sqldb.Reader, ids []int64) (changed bool) {
 			changed = changed || jobDiffers(have, &job)
 			*have = job
 		})
+	}
+	if slices.Contains(found, false) && r.Err == nil {
+		before := len(s.Jobs)
+		s.Jobs = slices.DeleteFunc(s.Jobs, func(job scheduler.Job) bool {
+			at, wanted := slices.BinarySearch(ids, int64(job.ID))
+			return wanted && !found[at]
+		})
+		changed = changed || len(s.Jobs) != before
 	}
 	if len(added) == 0 {
 		return changed

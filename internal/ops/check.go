@@ -58,7 +58,8 @@ func (l Lab) Check(ctx context.Context, arg, leader string) (Findings, error) {
 	// Lists are never null in JSON.
 	out := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
 	if arg != "" || leader != "" {
-		return out, l.OnShard(ctx, arg, func(s Shard) error { return out.check(ctx, s, leader) })
+		err := l.OnShard(ctx, arg, func(s Shard) error { return out.check(ctx, s, leader) })
+	return out, err
 	}
 	shards, err := l.served(ctx)
 	if err != nil {

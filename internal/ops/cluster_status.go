@@ -73,7 +73,7 @@ func (l Lab) ReadClusterStatus(ctx context.Context, client *clientv3.Client) (Cl
 	if err != nil {
 		return out, err
 	}
-	shards, err := l.Main.Shards(ctx)
+	shards, err := l.shards(ctx)
 	if err != nil {
 		return out, err
 	}

@@ -425,7 +425,7 @@ func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, b
 	}
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
-	if s.Basis.Paused == "" && changed {
+	if s.Basis.Paused == "" && (changed || t.emptyPlan == nil) {
 		t.recorder.ForgetUnleased(s.Hosts)
 	}
 	s.Recorder = t.recorder

@@ -74,8 +74,12 @@ func (lab *Lab) AddServer(ctx context.Context, s Server) error {
 		return fmt.Errorf("%w: server %q: %w; no replica can have this name", ErrInput, s.Name, err)
 	}
 	return lab.change(ctx, "add server "+s.Name, nil, func(tx *sql.Tx) error {
-		if _, err := serverID(ctx, tx, s.Name); !errors.Is(err, ErrInput) {
-			return errors.Join(err, fmt.Errorf("%w: server %s exists already", ErrInput, s.Name))
+		_, err := serverID(ctx, tx, s.Name)
+		if err == nil {
+			return fmt.Errorf("%w: server %s exists already", ErrInput, s.Name)
+		}
+		if !errors.Is(err, ErrInput) {
+			return err
 		}
 		res, err := tx.ExecContext(ctx, "INSERT INTO servers (hostname, status, note, date_created) VALUES (?, ?, ?, "+lab.Dialect.Now+")", s.Name, s.Status, s.Note)
 		if err != nil {

@@ -75,3 +75,14 @@ func TestTextsLongerThanTheirColumn(t *testing.T) {
 		require.Equal(t, before, after)
 	})
 }
+
+// TestRefusedChangeWritesNothing: not even a row of the fence.
+func TestRefusedChangeWritesNothing(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		_, err := admin.New(db).AssignLabel(t.Context(), "board:b00", "ghost", "me", "")
+		require.ErrorIs(t, err, store.ErrNoShard)
+		require.Error(t, admin.New(db).RemoveShard(t.Context(), "ghost", "me", ""))
+		require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = 'ghost'"))
+	})
+}

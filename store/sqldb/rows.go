@@ -137,7 +137,14 @@ func (db *DB) Read(ctx context.Context, queries func(*Reader)) (err error) {
 		return errors.Join(err, conn.Close())
 	}
 	r := &Reader{ctx: ctx, conn: conn, Dialect: db.Dialect}
+	returned := false
+	defer func() {
+		if !returned { // a panic, which is not ours to stop
+			_, _ = end(), DropConn(conn)
+		}
+	}()
 	queries(r)
+	returned = true
 	if err = end(); err != nil {
 		err = errors.Join(err, DropConn(conn))
 	} else {
