@@ -59,7 +59,7 @@ func (l Lab) Check(ctx context.Context, arg, leader string) (Findings, error) {
 	out := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
 	if arg != "" || leader != "" {
 		err := l.OnShard(ctx, arg, func(s Shard) error { return out.check(ctx, s, leader) })
-	return out, err
+		return out, err
 	}
 	shards, err := l.served(ctx)
 	if err != nil {
