@@ -49,7 +49,7 @@ func (c *Controller) decide(ctx context.Context) {
 			s.stop(fmt.Errorf("%w: %s", replica.ErrHandOver, why))
 		case mine:
 			s.start(ctx)
-		case s.leading():
+		case s.leading() || c.view.Shards[s.name].Holder() == c.cfg.Server: // the latter while it takes the shard over
 			if c.isNext(s.name, should[s.name]) {
 				s.stop(fmt.Errorf("%w to %s", replica.ErrHandOver, should[s.name]))
 			}
