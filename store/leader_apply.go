@@ -32,7 +32,7 @@ var errChanged = errors.New("rows changed since the snapshot")
 // written by several writers at once. ErrFenced means that the term is over. After
 // any other error the plan may be applied in part; Result says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
-	a := &applier{l: l, writer: l.main(), before: noTurn(), turn: newTurn()}
+	a := &applier{l: l, writer: l.main()}
 	l.basis = &plan.Basis
 	defer l.applied()
 	a.res.Applied.Basis = plan.Basis
@@ -68,8 +68,8 @@ func (l *Leader) applied() {
 type applier struct {
 	l      *Leader
 	writer *writer
-	// turn is that of the chunk being written, before that of the one before it in
-	// queue order.
+	// turn is that of the chunk of assignments being written, before that of the one
+	// before it in queue order.
 	turn, before *turn
 	res          Result
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hostsched/hostsched/scheduler"
@@ -130,12 +131,16 @@ type turn struct {
 	assigned chan struct{} // closed when the entries were changed for the first time
 	ended    chan struct{} // closed when the chunk is written or given up
 
-	mu               sync.Mutex
-	inserts, assigns int // how often, because a chunk may be rolled back and repeated
+	// inserts is how often the tasks were inserted, because a chunk may be rolled
+	// back and repeated.
+	inserts atomic.Int32
+	assign  func() // closes assigned, once
 }
 
 func newTurn() *turn {
-	return &turn{inserted: make(chan struct{}), assigned: make(chan struct{}), ended: make(chan struct{})}
+	t := &turn{inserted: make(chan struct{}), assigned: make(chan struct{}), ended: make(chan struct{})}
+	t.assign = sync.OnceFunc(func() { close(t.assigned) })
+	return t
 }
 
 // noTurn is a turn for which nobody has to wait.
@@ -146,24 +151,10 @@ func noTurn() *turn {
 }
 
 // insert notes that the chunk has inserted its tasks.
-func (t *turn) insert() { t.note(&t.inserts, t.inserted) }
-
-// assign notes that the chunk has changed its entries.
-func (t *turn) assign() { t.note(&t.assigns, t.assigned) }
-
-func (t *turn) note(times *int, first chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if *times++; *times == 1 {
-		close(first)
+func (t *turn) insert() {
+	if t.inserts.Add(1) == 1 {
+		close(t.inserted)
 	}
-}
-
-// insertions returns how often the chunk has inserted its tasks.
-func (t *turn) insertions() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.inserts
 }
 
 // errOutOfTurn means that a chunk was rolled back because of the one before it in
@@ -199,16 +190,22 @@ func (a *applier) inOrder(ctx context.Context, insert, assign, rest func() error
 	if err := a.before.await(ctx, a.before.inserted); err != nil {
 		return err
 	}
-	before := a.before.insertions()
+	inserts := a.before.inserts.Load()
+	// next waits for a later step of the chunk before, and makes sure that its tasks
+	// are still those that were inserted before ours.
+	next := func(step <-chan struct{}) error {
+		err := a.before.await(ctx, step)
+		if err == nil && a.before.inserts.Load() != inserts {
+			err = errOutOfTurn
+		}
+		return err
+	}
 	if err := insert(); err != nil {
 		return err
 	}
 	a.turn.insert()
-	if err := a.before.await(ctx, a.before.assigned); err != nil {
+	if err := next(a.before.assigned); err != nil {
 		return err
-	}
-	if a.before.insertions() != before {
-		return errOutOfTurn
 	}
 	if err := assign(); err != nil {
 		return err
@@ -217,11 +214,5 @@ func (a *applier) inOrder(ctx context.Context, insert, assign, rest func() error
 	if err := rest(); err != nil {
 		return err
 	}
-	if err := a.before.await(ctx, nil); err != nil {
-		return err
-	}
-	if a.before.insertions() != before {
-		return errOutOfTurn
-	}
-	return nil
+	return next(a.before.ended)
 }

@@ -47,7 +47,7 @@ func (lab *labRows) readJobs(r *sqldb.Reader, read []int) (changed bool) {
 // those that an entry has and that are not known. Forgetting a job changes no
 // plan.
 func (lab *labRows) keepNeededJobs() (unknown []int64) {
-	s, j := &lab.snapshot, &lab.jobs
+	s := &lab.snapshot
 	needed := make([]bool, len(s.Jobs))
 	known := jobFinder{jobs: s.Jobs}
 	for i := range lab.queue.pending {
@@ -58,16 +58,24 @@ func (lab *labRows) keepNeededJobs() (unknown []int64) {
 		}
 		needed[known.at] = true
 	}
+	lab.forgetJobs(func(i int, _ scheduler.JobID) bool { return !needed[i] })
+	return unknown
+}
+
+// forgetJobs forgets the jobs that gone names, given their positions and ids, with
+// everything that is known of them. It tells whether there are any.
+func (lab *labRows) forgetJobs(gone func(i int, id scheduler.JobID) bool) (any bool) {
 	i := -1
-	s.Jobs = slices.DeleteFunc(s.Jobs, func(job scheduler.Job) bool {
-		if i++; needed[i] {
+	lab.snapshot.Jobs = slices.DeleteFunc(lab.snapshot.Jobs, func(job scheduler.Job) bool {
+		if i++; !gone(i, job.ID) {
 			return false
 		}
-		delete(j.bad, job.ID)
-		delete(j.several, job.ID)
+		delete(lab.jobs.bad, job.ID)
+		delete(lab.jobs.several, job.ID)
+		any = true
 		return true
 	})
-	return unknown
+	return any
 }
 
 // jobFinder finds jobs by id in a sorted list. Jobs that are looked for are mostly
@@ -126,12 +134,10 @@ func (lab *labRows) readJobRows(r *sqldb.Reader, ids []int64) (changed bool) {
 		})
 	}
 	if slices.Contains(found, false) && r.Err == nil {
-		before := len(s.Jobs)
-		s.Jobs = slices.DeleteFunc(s.Jobs, func(job scheduler.Job) bool {
-			at, wanted := slices.BinarySearch(ids, int64(job.ID))
+		changed = lab.forgetJobs(func(_ int, id scheduler.JobID) bool {
+			at, wanted := slices.BinarySearch(ids, int64(id))
 			return wanted && !found[at]
-		})
-		changed = changed || len(s.Jobs) != before
+		}) || changed
 	}
 	if len(added) == 0 {
 		return changed

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // errFindings makes the exit code of a check that found something.
@@ -59,11 +60,11 @@ Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
 	return cmd
 }
 
-func findingsTable(w io.Writer, f ops.Findings) error {
+func findingsTable(w io.Writer, f admin.Findings) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, kind := range []struct {
 		name string
-		all  []ops.Finding
+		all  []admin.Finding
 	}{{"overlapping", f.Overlapping}, {"unheld", f.Unheld}, {"unleased", f.Unleased}, {"drift", f.Drift}} {
 		for _, x := range kind.all {
 			entry := ""

@@ -307,7 +307,7 @@ func TestCheckLooksAtAllShards(t *testing.T) {
 	}
 	check := func(args ...string) (names []shard.Name) {
 		code, out, errs := lab.run(t, append([]string{"check", "-o", "json"}, args...)...)
-		var f ops.Findings
+		var f admin.Findings
 		require.NoError(t, json.Unmarshal([]byte(out), &f), errs)
 		require.Equal(t, f.Count() > 0, code == exitFailed, errs)
 		for _, x := range f.Unleased {

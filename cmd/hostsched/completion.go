@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
@@ -59,16 +60,14 @@ func completeFlag(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	}
 }
 
-// completeSettings registers the values of settings that every command has.
+// completeSettings registers the values of those settings that have a list of them.
 func completeSettings(cmd *cobra.Command) {
-	for flag, values := range map[string][]string{
-		"log-level":  {"trace", "debug", "info", "warn", "error"},
-		"log-format": {"text", "json"},
-	} {
-		if cmd.Flags().Lookup(flag) != nil {
-			completeFlag(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		s, ok := f.Value.(interface{ Choices() []string })
+		if ok && len(s.Choices()) > 0 {
+			completeFlag(cmd, f.Name, cobra.FixedCompletions(s.Choices(), cobra.ShellCompDirectiveNoFileComp))
 		}
-	}
+	})
 	for _, sub := range cmd.Commands() {
 		completeSettings(sub)
 	}

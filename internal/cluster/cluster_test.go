@@ -170,7 +170,7 @@ func TestUnusableName(t *testing.T) {
 	require.Contains(t, a.controller.NotServed()["west/1"], "slashes")
 	l.exec("INSERT INTO afe_shards (hostname) VALUES ('east 1')")
 	l.until("another one is reported", func() bool { return len(a.controller.NotServed()) == 2 })
-	require.Equal(t, 2, l.log.count("this shard is not served"))
+	require.Equal(t, 2, l.log.Count("this shard is not served"))
 	l.exec("UPDATE afe_shards SET hostname = 'west-1' WHERE hostname = 'west/1'")
 	l.ledBy(a, shard.Master, "west-1")
 	require.Len(t, a.controller.NotServed(), 1)

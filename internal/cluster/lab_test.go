@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -47,31 +48,7 @@ type lab struct {
 	history  *simlab.History
 	election *election.Memory
 	servers  []*server
-	log      logText
-}
-
-// logText is what all servers log.
-type logText struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logText) count(part string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), part)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	log      storetest.Log
 }
 
 func shardName(i int) shard.Name { return shard.Name(fmt.Sprintf("shard-%d", i+1)) }

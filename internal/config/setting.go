@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -183,15 +184,20 @@ func splitList(text string) ([]string, error) {
 	return list, nil
 }
 
+// Choices are the texts that are allowed; none means that any is. Completion offers
+// them for the flag.
+func (s *setting) Choices() []string {
+	words := strings.FieldsFunc(s.tag.Get("oneof"), func(r rune) bool { return r == ',' || r == ' ' })
+	return slices.DeleteFunc(words, func(word string) bool { return word == "or" })
+}
+
 // checkValue holds a value to the bounds and the choice of its tags.
 func (s *setting) checkValue(v reflect.Value, text string) error {
-	if choice, ok := s.tag.Lookup("oneof"); ok {
-		for _, allowed := range strings.FieldsFunc(choice, func(r rune) bool { return r == ',' || r == ' ' }) {
-			if allowed != "or" && text == allowed {
-				return nil
-			}
+	if choices := s.Choices(); len(choices) > 0 {
+		if slices.Contains(choices, text) {
+			return nil
 		}
-		return fmt.Errorf("%q is not %s", text, choice)
+		return fmt.Errorf("%q is not %s", text, s.tag.Get("oneof"))
 	}
 	low, bounded := s.tag.Lookup("min")
 	if !bounded {

@@ -19,46 +19,15 @@ import (
 // leaderTimeout bounds the question to the leader.
 const leaderTimeout = 5 * time.Second
 
-// Findings are what a check found in one shard or in several, by kind.
-type Findings struct {
-	Overlapping []Finding `json:"overlapping"`
-	Unheld      []Finding `json:"unheld"`
-	Unleased    []Finding `json:"unleased"`
-	Drift       []Finding `json:"drift"`
-}
-
-// Finding concerns one host of a shard.
-type Finding struct {
-	Shard shard.Name `json:"shard"`
-	admin.Finding
-}
-
-// Count returns how many findings there are.
-func (f Findings) Count() int {
-	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
-}
-
-func (f *Findings) add(name shard.Name, found admin.Findings) {
-	for _, kind := range []struct {
-		to   *[]Finding
-		from []admin.Finding
-	}{{&f.Overlapping, found.Overlapping}, {&f.Unheld, found.Unheld}, {&f.Unleased, found.Unleased}, {&f.Drift, found.Drift}} {
-		for _, x := range kind.from {
-			*kind.to = append(*kind.to, Finding{Shard: name, Finding: x})
-		}
-	}
-}
-
 // Check looks for inconsistencies in the database: in the shard that
 // somebody named, or in every shard, those with a database of their own included.
 // With the address of a leader it compares that leader's suite recorder, too; then
 // it looks at one shard, by default the one that the configuration names, or the
 // master. What was found until something failed is returned with the error.
-func (l Lab) Check(ctx context.Context, arg, leader string) (Findings, error) {
-	// Lists are never null in JSON.
-	out := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
+func (l Lab) Check(ctx context.Context, arg, leader string) (admin.Findings, error) {
+	out := admin.NoFindings()
 	if arg != "" || leader != "" {
-		err := l.OnShard(ctx, arg, func(s Shard) error { return out.check(ctx, s, leader) })
+		err := l.OnShard(ctx, arg, func(s Shard) error { return check(ctx, s, leader, &out) })
 		return out, err
 	}
 	shards, err := l.served(ctx)
@@ -67,7 +36,7 @@ func (l Lab) Check(ctx context.Context, arg, leader string) (Findings, error) {
 	}
 	var failed []error
 	for _, s := range shards {
-		failed = append(failed, l.on(ctx, s, func(s Shard) error { return out.check(ctx, s, "") }))
+		failed = append(failed, l.on(ctx, s, func(s Shard) error { return check(ctx, s, "", &out) }))
 	}
 	return out, errors.Join(failed...)
 }
@@ -81,7 +50,8 @@ func (l Lab) served(ctx context.Context) ([]admin.Shard, error) {
 	return []admin.Shard{s}, err
 }
 
-func (f *Findings) check(ctx context.Context, s Shard, leader string) error {
+// check adds what it finds in one shard to out.
+func check(ctx context.Context, s Shard, leader string, out *admin.Findings) error {
 	recorder, err := leaderRecorder(ctx, leader, s.Name)
 	if err != nil {
 		return err
@@ -90,7 +60,7 @@ func (f *Findings) check(ctx context.Context, s Shard, leader string) error {
 	if err != nil {
 		return err
 	}
-	f.add(s.Name, found)
+	out.Add(found)
 	return nil
 }
 

@@ -3,7 +3,6 @@ package replica_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -63,24 +62,6 @@ func (w *witness) until(t *testing.T, what string, holds func(*witness) bool) {
 		defer w.mu.Unlock()
 		return holds(w)
 	}, soon, time.Millisecond, what)
-}
-
-// lines is what a replica logs.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) count(part string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), part)
 }
 
 type runningReplica struct {
@@ -202,13 +183,13 @@ func TestEndlessLayoutChanges(t *testing.T) {
 		require.NoError(t, err)
 	}
 	exec("UPDATE afe_hosts SET locked = 1")
-	var refused lines
+	var refused storetest.Log
 	startWithLog(t, "a", m.Replica("a"), db, &w, hclog.New(&hclog.LoggerOptions{Output: &refused, Level: hclog.Info}))
 	w.until(t, "leading", func(w *witness) bool { return w.ticks > 0 })
 	// The fence of no write matches, as if a label moved after each snapshot.
 	exec("CREATE TRIGGER storm BEFORE UPDATE OF ticks ON hostsched_fence BEGIN SELECT RAISE(IGNORE); END")
 	exec("UPDATE afe_hosts SET locked = 0")
-	require.Eventually(t, func() bool { return refused.count("layout of the shard changed") > 5 }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return refused.Count("layout of the shard changed") > 5 }, soon, time.Millisecond)
 	m.Revoke(shard.Master)
 	w.until(t, "the term ends", func(w *witness) bool { return w.ended > 0 && w.failed == 0 })
 	exec("DROP TRIGGER storm")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -24,8 +25,22 @@ type Findings struct {
 	Drift []Finding `json:"drift"`
 }
 
-// Finding concerns one host.
+// NoFindings has empty lists, which are never null in JSON.
+func NoFindings() Findings {
+	return Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
+}
+
+// Add adds what was found in another shard.
+func (f *Findings) Add(other Findings) {
+	f.Overlapping = append(f.Overlapping, other.Overlapping...)
+	f.Unheld = append(f.Unheld, other.Unheld...)
+	f.Unleased = append(f.Unleased, other.Unleased...)
+	f.Drift = append(f.Drift, other.Drift...)
+}
+
+// Finding concerns one host of a shard.
 type Finding struct {
+	Shard    shard.Name        `json:"shard"`
 	Host     scheduler.HostID  `json:"host"`
 	Hostname string            `json:"hostname"`
 	Entry    scheduler.EntryID `json:"entry,omitempty"`
@@ -38,21 +53,21 @@ func (f Findings) Count() int {
 	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
 }
 
-// Check looks for inconsistencies, among the hosts of a shard. recorder is compared with one
-// rebuilt from the database; nil leaves that out. It writes nothing.
+// Check looks for inconsistencies among the hosts of a shard. recorder is compared
+// with one rebuilt from the database; nil leaves that out. It writes nothing.
 func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *scheduler.Recorder) (Findings, error) {
-	f := Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
+	f := NoFindings()
 	const activeEntry = "SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1"
 	const openTask = "SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0"
 	rebuilt := scheduler.NewRecorder(nil)
 	hosts := map[scheduler.HostID]hostLease{}
 	err := lab.Read(ctx, func(r *sqldb.Reader) {
 		own := store.ReadOwnership(r, scope)
-		findings(r, &f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.Hosts+" ORDER BY h.id, q.id",
+		findings(r, scope.Shard, &f.Overlapping, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND q.host_id IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1)"+own.Hosts+" ORDER BY h.id, q.id",
 			"has several active entries")
-		findings(r, &f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.Hosts+" ORDER BY h.id",
+		findings(r, scope.Shard, &f.Unheld, "SELECT h.id, h.hostname, h.status, NULL, NULL FROM afe_hosts h WHERE h.leased = 1 AND (h.locked = 1 OR (h.status IS NOT NULL AND h.status <> 'Ready')) AND NOT EXISTS ("+activeEntry+") AND NOT EXISTS ("+openTask+")"+own.Hosts+" ORDER BY h.id",
 			"is leased, but no entry and no special task uses it")
-		findings(r, &f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.Hosts+" ORDER BY h.id, q.id",
+		findings(r, scope.Shard, &f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.Hosts+" ORDER BY h.id, q.id",
 			"has an active entry, but no lease")
 		if recorder == nil {
 			return
@@ -68,7 +83,7 @@ func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *schedule
 	}
 	if recorder != nil {
 		for _, d := range recorder.Drift(rebuilt, func(h scheduler.HostID) bool { return hosts[h].leased }) {
-			f.Drift = append(f.Drift, Finding{Host: d.Host, Hostname: hosts[d.Host].hostname, Text: fmt.Sprintf("the recorder counts it for suite %d, the database for suite %d", d.Kept, d.Rebuilt)})
+			f.Drift = append(f.Drift, Finding{Shard: scope.Shard, Host: d.Host, Hostname: hosts[d.Host].hostname, Text: fmt.Sprintf("the recorder counts it for suite %d, the database for suite %d", d.Kept, d.Rebuilt)})
 		}
 	}
 	return f, nil
@@ -79,10 +94,10 @@ type hostLease struct {
 	leased   bool
 }
 
-func findings(r *sqldb.Reader, out *[]Finding, query, text string) {
+func findings(r *sqldb.Reader, name shard.Name, out *[]Finding, query, text string) {
 	r.Rows(query, func(v sqldb.Row) {
 		entry := v.Int(3)
-		f := Finding{Host: scheduler.HostID(v.Int(0).N), Hostname: v.Text(1), Entry: scheduler.EntryID(entry.N), Job: scheduler.JobID(v.Int(4).N), Text: text}
+		f := Finding{Shard: name, Host: scheduler.HostID(v.Int(0).N), Hostname: v.Text(1), Entry: scheduler.EntryID(entry.N), Job: scheduler.JobID(v.Int(4).N), Text: text}
 		if !entry.Valid {
 			f.Text += " (status " + v.Text(2) + ")"
 		}
