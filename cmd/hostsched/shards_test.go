@@ -117,15 +117,26 @@ func (in *installation) spread(t *testing.T, n, most int) {
 	}, patience, 20*time.Millisecond, "%d shards are led, at most %d by each server", n, most)
 }
 
-// busiest returns the replica that leads most.
-func (in *installation) busiest() *server {
-	best := in.replicas[0]
-	for _, s := range in.replicas {
-		if s.leads() > best.leads() {
-			best = s
+// balanced waits until there is nothing left to balance, and returns the leaders
+// with their fences. A server that has just woken up may say for a moment that it
+// leads what it has lost, so what the servers say must agree with the fences.
+func (in *installation) balanced(t *testing.T) (leaders map[shard.Name]*server, fences map[shard.Name]store.Fence) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		leaders, fences = in.leaders(), in.epochs(t)
+		for name, f := range fences {
+			if leaders[name] == nil || leaders[name].all()[name].Epoch != f.Epoch {
+				return false
+			}
 		}
-	}
-	return best
+		return !slices.ContainsFunc(in.replicas, func(s *server) bool { return len(ledBy(leaders, s)) == 0 })
+	}, patience, 20*time.Millisecond, "every server leads something, and the fences say so, too")
+	return leaders, fences
+}
+
+// busiest returns the replica that leads most.
+func (in *installation) busiest(leaders map[shard.Name]*server) *server {
+	return slices.MaxFunc(in.replicas, func(a, b *server) int { return len(ledBy(leaders, a)) - len(ledBy(leaders, b)) })
 }
 
 // epochs reads the fences of all shards.
@@ -140,6 +151,14 @@ func (in *installation) epochs(t *testing.T) map[shard.Name]store.Fence {
 		out[s.Name] = f
 	}
 	return out
+}
+
+// terms tells the history of a shard, the latest term first.
+func (in *installation) terms(t *testing.T, name shard.Name) string {
+	t.Helper()
+	terms, err := in.db.Terms(t.Context(), name, 4)
+	require.NoError(t, err)
+	return fmt.Sprintf("%+v", terms)
 }
 
 // allTakenOver waits until each of the shards has written under a later epoch
@@ -204,15 +223,11 @@ func TestShardsUnderFaults(t *testing.T) {
 	} {
 		in.followersReady(t)
 		in.spread(t, 4, shard.Bound(4, 1, 3))
-		// Nobody has anything to balance any more.
-		require.Eventually(t, func() bool {
-			return !slices.ContainsFunc(in.replicas, func(s *server) bool { return s.leads() == 0 })
-		}, patience, 20*time.Millisecond, "every server leads something")
-		victim, leaders := in.busiest(), in.leaders()
+		leaders, old := in.balanced(t)
+		victim := in.busiest(leaders)
 		names := ledBy(leaders, victim)
 		require.GreaterOrEqual(t, len(names), 2, "%s leads several shards", victim.name)
 		others := map[shard.Name]store.Fence{}
-		old := in.epochs(t)
 		for name, f := range old {
 			if leaders[name] != victim {
 				others[name] = f
@@ -223,7 +238,7 @@ func TestShardsUnderFaults(t *testing.T) {
 		t.Logf("%s of a server that leads %d shards: all taken over after %v", fault.name, len(names), took.Round(time.Millisecond))
 		require.LessOrEqual(t, took, maxFailover)
 		for name, f := range others {
-			require.Equal(t, f.Epoch, in.epochs(t)[name].Epoch, "shard %s of another server is left alone", name)
+			require.Equal(t, f.Epoch, in.epochs(t)[name].Epoch, "shard %s of another server is left alone; its terms: %s", name, in.terms(t, name))
 		}
 		fault.mend(victim, t)
 	}
