@@ -2,6 +2,7 @@ package testserver
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -47,25 +48,45 @@ type chunk struct {
 	due  time.Time
 }
 
-// NewLink opens a link to the server at upstream (host:port).
+// Logger is told what becomes of a link: a test, or whoever else disturbs it.
+type Logger interface {
+	Helper()
+	Logf(format string, args ...any)
+}
+
+// NewLink opens a link to the server at upstream (host:port) for one test and
+// closes it when the test ends.
 func NewLink(t testing.TB, upstream string) *Link {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := OpenLink(upstream)
 	require.NoError(t, err)
+	t.Cleanup(l.Close)
+	return l
+}
+
+// OpenLink opens a link to the server at upstream on a free port. The caller
+// closes it.
+func OpenLink(upstream string) (*Link, error) { return OpenLinkAt("127.0.0.1:0", upstream) }
+
+// OpenLinkAt opens a link that listens at an address (host:port).
+func OpenLinkAt(listen, upstream string) (*Link, error) {
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return nil, fmt.Errorf("open a link to %s: %w", upstream, err)
+	}
 	l := &Link{Addr: listener.Addr().String(), upstream: upstream, listener: listener, open: map[*connection]bool{}}
 	l.running.Go(l.accept)
-	t.Cleanup(l.end)
-	return l
+	return l, nil
 }
 
 // Cut stops the link from carrying anything in the given directions, or in both
 // if none is given.
-func (l *Link) Cut(t testing.TB, directions ...Direction) {
-	t.Helper()
+func (l *Link) Cut(log Logger, directions ...Direction) {
+	log.Helper()
 	if len(directions) == 0 {
 		directions = bothDirections
 	}
-	t.Logf("link %s to %s: cut", l.Addr, l.upstream)
+	log.Logf("link %s to %s: cut", l.Addr, l.upstream)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, d := range directions {
@@ -75,9 +96,9 @@ func (l *Link) Cut(t testing.TB, directions ...Direction) {
 
 // Heal lets new connections through again. Those open during the cut have lost
 // bytes, so they are closed.
-func (l *Link) Heal(t testing.TB) {
-	t.Helper()
-	t.Logf("link %s to %s: healed", l.Addr, l.upstream)
+func (l *Link) Heal(log Logger) {
+	log.Helper()
+	log.Logf("link %s to %s: healed", l.Addr, l.upstream)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closeAll(net.Conn.Close)
@@ -85,18 +106,18 @@ func (l *Link) Heal(t testing.TB) {
 }
 
 // Slow delays every answer from now on.
-func (l *Link) Slow(t testing.TB, by time.Duration) {
-	t.Helper()
-	t.Logf("link %s to %s: answers take %v longer", l.Addr, l.upstream, by)
+func (l *Link) Slow(log Logger, by time.Duration) {
+	log.Helper()
+	log.Logf("link %s to %s: answers take %v longer", l.Addr, l.upstream, by)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.latency[ToClient] = by
 }
 
 // Reset breaks all connections with a TCP reset, on both sides.
-func (l *Link) Reset(t testing.TB) {
-	t.Helper()
-	t.Logf("link %s to %s: connections reset", l.Addr, l.upstream)
+func (l *Link) Reset(log Logger) {
+	log.Helper()
+	log.Logf("link %s to %s: connections reset", l.Addr, l.upstream)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closeAll(func(c net.Conn) error {
@@ -105,7 +126,8 @@ func (l *Link) Reset(t testing.TB) {
 	})
 }
 
-func (l *Link) end() {
+// Close ends the link and all connections over it.
+func (l *Link) Close() {
 	_ = l.listener.Close() // it has nothing to lose
 	l.mu.Lock()
 	l.ended = true
@@ -118,7 +140,7 @@ func (l *Link) accept() {
 	for {
 		client, err := l.listener.Accept()
 		if err != nil {
-			return // closed by end
+			return // closed by Close
 		}
 		l.running.Go(func() { l.connect(client) })
 	}
