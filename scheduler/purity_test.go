@@ -45,6 +45,7 @@ func TestPurity(t *testing.T) {
 var layers = map[string][]string{
 	"scheduler":           {},
 	"shard":               {},
+	"recurring":           {},
 	"election":            {"shard"},
 	"store/sqldb":         {},
 	"store/schema":        {"store/sqldb"},
