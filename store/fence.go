@@ -142,9 +142,13 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	case n > 0:
 		return fmt.Errorf("%w: the %d rows of shard %s in hostsched_fence contradict each other; run 'hostsched fence adopt %s'", ErrOvertaken, len(l.writers), c.Shard, c.Shard)
 	case f.Cluster != c.Cluster:
-		return fmt.Errorf("%w: shard %s was led under etcd cluster %s, this is %s; if that cluster is gone for good, run 'hostsched fence adopt %s'", ErrForeignCluster, c.Shard, f.Cluster, c.Cluster, c.Shard)
+		return foreignCluster(f, c)
 	}
 	return fmt.Errorf("%w: shard %s is held by %s with token %d, ours is %d; if etcd was restored from a backup, run 'hostsched fence adopt %s'", ErrOvertaken, c.Shard, f.Holder, f.Token, c.Token, c.Shard)
+}
+
+func foreignCluster(f Fence, c Claim) error {
+	return fmt.Errorf("%w: shard %s was led under etcd cluster %s, this is %s; if that cluster is gone for good, run 'hostsched fence adopt %s'", ErrForeignCluster, c.Shard, f.Cluster, c.Cluster, c.Shard)
 }
 
 // ready prepares all writers: the first plan of a term is often the largest.

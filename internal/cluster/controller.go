@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/recurring"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -206,13 +207,22 @@ func (c *Controller) announce() {
 	c.membership.Set(func(p *election.Presence) { p.Role, p.Why, p.Avoids = role, why, avoids })
 }
 
-// noteFailure makes this replica avoid a shard that it failed to lead.
+// noteFailure makes this replica avoid a shard that it failed to lead. The others are
+// told of each reason once, because etcd keeps all that is written to it.
 func (c *Controller) noteFailure(name shard.Name, err error) {
+	now := failure{time.Now().Add(avoidFor), err.Error()}
 	c.mu.Lock()
-	c.failures[name] = failure{time.Now().Add(avoidFor), err.Error()}
+	before, known := c.failures[name]
+	same := known && recurring.Kind(before.reason) == recurring.Kind(now.reason)
+	if same {
+		now.reason = before.reason
+	}
+	c.failures[name] = now
 	c.mu.Unlock()
-	c.announce()
-	c.look()
+	if !same {
+		c.announce()
+		c.look()
+	}
 }
 
 // look makes the loop decide again.

@@ -148,12 +148,21 @@ type server struct {
 // start starts a server with its own connections to the database.
 func (l *lab) start(name string) *server {
 	l.t.Helper()
-	s := &server{name: name, replica: l.election.Replica(name)}
-	db := open(l.t, l.dsn)
+	r := l.election.Replica(name)
+	s := l.startOn(name, r, l.dsn)
+	s.replica = r
+	return s
+}
+
+// startOn starts a server with an election and a way to the database of its own.
+func (l *lab) startOn(name string, elected cluster.Election, dsn string) *server {
+	l.t.Helper()
+	s := &server{name: name}
+	db := open(l.t, dsn)
 	s.controller = cluster.New(cluster.Config{
 		Server: name, HoldOff: holdOff,
 		Replica: replica.Config{Holder: fmt.Sprintf("%s/%d", name, len(l.servers)), MinTick: 5 * time.Millisecond},
-	}, s.replica, cluster.Databases{Main: db, Servers: db, Open: l.openShard}, replica.Silent{},
+	}, elected, cluster.Databases{Main: db, Servers: db, Open: l.openShard}, replica.Silent{},
 		hclog.New(&hclog.LoggerOptions{Name: name, Output: &l.log, Level: hclog.Info}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -7,6 +7,9 @@
 //
 // The loop ends a term when etcd does (Term.Done), when the database refuses a
 // write (store.ErrFenced), or when ticks keep failing; then it campaigns again.
+// After a takeover or a term that failed it waits longer and longer, and campaigns only
+// if a rehearsal of the takeover succeeds.
+//
 // When its context ends it finishes the running apply and resigns, so that the
 // next candidate follows at once.
 //

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/recurring"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -57,10 +57,6 @@ const (
 	// recoveredAfter is how long a campaign must wait without an error until the
 	// replica counts as healthy again.
 	recoveredAfter = 5 * time.Second
-	// After a failed campaign or term the replica waits for a random time between
-	// these bounds, so that replicas do not all try at the same time.
-	minPause = 100 * time.Millisecond
-	maxPause = 500 * time.Millisecond
 )
 
 // Observer is told what a replica does. Its methods must not block.
@@ -94,6 +90,12 @@ type Replica struct {
 	observer   Observer
 	log        hclog.Logger
 	status     status
+	// faults is the log for what fails again and again.
+	faults *recurring.Log
+	// backoff and claim are those of the last takeover. Only the goroutine of the loop
+	// uses them.
+	backoff backoff
+	claim   store.Claim
 	// announced is the reason of the pause that etcd shows. Only the goroutine of the
 	// loop uses it.
 	announced string
@@ -120,6 +122,7 @@ type term struct {
 // New returns a replica that does nothing until Run.
 func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Observer, log hclog.Logger) *Replica {
 	r := &Replica{cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log.With("shard", cfg.Scope.Shard.String())}
+	r.faults = recurring.New(r.log)
 	r.status.set(func(s *Status) { s.Shard, s.State, s.Phase = cfg.Scope.Shard, StateStarting, PhaseIdle })
 	return r
 }
@@ -129,18 +132,40 @@ func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Obse
 func (r *Replica) Run(ctx context.Context) {
 	stop := r.prefetch.begin(ctx, r.prefetchSnapshot)
 	for ctx.Err() == nil {
-		err := r.serveTerm(ctx)
+		err := r.attempt(ctx)
 		if ctx.Err() != nil {
 			break
 		}
 		if err != nil {
-			r.log.Warn("the campaign or term ended with an error; campaigning again", "error", err)
+			r.faults.Warn("the campaign or term ended with an error; campaigning again", "error", err)
 			r.status.set(func(s *Status) { s.LastError = err.Error() })
 		}
-		sleep(ctx, minPause+rand.N(maxPause-minPause))
+		sleep(ctx, r.backoff.pause())
 	}
 	stop()
 	r.Follow()
+}
+
+// attempt campaigns and serves one term. After a takeover that failed it first
+// rehearses the next one: as long as that fails, too, there is no campaign.
+func (r *Replica) attempt(ctx context.Context) error {
+	if r.backoff.doubtful() {
+		if err := r.db.RehearseTakeOver(ctx, r.claim); err != nil {
+			if ctx.Err() == nil {
+				r.failed(err)
+			}
+			return err
+		}
+	}
+	return r.serveTerm(ctx)
+}
+
+// failed notes a failure that a replica on another server may not have.
+func (r *Replica) failed(err error) {
+	r.backoff.failed(err)
+	if r.cfg.ReportFailure != nil {
+		r.cfg.ReportFailure(err)
+	}
 }
 
 // Follow sets the status to that of a healthy replica which does not lead.
@@ -174,13 +199,13 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.reportFailure(err)
+			r.failed(err)
 		}
-		return r.resign(won, err)
+		return r.resign(won, err, err)
 	}
 	took := time.Since(began)
 	fence := t.leader.Fence()
-	r.log.Info("leading", "token", won.Token, "epoch", fence.Epoch, "takeover", took)
+	r.said()("leading", "token", won.Token, "epoch", fence.Epoch, "takeover", took)
 	r.observer.Leading(name, won.Token, took)
 	r.status.set(func(s *Status) {
 		s.State, s.Token, s.Epoch, s.Since, s.TakeOver = StateLeader, won.Token, fence.Epoch, won.Since, took
@@ -203,7 +228,7 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 	}
 	now := r.Status()
 	end := store.TermEnd{Planned: err == nil, Cause: cause.Error(), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
-	result := r.resign(term, err)
+	result := r.resign(term, cause, err)
 	bound, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
 	if err := leader.EndTerm(bound, end); err != nil {
@@ -213,14 +238,9 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 	return result
 }
 
-func (r *Replica) reportFailure(err error) {
-	if r.cfg.ReportFailure != nil {
-		r.cfg.ReportFailure(err)
-	}
-}
-
 func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
-	leader, err := r.db.TakeOver(ctx, store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared})
+	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared}
+	leader, err := r.db.TakeOver(ctx, r.claim)
 	if err != nil {
 		return nil, err
 	}
@@ -231,8 +251,9 @@ func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, erro
 	return &term{leader: leader, recorder: recorder}, nil
 }
 
-// resign hands the shard over, however the term ended.
-func (r *Replica) resign(term *election.Term, err error) error {
+// resign hands the shard over, however the term ended, which reason says. err is nil
+// after a planned end.
+func (r *Replica) resign(term *election.Term, reason, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
 	if rerr := term.Resign(ctx); rerr != nil {
@@ -241,7 +262,7 @@ func (r *Replica) resign(term *election.Term, err error) error {
 	}
 	cause := term.Cause()
 	r.observer.Ended(term.Shard, cause)
-	r.log.Info("term over", "token", term.Token, "cause", cause, "error", err)
+	r.said()("term over", "token", term.Token, "reason", reason)
 	r.status.set(func(s *Status) { s.State, s.Phase = StateCandidate, PhaseIdle })
 	if err == nil && !errors.Is(cause, election.ErrResigned) {
 		err = cause
@@ -264,6 +285,7 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, store.ErrNoShard):
+			r.backoff.failed(err)
 			return err
 		case errors.Is(err, store.ErrLayout):
 			// The rest of the plan is made again from the next snapshot, which has the
@@ -271,6 +293,7 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 			r.log.Info("planning again because the layout of the shard changed", "reason", err)
 		case err == nil:
 			failures = 0
+			r.steady(won)
 			r.announce(ctx, won)
 		default:
 			failures++
@@ -286,6 +309,24 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		case <-time.After(r.pause(time.Since(began), t.quiet)):
 		}
 	}
+}
+
+// said is how terms are logged: each one, or now and then while they keep failing.
+func (r *Replica) said() func(msg string, args ...any) {
+	if r.backoff.doubtful() {
+		return r.faults.Info
+	}
+	return r.log.Info
+}
+
+// steady forgets earlier failures once ticks have succeeded for a while.
+func (r *Replica) steady(won *election.Term) {
+	if !r.backoff.doubtful() || time.Since(won.Since) < steadyTerm {
+		return
+	}
+	r.backoff.reset()
+	r.faults.Over()
+	r.log.Info("this term lasts; earlier failures are over", "token", won.Token)
 }
 
 // pause returns how long to wait after a tick.
@@ -317,6 +358,7 @@ func (r *Replica) announce(ctx context.Context, won *election.Term) {
 func (r *Replica) fenced(err error) error {
 	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.status.set(func(s *Status) { s.FencedWrites++ })
+	r.backoff.failed(err)
 	return err
 }
 
@@ -326,10 +368,10 @@ func (r *Replica) fenced(err error) error {
 func (r *Replica) recover(ctx context.Context, t *term, err error, failures int) error {
 	t.emptyPlan = nil
 	r.observer.Failed(r.cfg.Scope.Shard, err)
-	r.log.Error("tick failed", "error", err, "in a row", failures)
+	r.faults.Error("tick failed", "error", err, "in a row", failures)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
 	if failures >= maxFailures {
-		r.reportFailure(err)
+		r.failed(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
 	if verr := t.leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
@@ -337,6 +379,7 @@ func (r *Replica) recover(ctx context.Context, t *term, err error, failures int)
 	}
 	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
 	if rerr != nil {
+		r.failed(rerr)
 		return fmt.Errorf("stepping down: %w", errors.Join(err, rerr))
 	}
 	r.recorderMu.Lock()

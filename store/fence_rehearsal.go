@@ -1,0 +1,56 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// rehearsalTimeout bounds a rehearsal. A live leader holds its fence row for less.
+const rehearsalTimeout = 2 * time.Second
+
+// RehearseTakeOver tries on the fence what a takeover does and undoes it. A replica whose
+// takeover failed finds out with it when the next one is worth a campaign, without
+// any trace in etcd or in the history.
+func (db *DB) RehearseTakeOver(ctx context.Context, c Claim) error {
+	ctx, cancel := context.WithTimeout(ctx, rehearsalTimeout)
+	defer cancel()
+	err := db.rehearse(ctx, c)
+	return sqldb.Explain(err, "take over shard "+c.Shard.String(), db.Target())
+}
+
+func (db *DB) rehearse(ctx context.Context, c Claim) (err error) {
+	tx, err := db.Pool.BeginTx(ctx, &sql.TxOptions{Isolation: db.rehearsalIsolation()})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	if _, err := shardID(ctx, tx, c); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET ticks = ticks WHERE shard = ? AND lane = 0", c.Shard.String()); err != nil {
+		return err
+	}
+	f, err := readFence(ctx, tx, c.Shard)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil // never led: the takeover makes the row
+	case err != nil:
+		return err
+	case f.Cluster != "" && f.Cluster != c.Cluster:
+		return foreignCluster(f, c)
+	}
+	return nil
+}
+
+// rehearsalIsolation is the isolation of writers, because some servers refuse writes at
+// that level only.
+func (db *DB) rehearsalIsolation() sql.IsolationLevel {
+	if db.Dialect.Server == sqldb.ServerSQLite {
+		return sql.LevelDefault
+	}
+	return sql.LevelReadCommitted
+}
