@@ -125,6 +125,7 @@ func (a *App) open(o Options) error {
 		Server: a.cfg.Server, Version: o.Version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: m.Serves,
 		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: holder, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every},
 	}, campaigner, db, observers, a.log)
+	m.NotLeading(a.controller.NotLeading)
 	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: web.Handler(web.Config{
 		Server: a.cfg.Server, Version: o.Version, Metrics: m.Handler(),
 		Status: a.controller.Status, Role: a.controller.Role, NotServed: a.controller.NotServed, Recorder: a.controller.Holdings,

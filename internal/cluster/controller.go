@@ -73,6 +73,9 @@ type Election interface {
 	Join(p election.Presence, each func(election.View)) *election.Membership
 }
 
+// whyStarting is why a replica has no role until it has asked the database for it.
+const whyStarting = "starting"
+
 // ErrShutdown is the cause of terms that end because their process does.
 var ErrShutdown = fmt.Errorf("%w: shut down", replica.ErrHandOver)
 
@@ -95,6 +98,10 @@ type Controller struct {
 	arrivals   map[int64]time.Time // lease -> first seen
 	orphans    map[shard.Name]time.Time
 	wasRefused string
+	// databaseError is why the main database did not answer when it was asked last.
+	databaseError string
+	leaderless    map[shard.Name]time.Time // since when nobody leads it
+	faults        *recurring.Log
 
 	mu       sync.Mutex
 	runners  map[shard.Name]*shardRunner
@@ -102,6 +109,8 @@ type Controller struct {
 	why      string
 	failures map[shard.Name]failure
 	unusable map[shard.Name]string
+	// notLeading is why this replica does not lead, by shard.
+	notLeading map[shard.Name]replica.NotLeading
 
 	// retiring are the replicas of shards that are not served any more.
 	retiring sync.WaitGroup
@@ -119,9 +128,10 @@ func New(cfg Config, elected Election, db Databases, observer replica.Observer, 
 		cfg: cfg, election: elected, db: db, observer: observer, log: log,
 		views: make(chan election.View, 1), polls: make(chan poll, 1), wake: make(chan struct{}, 1),
 		arrivals: map[int64]time.Time{}, orphans: map[shard.Name]time.Time{},
-		runners: map[shard.Name]*shardRunner{}, failures: map[shard.Name]failure{}, role: election.RoleNone, why: "starting",
+		runners: map[shard.Name]*shardRunner{}, failures: map[shard.Name]failure{}, role: election.RoleNone, why: whyStarting,
+		faults: recurring.New(log),
 	}
-	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: "starting", Version: cfg.Version, Weight: cfg.Weight}, c.watched)
+	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: whyStarting, Version: cfg.Version, Weight: cfg.Weight}, c.watched)
 	first := cfg.Only
 	if first == "" {
 		first = shard.Master

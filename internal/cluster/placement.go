@@ -58,6 +58,7 @@ func (c *Controller) decide(ctx context.Context) {
 		}
 		s.standBy(ctx, heir)
 	}
+	c.explain(runners, should, now)
 }
 
 // mayLead tells whether this replica may lead any shard, and if not, why.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/recurring"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/admin"
 )
@@ -19,6 +20,8 @@ type poll struct {
 	// unusable maps each shard that cannot be served to the reason.
 	unusable  map[shard.Name]string
 	role, why string
+	// err is why the database did not say all that.
+	err error
 }
 
 // pollDatabase asks for shards and roles until ctx ends. While the database does
@@ -26,22 +29,23 @@ type poll struct {
 func (c *Controller) pollDatabase(ctx context.Context) {
 	again := time.NewTicker(pollInterval)
 	defer again.Stop()
-	failing := false
+	faults := recurring.New(c.log)
 	for {
 		p, err := c.askDatabase(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err == nil:
-			select {
-			case c.polls <- p:
-			case <-ctx.Done():
-				return
-			}
-		case !failing:
-			c.log.Warn("cannot read the shards and roles from the database; continuing with those that it had before", "error", err)
 		}
-		failing = err != nil
+		if err != nil {
+			faults.Warn("cannot read the shards and roles from the database; continuing with those that it had before", "error", err)
+			p = poll{err: err}
+		} else {
+			faults.Over()
+		}
+		select {
+		case c.polls <- p:
+		case <-ctx.Done():
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -78,6 +82,11 @@ func (c *Controller) askDatabase(ctx context.Context) (p poll, err error) {
 
 // polled makes the controller follow what the database says.
 func (c *Controller) polled(p poll) {
+	c.databaseError = ""
+	if p.err != nil {
+		c.databaseError = p.err.Error()
+		return
+	}
 	c.setRole(p.role, p.why)
 	c.setUnusable(p.unusable)
 	c.mu.Lock()

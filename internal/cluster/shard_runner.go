@@ -2,11 +2,9 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
-	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -161,16 +159,18 @@ func (s *shardRunner) status() replica.Status {
 	if r != nil {
 		st = r.Status()
 	}
-	if st.State == replica.StateLeader || st.LastError != "" {
+	if st.State == replica.StateLeader {
 		return st
 	}
-	switch err := s.controller.membership.Err(); {
-	case errors.Is(err, election.ErrNotYet):
+	why := s.controller.whyNotLeading(s.name)
+	st.NotLeading = &why
+	switch {
+	case why.Reason == replica.Starting:
 		st.State = replica.StateStarting
-	case err != nil:
-		st.LastError = err.Error()
-	default:
-		st.LastError = s.controller.avoided(s.name)
+	case why.Healthy():
+		st.LastError = ""
+	case st.LastError == "":
+		st.LastError = why.Text
 	}
 	return st
 }

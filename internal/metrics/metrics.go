@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,6 +116,30 @@ func (m *Metrics) Metadata(sent, dropped func() int64) {
 	} {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "hostsched_" + c.name, Help: c.help},
 			func() float64 { return float64(c.value()) }))
+	}
+}
+
+// NotLeading adds why this replica does not lead, asked for when the metrics are read.
+// A shard that is not there any more has no series then.
+func (m *Metrics) NotLeading(ask func() map[shard.Name]replica.NotLeading) {
+	m.registry.MustRegister(notLeading{
+		desc: prometheus.NewDesc("hostsched_not_leading", "1 for the reason why this replica does not lead the shard.", []string{"shard", "reason"}, nil),
+		ask:  ask,
+	})
+}
+
+type notLeading struct {
+	desc *prometheus.Desc
+	ask  func() map[shard.Name]replica.NotLeading
+}
+
+// Describe implements prometheus.Collector.
+func (n notLeading) Describe(out chan<- *prometheus.Desc) { out <- n.desc }
+
+// Collect implements prometheus.Collector.
+func (n notLeading) Collect(out chan<- prometheus.Metric) {
+	for name, why := range n.ask() {
+		out <- prometheus.MustNewConstMetric(n.desc, prometheus.GaugeValue, 1, strings.ToValidUTF8(name.String(), "\uFFFD"), string(why.Reason))
 	}
 }
 

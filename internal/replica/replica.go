@@ -198,9 +198,10 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	began := time.Now()
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
-		if ctx.Err() == nil {
-			r.failed(err)
+		if ctx.Err() != nil {
+			return r.resign(won, context.Cause(ctx), err)
 		}
+		r.failed(err)
 		return r.resign(won, err, err)
 	}
 	took := time.Since(began)
@@ -408,7 +409,7 @@ func (r *Replica) keep(recorder *scheduler.Recorder) {
 // tick reads a snapshot, makes a plan and applies it.
 func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	defer func() {
-		r.status.set(func(s *Status) { s.Phase = PhaseIdle })
+		r.phase(PhaseIdle)
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic in a tick: %v\n%s", p, debug.Stack())
 		}
@@ -425,6 +426,7 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	rep.Plan = time.Since(rep.Began) - rep.Snapshot
 
 	r.phase(PhaseApply)
+	defer r.warnIfSlow(slowPhase)()
 	// The end of ctx does not interrupt an apply, which is finished first.
 	rep.Result, err = t.leader.Apply(context.WithoutCancel(ctx), plan)
 	r.record(t.recorder, rep.Result.Applied)
@@ -455,6 +457,7 @@ func (t *term) plan(snapshot *scheduler.Snapshot, changed bool) scheduler.Plan {
 
 func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, bool, error) {
 	r.phase(PhaseSnapshot)
+	defer r.warnIfSlow(slowSnapshot)()
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	var s *scheduler.Snapshot
@@ -510,4 +513,15 @@ func (r *Replica) report(rep Report) {
 	}
 }
 
-func (r *Replica) phase(p Phase) { r.status.set(func(s *Status) { s.Phase = p }) }
+func (r *Replica) phase(p Phase) {
+	r.status.set(func(s *Status) { s.Phase, s.PhaseSince = p, time.Now() })
+}
+
+// warnIfSlow says in the log that a phase of the tick hangs, unless it is stopped in time.
+func (r *Replica) warnIfSlow(limit time.Duration) (stop func() bool) {
+	return time.AfterFunc(limit, func() {
+		if slow := r.Status().Slow(time.Now()); slow != "" {
+			r.faults.Warn("a tick hangs", "reason", slow)
+		}
+	}).Stop
+}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -34,15 +35,19 @@ const recentTicks = 256
 // Status is the state of a replica and what it did so far. Durations are
 // nanoseconds in JSON.
 type Status struct {
-	Shard     shard.Name    `json:"shard"`
-	State     State         `json:"state"`
-	Phase     Phase         `json:"phase"`
-	Token     int64         `json:"token"`
-	Epoch     int64         `json:"epoch"`
-	Since     time.Time     `json:"since"`
-	TakeOver  time.Duration `json:"takeover"`
-	Terms     int64         `json:"terms"`
-	LastError string        `json:"last_error,omitempty"`
+	Shard shard.Name `json:"shard"`
+	State State      `json:"state"`
+	Phase Phase      `json:"phase"`
+	// PhaseSince is when the phase began.
+	PhaseSince time.Time     `json:"phase_since,omitzero"`
+	Token      int64         `json:"token"`
+	Epoch      int64         `json:"epoch"`
+	Since      time.Time     `json:"since"`
+	TakeOver   time.Duration `json:"takeover"`
+	Terms      int64         `json:"terms"`
+	LastError  string        `json:"last_error,omitempty"`
+	// NotLeading is why this replica does not lead the shard; nil if it does.
+	NotLeading *NotLeading `json:"not_leading,omitempty"`
 	// Paused is why the leader schedules nothing, empty if it does.
 	Paused string `json:"paused,omitempty"`
 
@@ -57,6 +62,27 @@ type Status struct {
 	// Recent are the durations of the latest ticks, oldest first; the last one
 	// is tick number Ticks.
 	Recent []time.Duration `json:"recent"`
+}
+
+const (
+	// slowSnapshot is after how long a snapshot that is still being read is said to hang:
+	// the largest labs take about a second.
+	slowSnapshot = 5 * time.Second
+	// slowPhase is the same for the rest of a tick. The largest plans take seconds.
+	slowPhase = 30 * time.Second
+)
+
+// Slow says that the leader's tick hangs, and where; it is empty if it does not.
+func (s Status) Slow(now time.Time) string {
+	took, limit := now.Sub(s.PhaseSince), slowPhase
+	if s.Phase == PhaseSnapshot {
+		limit = slowSnapshot
+	}
+	if s.State != StateLeader || s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
+		return ""
+	}
+	return fmt.Sprintf("the %s of shard %s has been running since %s (%v); see whether the database answers and who holds locks there",
+		s.Phase, s.Shard, s.PhaseSince.UTC().Format(time.RFC3339), took.Round(time.Second))
 }
 
 type status struct {

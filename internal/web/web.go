@@ -1,7 +1,9 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -82,21 +84,33 @@ func (c Config) recorder(w http.ResponseWriter, r *http.Request) {
 type state struct {
 	State  replica.State `json:"state"`
 	Reason string        `json:"reason,omitempty"`
+	ready  bool
 }
 
-// health answers 200 unless a leader is stuck.
+// healthAnswer is the answer of /healthz.
+type healthAnswer struct {
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// health answers 200 unless a leader is stuck. A tick that hangs is said before it
+// counts as stuck, because restarting the process does not help a slow database.
 func (c Config) health(w http.ResponseWriter, _ *http.Request) {
+	healthy := healthAnswer{Status: "ok"}
 	for _, s := range c.Status() {
+		if slow := s.Slow(time.Now()); slow != "" {
+			healthy = healthAnswer{"slow", slow}
+		}
 		last := s.LastTick
 		if last.Before(s.Since) {
 			last = s.Since
 		}
 		if s.State == replica.StateLeader && time.Since(last) > stuckAfter {
-			answer(w, http.StatusInternalServerError, state{s.State, "no tick finished since " + last.UTC().Format(time.RFC3339)})
+			answer(w, http.StatusInternalServerError, healthAnswer{"stuck", fmt.Sprintf("shard %s: no tick finished since %s", s.Shard, last.UTC().Format(time.RFC3339))})
 			return
 		}
 	}
-	answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	answer(w, http.StatusOK, healthy)
 }
 
 // ready answers 200 with the state "leader" or "follower" once the replica takes
@@ -108,24 +122,39 @@ func (c Config) ready(w http.ResponseWriter, r *http.Request) {
 	want := replica.State(r.URL.Query().Get("state"))
 	switch {
 	case want != "" && want != replica.StateLeader && want != replica.StateCandidate:
-		answer(w, http.StatusBadRequest, state{s.State, "state must be leader or follower"})
+		answer(w, http.StatusBadRequest, state{State: s.State, Reason: "state must be leader or follower"})
 		return
-	case s.State != replica.StateLeader && s.State != replica.StateCandidate, s.Reason != "", want != "" && want != s.State:
+	case !s.ready, want != "" && want != s.State:
 		code = http.StatusServiceUnavailable
 	}
 	answer(w, code, s)
 }
 
-// overall is leader if any shard is led here. A follower whose last campaign
-// failed is not ready, and says why.
+// overall is leader if any shard is led here. It is ready unless a tick hangs, or, on a
+// follower, something keeps it from leading that should not.
 func (c Config) overall() state {
+	all := c.Status()
+	leading, slow := false, ""
+	for _, s := range all {
+		leading = leading || s.State == replica.StateLeader
+		slow = cmp.Or(slow, s.Slow(time.Now()))
+	}
+	if leading {
+		return state{State: replica.StateLeader, Reason: slow, ready: slow == ""}
+	}
 	out := state{State: replica.StateStarting}
-	for _, s := range c.Status() {
-		if s.State == replica.StateLeader {
-			return state{State: s.State}
+	for i, s := range all {
+		why := s.NotLeading
+		ready := s.State == replica.StateCandidate && (why == nil || why.Healthy())
+		if i > 0 && ready {
+			continue
 		}
-		if out.Reason == "" {
-			out = state{s.State, s.LastError}
+		out = state{State: s.State, ready: ready}
+		if why != nil {
+			out.Reason = why.Text
+		}
+		if !ready {
+			break
 		}
 	}
 	return out

@@ -40,6 +40,9 @@ func get(t *testing.T, s replica.Status, path string) (int, string) {
 func TestReadiness(t *testing.T) {
 	leader := replica.Status{State: replica.StateLeader, Since: time.Now()}
 	follower := replica.Status{State: replica.StateCandidate}
+	away := replica.Status{State: replica.StateCandidate, NotLeading: &replica.NotLeading{Reason: replica.WaitingForEtcd, Text: "etcd does not answer"}}
+	standby := replica.Status{State: replica.StateCandidate, NotLeading: &replica.NotLeading{Reason: replica.AnotherLeads, Text: "server b leads"}}
+	slow := replica.Status{State: replica.StateLeader, Since: time.Now(), Phase: replica.PhaseSnapshot, PhaseSince: time.Now().Add(-7 * time.Second)}
 	for _, c := range []struct {
 		status replica.Status
 		path   string
@@ -54,7 +57,9 @@ func TestReadiness(t *testing.T) {
 		{follower, "/readyz?state=king", 400},
 		{replica.Status{State: replica.StateStarting}, "/readyz", 503},
 		{replica.Status{State: replica.StateStarting}, "/readyz", 503},
-		{replica.Status{State: replica.StateCandidate, LastError: "etcd does not answer"}, "/readyz", 503},
+		{away, "/readyz", 503},
+		{standby, "/readyz", 200},
+		{slow, "/readyz", 503},
 		{leader, "/v1/recorder", 200},
 		{follower, "/v1/recorder", 503},
 		{follower, "/v1/status", 200},
@@ -66,8 +71,16 @@ func TestReadiness(t *testing.T) {
 	}
 	_, body := get(t, leader, "/readyz")
 	require.JSONEq(t, `{"state":"leader"}`, body)
-	_, body = get(t, replica.Status{State: replica.StateCandidate, LastError: "etcd does not answer"}, "/readyz")
+	_, body = get(t, away, "/readyz")
 	require.Contains(t, body, "etcd does not answer")
+	_, body = get(t, standby, "/readyz")
+	require.JSONEq(t, `{"state":"follower","reason":"server b leads"}`, body)
+	for _, path := range []string{"/readyz", "/healthz"} {
+		_, body = get(t, slow, path)
+		require.Contains(t, body, "the snapshot of shard master has been running since", path)
+	}
+	_, body = get(t, away, "/v1/status")
+	require.Contains(t, body, `"not_leading":{"reason":"waiting_for_etcd","text":"etcd does not answer"}`)
 	_, body = get(t, leader, "/v1/status")
 	require.Contains(t, body, `"not_served":{"a/b":"it has a slash"}`)
 }
