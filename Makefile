@@ -57,6 +57,14 @@ bench: build test-deps ## measure on a private server, and the planner alone (DA
 	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS)
 	$(GO) test -run '^$$' -bench . -benchmem ./scheduler
 
+CHAOS_MINUTES ?= 2
+CHAOS_SEED    ?= 1
+CHAOS_JSON    ?=
+
+.PHONY: chaos
+chaos: build test-deps ## a real cluster under random faults, judged by its database (CHAOS_MINUTES=30 CHAOS_SEED=7 CHAOS_JSON=FILE DATABASE=mysql)
+	$(GO) run ./internal/chaos -database $(DATABASE) -hostsched $(BIN) -minutes $(CHAOS_MINUTES) -seed $(CHAOS_SEED) -json "$(CHAOS_JSON)"
+
 PROFILE_SIZE ?= 10000x20000
 
 .PHONY: profile

@@ -69,6 +69,8 @@ var layers = map[string][]string{
 		"store", "store/schema", "store/sqldb", "shard"},
 	"internal/bench": {"internal/child", "internal/embedetcd", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
 		"store", "store/schema", "store/sqldb", "scheduler", "shard"},
+	"internal/chaos": {"internal/child", "internal/embedetcd", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
+		"store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/app": {"internal/cluster", "internal/config", "internal/metrics", "internal/notify", "internal/queuetimes", "internal/replica",
 		"internal/web", "store", "store/admin", "store/schema", "store/sqldb", "election", "shard"},
 	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/ops", "store", "store/admin", "store/schema", "store/sqldb",

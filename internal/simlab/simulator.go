@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -27,6 +28,9 @@ type Simulator struct {
 	due     map[int64]time.Time
 	running map[int64]bool
 	taskDue map[int64]time.Time // frontend tasks
+
+	queue atomic.Int64
+	held  atomic.Bool
 }
 
 // Simulation sets the pace.
@@ -45,9 +49,19 @@ type Simulation struct {
 
 // NewSimulator returns a simulator for a lab.
 func NewSimulator(db *sql.DB, l *Lab, cfg Simulation) *Simulator {
-	return &Simulator{db: db, lab: l, cfg: cfg, rng: rand.New(rand.NewPCG(l.spec.Seed, 2)),
+	s := &Simulator{db: db, lab: l, cfg: cfg, rng: rand.New(rand.NewPCG(l.spec.Seed, 2)),
 		due: map[int64]time.Time{}, running: map[int64]bool{}, taskDue: map[int64]time.Time{}}
+	s.queue.Store(int64(cfg.Queue))
+	return s
 }
+
+// SetQueue changes how many entries should wait, while the simulator runs: with 0
+// the lab runs empty.
+func (s *Simulator) SetQueue(n int) { s.queue.Store(int64(n)) }
+
+// Hold stops all jobs and tasks from ending, or lets them end again: meanwhile what
+// the lab is given stays given, so that it can be looked at.
+func (s *Simulator) Hold(held bool) { s.held.Store(held) }
 
 // Run steps until ctx ends. Steps that collide with the scheduler are repeated.
 func (s *Simulator) Run(ctx context.Context) error {
@@ -78,13 +92,30 @@ func Collision(err error) bool {
 // Step moves everything on that is due.
 func (s *Simulator) Step(ctx context.Context) error {
 	now := time.Now()
-	if err := s.entries(ctx, now); err != nil {
+	if s.held.Load() {
+		return nil
+	}
+	for _, step := range []func(context.Context, time.Time) error{s.aborts, s.entries, s.tasks, s.arrivals} {
+		if err := step(ctx, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// aborts ends the waiting entries that somebody aborted. Active ones end in their
+// time.
+func (s *Simulator) aborts(ctx context.Context, _ time.Time) error {
+	aborted, err := s.ids(ctx, "SELECT id, COALESCE(host_id, 0) FROM afe_host_queue_entries WHERE aborted = 1 AND active = 0 AND complete = 0")
+	if err != nil || len(aborted) == 0 {
 		return err
 	}
-	if err := s.tasks(ctx, now); err != nil {
-		return err
+	var ids []int64
+	for _, e := range aborted {
+		ids = append(ids, e.id)
 	}
-	return s.arrivals(ctx)
+	_, err = s.db.ExecContext(ctx, "UPDATE afe_host_queue_entries SET status = 'Aborted', complete = 1 WHERE active = 0 AND complete = 0 AND id IN "+in(ids))
+	return err
 }
 
 // entries lets pre-job tasks complete and jobs begin and end.
@@ -149,7 +180,7 @@ func (s *Simulator) tasks(ctx context.Context, now time.Time) error {
 	for _, id := range done {
 		delete(s.taskDue, id)
 	}
-	if s.rng.Float64() >= s.cfg.FrontendTasks {
+	if s.queue.Load() == 0 || s.rng.Float64() >= s.cfg.FrontendTasks {
 		return nil
 	}
 	_, err = s.db.ExecContext(ctx, "INSERT INTO afe_special_tasks ("+TaskColumns+") VALUES (?, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)", 1+s.rng.IntN(s.lab.spec.Hosts))
@@ -157,15 +188,16 @@ func (s *Simulator) tasks(ctx context.Context, now time.Time) error {
 }
 
 // arrivals keeps the queue filled.
-func (s *Simulator) arrivals(ctx context.Context) error {
-	if s.cfg.Queue == 0 {
+func (s *Simulator) arrivals(ctx context.Context, _ time.Time) error {
+	queue := int(s.queue.Load())
+	if queue == 0 {
 		return nil
 	}
 	var waiting int
 	if err := s.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE status = 'Queued' AND active = 0 AND complete = 0").Scan(&waiting); err != nil {
 		return err
 	}
-	for ; waiting < s.cfg.Queue; waiting += s.cfg.SuiteSize {
+	for ; waiting < queue; waiting += s.cfg.SuiteSize {
 		tx, err := s.db.BeginTx(ctx, nil)
 		if err != nil {
 			return err

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -20,6 +22,9 @@ type Spec struct {
 	Entries int
 	// MinimumShare is the share of all hosts that the minimums add up to.
 	MinimumShare float64
+	// Runnable makes every job ask for labels that one host has, so that each can
+	// run; some name that host, and some are synchronous jobs of two entries.
+	Runnable bool
 	// LeasedAtFirst leaves hosts leased, as a new host is in Autotest: they pass
 	// through one release first.
 	LeasedAtFirst bool
@@ -48,6 +53,9 @@ type Lab struct {
 	rng    *rand.Rand
 	labels map[string]int64
 	boards []string
+	// labelsOf are the labels of each host that its jobs may ask for, if jobs are
+	// Runnable.
+	labelsOf map[int][]string
 	// nextJob and nextEntry are the ids that come next.
 	nextJob, nextEntry int64
 	suites             int
@@ -119,7 +127,13 @@ func build(board string, n int) string { return fmt.Sprintf("cros-version:%s/R%d
 
 func (l *Lab) insertHosts(ctx context.Context, db Execer) error {
 	var hosts, labels, acls [][]any
-	link := func(host int, label string) { labels = append(labels, []any{host, l.labels[label]}) }
+	l.labelsOf = map[int][]string{}
+	link := func(host int, label string) {
+		labels = append(labels, []any{host, l.labels[label]})
+		if l.spec.Runnable {
+			l.labelsOf[host] = append(l.labelsOf[host], label)
+		}
+	}
 	for id := 1; id <= l.spec.Hosts; id++ {
 		board := l.boards[id%len(l.boards)]
 		hosts = append(hosts, []any{id, fmt.Sprintf("%s-rack%d-host%d", board, id/40, id), "Ready", false, false, l.spec.LeasedAtFirst, l.rng.IntN(4) == 0, 0, nil})
@@ -176,22 +190,84 @@ func (l *Lab) AddSuite(ctx context.Context, db Execer, n int) error {
 	for range n {
 		job := l.nextJob
 		l.nextJob++
-		jobs = append(jobs, l.job(job, owner, fmt.Sprintf("test-%d", job), priority, suite, now))
-		wanted := map[string]bool{"board:" + board: true, "pool:" + l.pool(): true, version: true}
-		for range l.rng.IntN(3) {
-			wanted[capabilities[l.rng.IntN(len(capabilities))]] = true
-		}
-		for label := range wanted {
+		a := l.ask(board, version)
+		row := l.job(job, owner, fmt.Sprintf("test-%d", job), priority, suite, now)
+		row[synchColumn] = a.entries
+		jobs = append(jobs, row)
+		for label := range a.labels {
 			deps = append(deps, []any{job, l.labels[label]})
 		}
-		entries = append(entries, []any{l.nextEntry, job, nil, l.labels["board:"+board], "Queued", false, false, false, false, ""})
-		l.nextEntry++
+		var metaHost any = l.labels["board:"+board]
+		if a.host != nil {
+			metaHost = nil
+		}
+		for range a.entries {
+			entries = append(entries, []any{l.nextEntry, job, a.host, metaHost, "Queued", false, false, false, false, ""})
+			l.nextEntry++
+		}
 	}
 	return errors.Join(
 		Insert(ctx, db, "afe_jobs", JobColumns, jobs),
 		Insert(ctx, db, "afe_jobs_dependency_labels", "job_id, label_id", deps),
 		Insert(ctx, db, "afe_job_keyvals", "job_id, `key`, value", l.minimum(suite)),
 		Insert(ctx, db, "afe_host_queue_entries", EntryColumns, entries))
+}
+
+// synchColumn is the place of synch_count in JobColumns.
+const synchColumn = 5
+
+// asked is what a job asks for: labels, perhaps one host by name, and a number of
+// hosts at the same time.
+type asked struct {
+	labels  map[string]bool
+	host    any
+	entries int
+}
+
+func (l *Lab) ask(board, version string) asked {
+	if l.spec.Runnable {
+		return l.askRunnable(board)
+	}
+	a := asked{labels: map[string]bool{"board:" + board: true, "pool:" + l.pool(): true, version: true}, entries: 1}
+	for range l.rng.IntN(3) {
+		a.labels[capabilities[l.rng.IntN(len(capabilities))]] = true
+	}
+	return a
+}
+
+// The shares of jobs that name their host, and of synchronous ones.
+const (
+	namedShare = 0.1
+	synchShare = 0.05
+)
+
+// askRunnable asks for labels of a host that exists. A synchronous job asks for
+// the board alone, of which there are several hosts.
+func (l *Lab) askRunnable(board string) asked {
+	a := asked{labels: map[string]bool{"board:" + board: true}, entries: 1}
+	if l.rng.Float64() < synchShare {
+		a.entries = 2
+		return a
+	}
+	host := l.hostOf(board)
+	for _, label := range l.labelsOf[host] {
+		if strings.HasPrefix(label, "pool:") || l.rng.Float64() < 0.4 {
+			a.labels[label] = true
+		}
+	}
+	if l.rng.Float64() < namedShare {
+		a.host = host
+	}
+	return a
+}
+
+// hostOf draws a host of a board.
+func (l *Lab) hostOf(board string) int {
+	first := slices.Index(l.boards, board)
+	if first == 0 {
+		first = len(l.boards)
+	}
+	return first + len(l.boards)*l.rng.IntN((l.spec.Hosts-first)/len(l.boards)+1)
 }
 
 // pool draws the pool of a job. Demand is uneven, as in a real lab: some hosts of

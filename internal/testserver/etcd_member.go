@@ -50,6 +50,9 @@ type EtcdMember struct {
 // Endpoint is the client URL, over the link Clients.
 func (m *EtcdMember) Endpoint() string { return "http://" + m.Clients.Addr }
 
+// ID is the member's id in etcd.
+func (m *EtcdMember) ID() uint64 { return m.id }
+
 func (m *EtcdMember) directEndpoint() string { return "http://" + m.Addr }
 
 func (m *EtcdMember) host() string { return m.Name + ".etcd.test" }

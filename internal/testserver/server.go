@@ -85,13 +85,39 @@ func Start(kind Kind, dir string) (*Server, error) {
 		"--skip-log-bin", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M",
 	}, p.options)
 	s.cmd = exec.Command(p.command[0], args...)
-	if s.exit, err = child.Start(s.cmd); err != nil {
+	if s.admin, err = sql.Open("mysql", s.DSN("", "root", "")); err != nil {
 		return nil, err
 	}
-	if err := s.waitReady(); err != nil {
-		return nil, errors.Join(err, s.cmd.Process.Kill())
+	return s, s.run()
+}
+
+// run starts the process and waits until it answers.
+func (s *Server) run() (err error) {
+	if s.exit, err = child.Start(s.cmd); err != nil {
+		return err
 	}
-	return s, nil
+	if err := s.waitReady(); err != nil {
+		return errors.Join(err, s.cmd.Process.Kill())
+	}
+	return nil
+}
+
+// Signal sends the server a signal, such as SIGSTOP.
+func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
+
+// Kill ends the server with SIGKILL and waits for it.
+func (s *Server) Kill() error {
+	if err := s.Signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-s.exit.Done()
+	return nil
+}
+
+// Restart starts a server again that was killed, on the same port and data.
+func (s *Server) Restart() error {
+	s.cmd = exec.Command(s.cmd.Path, s.cmd.Args[1:]...)
+	return s.run()
 }
 
 // template is a data folder that was initialised by the shared server of this
@@ -145,15 +171,11 @@ func runQuietly(cmd *exec.Cmd) error {
 }
 
 func (s *Server) waitReady() error {
-	admin, err := sql.Open("mysql", s.DSN("", "root", ""))
-	if err != nil {
-		return err
-	}
-	s.admin = admin
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	for {
-		if err = admin.PingContext(ctx); err == nil {
+		err := s.admin.PingContext(ctx)
+		if err == nil {
 			return nil
 		}
 		select {

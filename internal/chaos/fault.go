@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// fault is a kind of fault.
+type fault struct {
+	kind string
+	// weight says how often it is chosen, compared with others.
+	weight int
+	// outage is set if shards may stand still until the fault is mended; without it
+	// they have to go on meanwhile.
+	outage bool
+	// light faults must not cost a leader its term.
+	light bool
+	// strike chooses a victim and breaks it. It returns nil if there is none.
+	strike func(ctx context.Context, c *chaos) (*broken, error)
+}
+
+// broken is what a fault has done.
+type broken struct {
+	what string
+	hold time.Duration
+	// mend repairs it; nil if there is nothing to repair.
+	mend func(ctx context.Context) error
+
+	fault *fault
+	began time.Time
+	done  func()
+}
+
+// catalogue are all kinds of faults.
+var catalogue = slices.Concat(replicaFaults, memberFaults, keyFaults, linkFaults, databaseFaults, labFaults)
+
+const (
+	// turnLength is the time from one fault to the next.
+	turnLength = 3 * time.Second
+	// One turn in stormShare is a storm of 2 to maxStorm faults at once.
+	stormShare = 4
+	maxStorm   = 4
+	// strikeTimeout bounds breaking and mending.
+	strikeTimeout = 30 * time.Second
+	// drainEvery is the time from one drain to the next.
+	drainEvery = 8 * time.Minute
+)
+
+// faults lets faults happen for the time that was asked for, and drains the lab in
+// between and at the end.
+func (c *chaos) faults(ctx context.Context) error {
+	if err := c.watch.healthy(ctx); err != nil {
+		return err
+	}
+	end := time.Now().Add(time.Duration(c.o.minutes * float64(time.Minute)))
+	drain := time.Now().Add(drainEvery)
+	for ctx.Err() == nil && time.Now().Before(end) {
+		if err := c.turn(ctx); err != nil {
+			return err
+		}
+		if time.Now().After(drain) {
+			if err := c.drain(ctx); err != nil {
+				return err
+			}
+			drain = time.Now().Add(drainEvery)
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return c.drain(ctx)
+}
+
+// turn is one fault or storm, from the first blow until every shard ticks again.
+func (c *chaos) turn(ctx context.Context) error {
+	began := time.Now()
+	n := 1
+	if c.rng.IntN(stormShare) == 0 {
+		n = 2 + c.rng.IntN(maxStorm-1)
+	}
+	struck, err := c.strike(ctx, n)
+	err = errors.Join(err, c.mendAll(ctx, struck))
+	if err != nil {
+		return err
+	}
+	if err := c.watch.healthy(ctx); err != nil {
+		return err
+	}
+	if healed := time.Since(began); len(struck) > 0 && healed > struck[len(struck)-1].hold+turnLength {
+		c.journal.say("healthy %.1f s after the first blow", healed.Seconds())
+	}
+	if err := c.lookForDoubles(ctx); err != nil {
+		return err
+	}
+	sleep(ctx, turnLength-time.Since(began))
+	return nil
+}
+
+// strike breaks n things at once, ordered by when they are mended.
+func (c *chaos) strike(ctx context.Context, n int) ([]*broken, error) {
+	var struck []*broken
+	for range n {
+		b, err := c.strikeOne(ctx, n > 1)
+		if err != nil {
+			return struck, err
+		}
+		if b != nil {
+			struck = append(struck, b)
+		}
+	}
+	slices.SortFunc(struck, func(a, b *broken) int { return int(a.hold - b.hold) })
+	return struck, nil
+}
+
+// strikeOne chooses a fault. In a storm any of them may stop shards.
+func (c *chaos) strikeOne(ctx context.Context, storm bool) (*broken, error) {
+	f := c.choose()
+	bound, cancel := context.WithTimeout(ctx, strikeTimeout)
+	defer cancel()
+	done := func() {}
+	if storm || f.outage {
+		done = c.watch.outage()
+	}
+	b, err := f.strike(bound, c)
+	if b == nil || err != nil {
+		done()
+		if err != nil {
+			c.journal.say("%s: %v", f.kind, err) // in a storm much may fail
+			c.res.failed++
+		}
+		return nil, nil
+	}
+	b.fault, b.began, b.done = f, time.Now(), done
+	c.res.count(b)
+	c.journal.say("%s: %s, for %v", f.kind, b.what, b.hold.Round(time.Millisecond))
+	return b, nil
+}
+
+func (c *chaos) choose() *fault {
+	var total int
+	for i := range catalogue {
+		total += c.weightOf(&catalogue[i])
+	}
+	at := c.rng.IntN(total)
+	for i := range catalogue {
+		if at -= c.weightOf(&catalogue[i]); at < 0 {
+			return &catalogue[i]
+		}
+	}
+	panic("weights do not add up")
+}
+
+func (c *chaos) weightOf(f *fault) int {
+	if !strings.Contains(f.kind, c.o.only) {
+		return 0
+	}
+	return f.weight
+}
+
+// mendAll mends each fault after its time.
+func (c *chaos) mendAll(ctx context.Context, struck []*broken) error {
+	var failed []error
+	for _, b := range struck {
+		sleep(ctx, time.Until(b.began.Add(b.hold)))
+		if b.mend != nil {
+			// What was broken is mended even if the run is being stopped.
+			bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), strikeTimeout)
+			if err := b.mend(bound); err != nil {
+				failed = append(failed, fmt.Errorf("mend %s (%s): %w", b.fault.kind, b.what, err))
+			}
+			cancel()
+		}
+		b.done()
+		c.res.mended(b)
+	}
+	return errors.Join(failed...)
+}
+
+// between draws a duration.
+func (c *chaos) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(c.rng.Int64N(int64(high-low)+1))
+}
+
+// pick draws one of several, by the run's seed.
+func pick[T any](c *chaos, from []T) (one T, ok bool) {
+	if len(from) == 0 {
+		return one, false
+	}
+	return from[c.rng.IntN(len(from))], true
+}
+
+// of draws one of several that fulfil a condition.
+func of[T any](c *chaos, from []T, fulfils func(T) bool) (one T, ok bool) {
+	return pick(c, slices.DeleteFunc(slices.Clone(from), func(x T) bool { return !fulfils(x) }))
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/shard"
+)
+
+// labFaults are what people do with commands, at bad moments.
+var labFaults = []fault{
+	{kind: "switchover", weight: 4, light: true, strike: switchOver},
+	{kind: "pause", weight: 3, light: true, strike: pauseShard},
+	{kind: "role taken away", weight: 3, strike: takeRole},
+	{kind: "cluster status", weight: 2, light: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
+		return &broken{what: "asked"}, c.command(ctx, "cluster", "status", "-o", "json")
+	}},
+	{kind: "label moved", weight: 4, light: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
+		name, _ := pick(c, shards())
+		label := board(c.rng.IntN(labSpec.Boards))
+		return &broken{what: label + " to " + name.String()}, c.moveLabel(ctx, label, name)
+	}},
+	{kind: "label moved on before its hosts", weight: 2, light: true, strike: moveOn},
+	{kind: "shard added and removed", weight: 2, light: true, strike: addAndRemove},
+}
+
+// command runs a command of hostsched, past all links. What it prints is of
+// interest if it fails.
+func (c *chaos) command(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, c.o.program, args...)
+	cmd.Env = append(os.Environ(), "HOSTSCHED_DATABASE_DSN="+c.dsn, "HOSTSCHED_ETCD_ENDPOINTS="+strings.Join(c.client.Endpoints(), ","), "HOSTSCHED_CLUSTER="+clusterName)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("hostsched %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+func switchOver(ctx context.Context, c *chaos) (*broken, error) {
+	name, _ := pick(c, shards())
+	to, ok := of(c, c.replicas, func(r *replica) bool { return !r.busy && !r.down && c.watch.led()[name].replica != r })
+	if !ok {
+		return nil, nil
+	}
+	err := c.command(ctx, "shard", "switchover", name.String(), "--to", to.name, "--timeout", "5s", "--yes")
+	withdraw := func(ctx context.Context) error {
+		return c.attempt(c.command(ctx, "shard", "switchover", name.String(), "--to", election.AnyServer, "--yes"))
+	}
+	if err != nil {
+		return nil, errors.Join(err, withdraw(ctx))
+	}
+	return &broken{what: name.String() + " to " + to.name, hold: c.between(0, 2*time.Second), mend: withdraw}, nil
+}
+
+// attempt notes an error of what need not succeed beside other faults.
+func (c *chaos) attempt(err error) error {
+	if err != nil {
+		c.journal.say("%v", err)
+	}
+	return nil
+}
+
+// pauseShard pauses a shard, which must not write meanwhile.
+func pauseShard(ctx context.Context, c *chaos) (*broken, error) {
+	name, _ := pick(c, shards())
+	if err := c.command(ctx, "shard", "pause", name.String(), "--reason", "chaos", "--yes"); err != nil {
+		return nil, err
+	}
+	before, err := c.lastWrite(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return &broken{what: name.String(), hold: c.between(500*time.Millisecond, 3*time.Second), mend: func(ctx context.Context) error {
+		if after, err := c.lastWrite(ctx, name); err == nil && after != before {
+			c.wrong("shard %s wrote while it was paused", name)
+		}
+		return c.insist(ctx, "shard", "resume", name.String(), "--reason", "chaos", "--yes")
+	}}, nil
+}
+
+func (c *chaos) lastWrite(ctx context.Context, name shard.Name) (int64, error) {
+	return c.number(ctx, "SELECT MAX(id) FROM chaos_fence WHERE shard = ?", name.String())
+}
+
+// insist repeats a command until it works: what a fault changed must be undone
+// even if other faults make that hard.
+func (c *chaos) insist(ctx context.Context, args ...string) error {
+	for {
+		err := c.command(ctx, args...)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		sleep(ctx, time.Second)
+	}
+}
+
+func takeRole(ctx context.Context, c *chaos) (*broken, error) {
+	r, _ := pick(c, c.replicas)
+	give := func(ctx context.Context) error {
+		return c.insist(ctx, "server", "role", r.name, "--add", "host_scheduler", "--yes")
+	}
+	err := c.command(ctx, "server", "role", r.name, "--remove", "host_scheduler", "--reason", "chaos", "--yes")
+	if err != nil {
+		return nil, errors.Join(err, give(ctx))
+	}
+	return &broken{what: r.name, hold: c.between(500*time.Millisecond, 4*time.Second), mend: give}, nil
+}
+
+func (c *chaos) moveLabel(ctx context.Context, label string, to shard.Name) error {
+	return c.command(ctx, "shard", "assign-label", to.String(), label, "--reason", "chaos", "--yes")
+}
+
+// moveOn moves a label from shard to shard before the hosts have followed.
+func moveOn(ctx context.Context, c *chaos) (*broken, error) {
+	label := board(c.rng.IntN(labSpec.Boards))
+	var path []string
+	for range 2 + c.rng.IntN(3) {
+		to, _ := pick(c, shards())
+		if err := c.moveLabel(ctx, label, to); err != nil {
+			return nil, err
+		}
+		path = append(path, to.String())
+	}
+	return &broken{what: label + " to " + strings.Join(path, ", ")}, nil
+}
+
+// addAndRemove adds a shard, gives it a board and removes it before the hosts may
+// have come. What belongs to it goes back to the master.
+func addAndRemove(ctx context.Context, c *chaos) (*broken, error) {
+	c.res.added++
+	name := fmt.Sprintf("brief-%d", c.res.added)
+	label := board(c.rng.IntN(labSpec.Boards))
+	if err := c.command(ctx, "shard", "add", name, "--yes"); err != nil {
+		return nil, err
+	}
+	if err := c.moveLabel(ctx, label, shard.Name(name)); err != nil {
+		return nil, errors.Join(err, c.insist(ctx, "shard", "remove", name, "--reason", "chaos", "--yes"))
+	}
+	return &broken{what: name + " with " + label, hold: c.between(0, 3*time.Second), mend: func(ctx context.Context) error {
+		c.brief = append(c.brief, name)
+		return c.attempt(c.command(ctx, "shard", "remove", name, "--timeout", "3s", "--reason", "chaos", "--yes"))
+	}}, nil
+}

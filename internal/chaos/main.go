@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/hostsched/hostsched/internal/testserver"
+)
+
+// options are the flags.
+type options struct {
+	minutes       float64
+	seed          uint64
+	database, out string
+	program       string
+	only          string
+}
+
+func main() {
+	var o options
+	flag.Float64Var(&o.minutes, "minutes", 2, "how long faults happen")
+	flag.Uint64Var(&o.seed, "seed", 1, "decides the faults")
+	flag.StringVar(&o.database, "database", string(testserver.MariaDB), "the kind of database server: mariadb or mysql")
+	flag.StringVar(&o.out, "json", "", "also write the figures to this file")
+	flag.StringVar(&o.program, "hostsched", "bin/hostsched", "the program under test")
+	flag.StringVar(&o.only, "only", "", "only faults whose kind contains this text")
+	flag.Parse()
+	// The driver has a lot to say about connections that faults have ended.
+	_ = mysql.SetLogger(&mysql.NopLogger{}) // fails for nil only
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1)
+	}
+}
+
+// errViolated means that something happened that must never happen.
+var errViolated = errors.New("what must not happen happened")
+
+// run builds the cluster, lets faults happen and judges. The folder with the logs
+// is kept if anything is wrong.
+func run(ctx context.Context, o options) (err error) {
+	if o.program, err = filepath.Abs(o.program); err != nil {
+		return err
+	}
+	if _, err := os.Stat(o.program); err != nil {
+		return fmt.Errorf("the program under test: %w; `make build` makes it", err)
+	}
+	dir, err := os.MkdirTemp("", "hostsched-chaos-")
+	if err != nil {
+		return err
+	}
+	c := &chaos{o: o, dir: dir, rng: rand.New(rand.NewPCG(o.seed, 1)), journal: &journal{began: time.Now()}}
+	err = c.start(ctx)
+	if err == nil {
+		err = c.play(ctx)
+	}
+	err = errors.Join(err, c.stop())
+	if err == nil {
+		return os.RemoveAll(dir)
+	}
+	return fmt.Errorf("%w; the logs are in %s", err, dir)
+}
+
+// play lets faults happen, with drains in between, and reports.
+func (c *chaos) play(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	beside := c.beside(ctx)
+	err := c.faults(ctx)
+	cancel()
+	err = errors.Join(err, beside())
+	// What was found until something failed is worth seeing, too.
+	bound, done := context.WithTimeout(context.Background(), judgeTimeout)
+	defer done()
+	r, rerr := c.report(bound)
+	if err = errors.Join(err, rerr); err != nil {
+		return err
+	}
+	r.print(os.Stdout)
+	if err := r.write(c.o.out); err != nil {
+		return err
+	}
+	if wrong := c.violations(r); len(wrong) > 0 {
+		for _, w := range wrong {
+			fmt.Println("violated:", w)
+		}
+		return errViolated
+	}
+	return nil
+}
+
+// journal says on stderr what happens when.
+type journal struct{ began time.Time }
+
+// Helper is for links, which log as tests do.
+func (j *journal) Helper() {}
+
+// Logf is for links; each fault says itself what it does to them.
+func (j *journal) Logf(string, ...any) {}
+
+func (j *journal) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%7.1f s  "+format+"\n", append([]any{time.Since(j.began).Seconds()}, args...)...)
+}
