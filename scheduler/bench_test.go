@@ -80,15 +80,18 @@ func asRead(s *Snapshot) *Snapshot {
 }
 
 func BenchmarkMakePlan(b *testing.B) {
-	for _, size := range []struct{ hosts, entries int }{{1000, 2000}, {10_000, 20_000}, {100_000, 200_000}} {
-		b.Run(fmt.Sprintf("%dx%d", size.hosts, size.entries), func(b *testing.B) {
-			s := benchLab(size.hosts, size.entries)
-			assigned := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				assigned = len(MakePlan(s).Assignments)
-			}
-			b.ReportMetric(float64(assigned), "assigned")
-		})
+	for _, policy := range []Policy{PolicyExact, PolicyOptimal} {
+		for _, size := range []struct{ hosts, entries int }{{1000, 1000}, {1000, 2000}, {10_000, 10_000}, {10_000, 20_000}, {100_000, 200_000}} {
+			b.Run(fmt.Sprintf("%s/%dx%d", policy, size.hosts, size.entries), func(b *testing.B) {
+				s := benchLab(size.hosts, size.entries)
+				s.Rules.Policy = policy
+				assigned := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					assigned = len(MakePlan(s).Assignments)
+				}
+				b.ReportMetric(float64(assigned), "assigned")
+			})
+		}
 	}
 }

@@ -19,6 +19,15 @@
 //
 // Hosts released at the end of one tick are candidates in the next.
 //
+// # Policies
+//
+// Under [PolicyExact], the rounds 1 and 2 assign a host to one entry after the other, as
+// Autotest does. Under [PolicyOptimal] they serve the entries in the same order, but only
+// promise hosts: a later entry that finds no free host gets one if earlier ones can be
+// served by other hosts. No set of entries that can be served together is larger, and
+// none has a better entry where the served ones differ. Then the hosts are chosen so that
+// they carry as many preferred labels as possible.
+//
 // # Where to find what
 //
 //   - planner.go: [MakePlan] and the working state of one plan
@@ -31,6 +40,7 @@
 //   - requests.go: what entries require, and the groups of entries that require the same
 //   - match.go: which hosts match a request
 //   - named.go, minimums.go, rounds.go: the rounds 0, 1 and 2
+//   - optimal.go, matcher.go: the rounds 1 and 2 under [PolicyOptimal]
 //   - activate.go, prejob.go, synch.go: what happens to an entry that got a host, its
 //     pre-job tasks, and jobs whose entries start together
 //   - reasons.go: why an entry still waits

@@ -17,6 +17,9 @@ var (
 func labs() *rapid.Generator[*Snapshot] {
 	return rapid.Custom(func(t *rapid.T) *Snapshot {
 		s := &Snapshot{Rules: Rules{RespectStaticLabels: chance(t, 20), OnShard: chance(t, 15)}}
+		if chance(t, 50) {
+			s.Rules.Policy = PolicyOptimal
+		}
 		for i, name := range genLabels {
 			s.Labels = append(s.Labels, Label{LabelID(i + 1), name})
 			s.StaticLabels = append(s.StaticLabels, Label{LabelID(i + 101), name})
@@ -28,7 +31,14 @@ func labs() *rapid.Generator[*Snapshot] {
 		for i := range rapid.IntRange(0, 9).Draw(t, "hosts") {
 			s.Hosts = append(s.Hosts, genHost(t, HostID(i+1)))
 		}
+		crowded := chance(t, 30)
+		if crowded {
+			freeHosts(s)
+		}
 		genJobs(t, s)
+		if crowded {
+			shareHosts(s)
+		}
 		for _, h := range s.Hosts {
 			if chance(t, 5) {
 				s.TaskHosts = append(s.TaskHosts, h.ID)
@@ -78,6 +88,22 @@ func genHost(t *rapid.T, id HostID) Host {
 		h.Displaced, h.Home = true, ShardID(rapid.IntRange(0, 2).Draw(t, "home"))
 	}
 	return h
+}
+
+// freeHosts lets every host be assigned, so that it matters which entry gets which.
+func freeHosts(s *Snapshot) {
+	for i := range s.Hosts {
+		h := &s.Hosts[i]
+		h.Locked, h.Invalid, h.Leased, h.ActiveEntry, h.Displaced, h.ACLs = false, false, false, false, false, []ACLID{1}
+	}
+}
+
+// shareHosts lets every job have hosts, so that many jobs want the same.
+func shareHosts(s *Snapshot) {
+	for i := range s.Jobs {
+		j := &s.Jobs[i]
+		j.Owner, j.Priority, j.SynchCount = genOwners[0], j.Priority/2, 1
+	}
 }
 
 // genJobs adds two suites, their jobs with one or more entries, and entries that

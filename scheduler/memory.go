@@ -23,9 +23,7 @@ func (a *arena) within(list []int32, set *bitset.BitSet) []int32 {
 // copyWithin does what within does, but always returns a new list, which the caller may
 // change.
 func (a *arena) copyWithin(list []int32, set *bitset.BitSet) []int32 {
-	if cap(a.buf)-len(a.buf) < len(list) {
-		a.buf = make([]int32, 0, max(len(list), arenaChunk))
-	}
+	a.reserve(len(list))
 	// The processor cannot predict whether a host is in the set, so the loop has no
 	// branch that depends on it.
 	begin, words, n := len(a.buf), set.Words(), 0
@@ -36,6 +34,23 @@ func (a *arena) copyWithin(list []int32, set *bitset.BitSet) []int32 {
 	}
 	a.buf = a.buf[:begin+n]
 	return out[:n:n]
+}
+
+// room returns a list of n zeros.
+func (a *arena) room(n int) []int32 {
+	a.reserve(n)
+	begin := len(a.buf)
+	a.buf = a.buf[:begin+n]
+	out := a.buf[begin : begin+n : begin+n]
+	clear(out)
+	return out
+}
+
+// reserve makes room for n more numbers.
+func (a *arena) reserve(n int) {
+	if cap(a.buf)-len(a.buf) < n {
+		a.buf = make([]int32, 0, max(n, arenaChunk))
+	}
 }
 
 // slab allocates many values at a time, which is faster than one by one.

@@ -173,6 +173,7 @@ func TestAgainstNaivePlanner(t *testing.T) {
 
 func againstNaive(t *rapid.T) {
 	s := labs().Draw(t, "lab")
+	s.Rules.Policy = PolicyExact
 	p := MakePlan(s)
 	got := map[EntryID]HostID{}
 	for _, a := range p.Assignments {

@@ -99,10 +99,23 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 	case HostMoving:
 		return "is moving to another shard"
 	case HostTaken:
-		return "was given to another entry in this tick"
+		return "was given to " + p.takerOf(num) + " in this tick"
 	}
 	if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
 		return fmt.Sprintf("is leased by suite %d", suite)
 	}
 	return "is leased"
+}
+
+// takerOf names the entry that got a host in round 0. It looks for the entry only if
+// somebody will read its name.
+func (p *planner) takerOf(num int) string {
+	if p.s.Details {
+		for i := range p.entries {
+			if e := &p.entries[i]; int(e.host) == num {
+				return fmt.Sprintf("entry %d", e.entry.ID)
+			}
+		}
+	}
+	return "another entry"
 }

@@ -21,8 +21,10 @@ func MakePlan(s *Snapshot) Plan {
 	}, p.readRequests)
 	p.group()
 	p.roundNamed()
+	p.beginMatching()
 	p.roundMinimum()
 	p.roundRest()
+	p.keepPromises()
 	p.conclude()
 	return p.plan
 }
@@ -99,6 +101,8 @@ type planner struct {
 	sets      setTable   // interned label and ACL sets
 	labelSets []labelled // by label set
 	matches   slab[match]
+	demands   slab[demand]
+	matcher   *matcher // nil unless the policy is PolicyOptimal
 	lists     arena
 	// depLists are the different lists of labels that jobs depend on, in the order of
 	// the snapshot. requirements has what each list requires.
@@ -117,7 +121,8 @@ type planner struct {
 	siblings      map[JobID][]Sibling
 	// synchEntries are the pending entries of jobs whose entries start together.
 	synchEntries map[JobID][]*Entry
-	outcomes     []hostOutcome // by host, nil until all rounds are over
+	outcomes     []hostOutcome   // by host, nil until all rounds are over
+	holders      map[int32]int32 // host -> position in entries, nil until all rounds are over
 	reasons      slab[Reason]
 }
 
@@ -224,13 +229,18 @@ func (p *planner) readSiblings() {
 	}
 }
 
-// assign assigns a free host to an entry. It notes the host in the job only if the job has
-// other entries, because only these could be assigned the host a second time.
-func (p *planner) assign(e *pending, num int, round Round) {
+// give gives a free host to an entry.
+func (p *planner) give(e *pending, num int32, round Round) {
 	p.assigned++
-	e.host = int32(num)
+	e.host = num
 	e.round = round
 	p.free.Clear(uint(num))
+}
+
+// assign gives a free host to an entry. It notes the host in the job only if the job has
+// other entries, because only these could be assigned the host a second time.
+func (p *planner) assign(e *pending, num int, round Round) {
+	p.give(e, int32(num), round)
 	if e.job.entries > 1 {
 		e.job.held = append(e.job.held, p.hosts[num].ID)
 	}

@@ -122,7 +122,7 @@ func (r *Reason) busyText() string {
 	add(r.Leased, "leased", d.suites)
 	add(r.Locked, "locked", d.locks)
 	add(r.Moving, "moving to another shard", "")
-	add(r.GivenAway, "given to others in this tick", "")
+	add(r.GivenAway, "given to others in this tick", d.holders)
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
 	minimum := ""
 	if r.Minimum > 0 {
@@ -207,7 +207,7 @@ func (p *planner) count(m *match) *outcomeCounts {
 }
 
 // details are the names behind the numbers of a reason, ready to be printed in brackets.
-type details struct{ suites, locks, groups string }
+type details struct{ suites, locks, holders, groups string }
 
 // shownDetails bounds how many names a reason lists.
 const shownDetails = 5
@@ -218,6 +218,7 @@ func (p *planner) details(g *group) *details {
 	}
 	suites, groups := map[string]bool{}, map[string]bool{}
 	var locks []string
+	var holders []int32
 	acls := p.sharing(g.key.acls)
 	for _, num := range g.match.labelled {
 		h := p.hosts[num]
@@ -232,13 +233,39 @@ func (p *planner) details(g *group) *details {
 			}
 		case p.outcome(num) == outcomeLocked:
 			locks = append(locks, h.Hostname+lockText(h))
+		case p.outcome(num) == outcomeTaken:
+			if e, ok := p.holderOf(num); ok {
+				holders = append(holders, e)
+			}
 		}
 	}
-	return &details{
-		suites: inBrackets("by suites ", slices.Sorted(maps.Keys(suites))),
-		locks:  inBrackets("", locks),
-		groups: inBrackets("", slices.Sorted(maps.Keys(groups))),
+	slices.Sort(holders)
+	names := make([]string, len(holders))
+	for i, e := range holders {
+		names[i] = strconv.FormatInt(int64(p.entries[e].entry.ID), 10)
 	}
+	return &details{
+		suites:  inBrackets("by suites ", slices.Sorted(maps.Keys(suites))),
+		locks:   inBrackets("", locks),
+		holders: inBrackets("entries ", names),
+		groups:  inBrackets("", slices.Sorted(maps.Keys(groups))),
+	}
+}
+
+// holderOf returns the position in the queue of the entry that got a host in this tick. It
+// must be called after all rounds. ok is false if the host went to a frontend task, or
+// back from an entry of a job that was stopped.
+func (p *planner) holderOf(num int32) (entry int32, ok bool) {
+	if p.holders == nil {
+		p.holders = make(map[int32]int32, p.assigned)
+		for i := range p.entries {
+			if host := p.entries[i].host; host >= 0 {
+				p.holders[host] = int32(i)
+			}
+		}
+	}
+	entry, ok = p.holders[num]
+	return entry, ok
 }
 
 func (p *planner) groupNames(h *Host) []string {

@@ -62,7 +62,7 @@ func TestReasons(t *testing.T) {
 		text    string
 	}{
 		1: {Outranked, false, "needs board:eve, pool:bvt: 6 hosts match; 3 leased (by suites 81, 90), 1 locked (e4 (since 2019-04-01 10:00:00, broken screen)), " +
-			"1 given to others in this tick, 1 only in other ACL groups (team_a); 0 entries ahead"},
+			"1 given to others in this tick (entries 2), 1 only in other ACL groups (team_a); 0 entries ahead"},
 		3: {NoACLGroup, true, `owner "loner" is in no ACL group`},
 		4: {NoMatchingHost, true, "needs board:eve, stylus: no host carries stylus"},
 		5: {UnknownOwner, true, `owner "ghost" has no row in afe_users`},

@@ -30,6 +30,7 @@ type group struct {
 	// ahead is how many entries of other groups are served before this one.
 	ahead  int
 	match  *match
+	demand *demand // nil until it is needed, and always under PolicyExact
 	reason *Reason
 }
 

@@ -14,37 +14,57 @@ func (p *planner) roundRest() {
 	}
 }
 
-// serve assigns up to n hosts to the entries of a group in queue order. Hosts that carry
-// more of the preferred labels come first, and among equal ones those with lower numbers.
+// serve serves up to n entries of a group in queue order. Hosts that carry more of the
+// preferred labels come first, and among equal ones those with lower numbers.
 func (p *planner) serve(g *group, n int, round Round) {
+	if p.matcher != nil {
+		p.serveOptimal(g, n, round)
+		return
+	}
+	p.serveExact(g, n, round)
+}
+
+// serveExact assigns up to n of the free hosts to the entries of a group.
+func (p *planner) serveExact(g *group, n int, round Round) {
 	free := p.stillFree(g.match)
 	if len(free) == 0 {
 		return
 	}
-	p.carried = p.carried[:0]
-	for _, l := range p.sets.get(g.key.preferred) {
-		if set := p.carriers(LabelID(l)); set != nil {
-			p.carried = append(p.carried, set)
-		}
-	}
-	if len(p.carried) == 0 {
+	if len(p.carriersOf(g.key.preferred)) == 0 {
 		p.serveFrom(free, g, n, round)
 		return
 	}
 	p.servePreferred(free, g, n, round)
 }
 
+// carriersOf returns the hosts of each preferred label that any host carries. They are
+// also in p.carried, until the next call.
+func (p *planner) carriersOf(preferred setID) []*hostSet {
+	p.carried = p.carried[:0]
+	for _, l := range p.sets.get(preferred) {
+		if set := p.carriers(LabelID(l)); set != nil {
+			p.carried = append(p.carried, set)
+		}
+	}
+	return p.carried
+}
+
+// tiersFor returns n empty lists of hosts. They are valid until the next call.
+func (p *planner) tiersFor(n int) [][]int32 {
+	for len(p.tiers) < n {
+		p.tiers = append(p.tiers, nil)
+	}
+	for i := range p.tiers[:n] {
+		p.tiers[i] = p.tiers[i][:0]
+	}
+	return p.tiers[:n]
+}
+
 // servePreferred first assigns the hosts that carry all preferred labels. It assigns
 // hosts that carry fewer of them only if those are not enough.
 func (p *planner) servePreferred(free []int32, g *group, n int, round Round) {
 	most := len(p.carried)
-	for len(p.tiers) < most {
-		p.tiers = append(p.tiers, nil)
-	}
-	tiers := p.tiers[:most] // hosts, by how many preferred labels they carry
-	for i := range tiers {
-		tiers[i] = tiers[i][:0]
-	}
+	tiers := p.tiersFor(most) // hosts, by how many preferred labels they carry
 	for _, num := range free {
 		count := 0
 		for _, set := range p.carried {

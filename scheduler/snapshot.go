@@ -82,6 +82,8 @@ type Basis struct {
 
 // Rules are the switches that change decisions.
 type Rules struct {
+	// Policy is how hosts are chosen for entries that may get any host.
+	Policy Policy
 	// RespectStaticLabels makes a replaced label count only as a static label of the same
 	// name (Autotest global_config [SKYLAB] respect_static_labels).
 	RespectStaticLabels bool
