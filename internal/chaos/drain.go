@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -168,7 +170,7 @@ const (
 	// A host is stranded if it is leased for nobody, or is not with the shard that owns
 	// its board.
 	strandedHosts = `SELECT COUNT(DISTINCT h.id) FROM afe_hosts h JOIN afe_hosts_labels l ON l.host_id = h.id JOIN afe_labels n ON n.id = l.label_id AND n.name LIKE 'board:%'
-	   LEFT JOIN afe_shards_labels s ON s.label_id = l.label_id WHERE h.leased = 1 OR COALESCE(h.shard_id, 0) <> COALESCE(s.shard_id, 0)`
+	   LEFT JOIN afe_shards_labels s ON s.label_id = l.label_id WHERE (h.leased = 1 OR COALESCE(h.shard_id, 0) <> COALESCE(s.shard_id, 0))`
 )
 
 // runEmpty waits until nothing is left to do and every host is free and at home,
@@ -190,8 +192,23 @@ func (c *chaos) runEmpty(ctx context.Context) error {
 	c.res.stuck, c.res.stranded = max(c.res.stuck, left[0]+left[1]), max(c.res.stranded, left[2])
 	if left != [3]int64{} {
 		c.journal.say("VIOLATED: after %v %d entries and %d tasks are open, and %d hosts are stranded", drainPatience, left[0], left[1], left[2])
+		if err := c.describeStranded(ctx); err != nil {
+			return err
+		}
 	}
 	return c.checkAll(ctx)
+}
+
+// describeStranded says where some of the stranded hosts are and where they belong.
+func (c *chaos) describeStranded(ctx context.Context) error {
+	query := strings.Replace(strandedHosts, "COUNT(DISTINCT h.id)", "h.hostname, h.leased, h.status, COALESCE(h.shard_id, 0), n.name, COALESCE(s.shard_id, 0)", 1) + " LIMIT 20"
+	return simlab.Each(ctx, c.db.SQL(), query, func(rows *sql.Rows) error {
+		var host, status, label string
+		var leased, in, owner int
+		err := rows.Scan(&host, &leased, &status, &in, &label, &owner)
+		c.journal.say("  %s (leased %d, status %s) belongs to shard %d, and %s to shard %d", host, leased, status, in, label, owner)
+		return err
+	})
 }
 
 // checkAll runs the check of every shard.

@@ -23,7 +23,8 @@ type fault struct {
 	strike func(ctx context.Context, c *chaos) (*broken, error)
 }
 
-// broken is what a fault has done.
+// broken is what a fault has done; it is mended even if the fault succeeded only in
+// part.
 type broken struct {
 	what string
 	hold time.Duration
@@ -82,17 +83,15 @@ func (c *chaos) turn(ctx context.Context) error {
 	if c.rng.IntN(stormShare) == 0 {
 		n = 2 + c.rng.IntN(maxStorm-1)
 	}
-	struck, err := c.strike(ctx, n)
-	err = errors.Join(err, c.mendAll(ctx, struck))
-	if err != nil {
+	c.watch.newTurn()
+	struck := c.strike(ctx, n)
+	if err := c.mendAll(ctx, struck); err != nil {
 		return err
 	}
 	if err := c.watch.healthy(ctx); err != nil {
 		return err
 	}
-	if healed := time.Since(began); len(struck) > 0 && healed > struck[len(struck)-1].hold+turnLength {
-		c.journal.say("healthy %.1f s after the first blow", healed.Seconds())
-	}
+	c.res.healed(struck, c.watch.newTurn())
 	if err := c.lookForDoubles(ctx); err != nil {
 		return err
 	}
@@ -101,23 +100,18 @@ func (c *chaos) turn(ctx context.Context) error {
 }
 
 // strike breaks n things at once, ordered by when they are mended.
-func (c *chaos) strike(ctx context.Context, n int) ([]*broken, error) {
-	var struck []*broken
+func (c *chaos) strike(ctx context.Context, n int) (struck []*broken) {
 	for range n {
-		b, err := c.strikeOne(ctx, n > 1)
-		if err != nil {
-			return struck, err
-		}
-		if b != nil {
+		if b := c.strikeOne(ctx, n > 1); b != nil {
 			struck = append(struck, b)
 		}
 	}
 	slices.SortFunc(struck, func(a, b *broken) int { return int(a.hold - b.hold) })
-	return struck, nil
+	return struck
 }
 
 // strikeOne chooses a fault. In a storm any of them may stop shards.
-func (c *chaos) strikeOne(ctx context.Context, storm bool) (*broken, error) {
+func (c *chaos) strikeOne(ctx context.Context, storm bool) *broken {
 	f := c.choose()
 	bound, cancel := context.WithTimeout(ctx, strikeTimeout)
 	defer cancel()
@@ -126,18 +120,21 @@ func (c *chaos) strikeOne(ctx context.Context, storm bool) (*broken, error) {
 		done = c.watch.outage()
 	}
 	b, err := f.strike(bound, c)
-	if b == nil || err != nil {
+	if err != nil {
+		c.journal.say("%s: %v", f.kind, err) // beside other faults much may fail
+		c.res.failed++
+	}
+	if errors.Is(err, errViolated) {
+		c.wrong("%v", err)
+	}
+	if b == nil {
 		done()
-		if err != nil {
-			c.journal.say("%s: %v", f.kind, err) // in a storm much may fail
-			c.res.failed++
-		}
-		return nil, nil
+		return nil
 	}
 	b.fault, b.began, b.done = f, time.Now(), done
 	c.res.count(b)
-	c.journal.say("%s: %s, for %v", f.kind, b.what, b.hold.Round(time.Millisecond))
-	return b, nil
+	c.journal.say("%s %s, for %v", f.kind, b.what, b.hold.Round(time.Millisecond))
+	return b
 }
 
 func (c *chaos) choose() *fault {

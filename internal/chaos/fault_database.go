@@ -64,7 +64,7 @@ func killDatabase(_ context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: "", hold: c.between(200*time.Millisecond, 3*time.Second), mend: func(context.Context) error {
+	return &broken{what: "server", hold: c.between(200*time.Millisecond, 3*time.Second), mend: func(context.Context) error {
 		free()
 		return c.server.Restart()
 	}}, c.server.Kill()
@@ -75,7 +75,7 @@ func stopDatabase(_ context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: "", hold: c.between(500*time.Millisecond, 5*time.Second), mend: func(context.Context) error {
+	return &broken{what: "server", hold: c.between(500*time.Millisecond, 5*time.Second), mend: func(context.Context) error {
 		free()
 		return c.server.Signal(syscall.SIGCONT)
 	}}, c.server.Signal(syscall.SIGSTOP)

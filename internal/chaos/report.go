@@ -20,9 +20,12 @@ import (
 // results are what the run itself notes.
 type results struct {
 	byKind map[string]int
-	lost   []lostTerm
-	spans  []span
-	wrong  []string
+	// dead is the longest time that a shard stood still, by the kind of fault that was
+	// alone in its turn.
+	dead  map[string]time.Duration
+	lost  []lostTerm
+	spans []span
+	wrong []string
 
 	drift, stuck, stranded int64
 	drains                 int
@@ -56,6 +59,24 @@ func (r *results) mended(b *broken) {
 	}
 }
 
+// storms is the kind of several faults at once.
+const storms = "(storms)"
+
+// healed notes how long a shard stood still in a turn.
+func (r *results) healed(struck []*broken, dead time.Duration) {
+	if r.dead == nil {
+		r.dead = map[string]time.Duration{}
+	}
+	kind := storms
+	switch len(struck) {
+	case 0:
+		return
+	case 1:
+		kind = struck[0].fault.kind
+	}
+	r.dead[kind] = max(r.dead[kind], dead)
+}
+
 // Report is the format of -json.
 type Report struct {
 	Faults                int            `json:"faults"`
@@ -77,6 +98,7 @@ type Report struct {
 	failovers, hostile, drains, ended, failed int
 	linear                                    porcupine.CheckResult
 	deadWhere                                 string
+	dead                                      map[string]time.Duration
 }
 
 // lookForDoubles looks at what was assigned since it was called last, so that a
@@ -101,6 +123,7 @@ func (c *chaos) report(ctx context.Context) (Report, error) {
 	}
 	r.ByKind, r.HostsStranded, r.EntriesStuck, r.RecorderDrift = c.res.byKind, c.res.stranded, c.res.stuck, c.res.drift
 	r.DeadLongest, r.deadWhere, r.LeakedGoroutines = c.watch.dead.Seconds(), c.watch.where, c.leaked()
+	r.dead = c.res.dead
 	r.hostile, r.drains, r.ended, r.failed = c.hostile.actions, c.res.drains, c.res.ended, c.res.failed
 	for _, n := range c.res.byKind {
 		r.Faults += n
@@ -216,12 +239,12 @@ func (c *chaos) violations(r Report) []string {
 
 func (r Report) print(w io.Writer) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "| fault\t| n\t|")
-	fmt.Fprintln(tw, "|---\t|---\t|")
+	fmt.Fprintln(tw, "| fault\t| n\t| alone, a shard was dead for at most\t|")
+	fmt.Fprintln(tw, "|---\t|---\t|---\t|")
 	for _, kind := range slices.Sorted(maps.Keys(r.ByKind)) {
-		fmt.Fprintf(tw, "| %s\t| %d\t|\n", kind, r.ByKind[kind])
+		fmt.Fprintf(tw, "| %s\t| %d\t| %.1f s\t|\n", kind, r.ByKind[kind], r.dead[kind].Seconds())
 	}
-	fmt.Fprintf(tw, "| **all**\t| %d\t|\n", r.Faults)
+	fmt.Fprintf(tw, "| all; several at once\t| %d\t| %.1f s\t|\n", r.Faults, r.dead[storms].Seconds())
 	_ = tw.Flush()
 	fmt.Fprintf(w, `
 %d assignments, %d actions of the hostile client, %d drains, %d faults could not be made, %d replicas ended by themselves

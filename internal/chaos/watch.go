@@ -26,11 +26,11 @@ type watch struct {
 	outages int
 	mended  time.Time
 	// dead is the longest time that a shard stood still although nothing hindered it,
-	// and where says which and when; late are the shards that do so for too long at this moment.
-	dead   time.Duration
-	where  string
-	late   map[shard.Name]bool
-	delays []string
+	// and where says which and when; turnDead is the same of this turn alone; late are the shards that do so for too long at this moment.
+	dead, turnDead time.Duration
+	where          string
+	late           map[shard.Name]bool
+	delays         []string
 }
 
 // leader is a replica that says that it leads, and how far it has got.
@@ -103,6 +103,7 @@ func (w *watch) judge(name shard.Name, now time.Time) {
 		since = w.mended
 	}
 	still := now.Sub(since)
+	w.turnDead = max(w.turnDead, still)
 	if still > w.dead {
 		w.dead, w.where = still, fmt.Sprintf("shard %s, %.0f s after the beginning", name, now.Sub(w.c.journal.began).Seconds())
 	}
@@ -131,6 +132,14 @@ func (w *watch) hindered() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.outages > 0
+}
+
+// newTurn begins to count anew how long a shard stood still.
+func (w *watch) newTurn() (former time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	former, w.turnDead = w.turnDead, 0
+	return former
 }
 
 // led returns who leads what at this moment.
