@@ -36,7 +36,7 @@
 //   - assignable.go: which hosts may be assigned; a locked host may not
 //   - lease.go, move.go, release.go: leases for frontend tasks, moves to other shards, releases
 //   - labels.go: the kinds of labels, and the special task that each kind causes
-//   - queue.go: the order of the queue
+//   - queue.go, aging.go: the order of the queue, and what jobs gain by waiting
 //   - requests.go: what entries require, and the groups of entries that require the same
 //   - match.go: which hosts match a request
 //   - named.go, minimums.go, rounds.go: the rounds 0, 1 and 2

@@ -135,7 +135,9 @@ type userInfo struct {
 // jobInfo is a job with what is computed once for all its entries.
 type jobInfo struct {
 	*Job
-	user   *userInfo
+	user *userInfo
+	// rank is the priority with what the job gained by waiting.
+	rank   int64
 	reason *Reason
 	// held are the hosts that entries of the job have, had or name. They cannot be
 	// assigned to the job a second time.
@@ -192,6 +194,7 @@ func newPlanner(s *Snapshot) *planner {
 	p.jobs = make([]jobInfo, len(s.Jobs))
 	for i := range s.Jobs {
 		p.jobs[i].Job = &s.Jobs[i]
+		p.jobs[i].rank = s.rank(&s.Jobs[i])
 	}
 	p.readSiblings()
 	p.readMinimums()

@@ -151,7 +151,7 @@ func clone(s *Snapshot) *Snapshot {
 }
 
 func TestProperties(t *testing.T) {
-	for _, p := range slices.Concat(properties, optimalProperties) {
+	for _, p := range slices.Concat(properties, optimalProperties, agingProperties) {
 		t.Run(p.name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				s := labs().Draw(t, "lab")
@@ -170,7 +170,7 @@ const mutantTries = 20000
 // must fail, or else it proves nothing.
 func TestMutants(t *testing.T) {
 	gen := labs()
-	for _, p := range slices.Concat(properties, optimalProperties) {
+	for _, p := range slices.Concat(properties, optimalProperties, agingProperties) {
 		t.Run(p.name, func(t *testing.T) {
 			for seed := range mutantTries {
 				s := gen.Example(seed)

@@ -73,7 +73,7 @@ var layers = map[string][]string{
 		"store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/app": {"internal/cluster", "internal/config", "internal/metrics", "internal/notify", "internal/queuetimes", "internal/replica",
 		"internal/web", "store", "store/admin", "store/schema", "store/sqldb", "election", "shard"},
-	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/ops", "store", "store/admin", "store/schema", "store/sqldb",
+	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/ops", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "shard"},
 }
 

@@ -56,7 +56,7 @@ type place struct {
 }
 
 func placeOf(e *Entry, job *jobInfo) place {
-	at := place{priority: job.Priority, suite: job.Parent}
+	at := place{priority: job.rank, suite: job.Parent}
 	if e.Host == 0 {
 		at.rank += 2
 	}

@@ -181,7 +181,7 @@ func (p *planner) jobRequest(job *jobInfo) (key request, ok bool) {
 		p.requirements = append(p.requirements, p.sortLabels(job.Deps))
 	}
 	a := &p.requirements[list]
-	return request{suite: job.Parent, priority: job.Priority, acls: job.user.acls, deps: a.deps, preferred: a.preferred}, !a.impossible
+	return request{suite: job.Parent, priority: job.rank, acls: job.user.acls, deps: a.deps, preferred: a.preferred}, !a.impossible
 }
 
 // problem reports an entry that cannot be served because of malformed rows.

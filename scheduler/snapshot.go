@@ -84,6 +84,8 @@ type Basis struct {
 type Rules struct {
 	// Policy is how hosts are chosen for entries that may get any host.
 	Policy Policy
+	// Aging is how many points of priority a job gains for each hour since it was created.
+	Aging float64
 	// RespectStaticLabels makes a replaced label count only as a static label of the same
 	// name (Autotest global_config [SKYLAB] respect_static_labels).
 	RespectStaticLabels bool

@@ -52,7 +52,7 @@ func newShardsLab(t *testing.T, endpoint string) *shardsLab {
 	l := &shardsLab{dir: t.TempDir(), endpoint: endpoint}
 	l.main, l.west = l.open(t, "main.db"), l.open(t, "west.db")
 	ctx := t.Context()
-	_, err := simlab.Create(ctx, l.west.SQL(), simlab.Spec{Seed: 1, Hosts: 4, Boards: 1, Suites: 1, Entries: 1})
+	_, err := simlab.Create(ctx, l.west.SQL(), simlab.Spec{Seed: 1, Hosts: 4, Boards: 1, Suites: 1, Entries: 1, Runnable: true})
 	require.NoError(t, err)
 	_, err = simlab.Create(ctx, l.main.SQL(), simlab.Spec{Seed: 1, Hosts: 16, Boards: 2, Suites: 6, Entries: 24})
 	require.NoError(t, err)

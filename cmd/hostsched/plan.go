@@ -16,6 +16,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/scheduler"
 )
 
 // Exit codes of `hostsched plan`, like those of diff-like commands elsewhere.
@@ -43,6 +44,7 @@ func (c coded) Unwrap() error { return c.err }
 func planCommand() *cobra.Command {
 	cfg := &config.Config{}
 	var out output
+	var policy policyFlag
 	var shadow bool
 	var ticks int
 	cmd := &cobra.Command{
@@ -56,6 +58,10 @@ Without SHARD it is the plan of the shard in the configuration, or of the master
 In a shard that is paused nothing would be done: the plan says who paused it, and
 lists who would get which host among those who wait.
 
+With --policy, hosts are chosen in that way, and the plan says how many entries
+get a host under the policy that is configured: what a change of scheduler.policy
+would gain.
+
 With --shadow, plan at every tick beside another scheduler that runs on the same
 database, and report how far the two agree.
 
@@ -63,6 +69,7 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 		Example: `  hostsched plan --config /etc/hostsched.yaml
   hostsched plan lab-east --config /etc/hostsched.yaml
   hostsched plan --database-dsn sqlite:data/lab.db -o json
+  hostsched plan --policy optimal --config /etc/hostsched.yaml
   hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error { return planError(atMostOneShard(cmd, args)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -71,9 +78,9 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 			return planError(withLab(ctx, cfg, func(lab ops.Lab) error {
 				return lab.OnShard(ctx, shardArg(args), func(s ops.Shard) error {
 					if shadow {
-						return runShadow(ctx, cmd, s, &out, cfg.Tick.Min, ticks)
+						return runShadow(ctx, cmd, s, &out, policy.value, cfg.Tick.Min, ticks)
 					}
-					return runPlan(ctx, cmd, s, &out)
+					return runPlan(ctx, cmd, s, &out, policy.value)
 				})
 			}))
 		},
@@ -81,10 +88,35 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return planError(flagError(cmd, err)) })
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.ReplicaGroup)
 	out.bind(cmd)
+	policy.bind(cmd)
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "plan at every tick beside a running scheduler and report agreement")
 	cmd.Flags().IntVar(&ticks, "ticks", 0, "with --shadow, end after so many ticks (0: never)")
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
+}
+
+// policyFlag is the flag --policy. It is empty if the configured policy is meant.
+type policyFlag struct{ value scheduler.Policy }
+
+var policies = []string{string(scheduler.PolicyExact), string(scheduler.PolicyOptimal)}
+
+func (p *policyFlag) String() string { return string(p.value) }
+
+// Set implements pflag.Value.
+func (p *policyFlag) Set(text string) error {
+	if err := oneOf(text, policies); err != nil {
+		return err
+	}
+	p.value = scheduler.Policy(text)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (p *policyFlag) Type() string { return "policy" }
+
+func (p *policyFlag) bind(cmd *cobra.Command) {
+	cmd.Flags().Var(p, "policy", "choose hosts by this policy and compare with the configured one: "+strings.Join(policies, ", "))
+	completeFlag(cmd, "policy", cobra.FixedCompletions(policies, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // planError gives an error the exit code that tells it from changes.
@@ -96,8 +128,8 @@ func planError(err error) error {
 	return coded{exitPlanError, err}
 }
 
-func runPlan(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output) error {
-	r, err := ops.MakePlanReport(ctx, s)
+func runPlan(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy) error {
+	r, err := ops.MakePlanReport(ctx, s, policy)
 	if err != nil {
 		return err
 	}
@@ -111,6 +143,7 @@ func runPlan(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output) 
 }
 
 func planTable(w io.Writer, r ops.PlanReport) error {
+	fmt.Fprintf(w, "policy   %s\n", r.Policy)
 	if r.Paused != nil {
 		fmt.Fprintf(w, "paused   shard %s, %s\n", r.Shard, r.Paused)
 	}
@@ -129,6 +162,10 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 	}
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "problem  %s\n", p)
+	}
+	if g := r.Gain; g != nil {
+		fmt.Fprintf(w, "gain     %+d entries: %d get a host (%d after Provision), and %d (%d) under %s, which is configured\n",
+			g.More(), g.Assigned, g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured)
 	}
 	_, err := fmt.Fprintf(w, "%d to assign, %d to lease, %d to change, %d to release, %d to move, %d waiting, of which %d can never run\n",
 		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Moves), len(r.Waiting), r.Never)
@@ -156,13 +193,16 @@ func changesTable(w io.Writer, r ops.PlanReport) error {
 	return tw.Flush()
 }
 
-func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, minTick time.Duration, ticks int) error {
-	return ops.Shadow(ctx, s, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
+func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {
+	return ops.Shadow(ctx, s, policy, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
 		if out.format == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "tick %d: %d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d, planned now %d\n",
 			a.Ticks, a.Given, a.Agreed, a.Percent(), a.SameHost, a.Unexpected, a.Open)
+		if policy != "" && err == nil {
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "  under %s: %+d entries at this moment than as configured, %+.1f at the mean of all ticks\n", a.Policy, a.More, a.Mean)
+		}
 		return err
 	})
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 )
 
@@ -92,6 +93,7 @@ func importAutotest(path string) (*importer, error) {
 	im.plain("SERVER", "smtp_user", "notify.smtp_user", asIs)
 	im.secret("SERVER", "smtp_password", "notify.smtp_password")
 	im.shard()
+	im.policy()
 	im.plain("SKYLAB", "respect_static_labels", "labels.respect_static", boolean)
 	im.serverDatabase()
 	maps.DeleteFunc(im.ours, func(_, value string) bool { return value == "" })
@@ -107,6 +109,14 @@ func (im *importer) shard() {
 		im.ours["shard"] = shard.Master.String()
 		im.taken = append(im.taken, Taken{"SHARD", "shard_hostname", "(not set)", "shard: " + shard.Master.String()})
 	}
+}
+
+// policy makes the default beside Autotest what its own scheduler does. Autotest has no
+// setting for it.
+func (im *importer) policy() {
+	exact := string(scheduler.PolicyExact)
+	im.ours["scheduler.policy"] = exact
+	im.taken = append(im.taken, Taken{"SCHEDULER", "(no such setting)", "", "scheduler.policy: " + exact})
 }
 
 // serverDatabase takes the database of servers and roles over, if Autotest uses

@@ -80,6 +80,12 @@ type Config struct {
 		Min time.Duration `key:"min" default:"50ms" min:"0s" max:"10m" usage:"shortest time from one tick to the next"`
 	} `key:"tick" group:"replica"`
 
+	Scheduler struct {
+		// Beside Autotest the default is exact, see policy in autotest.go.
+		Policy string  `key:"policy" default:"optimal" oneof:"exact or optimal" usage:"how hosts are chosen: exact, as Autotest does, one entry after the other, the default with --autotest-config; or optimal, as many entries at once as possible"`
+		Aging  float64 `key:"aging" default:"0" min:"0" max:"1000000" usage:"priority points that a job gains for each hour it waits; 0 none"`
+	} `key:"scheduler" group:"replica"`
+
 	Audit struct {
 		// By default once a minute when ticks follow each other every 50 ms, as
 		// they do in a busy lab, and every two minutes in a quiet one, whose

@@ -46,6 +46,8 @@ var names = []struct{ key, flag, env, def string }{
 	{"placement.hold_off", "placement-hold-off", "HOSTSCHED_PLACEMENT_HOLD_OFF", "5s"},
 	{"placement.weight", "placement-weight", "HOSTSCHED_PLACEMENT_WEIGHT", "1"},
 	{"production", "production", "HOSTSCHED_PRODUCTION", "false"},
+	{"scheduler.aging", "scheduler-aging", "HOSTSCHED_SCHEDULER_AGING", "0"},
+	{"scheduler.policy", "scheduler-policy", "HOSTSCHED_SCHEDULER_POLICY", "optimal"},
 	{"server", "server", "HOSTSCHED_SERVER", ""},
 	{"servers.dsn", "servers-dsn", "HOSTSCHED_SERVERS_DSN", ""},
 	{"servers.password_file", "servers-password-file", "HOSTSCHED_SERVERS_PASSWORD_FILE", ""},

@@ -66,7 +66,10 @@ func (c *Config) Scope() store.Scope {
 	}
 	return store.Scope{
 		Shard: name, Shared: c.Shared(),
-		Rules: scheduler.Rules{RespectStaticLabels: c.Labels.RespectStatic, Actions: c.Actions()},
+		Rules: scheduler.Rules{
+			Policy: scheduler.Policy(c.Scheduler.Policy), Aging: c.Scheduler.Aging,
+			RespectStaticLabels: c.Labels.RespectStatic, Actions: c.Actions(),
+		},
 	}
 }
 

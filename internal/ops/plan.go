@@ -10,6 +10,10 @@ import (
 // PlanReport is what the next tick would do, in a form for people and programs.
 type PlanReport struct {
 	Shard shard.Name `json:"shard"`
+	// Policy is how hosts are chosen.
+	Policy scheduler.Policy `json:"policy"`
+	// Gain is nil unless another policy was asked for than the one that is configured.
+	Gain *Gain `json:"gain,omitempty"`
 	// Paused is nil unless the shard is paused. Then a tick changes nothing, and
 	// whoever would get a host is among Waiting.
 	Paused      *Pause              `json:"paused,omitempty"`
@@ -24,6 +28,20 @@ type PlanReport struct {
 	Plan        scheduler.Plan      `json:"-"`
 	Pending     []scheduler.EntryID `json:"-"`
 }
+
+// Gain compares the plan with the one under the policy that is configured.
+type Gain struct {
+	Configured scheduler.Policy `json:"configured"`
+	// Assigned are how many entries get a host, and Provisions how many of them need a
+	// Provision task first: in this plan, and in the one under the configured policy.
+	Assigned             int `json:"assigned"`
+	Provisions           int `json:"provisions"`
+	ConfiguredAssigned   int `json:"configured_assigned"`
+	ConfiguredProvisions int `json:"configured_provisions"`
+}
+
+// More is how many more entries get a host than under the configured policy.
+func (g *Gain) More() int { return g.Assigned - g.ConfiguredAssigned }
 
 // PlannedHost is a host that would be leased or released.
 type PlannedHost struct {
@@ -84,8 +102,9 @@ type WaitingEntry struct {
 const codePaused = "paused"
 
 // MakePlanReport plans the next tick of a shard and changes nothing. The suite
-// recorder is rebuilt from the database, as after a failover.
-func MakePlanReport(ctx context.Context, s Shard) (PlanReport, error) {
+// recorder is rebuilt from the database, as after a failover. An empty policy means the
+// one that is configured.
+func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy) (PlanReport, error) {
 	scope := s.Scope
 	scope.Details, scope.DespitePause = true, true
 	snapshot, err := s.DB.Snapshot(ctx, scope)
@@ -97,7 +116,17 @@ func MakePlanReport(ctx context.Context, s Shard) (PlanReport, error) {
 	}
 	paused := snapshot.Basis.Paused
 	snapshot.Basis.Paused = ""
+	configured := snapshot.Rules.Policy.OrDefault()
+	if policy == "" {
+		policy = configured
+	}
+	snapshot.Rules.Policy = policy
 	r := report(scope.Shard, scheduler.MakePlan(snapshot))
+	r.Policy = policy
+	if policy != configured {
+		snapshot.Rules.Policy = configured
+		r.Gain = gain(configured, r.Plan, scheduler.MakePlan(snapshot))
+	}
 	for _, e := range snapshot.Entries {
 		r.Pending = append(r.Pending, e.ID)
 	}
@@ -107,6 +136,24 @@ func MakePlanReport(ctx context.Context, s Shard) (PlanReport, error) {
 	p, err := readPause(ctx, s.DB, scope.Shard, paused)
 	r.hold(p)
 	return r, err
+}
+
+func gain(configured scheduler.Policy, plan, other scheduler.Plan) *Gain {
+	return &Gain{
+		Configured: configured,
+		Assigned:   len(plan.Assignments), Provisions: provisions(plan),
+		ConfiguredAssigned: len(other.Assignments), ConfiguredProvisions: provisions(other),
+	}
+}
+
+func provisions(p scheduler.Plan) int {
+	n := 0
+	for _, a := range p.Assignments {
+		if a.Tasks&scheduler.Provision != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // hold makes the report that of a paused shard: what would be done is not, and

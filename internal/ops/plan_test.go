@@ -2,6 +2,7 @@ package ops_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,13 +51,13 @@ func TestShadow(t *testing.T) {
 	const overlooked = 3
 	given := 0
 	var last ops.Agreement
-	err = ops.Shadow(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, time.Millisecond, 3, func(a ops.Agreement) error {
+	err = ops.Shadow(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, "", time.Millisecond, 3, func(a ops.Agreement) error {
 		last = a
 		switch a.Ticks {
 		case 1:
 			given = scheduleOnce(t, db, l, overlooked)
 		case 2:
-			require.Equal(t, ops.Agreement{Ticks: 2, Given: given, Agreed: given, SameHost: given, Open: overlooked}, a)
+			require.Equal(t, ops.Agreement{Ticks: 2, Given: given, Agreed: given, SameHost: given, Open: overlooked, Policy: scheduler.PolicyExact}, a)
 			// One entry that has to wait gets a host behind everybody's back.
 			_, err := db.SQL().Exec("UPDATE afe_host_queue_entries SET active = 1, host_id = (SELECT MAX(id) FROM afe_hosts WHERE leased = 0) WHERE id = (SELECT MAX(id) FROM afe_host_queue_entries WHERE active = 0)")
 			require.NoError(t, err)
@@ -73,15 +74,54 @@ func TestShadow(t *testing.T) {
 func TestPlanReportChangesNothing(t *testing.T) {
 	db := openLab(t)
 	ctx := context.Background()
-	first, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope})
+	first, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope}, "")
 	require.NoError(t, err)
 	require.NotEmpty(t, first.Assignments)
 	require.NotEmpty(t, first.Waiting)
-	again, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope})
+	again, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope}, "")
 	require.NoError(t, err)
 	for i := range again.Plan.Assignments {
 		// Time passes; nothing else does.
 		again.Plan.Assignments[i].QueuedSeconds = first.Plan.Assignments[i].QueuedSeconds
 	}
 	require.Equal(t, first, again)
+}
+
+// TestPlanUnderAnotherPolicy: a plan says what it would gain over the one that is
+// configured, and the shadow says so at every tick.
+func TestPlanUnderAnotherPolicy(t *testing.T) {
+	db := openLab(t)
+	s := ops.Shard{DB: admin.New(db), Scope: scope}
+	exact, err := ops.MakePlanReport(t.Context(), s, "")
+	require.NoError(t, err)
+	require.Equal(t, scheduler.PolicyExact, exact.Policy)
+	require.Nil(t, exact.Gain)
+	optimal, err := ops.MakePlanReport(t.Context(), s, scheduler.PolicyOptimal)
+	require.NoError(t, err)
+	require.Equal(t, scheduler.PolicyOptimal, optimal.Policy)
+	require.Equal(t, scheduler.PolicyExact, optimal.Gain.Configured)
+	require.Len(t, exact.Assignments, optimal.Gain.ConfiguredAssigned)
+	require.Len(t, optimal.Assignments, optimal.Gain.Assigned)
+	require.Positive(t, optimal.Gain.More())
+	require.Equal(t, provisions(exact), optimal.Gain.ConfiguredProvisions)
+	require.Equal(t, provisions(optimal), optimal.Gain.Provisions)
+	ticks := 0
+	require.NoError(t, ops.Shadow(t.Context(), s, scheduler.PolicyOptimal, time.Millisecond, 3, func(a ops.Agreement) error {
+		ticks++
+		require.Equal(t, scheduler.PolicyOptimal, a.Policy)
+		require.Equal(t, optimal.Gain.More(), a.More)
+		require.InDelta(t, float64(optimal.Gain.More()), a.Mean, 0.001, "nobody schedules, so it stays the same")
+		return nil
+	}))
+	require.Equal(t, 3, ticks)
+}
+
+func provisions(r ops.PlanReport) int {
+	n := 0
+	for _, a := range r.Assignments {
+		if slices.Contains(a.Tasks, "Provision") {
+			n++
+		}
+	}
+	return n
 }

@@ -20,6 +20,12 @@ type Agreement struct {
 	// us and not, or not yet, given.
 	Unexpected int `json:"unexpected"`
 	Open       int `json:"open"`
+	// Policy is how hosts were chosen in our plans. More is how many more entries our last
+	// plan served than one under the configured policy would have, at the same moment, and
+	// Mean is the mean of More over all ticks. Both are 0 if the policies are the same.
+	Policy scheduler.Policy `json:"policy"`
+	More   int              `json:"more"`
+	Mean   float64          `json:"mean_more"`
 }
 
 // Percent is how many of the entries that got a host we agreed with.
@@ -32,8 +38,9 @@ func (a Agreement) Percent() float64 {
 
 // Shadow plans at every interval, reads what the running scheduler did since,
 // and reports the agreement so far to each. It writes nothing. It ends after
-// ticks intervals, or never if ticks is 0, or when ctx does.
-func Shadow(ctx context.Context, s Shard, interval time.Duration, ticks int, each func(Agreement) error) error {
+// ticks intervals, or never if ticks is 0, or when ctx does. An empty policy means
+// the one that is configured.
+func Shadow(ctx context.Context, s Shard, policy scheduler.Policy, interval time.Duration, ticks int, each func(Agreement) error) error {
 	var sum Agreement
 	planned := map[scheduler.EntryID]scheduler.HostID{}
 	var pending []scheduler.EntryID
@@ -52,7 +59,7 @@ func Shadow(ctx context.Context, s Shard, interval time.Duration, ticks int, eac
 			return err
 		}
 		sum.add(given, planned)
-		report, err := MakePlanReport(ctx, s)
+		report, err := MakePlanReport(ctx, s, policy)
 		if err != nil {
 			return err
 		}
@@ -64,11 +71,22 @@ func Shadow(ctx context.Context, s Shard, interval time.Duration, ticks int, eac
 		pending = report.Pending
 		sum.Ticks++
 		sum.Open = len(report.Plan.Assignments)
+		sum.compare(report)
 		if err := each(sum); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// compare adds what the policy gained in a plan.
+func (a *Agreement) compare(r PlanReport) {
+	a.Policy = r.Policy
+	if r.Gain == nil {
+		return
+	}
+	a.More = r.Gain.More()
+	a.Mean += (float64(a.More) - a.Mean) / float64(a.Ticks)
 }
 
 func (a *Agreement) add(given map[scheduler.EntryID]scheduler.HostID, planned map[scheduler.EntryID]scheduler.HostID) {

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/scheduler"
+)
+
+// TestPlanShowsThePolicy: the one that is configured, and what another one would gain.
+func TestPlanShowsThePolicy(t *testing.T) {
+	lab := newShardsLab(t, "http://127.0.0.1:1")
+	_, out, errs := lab.run(t, "plan")
+	require.Regexp(t, `^policy   optimal\n`, out, errs)
+	require.NotContains(t, out, "gain ")
+	_, out, _ = lab.run(t, "plan", "--scheduler-policy", "exact")
+	require.Regexp(t, `^policy   exact\n`, out)
+
+	code, out, errs := lab.run(t, "plan", "--policy", "exact")
+	require.Equal(t, exitChanges, code, errs)
+	require.Regexp(t, `^policy   exact\n`, out)
+	require.Regexp(t, `(?m)^gain     -?\+?\d+ entries: \d+ get a host \(\d+ after Provision\), and \d+ \(\d+\) under optimal, which is configured$`, out)
+
+	_, out, _ = lab.run(t, "plan", "--policy", "optimal", "--scheduler-policy", "exact", "-o", "json")
+	var r ops.PlanReport
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.Equal(t, scheduler.PolicyOptimal, r.Policy)
+	require.Equal(t, scheduler.PolicyExact, r.Gain.Configured)
+	require.GreaterOrEqual(t, r.Gain.More(), 0)
+	require.Len(t, r.Assignments, r.Gain.Assigned)
+
+	_, out, errs = lab.run(t, "plan", "--shadow", "--policy", "exact", "--ticks", "1")
+	require.Regexp(t, `under exact: -?\+?\d+ entries at this moment than as configured, [-+]\d+\.\d at the mean of all ticks`, out, errs)
+
+	code, out, errs = lab.run(t, "plan", "--policy", "best")
+	require.Equal(t, exitPlanError, code)
+	require.Empty(t, out)
+	require.Contains(t, errs, `"best" is unknown; it must be one of exact, optimal`)
+}
