@@ -3,8 +3,10 @@ package election_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,10 +109,13 @@ func candidate(t *testing.T, server *embedetcd.Server, name string) *election.Et
 	return candidateAt(t, server.Endpoint, name)
 }
 
+// holders counts the candidates, so that each has a name of its own.
+var holders atomic.Int64
+
 func candidateAt(t *testing.T, endpoint, name string) *election.Etcd {
 	t.Helper()
 	e, err := election.NewEtcd(election.EtcdConfig{
-		Client: clientv3.Config{Endpoints: []string{endpoint}}, Cluster: "test", Server: name, Address: name + ":8080", TTL: testTTL,
+		Client: clientv3.Config{Endpoints: []string{endpoint}}, Cluster: "test", Server: name, Holder: fmt.Sprintf("%s/%d", name, holders.Add(1)), Address: name + ":8080", TTL: testTTL,
 	})
 	require.NoError(t, err)
 	return e

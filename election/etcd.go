@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -25,13 +26,19 @@ type EtcdConfig struct {
 	Cluster string
 	// Server names this replica; Address is where its pages are.
 	Server, Address string
+	// Holder names the process, unlike any other.
+	Holder string
 	// TTL is how long a leader that stopped responding keeps its lease; whole
 	// seconds.
 	TTL time.Duration
 }
 
 // Etcd holds elections in etcd.
-type Etcd struct{ cfg EtcdConfig }
+type Etcd struct {
+	cfg EtcdConfig
+	// member is the client of the membership, nil while there is none.
+	member atomic.Pointer[clientv3.Client]
+}
 
 // The parts of a TTL. A keepalive is sent every fifth of it, and trust ends a fifth
 // before the lease can: a leader survives three lost keepalives, and stops leading
@@ -93,12 +100,14 @@ const (
 
 // Record is the value of a candidate's key.
 type Record struct {
-	State   string     `json:"state"`
-	Server  string     `json:"server"`
-	Shard   shard.Name `json:"shard"`
-	Token   int64      `json:"token,omitempty"`
-	Since   string     `json:"since"`
-	Address string     `json:"address,omitempty"`
+	State  string     `json:"state"`
+	Server string     `json:"server"`
+	Shard  shard.Name `json:"shard"`
+	Token  int64      `json:"token,omitempty"`
+	// Holder names the process.
+	Holder  string `json:"holder,omitempty"`
+	Since   string `json:"since"`
+	Address string `json:"address,omitempty"`
 	// Paused is why the leader schedules nothing, empty if it does.
 	Paused string `json:"paused,omitempty"`
 	// Format is the format of this value; see Format.
@@ -106,9 +115,9 @@ type Record struct {
 }
 
 // newRecord is the record of a candidate that has not won yet.
-func newRecord(server, address string, name shard.Name) Record {
+func newRecord(server, holder, address string, name shard.Name) Record {
 	return Record{
-		State: StateCandidate, Server: server, Shard: name,
+		State: StateCandidate, Server: server, Holder: holder, Shard: name,
 		Since: time.Now().UTC().Format(time.RFC3339), Address: address, Format: Format,
 	}
 }
@@ -192,7 +201,7 @@ func (c *campaign) grant(ctx context.Context) (clientv3.LeaseID, error) {
 // library may then still be talking to an etcd that does not answer; closing
 // the client ends that.
 func (c *campaign) win(ctx context.Context) error {
-	value, err := newRecord(c.e.cfg.Server, c.e.cfg.Address, c.name).text()
+	value, err := newRecord(c.e.cfg.Server, c.e.cfg.Holder, c.e.cfg.Address, c.name).text()
 	if err != nil {
 		return err
 	}
@@ -237,7 +246,7 @@ func (c *campaign) confirm(ctx context.Context) (*Term, error) {
 	if len(res.Kvs) == 0 || string(res.Kvs[0].Key) != c.vote.Key() || res.Kvs[0].CreateRevision != token {
 		return nil, fmt.Errorf("%w: key %s with revision %d is not the oldest", ErrPhantom, c.vote.Key(), token)
 	}
-	record := newRecord(c.e.cfg.Server, c.e.cfg.Address, c.name)
+	record := newRecord(c.e.cfg.Server, c.e.cfg.Holder, c.e.cfg.Address, c.name)
 	record.State, record.Token = StateLeader, token
 	if err := c.proclaim(ctx, record); err != nil {
 		return nil, fmt.Errorf("write the token into the leader's key: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
@@ -13,8 +14,21 @@ import (
 // what etcd says about the cluster, first at the beginning and then whenever that
 // changes, always by one goroutine.
 func (e *Etcd) Join(p Presence, each func(View)) *Membership {
-	p.Server, p.Address = e.cfg.Server, e.cfg.Address
-	return newMembership(p, func(ctx context.Context, m *Membership) error { return e.keepMember(ctx, m, each) })
+	p.Server, p.Holder, p.Address = e.cfg.Server, e.cfg.Holder, e.cfg.Address
+	return newMembership(p, func(ctx context.Context, m *Membership) error { return e.keepMember(ctx, m, each) }, e.revoke)
+}
+
+// revoke ends a lease of any replica. One that is gone already is no error.
+func (e *Etcd) revoke(ctx context.Context, lease int64) error {
+	client := e.member.Load()
+	if client == nil {
+		return ErrNotYet
+	}
+	_, err := client.Revoke(ctx, clientv3.LeaseID(lease))
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return nil
+	}
+	return err
 }
 
 func (e *Etcd) keepMember(ctx context.Context, m *Membership, each func(View)) (err error) {
@@ -23,6 +37,8 @@ func (e *Etcd) keepMember(ctx context.Context, m *Membership, each func(View)) (
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
+	e.member.Store(client)
+	defer e.member.Store(nil)
 	granted, cancel := context.WithTimeout(ctx, e.cfg.TTL)
 	lease, err := client.Grant(granted, int64(e.cfg.TTL.Seconds()))
 	cancel()

@@ -22,7 +22,9 @@ const (
 // Presence is what a replica says about itself: the value of its key under
 // ServersPrefix, which lives as long as its lease.
 type Presence struct {
-	Server  string `json:"server"`
+	Server string `json:"server"`
+	// Holder names the process; a restarted one has another name.
+	Holder  string `json:"holder,omitempty"`
 	Address string `json:"address,omitempty"`
 	Version string `json:"version,omitempty"`
 	// Role is primary, backup, or none with the reason in Why.
@@ -31,11 +33,25 @@ type Presence struct {
 	Weight int    `json:"weight,omitempty"`
 	// Avoids are the shards that this replica recently failed to lead, with the reason.
 	Avoids map[shard.Name]string `json:"avoids,omitempty"`
-	Since  string                `json:"since"`
+	// Suspects are the processes, by Holder, that this replica takes for dead.
+	Suspects map[string]Suspicion `json:"suspects,omitempty"`
+	// Needless is how often this process lost its leases lately although it lived.
+	Needless int `json:"needless,omitempty"`
+	// Database says why this replica cannot reach the database, empty if it can.
+	Database string `json:"database,omitempty"`
+	Since    string `json:"since"`
 	// Format is the format of this replica's values in etcd; Oldest is the
 	// oldest format whose replicas it can work with.
 	Format int `json:"format"`
 	Oldest int `json:"oldest"`
+}
+
+// Suspicion is what a replica thinks of another one that it cannot hear.
+type Suspicion struct {
+	Why string `json:"why"`
+	// Lease is that of the suspect's key as a member. A process that lives gets
+	// another one when it loses it, and then the suspicion is void.
+	Lease int64 `json:"lease"`
 }
 
 // CheckFormat refuses to take part together with a replica of a version that is
@@ -60,15 +76,31 @@ type Membership struct {
 	// error when the lease is lost or could not be had.
 	keepOnce func(ctx context.Context, m *Membership) error
 
+	// revoke ends a lease of any replica.
+	revoke func(ctx context.Context, lease int64) error
+
 	mu       sync.Mutex
 	presence Presence
 	err      error
 	changed  chan struct{}
 }
 
-func newMembership(p Presence, keepOnce func(context.Context, *Membership) error) *Membership {
+func newMembership(p Presence, keepOnce func(context.Context, *Membership) error, revoke func(context.Context, int64) error) *Membership {
 	p.Format, p.Oldest = Format, OldestFormat
-	return &Membership{server: p.Server, keepOnce: keepOnce, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1)}
+	return &Membership{server: p.Server, keepOnce: keepOnce, revoke: revoke, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1)}
+}
+
+// Revoke ends all leases of a process that is dead: its key as a member and its
+// keys as leader or candidate disappear, so that others follow at once. The view
+// says which leases these are; of a process without any there is nothing to do.
+func (m *Membership) Revoke(ctx context.Context, v View, holder string) error {
+	var errs []error
+	for _, lease := range v.Leases(holder) {
+		if err := m.revoke(ctx, lease); err != nil {
+			errs = append(errs, fmt.Errorf("revoke lease %x of %s: %w", lease, holder, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Set changes what this replica says about itself.

@@ -102,6 +102,39 @@ func TestMembership(t *testing.T) {
 	})
 }
 
+// TestRevokeADeadReplica: whoever sees that a replica is dead ends all its leases, and
+// whoever is next leads at once. Others keep theirs.
+func TestRevokeADeadReplica(t *testing.T) {
+	onBoth(t, func(t *testing.T, w world) {
+		a, b := w.replica("a"), w.replica("b")
+		keep(t, a.Join(election.Presence{Role: election.RolePrimary}, func(election.View) {}))
+		judge := b.Join(election.Presence{Role: election.RolePrimary}, func(election.View) {})
+		require.ErrorIs(t, judge.Revoke(t.Context(), election.View{}, "a"), nil, "nothing to do")
+		keep(t, judge)
+		first, other := campaign(t, a, "s1").term(t), campaign(t, b, "s2").term(t)
+		next := campaign(t, b, "s1")
+		require.Eventually(t, func() bool {
+			v := w.view()
+			return len(v.Servers) == 2 && len(v.Shards["s1"].Candidates) == 2 && judge.Err() == nil
+		}, soon, time.Millisecond)
+		v := w.view()
+		dead := v.Servers[0].Holder
+		require.NotEmpty(t, dead)
+		require.Equal(t, dead, v.Shards["s1"].Candidates[0].Holder)
+		require.Len(t, v.Leases(dead), 2, "as a member and as a leader")
+		require.Empty(t, v.Leases(""))
+
+		began := time.Now()
+		require.NoError(t, judge.Revoke(t.Context(), v, dead))
+		next.term(t)
+		require.Less(t, time.Since(began), handOver)
+		require.Error(t, over(t, first))
+		require.NoError(t, other.Cause())
+		require.NoError(t, judge.Revoke(t.Context(), v, dead), "again")
+		_ = first.Resign(t.Context()) // its lease is gone, which etcd reports
+	})
+}
+
 // TestTwoReplicasOfOneServer: the key is of the one that wrote last, and goes with
 // it, until the other one writes again.
 func TestTwoReplicasOfOneServer(t *testing.T) {
@@ -190,12 +223,13 @@ func playScript(t *testing.T, w world) (views []election.View) {
 func comparable(v election.View) election.View {
 	for i := range v.Servers {
 		s := &v.Servers[i]
-		s.Lease, s.Since, s.Address = 0, "", ""
+		s.Lease, s.Since, s.Address, s.Holder = 0, "", "", ""
 	}
 	for _, e := range v.Shards {
 		for i := range e.Candidates {
 			k := &e.Candidates[i]
-			k.Revision, k.Key, k.Since, k.Address, k.Token = 0, "", "", "", min(k.Token, 1)
+			k.Holder = ""
+			k.Revision, k.Lease, k.Key, k.Since, k.Address, k.Token = 0, 0, "", "", "", min(k.Token, 1)
 		}
 	}
 	return v

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -20,6 +21,8 @@ type Memory struct {
 	revision int64
 	leases   map[int64]*memoryLease
 	keys     map[string]*mvccpb.KeyValue
+	// replicas counts the replicas, which gives each a name of its own.
+	replicas atomic.Int64
 	// changed is closed and replaced whenever a key changes.
 	changed chan struct{}
 }
@@ -50,7 +53,8 @@ func NewMemory() *Memory {
 func (m *Memory) Replica(server string) *MemoryReplica {
 	thawed := make(chan struct{})
 	close(thawed)
-	return &MemoryReplica{m: m, server: server, thawed: thawed}
+	holder := fmt.Sprintf("%s/%d", server, m.replicas.Add(1))
+	return &MemoryReplica{m: m, server: server, holder: holder, thawed: thawed}
 }
 
 // View returns what the keys say at this moment.
@@ -152,6 +156,7 @@ func (m *Memory) oldest(prefix string) (first *mvccpb.KeyValue) {
 type MemoryReplica struct {
 	m      *Memory
 	server string
+	holder string
 
 	// thawed is closed unless the replica is frozen. unaware are the leases that
 	// it lost meanwhile. Both are guarded by m.mu.
@@ -271,14 +276,14 @@ func (r *MemoryReplica) Campaign(ctx context.Context, name shard.Name) (*Term, e
 // win waits until the replica's key is the oldest of the shard.
 func (r *MemoryReplica) win(ctx context.Context, name shard.Name, lease *memoryLease) (*Term, error) {
 	key := fmt.Sprintf("%s%x", LeaderPrefix(memoryCluster, name), lease.id)
-	record := newRecord(r.server, "", name)
+	record := newRecord(r.server, r.holder, "", name)
 	if err := r.proclaim(key, record, lease); err != nil {
 		return nil, err
 	}
 	for {
 		token, changed := r.leads(key, name)
 		if token != 0 {
-			record = newRecord(r.server, "", name)
+			record = newRecord(r.server, r.holder, "", name)
 			record.State, record.Token = StateLeader, token
 			return r.begin(key, record, lease)
 		}
@@ -341,8 +346,19 @@ func (r *MemoryReplica) begin(key string, record Record, lease *memoryLease) (*T
 
 // Join prepares this replica's membership, as Etcd.Join does.
 func (r *MemoryReplica) Join(p Presence, each func(View)) *Membership {
-	p.Server = r.server
-	return newMembership(p, func(ctx context.Context, m *Membership) error { return r.keepMember(ctx, m, each) })
+	p.Server, p.Holder = r.server, r.holder
+	return newMembership(p, func(ctx context.Context, m *Membership) error { return r.keepMember(ctx, m, each) }, r.revokeAny)
+}
+
+// revokeAny ends a lease of any replica. One that is gone already is no error.
+func (r *MemoryReplica) revokeAny(_ context.Context, lease int64) error {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if r.frozen() {
+		return errFrozen
+	}
+	r.m.drop(lease)
+	return nil
 }
 
 func (r *MemoryReplica) keepMember(ctx context.Context, m *Membership, each func(View)) (err error) {

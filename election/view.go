@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,29 @@ type Candidate struct {
 	Record
 	Key      string `json:"key"`
 	Revision int64  `json:"revision"`
+	Lease    int64  `json:"lease"`
+}
+
+// Leases returns the leases of all keys of one process.
+func (v View) Leases(holder string) []int64 {
+	if holder == "" {
+		return nil
+	}
+	found := map[int64]bool{}
+	for _, a := range v.Servers {
+		if a.Holder == holder {
+			found[a.Lease] = true
+		}
+	}
+	for _, c := range v.Shards {
+		for _, k := range c.Candidates {
+			if k.Holder == holder {
+				found[k.Lease] = true
+			}
+		}
+	}
+	delete(found, 0)
+	return slices.Sorted(maps.Keys(found))
 }
 
 // Member is a replica that is a member of the cluster.
@@ -111,7 +135,7 @@ func (v *viewer) view() View {
 		case what == "wanted":
 			c.Wanted = string(kv.Value)
 		case strings.HasPrefix(what, "leader/"):
-			k := Candidate{Key: key, Revision: kv.CreateRevision}
+			k := Candidate{Key: key, Revision: kv.CreateRevision, Lease: kv.Lease}
 			if json.Unmarshal(kv.Value, &k.Record) != nil {
 				k.Record = Record{}
 			}

@@ -25,7 +25,7 @@ var allowedImports = map[string]bool{
 // TestPurity forbids the planner and the rules for shards to import anything that reaches
 // the outside world, because a plan must follow from its snapshot alone.
 func TestPurity(t *testing.T) {
-	for _, dir := range []string{".", "../shard"} {
+	for _, dir := range []string{".", "../shard", "../internal/suspicion"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		require.NoError(t, err)
 		require.NotEmpty(t, files)
@@ -57,8 +57,10 @@ var layers = map[string][]string{
 	"internal/simlab":     {},
 	"internal/storetest":  {"internal/testserver", "internal/simlab", "store", "store/admin", "store/schema", "store/sqldb", "scheduler", "shard"},
 	"internal/config":     {"store", "store/sqldb", "scheduler", "shard"},
+	"internal/suspicion":  {},
+	"internal/peers":      {"internal/suspicion"},
 	"internal/replica":    {"recurring", "store", "store/admin", "election", "scheduler", "shard"},
-	"internal/cluster":    {"internal/replica", "recurring", "store", "store/admin", "election", "scheduler", "shard"},
+	"internal/cluster":    {"internal/peers", "internal/replica", "internal/suspicion", "recurring", "store", "store/admin", "election", "scheduler", "shard"},
 	"internal/metrics":    {"internal/replica", "store", "store/admin", "shard"},
 	"internal/notify":     {"internal/replica", "store", "store/admin", "shard"},
 	"internal/queuetimes": {"internal/replica", "shard"},
@@ -71,7 +73,7 @@ var layers = map[string][]string{
 		"store", "store/schema", "store/sqldb", "scheduler", "shard"},
 	"internal/chaos": {"internal/child", "internal/embedetcd", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
 		"store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
-	"internal/app": {"internal/cluster", "internal/config", "internal/metrics", "internal/notify", "internal/queuetimes", "internal/replica",
+	"internal/app": {"internal/cluster", "internal/config", "internal/metrics", "internal/notify", "internal/peers", "internal/queuetimes", "internal/replica",
 		"internal/web", "store", "store/admin", "store/schema", "store/sqldb", "election", "shard"},
 	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/ops", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "shard"},

@@ -34,12 +34,14 @@ type Server struct {
 	Established bool
 	// Avoids are shards that the server recently failed to lead.
 	Avoids map[Name]bool
+	// AvoidsAll is true while the server cannot reach the database.
+	AvoidsAll bool
 }
 
 func (s *Server) weight() float64 { return float64(max(1, s.Weight)) }
 
 func (s *Server) tier(name Name) Tier {
-	if s.Avoids[name] {
+	if s.AvoidsAll || s.Avoids[name] {
 		return s.Tier + avoidTiers
 	}
 	return s.Tier

@@ -25,6 +25,9 @@ type Claim struct {
 	// Shared is true where several shards share the database: the shard must be
 	// the master or a row of afe_shards.
 	Shared bool
+	// Deaths says why holders died, as far as that is known. The history says so of
+	// their terms.
+	Deaths map[string]string
 }
 
 // Fence is what hostsched_fence says of a shard.
@@ -79,6 +82,7 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.Config.TakeOverTimeout)
 	defer cancel()
 	l := newLeader(db, c)
+	db.evictDead(ctx, c)
 	for {
 		err := l.takeOverOnce(ctx)
 		if err == nil {

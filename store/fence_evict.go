@@ -14,6 +14,18 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
+// evictDead disconnects a predecessor that is known to be dead or to stand still,
+// instead of finding out by waiting for its locks. If that fails, the takeover waits
+// after all, tries again, and says what is wrong.
+func (db *DB) evictDead(ctx context.Context, c Claim) {
+	if len(c.Deaths) == 0 {
+		return
+	}
+	if f, ok, err := db.ReadFence(ctx, c.Shard); err == nil && ok && c.Deaths[f.Holder] != "" && f.Token < c.Token {
+		_ = db.evict(ctx, c.Shard)
+	}
+}
+
 // evict disconnects the registered writers of a shard, one of which holds a
 // fence row locked and does not continue.
 func (db *DB) evict(ctx context.Context, name shard.Name) error {

@@ -1,15 +1,19 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// causeLost is the cause of a term whose holder said nothing any more.
-const causeLost = "lost: killed, paused or cut off"
+// causeExpired is the cause of a term whose holder said nothing any more, and of
+// which nobody knows why.
+const causeExpired = "lease expired"
 
 // Term is one row of a shard's history.
 type Term struct {
@@ -47,7 +51,7 @@ func (l *Leader) beginTerm(ctx context.Context) error {
 				return err
 			}
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+now+", cause = ? WHERE shard = ? AND ended = 0", causeLost, name); err != nil {
+		if err := l.endLostTerm(ctx, tx); err != nil {
 			return err
 		}
 		res, err := tx.ExecContext(ctx, "INSERT INTO hostsched_terms (shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments) VALUES (?, ?, ?, ?, "+now+", 0, 0, '', 0, 0)",
@@ -60,16 +64,62 @@ func (l *Leader) beginTerm(ctx context.Context) error {
 	})
 }
 
+// endLostTerm notes the end of a predecessor's term, unless the predecessor did. If it
+// did, but others took it for dead, the history says both.
+func (l *Leader) endLostTerm(ctx context.Context, tx sqldb.Querier) error {
+	var id, ended int64
+	var planned bool
+	var holder, cause string
+	err := tx.QueryRowContext(ctx, "SELECT id, holder, ended, planned, cause FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT 1", l.fence.Shard.String()).
+		Scan(&id, &holder, &ended, &planned, &cause)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	death := l.claim.Deaths[holder]
+	switch {
+	case ended == 0:
+		_, err = tx.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", cause = ? WHERE shard = ? AND ended = 0", cmp.Or(death, causeExpired), l.fence.Shard.String())
+	case !planned && death != "":
+		_, err = tx.ExecContext(ctx, "UPDATE hostsched_terms SET cause = ? WHERE id = ?", butItLived(death, cause), id)
+	}
+	return err
+}
+
+// butItLived is the cause of a term whose holder others took for dead, and which the
+// holder saw end.
+func butItLived(death, cause string) string { return death + ", but it lived: " + cause }
+
 // EndTerm notes how the term ended. It is no fenced write: it only concerns the
-// row of this term, and comes when the next may have begun.
+// row of this term, and comes when the next may have begun. Then a successor has
+// noted why it took the shard over, and that stays, because the holder lived.
 func (l *Leader) EndTerm(ctx context.Context, end TermEnd) error {
 	planned := 0
 	if end.Planned {
 		planned = 1
 	}
-	_, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", planned = ?, cause = ?, ticks = ?, assignments = ? WHERE id = ?",
+	res, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", planned = ?, cause = ?, ticks = ?, assignments = ? WHERE id = ? AND ended = 0",
 		planned, end.Cause, end.Ticks, end.Assignments, l.termID)
+	if err == nil {
+		var n int64
+		if n, err = res.RowsAffected(); n == 0 && err == nil {
+			err = l.amendTerm(ctx, end)
+		}
+	}
 	return sqldb.Explain(err, "record the end of the term", l.db.Target())
+}
+
+// amendTerm adds to a term that a successor took for lost what its holder knows.
+func (l *Leader) amendTerm(ctx context.Context, end TermEnd) error {
+	var cause string
+	if err := l.db.Pool.QueryRowContext(ctx, "SELECT cause FROM hostsched_terms WHERE id = ?", l.termID).Scan(&cause); err != nil {
+		return err
+	}
+	_, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_terms SET cause = ?, ticks = ?, assignments = ? WHERE id = ?",
+		butItLived(cause, end.Cause), end.Ticks, end.Assignments, l.termID)
+	return err
 }
 
 // maxTerms bounds how much history is read at once.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/replica"
@@ -47,7 +48,8 @@ type installation struct {
 	logDir   string
 	// args are for every replica.
 	args []string
-	// links puts a link that can be cut between each replica and etcd.
+	// links puts links that can be cut between each replica and etcd, the database, and
+	// the other replicas.
 	links bool
 }
 
@@ -78,10 +80,16 @@ func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...be
 	for i := range replicas {
 		port, err := testserver.FreePort()
 		require.NoError(t, err)
-		s := &server{in: in, name: fmt.Sprintf("replica-%d", i+1), listen: "127.0.0.1:" + strconv.Itoa(port), endpoint: in.endpoint, program: os.Args[0]}
+		s := &server{in: in, name: fmt.Sprintf("replica-%d", i+1), listen: "127.0.0.1:" + strconv.Itoa(port), endpoint: in.endpoint, dsn: in.dsn, program: os.Args[0]}
 		if in.links {
 			s.link = testserver.NewLink(t, strings.TrimPrefix(in.endpoint, "http://"))
 			s.endpoint = "http://" + s.link.Addr
+			s.peerLink = testserver.NewLink(t, s.listen)
+			target, err := mysql.ParseDSN(strings.TrimPrefix(in.dsn, "mysql:"))
+			require.NoError(t, err)
+			s.dbLink = testserver.NewLink(t, target.Addr)
+			target.Addr = s.dbLink.Addr
+			s.dsn = "mysql:" + target.FormatDSN()
 		}
 		in.replicas = append(in.replicas, s)
 		s.start(t)
@@ -130,6 +138,11 @@ type server struct {
 	// endpoint is etcd as this replica reaches it, over link if there is one.
 	endpoint string
 	link     *testserver.Link
+	// dsn is the database as this replica reaches it, over dbLink if there is one.
+	dsn    string
+	dbLink *testserver.Link
+	// peerLink, if there is one, is how the other replicas reach this one.
+	peerLink *testserver.Link
 	program  string
 	cmd      *exec.Cmd
 }
@@ -141,8 +154,11 @@ func (s *server) start(t *testing.T) {
 	// The DSN has a password field, so it goes by the environment.
 	args := append([]string{"serve", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
 		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms", "--log-level", "debug"}, s.in.args...)
+	if s.peerLink != nil {
+		args = append(args, "--advertise", s.peerLink.Addr)
+	}
 	s.cmd = exec.Command(s.program, args...)
-	s.cmd.Env = append(os.Environ(), asProgram+"=1", "HOSTSCHED_DATABASE_DSN="+s.in.dsn)
+	s.cmd.Env = append(os.Environ(), asProgram+"=1", "HOSTSCHED_DATABASE_DSN="+s.dsn)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	require.NoError(t, s.cmd.Start())
 	require.NoError(t, log.Close())
@@ -206,10 +222,16 @@ func (s *server) status() (replica.Status, bool) {
 // metric reads a metric of the master shard.
 func (s *server) metric(t *testing.T, name string) float64 {
 	t.Helper()
+	return s.counter(t, name+`{shard="master"}`)
+}
+
+// counter reads a metric by its name and labels.
+func (s *server) counter(t *testing.T, name string) float64 {
+	t.Helper()
 	_, body, ok := s.get("/metrics")
 	require.True(t, ok)
 	for line := range strings.Lines(body) {
-		if value, found := strings.CutPrefix(line, name+`{shard="master"} `); found {
+		if value, found := strings.CutPrefix(line, name+" "); found {
 			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 			require.NoError(t, err)
 			return v

@@ -21,6 +21,7 @@ import (
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/metrics"
+	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
@@ -63,6 +64,7 @@ type App struct {
 	listener   net.Listener
 	server     *http.Server
 	controller *cluster.Controller
+	heartbeats *peers.Heartbeats
 	// reporters run until everything else has ended, and then send what is left.
 	reporters []func(context.Context)
 	// closers undo what New opened, the last first.
@@ -104,14 +106,15 @@ func (a *App) open(o Options) error {
 		return fmt.Errorf("%w: listen: %w; choose another address with --listen", config.ErrConfig, err)
 	}
 	a.closers = append(a.closers, a.closeListener)
-	campaigner, err := newCampaigner(a.cfg, a.Addr())
-	if err != nil {
-		return err
-	}
 	holder, err := holderName(a.cfg.Server)
 	if err != nil {
 		return err
 	}
+	campaigner, err := newCampaigner(a.cfg, holder, a.Addr())
+	if err != nil {
+		return err
+	}
+	a.heartbeats = peers.NewHeartbeats(holder)
 	registry := o.Registry
 	if registry == nil {
 		registry = metrics.NewRegistry()
@@ -123,13 +126,17 @@ func (a *App) open(o Options) error {
 	}
 	a.controller = cluster.New(cluster.Config{
 		Server: a.cfg.Server, Version: o.Version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: m.Serves,
+		Condemned: m.Condemned, Needless: m.Needless,
 		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: holder, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every},
 	}, campaigner, db, observers, a.log)
 	m.NotLeading(a.controller.NotLeading)
-	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: web.Handler(web.Config{
+	pages := http.NewServeMux()
+	pages.Handle("GET "+peers.Path, a.heartbeats)
+	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: o.Version, Metrics: m.Handler(),
 		Status: a.controller.Status, Role: a.controller.Role, NotServed: a.controller.NotServed, Recorder: a.controller.Holdings,
-	})}
+	}))
+	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: pages}
 	a.log.Info("starting", "server", a.cfg.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
 	return nil
 }
@@ -155,7 +162,7 @@ func (a *App) openDatabases() (cluster.Databases, error) {
 	return cluster.Databases{Main: main, Servers: servers, Open: open}, nil
 }
 
-func newCampaigner(c *config.Config, address string) (*election.Etcd, error) {
+func newCampaigner(c *config.Config, holder, address string) (*election.Etcd, error) {
 	client, err := c.EtcdClient()
 	if err != nil {
 		return nil, err
@@ -163,7 +170,7 @@ func newCampaigner(c *config.Config, address string) (*election.Etcd, error) {
 	if c.Advertise != "" {
 		address = c.Advertise
 	}
-	e, err := election.NewEtcd(election.EtcdConfig{Client: client, Cluster: c.Cluster, Server: c.Server, Address: address, TTL: c.Etcd.TTL})
+	e, err := election.NewEtcd(election.EtcdConfig{Client: client, Cluster: c.Cluster, Server: c.Server, Holder: holder, Address: address, TTL: c.Etcd.TTL})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", config.ErrConfig, err)
 	}
@@ -276,8 +283,11 @@ func (a *App) run(ctx context.Context) error {
 	defer stop()
 	var g run.Group
 	// The replica is the first to hear of the end: handing over cannot wait until
-	// the connections of browsers are closed.
+	// the connections of browsers are closed. The other replicas hear its heartbeats
+	// until it has handed over.
+	handedOver := make(chan struct{})
 	g.Add(func() error {
+		defer close(handedOver)
 		a.controller.Run(running)
 		return nil
 	}, func(error) { stop() })
@@ -285,7 +295,11 @@ func (a *App) run(ctx context.Context) error {
 		a.waitForLifetime(running)
 		return nil
 	}, func(error) { stop() })
-	g.Add(a.serve, a.shutdown)
+	g.Add(a.serve, func(error) {
+		<-handedOver
+		a.heartbeats.End()
+		a.shutdown()
+	})
 	err := g.Run()
 	endReports()
 	reporters.Wait()
@@ -315,7 +329,7 @@ func (a *App) serve() error {
 	return nil
 }
 
-func (a *App) shutdown(error) {
+func (a *App) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), httpShutdownTimeout)
 	defer cancel()
 	if err := a.server.Shutdown(ctx); err != nil {

@@ -3,15 +3,18 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
@@ -291,4 +294,34 @@ func (l *lab) stuckApply(db *store.DB, leader *server) (unlock func()) {
 	}
 	require.Fail(l.t, "the leader never had to wait for the lock")
 	return nil
+}
+
+// TestLeaderLosesAShardsOwnDatabase: the shard goes to a server that still reaches that
+// database.
+func TestLeaderLosesAShardsOwnDatabase(t *testing.T) {
+	own := testserver.Database(t)
+	openLab(t, own)
+	target, err := mysql.ParseDSN(strings.TrimPrefix(own, "mysql:"))
+	require.NoError(t, err)
+	l := newLab(t, storetest.SQLiteFile(t), 0)
+	links := map[string]*testserver.Link{}
+	for _, name := range []string{"a", "b"} {
+		links[name] = testserver.NewLink(t, target.Addr)
+	}
+	l.route = func(server, _ string) string {
+		far := *target
+		far.Addr = links[server].Addr
+		return "mysql:" + far.FormatDSN()
+	}
+	l.exec("INSERT INTO afe_shards (hostname) VALUES ('west')")
+	l.exec("INSERT INTO hostsched_shard_databases (shard_id, dsn) SELECT id, ? FROM afe_shards", own)
+	l.start("a")
+	l.start("b")
+	before := l.spread(2, 1)
+	blind := before["west"]
+	links[blind.name].Cut(t)
+	began := time.Now()
+	l.until("the other server leads west, too", func() bool { return l.leaders()["west"] != nil && l.leaders()["west"] != blind })
+	require.Less(t, time.Since(began), 5*time.Second)
+	links[blind.name].Heal(t)
 }

@@ -35,6 +35,22 @@ type Config struct {
 	Replica replica.Config
 	// Found, if set, is called for every shard that is served.
 	Found func(shard.Name)
+	// Condemned, if set, is called when another replica is taken for dead, with the
+	// reason; Needless when that happened to this one although it lived.
+	Condemned func(reason string)
+	Needless  func()
+}
+
+func (c Config) condemned(reason string) {
+	if c.Condemned != nil {
+		c.Condemned(reason)
+	}
+}
+
+func (c Config) needless() {
+	if c.Needless != nil {
+		c.Needless()
+	}
 }
 
 // The intervals of the controller.
@@ -92,7 +108,13 @@ type Controller struct {
 	polls      chan poll
 	wake       chan struct{}
 
+	// probe tells whether the main database answers.
+	probe *probe
+	// background is what Run waits for besides the loop.
+	background sync.WaitGroup
+
 	// Only the goroutine of the loop uses these.
+	suspects   *suspects
 	view       election.View
 	seen       bool
 	arrivals   map[int64]time.Time // lease -> first seen
@@ -111,6 +133,12 @@ type Controller struct {
 	unusable map[shard.Name]string
 	// notLeading is why this replica does not lead, by shard.
 	notLeading map[shard.Name]replica.NotLeading
+	// told is whom this replica takes for dead, and why; needless is how often it lost
+	// its leases lately although it lived.
+	told     map[string]election.Suspicion
+	needless int
+	// members are the servers of the view.
+	members []election.Member
 
 	// retiring are the replicas of shards that are not served any more.
 	retiring sync.WaitGroup
@@ -131,6 +159,8 @@ func New(cfg Config, elected Election, db Databases, observer replica.Observer, 
 		runners: map[shard.Name]*shardRunner{}, failures: map[shard.Name]failure{}, role: election.RoleNone, why: whyStarting,
 		faults: recurring.New(log),
 	}
+	c.suspects = newSuspects(c.look)
+	c.probe = newProbe(db.Main.Ping)
 	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: whyStarting, Version: cfg.Version, Weight: cfg.Weight}, c.watched)
 	first := cfg.Only
 	if first == "" {
@@ -161,21 +191,23 @@ func (c *Controller) watched(v election.View) {
 // over and nothing runs any more.
 func (c *Controller) Run(ctx context.Context) {
 	joined, leave := context.WithCancel(context.WithoutCancel(ctx))
-	var background sync.WaitGroup
-	background.Go(func() { c.membership.Run(joined) })
+	c.background.Go(func() { c.membership.Run(joined) })
 	polling, endPolling := context.WithCancel(ctx)
-	background.Go(func() { c.pollDatabase(polling) })
+	c.background.Go(func() { c.pollDatabase(polling) })
+	c.background.Go(func() { c.probe.run(polling) })
 	c.loop(ctx)
 	endPolling()
 	c.setRole(election.RoleNone, "shutting down")
 	c.stopAll(ErrShutdown)
 	leave()
-	background.Wait()
+	c.background.Wait()
+	c.suspects.watcher.Close()
 }
 
 func (c *Controller) loop(ctx context.Context) {
-	again := time.NewTicker(lookInterval)
+	again, suspect := time.NewTicker(lookInterval), time.NewTicker(suspectInterval)
 	defer again.Stop()
+	defer suspect.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -186,7 +218,11 @@ func (c *Controller) loop(ctx context.Context) {
 			c.polled(p)
 		case <-c.wake:
 		case <-again.C:
+		case <-suspect.C:
+			c.suspect(ctx, time.Now())
+			continue
 		}
+		c.suspect(ctx, time.Now())
 		c.decide(ctx)
 	}
 }
@@ -213,8 +249,12 @@ func (c *Controller) announce() {
 	for name, a := range c.failures {
 		avoids[name] = a.reason
 	}
+	suspects, needless := c.told, c.needless
 	c.mu.Unlock()
-	c.membership.Set(func(p *election.Presence) { p.Role, p.Why, p.Avoids = role, why, avoids })
+	database := c.probe.lost(time.Now())
+	c.membership.Set(func(p *election.Presence) {
+		p.Role, p.Why, p.Avoids, p.Suspects, p.Needless, p.Database = role, why, avoids, suspects, needless, database
+	})
 }
 
 // noteFailure makes this replica avoid a shard that it failed to lead. The others are

@@ -49,6 +49,8 @@ type lab struct {
 	election *election.Memory
 	servers  []*server
 	log      storetest.Log
+	// route, if set, says how a server reaches the database of a shard that has its own.
+	route func(server, dsn string) string
 }
 
 func shardName(i int) shard.Name { return shard.Name(fmt.Sprintf("shard-%d", i+1)) }
@@ -162,7 +164,9 @@ func (l *lab) startOn(name string, elected cluster.Election, dsn string) *server
 	s.controller = cluster.New(cluster.Config{
 		Server: name, HoldOff: holdOff,
 		Replica: replica.Config{Holder: fmt.Sprintf("%s/%d", name, len(l.servers)), MinTick: 5 * time.Millisecond},
-	}, elected, cluster.Databases{Main: db, Servers: db, Open: l.openShard}, replica.Silent{},
+	}, elected, cluster.Databases{Main: db, Servers: db, Open: func(ctx context.Context, _ shard.Name, dsn string) (*store.DB, error) {
+		return l.openShard(ctx, name, dsn)
+	}}, replica.Silent{},
 		hclog.New(&hclog.LoggerOptions{Name: name, Output: &l.log, Level: hclog.Info}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -178,7 +182,10 @@ func (l *lab) startOn(name string, elected cluster.Election, dsn string) *server
 	return s
 }
 
-func (l *lab) openShard(ctx context.Context, _ shard.Name, dsn string) (*store.DB, error) {
+func (l *lab) openShard(ctx context.Context, server, dsn string) (*store.DB, error) {
+	if l.route != nil {
+		dsn = l.route(server, dsn)
+	}
 	return store.Open(ctx, sqldb.Config{DSN: dsn, TxTimeout: txTimeout})
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -14,6 +15,10 @@ import (
 // saw makes the controller follow a view of etcd.
 func (c *Controller) saw(v election.View) {
 	c.view, c.seen = v, true
+	c.mu.Lock()
+	c.members = v.Servers
+	c.mu.Unlock()
+	c.suspects.follow(v, c.cfg.Replica.Holder)
 	arrivals := make(map[int64]time.Time, len(v.Servers))
 	for _, a := range v.Servers {
 		at, known := c.arrivals[a.Lease]
@@ -42,16 +47,27 @@ func (c *Controller) decide(ctx context.Context) {
 		should = shard.Place(servers, c.leaderships(runners))
 	}
 	for _, s := range runners {
+		lost := s.lost(now)
+		if lost != "" && s.dsn != "" && c.avoided(s.name) == "" {
+			c.noteFailure(s.name, errors.New(lost))
+		}
 		heir := may && c.seen && shard.Heir(servers, c.leadership(s.name)) == c.cfg.Server
 		mine := should[s.name] == c.cfg.Server || c.orphaned(s.name, now)
 		switch {
 		case !may:
 			s.stop(fmt.Errorf("%w: %s", replica.ErrHandOver, why))
+		case lost != "" && !s.leading():
+			// It could not take the shard over, and would keep others from it meanwhile.
+			s.stop(fmt.Errorf("%w: %s", replica.ErrDatabaseLost, lost))
 		case mine:
 			s.start(ctx)
 		case s.leading() || c.view.Shards[s.name].Holder() == c.cfg.Server: // the latter while it takes the shard over
-			if c.isNext(s.name, should[s.name]) {
-				s.stop(fmt.Errorf("%w to %s", replica.ErrHandOver, should[s.name]))
+			switch next := should[s.name]; {
+			case !c.isNext(s.name, next):
+			case lost != "":
+				s.stop(fmt.Errorf("%w to %s: %s", replica.ErrDatabaseLost, next, lost))
+			default:
+				s.stop(fmt.Errorf("%w to %s", replica.ErrHandOver, next))
 			}
 		default:
 			s.stop(fmt.Errorf("%w: %s should lead", replica.ErrHandOver, should[s.name]))
@@ -89,7 +105,7 @@ func (c *Controller) servers(now time.Time) []shard.Server {
 		}
 		s := shard.Server{
 			Name: a.Server, Tier: tier, Weight: a.Weight, Avoids: make(map[shard.Name]bool, len(a.Avoids)),
-			Established: now.Sub(c.arrivals[a.Lease]) >= c.cfg.HoldOff,
+			Established: now.Sub(c.arrivals[a.Lease]) >= c.cfg.HoldOff, AvoidsAll: a.Database != "",
 		}
 		for name := range a.Avoids {
 			s.Avoids[name] = true

@@ -20,9 +20,13 @@ type shardRunner struct {
 	mu      sync.Mutex
 	replica *replica.Replica
 	own     *store.DB
-	cancel  context.CancelCauseFunc // nil unless a campaign runs
-	stopped bool                    // the running campaign was told to end
-	running sync.WaitGroup
+	// probe tells whether the shard's own database answers; nil if there is none.
+	probe    *probe
+	endProbe context.CancelFunc
+	cancel   context.CancelCauseFunc // nil unless a campaign runs
+	stopped  bool                    // the running campaign was told to end
+	running  sync.WaitGroup
+	probes   sync.WaitGroup
 }
 
 func newShardRunner(controller *Controller, name shard.Name, dsn string) *shardRunner {
@@ -75,6 +79,7 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	cfg.Scope.Shard = s.name
 	cfg.Scope.Shared = s.controller.cfg.Only == "" && s.dsn == ""
 	cfg.ReportFailure = func(err error) { s.controller.noteFailure(s.name, err) }
+	cfg.Deaths = s.controller.deaths
 	db := s.controller.db.Main
 	if s.dsn != "" {
 		var err error
@@ -91,7 +96,10 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	}
 	s.replica = r
 	if s.dsn != "" {
-		s.own = db
+		s.own, s.probe = db, newProbe(db.Ping)
+		var probing context.Context
+		probing, s.endProbe = context.WithCancel(context.WithoutCancel(ctx))
+		s.probes.Go(func() { s.probe.run(probing) })
 	}
 	return r, nil
 }
@@ -141,10 +149,23 @@ func (s *shardRunner) retire() {
 	if s.own == nil {
 		return
 	}
+	s.endProbe()
+	s.probes.Wait()
 	if err := s.own.Close(); err != nil {
 		s.controller.log.Warn("cannot close the shard's own database", "shard", s.name, "error", err)
 	}
 	s.own = nil
+}
+
+// lost says why the shard's database counts as lost, empty if it does not.
+func (s *shardRunner) lost(now time.Time) string {
+	s.mu.Lock()
+	own := s.probe
+	s.mu.Unlock()
+	if own == nil {
+		return s.controller.probe.lost(now)
+	}
+	return own.lost(now)
 }
 
 func (s *shardRunner) leading() bool { return s.status().State == replica.StateLeader }

@@ -29,6 +29,9 @@ type Metrics struct {
 	uncaught, fenced, terms                        *prometheus.CounterVec
 	waiting, malformed, leader, token              *prometheus.GaugeVec
 	findings                                       *prometheus.GaugeVec
+
+	condemned *prometheus.CounterVec
+	needless  prometheus.Counter
 }
 
 // Buckets, in seconds. Queued times go from a second to a day.
@@ -69,6 +72,9 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.findings = m.gauge("inspection_findings", "Inconsistencies, found by the leader's latest check, by kind.", "kind")
 	m.leader = m.gauge("leader", "1 while this replica leads the shard, else 0.")
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
+	m.condemned = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_condemned_replicas_total", Help: "Other replicas whose leases were revoked because they seemed dead, by reason."}, []string{"reason"})
+	m.needless = prometheus.NewCounter(prometheus.CounterOpts{Name: "hostsched_needless_takeovers_total", Help: "How often the others took this replica for dead although it lived."})
+	registry.MustRegister(m.condemned, m.needless)
 	return m
 }
 
@@ -199,6 +205,12 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 		}
 	}
 }
+
+// Condemned counts a replica whose leases were revoked.
+func (m *Metrics) Condemned(reason string) { m.condemned.WithLabelValues(reason).Inc() }
+
+// Needless counts that the others took this replica for dead although it lived.
+func (m *Metrics) Needless() { m.needless.Inc() }
 
 // Checked implements replica.Observer.
 func (m *Metrics) Checked(name shard.Name, f admin.Findings) {

@@ -32,11 +32,17 @@ type Config struct {
 	// ReportFailure, if set, is called when this replica failed to take the shard
 	// over or to tick, because a replica on another server may succeed.
 	ReportFailure func(error)
+	// Deaths, if set, says why processes died, by name, as far as that is known.
+	Deaths func() map[string]string
 }
 
 // ErrHandOver is part of the cause with which a caller ends Run's context to
 // hand the shard over; the history of terms shows it.
 var ErrHandOver = errors.New("handed over")
+
+// ErrDatabaseLost is the same if this replica has lost the database: then it hands the
+// shard over without finishing anything.
+var ErrDatabaseLost = fmt.Errorf("%w without the database", ErrHandOver)
 
 // Bounds of the loop.
 const (
@@ -195,6 +201,13 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// Whoever has lost the database cannot finish anything there. The shard does not
+	// wait for that: what this replica may still write is fenced.
+	defer context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), ErrDatabaseLost) {
+			r.handOverNow(won)
+		}
+	})()
 	began := time.Now()
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
@@ -241,6 +254,9 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 
 func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
 	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared}
+	if r.cfg.Deaths != nil {
+		r.claim.Deaths = r.cfg.Deaths()
+	}
 	leader, err := r.db.TakeOver(ctx, r.claim)
 	if err != nil {
 		return nil, err
@@ -252,15 +268,20 @@ func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, erro
 	return &term{leader: leader, recorder: recorder}, nil
 }
 
+// handOverNow lets others lead, whatever this replica still waits for.
+func (r *Replica) handOverNow(term *election.Term) {
+	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
+	defer cancel()
+	if err := term.Resign(ctx); err != nil {
+		// The lease then expires by itself.
+		r.log.Debug("cannot resign", "error", err)
+	}
+}
+
 // resign hands the shard over, however the term ended, which reason says. err is nil
 // after a planned end.
 func (r *Replica) resign(term *election.Term, reason, err error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
-	defer cancel()
-	if rerr := term.Resign(ctx); rerr != nil {
-		// The lease then expires by itself.
-		r.log.Debug("cannot resign", "error", rerr)
-	}
+	r.handOverNow(term)
 	cause := term.Cause()
 	r.observer.Ended(term.Shard, cause)
 	r.said()("term over", "token", term.Token, "reason", reason)
@@ -298,7 +319,7 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 			r.announce(ctx, won)
 		default:
 			failures++
-			if err := r.recover(ctx, t, err, failures); err != nil {
+			if err := r.recover(ctx, t, err, failures); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}

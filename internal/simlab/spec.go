@@ -190,8 +190,8 @@ func (l *Lab) AddSuite(ctx context.Context, db Execer, n int) error {
 	for range n {
 		job := l.nextJob
 		l.nextJob++
-		a := l.ask(board, version)
 		row := l.job(job, owner, fmt.Sprintf("test-%d", job), priority, suite, now)
+		a := l.ask(board, version)
 		row[synchColumn] = a.entries
 		jobs = append(jobs, row)
 		for label := range a.labels {

@@ -260,6 +260,9 @@ func limit(pool *sql.DB, conns int) {
 // Close closes all connections.
 func (db *DB) Close() error { return errors.Join(db.reads.Close(), db.Pool.Close()) }
 
+// Ping asks the database whether it is there, over any connection of the pool.
+func (db *DB) Ping(ctx context.Context) error { return db.Pool.PingContext(ctx) }
+
 // SQL gives access to the connection pool, for simulators and tests that are
 // other clients of the same database.
 func (db *DB) SQL() *sql.DB { return db.Pool }

@@ -1,0 +1,223 @@
+package cluster
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/peers"
+	"github.com/hostsched/hostsched/internal/suspicion"
+)
+
+// The times of suspicion.
+const (
+	// suspectInterval is how often contacts are looked at although nothing happened.
+	suspectInterval = 50 * time.Millisecond
+	// revokeTimeout bounds the revocation of a dead replica's leases. If it fails, it
+	// is tried again after as long.
+	revokeTimeout = time.Second
+	// rememberDead is how long it is known why a process died, so that its
+	// successors can write it into the history of their terms.
+	rememberDead = time.Minute
+	// needlessFor is how long a needless takeover makes the others more patient.
+	needlessFor = 30 * time.Minute
+)
+
+// lostDatabase is why a leader's term ended that could not write so itself.
+const lostDatabase = "lost the database"
+
+// suspects is what a replica knows of dead processes. Only the goroutine of the loop
+// uses it, except for watcher.
+type suspects struct {
+	watcher *peers.Watcher
+	// said is what the others were told last.
+	said map[string]election.Suspicion
+	// lease is the latest lease of this replica's own key as a member.
+	lease int64
+	// dead are the processes that were condemned.
+	dead map[string]*death
+	// needless are the times at which this process lost its leases although it lived.
+	needless []time.Time
+	accused  bool
+	// blind is true if the others were told that this replica has lost the database.
+	blind bool
+}
+
+// death is why and when a process was condemned.
+type death struct {
+	election.Suspicion
+	at      time.Time
+	revoked time.Time
+}
+
+func newSuspects(changed func()) *suspects {
+	return &suspects{watcher: peers.NewWatcher(changed), said: map[string]election.Suspicion{}, dead: map[string]*death{}}
+}
+
+// follow listens to the members of a view, and acquits whoever got new leases after it
+// was condemned: only a living process does.
+func (s *suspects) follow(v election.View, self string) {
+	var all []peers.Peer
+	for _, m := range v.Servers {
+		if m.Holder == self {
+			s.lease = m.Lease
+		}
+		if m.Holder == "" || m.Holder == self || m.Address == "" {
+			continue
+		}
+		all = append(all, peers.Peer{Holder: m.Holder, Address: m.Address})
+		if d := s.dead[m.Holder]; d != nil && d.Lease != m.Lease {
+			delete(s.dead, m.Holder)
+			s.watcher.Forget(m.Holder)
+		}
+	}
+	s.watcher.Follow(all)
+}
+
+// judge returns what this replica thinks of the others, by the name of the process.
+// The dead are remembered after their keys are gone.
+func (s *suspects) judge(v election.View, now time.Time) map[string]election.Suspicion {
+	maps.DeleteFunc(s.dead, func(_ string, d *death) bool { return now.Sub(d.at) > rememberDead })
+	out := map[string]election.Suspicion{}
+	contacts := s.watcher.Contacts()
+	for _, m := range v.Servers {
+		contact, followed := contacts[m.Holder]
+		if !followed {
+			continue
+		}
+		contact.Needless = m.Needless
+		if verdict := suspicion.Judge(contact); verdict != suspicion.Alive {
+			out[m.Holder] = election.Suspicion{Why: string(verdict), Lease: m.Lease}
+		}
+	}
+	for holder, d := range s.dead {
+		out[holder] = d.Suspicion
+	}
+	return out
+}
+
+// suspect tells the others whom this replica takes for dead, and revokes the leases of
+// those of whom enough replicas think so.
+func (c *Controller) suspect(ctx context.Context, now time.Time) {
+	if lost := c.probe.lost(now) != ""; lost != c.suspects.blind {
+		c.suspects.blind = lost
+		c.announce()
+	}
+	if !c.seen {
+		return
+	}
+	if said := c.suspects.judge(c.view, now); !maps.Equal(said, c.suspects.said) {
+		c.suspects.said = said
+		c.tell()
+	}
+	for _, m := range c.view.Servers {
+		if m.Holder != "" && m.Holder != c.cfg.Replica.Holder {
+			c.condemn(ctx, m, now)
+		}
+	}
+	c.answerAccusation(now)
+}
+
+// verdicts returns what all replicas but one say of that one under its present lease, and
+// which of them reach the database. That a replica is in the view means that it reaches etcd.
+func (c *Controller) verdicts(holder string, lease int64) (said map[string]suspicion.Verdict, able []string) {
+	said = map[string]suspicion.Verdict{}
+	for _, m := range c.view.Servers {
+		if m.Holder == holder || m.Holder == "" {
+			continue
+		}
+		about := m.Suspects[holder]
+		if m.Holder == c.cfg.Replica.Holder {
+			about = c.suspects.said[holder]
+		}
+		if about.Lease == lease {
+			said[m.Holder] = suspicion.Verdict(about.Why)
+		}
+		if m.Database == "" {
+			able = append(able, m.Holder)
+		}
+	}
+	return said, able
+}
+
+// condemn revokes the leases of a process if enough replicas take it for dead.
+func (c *Controller) condemn(ctx context.Context, m election.Member, now time.Time) {
+	verdict := suspicion.Condemn(c.verdicts(m.Holder, m.Lease))
+	if verdict == suspicion.Alive {
+		return
+	}
+	d := c.suspects.dead[m.Holder]
+	if d == nil {
+		d = &death{Suspicion: election.Suspicion{Why: string(verdict), Lease: m.Lease}, at: now}
+		c.suspects.dead[m.Holder] = d
+		c.log.Warn("a replica is dead; its shards go to others at once", "replica", m.Holder, "reason", verdict)
+		c.cfg.condemned(string(verdict))
+	}
+	if now.Sub(d.revoked) < revokeTimeout {
+		return
+	}
+	d.revoked = now
+	view := c.view
+	c.background.Go(func() {
+		bound, cancel := context.WithTimeout(ctx, revokeTimeout)
+		defer cancel()
+		if err := c.membership.Revoke(bound, view, m.Holder); err != nil && ctx.Err() == nil {
+			c.log.Warn("cannot revoke the leases of a dead replica; trying again", "replica", m.Holder, "error", err)
+		}
+	})
+}
+
+// answerAccusation notices that the others took this process for dead. If it did not
+// stand still, that was needless, and they are asked for more patience.
+func (c *Controller) answerAccusation(now time.Time) {
+	if s := c.suspects; len(s.needless) > 0 && now.Sub(s.needless[0]) > needlessFor {
+		s.needless = s.needless[1:]
+		c.tell()
+	}
+	verdict := suspicion.Condemn(c.verdicts(c.cfg.Replica.Holder, c.suspects.lease))
+	accused := verdict != suspicion.Alive
+	if accused && !c.suspects.accused {
+		stood := now.Sub(c.suspects.watcher.StoodStill()) < time.Duration(2*suspicion.Patience(len(c.suspects.needless)))*time.Millisecond
+		c.log.Warn("the other replicas took this one for dead", "reason", verdict, "stood still", stood)
+		if !stood {
+			c.suspects.needless = append(c.suspects.needless, now)
+			c.cfg.needless()
+			c.tell()
+		}
+	}
+	c.suspects.accused = accused
+}
+
+// tell announces whom this replica takes for dead, and how patient the others should
+// be with it.
+func (c *Controller) tell() {
+	c.mu.Lock()
+	c.told, c.needless = c.suspects.said, len(c.suspects.needless)
+	c.mu.Unlock()
+	c.announce()
+}
+
+// deaths says why processes died, or why they hand their shards over without being able
+// to say so in the database, by name and as far as any replica knows. Successors write it
+// into the history.
+func (c *Controller) deaths() map[string]string {
+	known := map[string]string{}
+	add := func(suspects map[string]election.Suspicion) {
+		for holder, about := range suspects {
+			if v := suspicion.Verdict(about.Why); v == suspicion.Crashed || v == suspicion.Silent {
+				known[holder] = about.Why
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
+		add(m.Suspects)
+		if m.Database != "" {
+			known[m.Holder] = lostDatabase
+		}
+	}
+	add(c.told)
+	return known
+}

@@ -1,0 +1,7 @@
+// Package peers keeps a connection from every replica to every other one, so that a
+// replica which dies or falls silent is noticed long before its lease expires.
+//
+// [Heartbeats] is the handler that each replica serves at [Path]: it names the process and
+// then sends a line every [Interval]. A [Watcher] listens to the handlers of the
+// others and reports its contacts; package suspicion decides what they mean.
+package peers
