@@ -30,6 +30,8 @@ type Claim struct {
 	Deaths map[string]string
 }
 
+func (c Claim) tried() string { return fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token) }
+
 // Fence is what hostsched_fence says of a shard.
 type Fence struct {
 	Shard   shard.Name `json:"shard"`
@@ -66,10 +68,38 @@ func readFence(ctx context.Context, q sqldb.Querier, name shard.Name) (Fence, er
 	var pausedAt int64
 	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by, paused_at FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
 		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy, &pausedAt)
-	if pausedAt != 0 {
-		f.PausedAt = time.UnixMilli(pausedAt).UTC()
-	}
+	f.PausedAt = millis(pausedAt)
 	return f, err
+}
+
+// Fences reads the fences of all shards, in one query and without waiting for any
+// lock. It leaves out what only one shard is asked for: Writes.
+func (db *DB) Fences(ctx context.Context) (map[shard.Name]Fence, error) {
+	out := map[shard.Name]Fence{}
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT shard, epoch, token, etcd_cluster, holder, taken_at, pause_reason, paused_by, paused_at FROM hostsched_fence WHERE lane = 0", nil, func(scan sqldb.Scanner) error {
+		var f Fence
+		var pausedAt int64
+		err := scan(&f.Shard, &f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Paused, &f.PausedBy, &pausedAt)
+		f.PausedAt = millis(pausedAt)
+		out[f.Shard] = f
+		return err
+	})
+	return out, sqldb.Explain(err, "read the fences", db.Target())
+}
+
+// millis is a time of the database, which writes none as 0.
+func millis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// Clock returns the time by the database's clock.
+func (db *DB) Clock(ctx context.Context) (time.Time, error) {
+	var now int64
+	err := db.Pool.QueryRowContext(ctx, "SELECT "+db.Dialect.NowMillis).Scan(&now)
+	return time.UnixMilli(now), sqldb.Explain(err, "read the clock", db.Target())
 }
 
 // TakeOver makes the claimant the only writer of its shard, before it reads any
@@ -95,7 +125,7 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 			return l, nil
 		}
 		if !sqldb.IsLockTimeout(err) || ctx.Err() != nil {
-			return nil, errors.Join(sqldb.Explain(err, fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token), db.Target()), l.Close())
+			return nil, errors.Join(sqldb.Explain(err, c.tried(), db.Target()), l.Close())
 		}
 		if l.fence.Epoch == 0 { // else the row is ours, and so is the session in it
 			if err := db.evict(ctx, c.Shard); err != nil {

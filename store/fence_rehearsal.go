@@ -19,7 +19,7 @@ func (db *DB) RehearseTakeOver(ctx context.Context, c Claim) error {
 	ctx, cancel := context.WithTimeout(ctx, rehearsalTimeout)
 	defer cancel()
 	err := db.rehearse(ctx, c)
-	return sqldb.Explain(err, "take over shard "+c.Shard.String(), db.Target())
+	return sqldb.Explain(err, c.tried(), db.Target())
 }
 
 func (db *DB) rehearse(ctx context.Context, c Claim) (err error) {

@@ -128,29 +128,57 @@ const maxTerms = 1000
 // Terms returns the latest terms of a shard, latest first; at most limit.
 func (db *DB) Terms(ctx context.Context, name shard.Name, limit int) ([]Term, error) {
 	out := []Term{}
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT epoch, token, holder, began, ended, planned, cause, ticks, assignments FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT ?", []any{name.String(), min(limit, maxTerms)}, func(scan sqldb.Scanner) error {
-		t := Term{Shard: name}
-		var began, ended int64
-		err := scan(&t.Epoch, &t.Token, &t.Holder, &began, &ended, &t.Planned, &t.Cause, &t.Ticks, &t.Assignments)
-		t.Began = time.UnixMilli(began).UTC()
-		if ended != 0 {
-			t.Ended = time.UnixMilli(ended).UTC()
-		}
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT "+termColumns+" FROM hostsched_terms t WHERE shard = ? ORDER BY id DESC LIMIT ?", []any{name.String(), min(limit, maxTerms)}, func(scan sqldb.Scanner) error {
+		t, err := scanTerm(scan)
+		t.Shard = name
 		out = append(out, t)
 		return err
 	})
 	return out, sqldb.Explain(err, "read the history of shard "+name.String(), db.Target())
 }
 
-// Failovers counts, by shard, the terms that were lost and not handed over.
-func (db *DB) Failovers(ctx context.Context) (map[shard.Name]int, error) {
-	out := map[shard.Name]int{}
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT shard, COUNT(*) FROM hostsched_terms WHERE ended > 0 AND planned = 0 GROUP BY shard", nil, func(scan sqldb.Scanner) error {
-		var name shard.Name
-		var n int
-		err := scan(&name, &n)
-		out[name] = n
+const termColumns = "t.epoch, t.token, t.holder, t.began, t.ended, t.planned, t.cause, t.ticks, t.assignments"
+
+func scanTerm(scan sqldb.Scanner) (t Term, err error) {
+	var began, ended int64
+	err = scan(&t.Epoch, &t.Token, &t.Holder, &began, &ended, &t.Planned, &t.Cause, &t.Ticks, &t.Assignments)
+	t.Began, t.Ended = millis(began), millis(ended)
+	return t, err
+}
+
+// History is what the terms of a shard amount to.
+type History struct {
+	// Latest is the latest term.
+	Latest Term
+	// Failovers counts the terms that were lost and not handed over.
+	Failovers int
+}
+
+// Histories returns the history of every shard, in one query.
+func (db *DB) Histories(ctx context.Context) (map[shard.Name]History, error) {
+	out := map[shard.Name]History{}
+	const each = "SELECT MAX(id) AS id, SUM(CASE WHEN ended > 0 AND planned = 0 THEN 1 ELSE 0 END) AS failovers FROM hostsched_terms GROUP BY shard"
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT t.shard, h.failovers, "+termColumns+" FROM ("+each+") h JOIN hostsched_terms t ON t.id = h.id", nil, func(scan sqldb.Scanner) error {
+		var h History
+		t, err := scanTerm(func(dest ...any) error { return scan(append([]any{&h.Latest.Shard, &h.Failovers}, dest...)...) })
+		t.Shard = h.Latest.Shard
+		h.Latest = t
+		out[t.Shard] = h
 		return err
 	})
-	return out, sqldb.Explain(err, "count failovers", db.Target())
+	return out, sqldb.Explain(err, "read the latest term of each shard", db.Target())
+}
+
+// recentTerms is how far back Holders looks.
+const recentTerms = 200
+
+// Holders returns the holders of recent terms, the latest first.
+func (db *DB) Holders(ctx context.Context) (holders []string, err error) {
+	err = sqldb.EachRow(ctx, db.Pool, "SELECT holder FROM hostsched_terms ORDER BY id DESC LIMIT ?", []any{recentTerms}, func(scan sqldb.Scanner) error {
+		var holder string
+		err := scan(&holder)
+		holders = append(holders, holder)
+		return err
+	})
+	return holders, sqldb.Explain(err, "read who led lately", db.Target())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -64,38 +65,68 @@ func clusterStatusCommand() *cobra.Command {
 		Use: "status", Short: "Show servers, roles, shards and their leaders", Args: noArgs,
 		Long: `Show which servers are there and what they may do, and for every shard its
 leader, term, token, since when, the age and duration of its last tick, what the
-leader has assigned, and how often the shard was lost and not handed over.`,
+leader has assigned, and how often the shard was lost and not handed over. NOTE
+says why nobody leads a shard.
+
+Etcd, the database and all replicas are asked at the same time, and everything is
+shown within three seconds. If etcd or the database does not answer, the rest is
+shown, with the reason. All times are UTC.
+
+The exit code is 1 if a shard has no leader or something did not answer.`,
 		Example: `  hostsched cluster status --config /etc/hostsched.yaml
   hostsched cluster status --watch
   hostsched cluster status -o json | jq '.shards[] | {shard, leader}'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withCluster(cmd, cfg, func(ctx context.Context, lab ops.Lab, client *clientv3.Client) error {
-				for {
-					st, err := lab.ReadClusterStatus(ctx, client)
-					switch {
-					case watch && ctx.Err() != nil:
-						return nil
-					case err != nil:
-						return err
-					}
-					if err := out.write(cmd, st, func(w io.Writer) error { return statusTable(w, st, out.wide()) }); err != nil || !watch {
-						return err
-					}
-					select {
-					case <-ctx.Done():
-						return nil
-					case <-time.After(interval):
-						fmt.Fprintln(cmd.OutOrStdout())
-					}
+			if interval <= 0 {
+				return fmt.Errorf("%w: --interval is %v; it must be positive", errUsage, interval)
+			}
+			if err := cfg.Load(); err != nil {
+				return err
+			}
+			return withEtcd(cfg, func(client *clientv3.Client) error {
+				reader := ops.NewStatusReader(cfg, client)
+				if watch {
+					return errors.Join(watchStatus(cmd, reader, out, interval), reader.Close())
 				}
+				st, err := showStatus(cmd.Context(), cmd, reader, out)
+				err = errors.Join(err, reader.Close())
+				if err == nil && !st.Whole() {
+					return coded{code: exitFailed}
+				}
+				return err
 			})
 		},
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	out.bind(cmd, outputWide)
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C, also while etcd or the database is down")
 	cmd.Flags().DurationVar(&interval, "interval", defaultWatchInterval, "with --watch, how often")
 	return cmd
+}
+
+func showStatus(ctx context.Context, cmd *cobra.Command, reader *ops.StatusReader, out output) (ops.ClusterStatus, error) {
+	st, err := reader.Read(ctx)
+	if err != nil || ctx.Err() != nil {
+		return st, err
+	}
+	return st, out.write(cmd, st, func(w io.Writer) error { return statusTable(w, st, out.wide()) })
+}
+
+// watchStatus shows the status again and again until a signal comes.
+func watchStatus(cmd *cobra.Command, reader *ops.StatusReader, out output, interval time.Duration) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	for {
+		if _, err := showStatus(ctx, cmd, reader, out); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(interval):
+			fmt.Fprintln(cmd.OutOrStdout())
+		}
+	}
 }
 
 func statusTable(w io.Writer, st ops.ClusterStatus, wide bool) error {
@@ -106,32 +137,56 @@ func statusTable(w io.Writer, st ops.ClusterStatus, wide bool) error {
 		}
 		return ""
 	}
+	for _, m := range st.Missing {
+		fmt.Fprintf(w, "MISSING  %s: %s\n", m.What, m.Why)
+	}
+	for _, text := range st.Warnings {
+		fmt.Fprintf(w, "WARNING  %s\n", text)
+	}
 	fmt.Fprintf(tw, "SERVER\tROLE\tLEADS\tSINCE%s\tWHY\n", more("\tWEIGHT\tADDRESS\tVERSION"))
 	for _, s := range st.Servers {
 		why := s.Why
-		if why == "" && s.Error != "" {
-			why = "does not answer: " + s.Error
+		if s.Error != "" {
+			why = strings.TrimPrefix(why+"; does not answer: "+s.Error, "; ")
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%s%s\t%s\n", s.Server, s.Role, s.Leads, s.Since, more(fmt.Sprintf("\t%d\t%s\t%s", s.Weight, s.Address, s.Version)), why)
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%s%s\t%s\n", s.Server, orDash(s.Role), s.Leads, orDash(s.Since), more(fmt.Sprintf("\t%d\t%s\t%s", s.Weight, s.Address, orDash(s.Version))), why)
 	}
 	fmt.Fprintf(tw, "\nSHARD\tLEADER\tTERM\tTOKEN\tSINCE\tLAST TICK\tTOOK\tASSIGNED\tFAILOVERS%s\tNOTE\n", more("\tHOSTS\tCANDIDATES\tHOLDER\tLABELS\tDATABASE"))
 	for _, s := range st.Shards {
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%s\t%s\t%s\t%d\t%d%s\t%s\n", s.Shard, orDash(s.Leader), s.Term, s.Token, orDash(s.Since), millis(s.LastTickAge, " ago"), millis(s.LastTick, ""), s.Assignments, s.Failovers,
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\t%s\n", s.Shard, orDash(s.Leader), positive(s.Term), positive(s.Token), orDash(s.Since), millis(s.LastTickAge, " ago"), millis(s.LastTick, ""), known(s.Assignments), known(int64(s.Failovers)),
 			more(fmt.Sprintf("\t%d\t%s\t%s\t%s\t%s", s.Hosts, orDash(strings.Join(s.Candidates, ",")), orDash(s.Holder), orDash(strings.Join(s.Labels, ",")), orDash(s.Database))), note(s))
 	}
 	return tw.Flush()
 }
 
-func note(s ops.ShardStatus) string {
-	switch {
-	case s.Error != "":
-		return s.Error
-	case s.Paused != "":
-		return "paused: " + s.Paused
-	case s.Wanted != "" && s.Wanted != s.Leader:
-		return "asked for: " + s.Wanted
+// known is a count, or a dash if it is negative and so not known.
+func known(n int64) string {
+	if n < 0 {
+		return "-"
 	}
-	return ""
+	return strconv.FormatInt(n, 10)
+}
+
+// positive is a number of which 0 means that there is none.
+func positive(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// note is all that there is to say of a shard.
+func note(s ops.ShardStatus) string {
+	var notes []string
+	for _, n := range []struct{ before, text string }{{"nobody leads: ", s.WhyNobody}, {"paused: ", s.Paused}, {"", s.Slow}, {"", s.Error}} {
+		if n.text != "" {
+			notes = append(notes, n.before+n.text)
+		}
+	}
+	if s.Wanted != "" && s.Wanted != s.Leader {
+		notes = append(notes, "asked for: "+s.Wanted)
+	}
+	return strings.Join(notes, "; ")
 }
 
 func millis(n int64, suffix string) string {

@@ -106,11 +106,12 @@ func (a *App) open(o Options) error {
 		return fmt.Errorf("%w: listen: %w; choose another address with --listen", config.ErrConfig, err)
 	}
 	a.closers = append(a.closers, a.closeListener)
-	holder, err := holderName(a.cfg.Server)
+	shown := advertised(a.cfg, a.Addr(), a.log)
+	holder, err := holderName(a.cfg.Server, shown)
 	if err != nil {
 		return err
 	}
-	campaigner, err := newCampaigner(a.cfg, holder, a.Addr())
+	campaigner, err := newCampaigner(a.cfg, holder, shown)
 	if err != nil {
 		return err
 	}
@@ -167,9 +168,6 @@ func newCampaigner(c *config.Config, holder, address string) (*election.Etcd, er
 	if err != nil {
 		return nil, err
 	}
-	if c.Advertise != "" {
-		address = c.Advertise
-	}
 	e, err := election.NewEtcd(election.EtcdConfig{Client: client, Cluster: c.Cluster, Server: c.Server, Holder: holder, Address: address, TTL: c.Etcd.TTL})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", config.ErrConfig, err)
@@ -179,12 +177,12 @@ func newCampaigner(c *config.Config, holder, address string) (*election.Etcd, er
 
 // holderName is unique per process: a restarted replica must not pass for its
 // former self.
-func holderName(server string) (string, error) {
+func holderName(server, address string) (string, error) {
 	var b [4]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s/%d/%s", server, os.Getpid(), hex.EncodeToString(b[:])), nil
+	return store.HolderName(server, os.Getpid(), hex.EncodeToString(b[:]), address), nil
 }
 
 // closeListener: a server that was stopped has closed its listener already.

@@ -37,6 +37,8 @@ const stuckAfter = time.Minute
 type ServerStatus struct {
 	Server  string `json:"server"`
 	Version string `json:"version"`
+	// Now is the time by this replica's clock.
+	Now time.Time `json:"now"`
 	// Role is primary, backup, or none with the reason in Why.
 	Role   string           `json:"role"`
 	Why    string           `json:"why,omitempty"`
@@ -53,7 +55,7 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /readyz", cfg.ready)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		role, why := cfg.Role()
-		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Role: role, Why: why, Shards: cfg.Status(), NotServed: cfg.NotServed()})
+		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Now: time.Now().UTC(), Role: role, Why: why, Shards: cfg.Status(), NotServed: cfg.NotServed()})
 	})
 	mux.HandleFunc("GET /v1/recorder", cfg.recorder)
 	return mux

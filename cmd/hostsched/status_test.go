@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/shard"
+)
+
+// statusBound is how long `cluster status` may take, whatever hangs.
+const statusBound = 3 * time.Second
+
+// clusterStatus runs `cluster status` as table and as JSON.
+func (in *installation) clusterStatus(t *testing.T, code int, args ...string) (table string, st ops.ClusterStatus) {
+	t.Helper()
+	args = append([]string{"cluster", "status"}, args...)
+	began := time.Now()
+	table = in.command(t, code, args...)
+	require.Less(t, time.Since(began), statusBound)
+	require.NoError(t, json.Unmarshal([]byte(in.command(t, code, append(args, "-o", "json")...)), &st))
+	return table, st
+}
+
+// nobody listens at refusing; silent takes connections and never says anything.
+func nobody(t *testing.T) (refusing, silent string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	refusing = l.Addr().String()
+	require.NoError(t, l.Close())
+	l, err = net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return refusing, l.Addr().String()
+}
+
+// TestStatusOfHalfACluster: `cluster status` shows what it can reach, says what is
+// missing and why, within three seconds, and its exit code says that something is.
+func TestStatusOfHalfACluster(t *testing.T) {
+	in := newInstallation(t, failoverLab, 2)
+	leader, _ := in.leaderIn(t, anyPhase()...)
+	in.followersReady(t)
+	table, st := in.clusterStatus(t, 0)
+	require.Empty(t, st.Missing)
+	require.Empty(t, st.Warnings)
+	require.Contains(t, table, leader.name)
+
+	refusing, silent := nobody(t)
+	for _, address := range []string{refusing, silent} {
+		table, st = in.clusterStatus(t, 1, "--etcd-endpoints", "http://"+address)
+		require.Contains(t, table, "MISSING  etcd: ")
+		require.Len(t, st.Missing, 1)
+		require.Equal(t, "etcd", st.Missing[0].What)
+		require.Equal(t, leader.name, st.Shards[0].Leader, "the replica says so itself")
+		require.Positive(t, st.Shards[0].Term)
+		require.Len(t, st.Servers, 1, "those that led are known from the history")
+
+		dsn := "root@tcp(" + address + ")/lab"
+		table, st = in.clusterStatus(t, 1, "--database-dsn", dsn)
+		require.Contains(t, table, "MISSING  database: ")
+		require.Equal(t, leader.name, st.Shards[0].Leader)
+		require.Equal(t, int64(-1), int64(st.Shards[0].Failovers))
+		require.Len(t, st.Servers, 2)
+		for _, s := range st.Servers {
+			require.Empty(t, s.Error)
+		}
+
+		_, st = in.clusterStatus(t, 1, "--database-dsn", dsn, "--etcd-endpoints", "http://"+address)
+		require.Len(t, st.Missing, 2)
+	}
+	in.command(t, 2, "cluster", "status", "--database-dsn", "nonsense")
+	in.command(t, 2, "cluster", "status", "--interval", "0s")
+
+	// A watch continues whatever is missing.
+	ctx, cancel := context.WithCancel(t.Context())
+	var out storetest.Log
+	ended := make(chan int)
+	go func() {
+		ended <- run(ctx, []string{"cluster", "status", "--watch", "--interval", "10ms", "--database-dsn", "root@tcp(" + refusing + ")/lab"}, &out, &out)
+	}()
+	require.Eventually(t, func() bool { return out.Count("MISSING  database: ") > 2 }, patience, 10*time.Millisecond)
+	cancel()
+	require.Zero(t, <-ended)
+}
+
+// TestStatusSaysWhyNobodyLeads: from the cluster's name to the takeover.
+func TestStatusSaysWhyNobodyLeads(t *testing.T) {
+	in := newInstallation(t, failoverLab, 2)
+	in.leaderIn(t, anyPhase()...)
+	client, err := election.NewClient(clientv3.Config{Endpoints: []string{in.endpoint}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	depose := func() {
+		_, err := client.Delete(t.Context(), election.LeaderPrefix("failover", shard.Master), clientv3.WithPrefix())
+		require.NoError(t, err)
+	}
+	exec := func(text string) {
+		_, err := in.db.SQL().Exec(text)
+		require.NoError(t, err)
+	}
+	says := func(text string, args ...string) {
+		t.Helper()
+		var table string
+		require.Eventually(t, func() bool {
+			var out, errs strings.Builder
+			code := run(t.Context(), append([]string{"cluster", "status"}, args...), &out, &errs)
+			table = out.String()
+			return code == exitFailed && strings.Contains(table, text)
+		}, patience, 50*time.Millisecond, text)
+		_, st := in.clusterStatus(t, 1, args...)
+		require.NotEmpty(t, st.Shards[0].WhyNobody, table)
+	}
+	in.command(t, 0, "cluster", "status")
+	says(`etcd has no cluster "typo"; it has "failover"`, "--cluster", "typo")
+
+	exec("UPDATE hostsched_fence SET etcd_cluster = 'other', epoch = epoch + 1")
+	depose()
+	says("replica-1, replica-2: take over shard master")
+	says("fence belongs to another etcd cluster: shard master was led under etcd cluster other")
+	exec("UPDATE hostsched_fence SET etcd_cluster = '', token = 0, epoch = epoch + 1")
+	in.leaderIn(t, anyPhase()...)
+
+	exec("INSERT INTO servers (hostname, status) VALUES ('shced-1', 'primary')")
+	says("no server may lead")
+	exec("DELETE FROM servers")
+	in.leaderIn(t, anyPhase()...)
+
+	for _, s := range in.replicas {
+		s.stop(t)
+	}
+	says("no replica is running")
+	says("last led by")
+}

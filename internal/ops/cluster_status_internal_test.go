@@ -1,0 +1,97 @@
+package ops
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/web"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+)
+
+// someFacts are of one shard, led by a, and two servers.
+func someFacts() *facts {
+	now := time.Now()
+	leading := replica.Status{Shard: shard.Master, State: replica.StateLeader, LastTick: now.Add(-time.Second), Recent: []time.Duration{time.Millisecond}}
+	return &facts{
+		cluster: "lab", now: now,
+		etcd: etcdFacts{view: election.View{
+			Servers: []election.Member{
+				{Presence: election.Presence{Server: "a", Role: election.RolePrimary, Address: "a:1"}},
+				{Presence: election.Presence{Server: "b", Role: election.RolePrimary, Address: "b:1"}},
+			},
+			Shards: map[shard.Name]election.ShardElection{shard.Master: {Candidates: []election.Candidate{{Record: election.Record{Server: "a", State: election.StateLeader, Token: 7}}}}},
+		}},
+		database: databaseFacts{shards: []admin.Shard{{Name: shard.Master}}, fences: map[shard.Name]store.Fence{shard.Master: {Epoch: 3, Holder: "a/1/x/a:1"}}},
+		answers: map[string]answer{
+			"a:1": {status: web.ServerStatus{Server: "a", Now: now, Shards: []replica.Status{leading}}, at: now},
+			"b:1": {status: web.ServerStatus{Server: "b", Now: now, Shards: []replica.Status{{Shard: shard.Master, State: replica.StateCandidate}}}, at: now},
+		},
+	}
+}
+
+func TestStatusOfClocksApart(t *testing.T) {
+	f := someFacts()
+	require.Empty(t, f.status().Warnings)
+	f.database.ahead = 2 * time.Hour
+	a := f.answers["a:1"]
+	a.status.Now = a.at.Add(-time.Minute)
+	a.status.Shards[0].LastTick = a.status.Now.Add(-time.Second)
+	f.answers["a:1"] = a
+	st := f.status()
+	require.Equal(t, []string{"the clock of the database is 2h0m0s ahead of this machine's", "the clock of server a is 1m0s behind this machine's"}, st.Warnings)
+	require.EqualValues(t, 1000, st.Shards[0].LastTickAge, "ages are told by one clock")
+}
+
+func TestStatusOfServersThatDoNotAnswer(t *testing.T) {
+	f := someFacts()
+	f.answers["a:1"] = answer{err: errors.New("refused")}
+	f.answers["b:1"] = answer{status: web.ServerStatus{Server: "c"}}
+	st := f.status()
+	require.Equal(t, "refused", st.Servers[0].Error)
+	require.Contains(t, st.Servers[1].Error, "server c answers at its address b:1")
+	require.Equal(t, "a", st.Shards[0].Leader)
+	require.Contains(t, st.Shards[0].Slow, "the leader does not answer: refused")
+	require.EqualValues(t, -1, st.Shards[0].Assignments, "not known")
+	require.True(t, st.Whole(), "the shard is led")
+}
+
+func TestStatusSaysWhoFailedToTakeOver(t *testing.T) {
+	f := someFacts()
+	f.etcd.view.Shards = nil
+	failed := func(token int) *replica.NotLeading {
+		return &replica.NotLeading{Reason: replica.TakeOverFailed, Text: fmt.Sprintf("take over with token %d: the disk is full", token)}
+	}
+	f.answers["a:1"].status.Shards[0] = replica.Status{Shard: shard.Master, State: replica.StateCandidate, NotLeading: failed(11)}
+	f.answers["b:1"].status.Shards[0].NotLeading = failed(12)
+	st := f.status()
+	require.False(t, st.Whole())
+	require.Equal(t, "a, b: take over with token 12: the disk is full", st.Shards[0].WhyNobody)
+	f.answers["b:1"].status.Shards[0].NotLeading.Text = "access denied"
+	require.Equal(t, "b: access denied; a: take over with token 11: the disk is full", f.status().Shards[0].WhyNobody)
+}
+
+// TestStatusOfAThousandShards takes no more than moments.
+func TestStatusOfAThousandShards(t *testing.T) {
+	f := someFacts()
+	f.etcdErr = errors.New("away")
+	for i := range 1000 {
+		name := shard.Name(fmt.Sprintf("shard-%d", i))
+		f.database.shards = append(f.database.shards, admin.Shard{Name: name})
+		for address, a := range f.answers {
+			a.status.Shards = append(a.status.Shards, replica.Status{Shard: name, State: replica.StateCandidate})
+			f.answers[address] = a
+		}
+		f.database.holders = append(f.database.holders, fmt.Sprintf("server-%d/1/x/127.0.0.1:%d", i%200, i%200))
+	}
+	began := time.Now()
+	require.Len(t, f.status().Shards, 1001)
+	require.Less(t, time.Since(began), 2*time.Second)
+}
