@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -58,13 +59,14 @@ func (c *Controller) whyNot(name shard.Name, should string) replica.NotLeading {
 func (c *Controller) cannotLead() (replica.NotLeading, bool) {
 	err := c.membership.Err()
 	may, why := c.mayLead()
+	lost := cmp.Or(c.databaseError, c.probe.lost(time.Now()))
 	switch {
 	case errors.Is(err, election.ErrNotYet):
 		return replica.NotLeading{Reason: replica.Starting, Text: err.Error()}, true
 	case err != nil:
 		return replica.NotLeading{Reason: replica.WaitingForEtcd, Text: err.Error()}, true
-	case c.databaseError != "":
-		return replica.NotLeading{Reason: replica.DatabaseAway, Text: c.databaseError}, true
+	case lost != "":
+		return replica.NotLeading{Reason: replica.DatabaseAway, Text: lost}, true
 	case c.view.CheckFormat() != nil:
 		return replica.NotLeading{Reason: replica.OldVersion, Text: why}, true
 	case may:
