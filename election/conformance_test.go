@@ -90,7 +90,7 @@ func etcdWorld(t *testing.T) world {
 			require.NoError(t, err)
 		},
 		want: func(name shard.Name, server string) error {
-			return election.Want(t.Context(), client, "test", name, server)
+			return election.Want(t.Context(), client, "test", name, server, "")
 		},
 		view:   func() election.View { return look(t, client) },
 		cutOff: func(server string) { links[server].Cut(t) },

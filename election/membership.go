@@ -19,6 +19,9 @@ const (
 	RoleNone = "none"
 )
 
+// AvoidFor is how long a replica avoids a shard that it failed to lead.
+const AvoidFor = 10 * time.Second
+
 // Presence is what a replica says about itself: the value of its key under
 // ServersPrefix, which lives as long as its lease.
 type Presence struct {

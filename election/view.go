@@ -30,8 +30,9 @@ type ShardElection struct {
 	// Candidates are the keys of the shard, oldest first. The oldest leads, or
 	// is about to.
 	Candidates []Candidate
-	// Wanted is the server of a switchover request, empty if there is none.
-	Wanted string
+	// Wanted is the server of a switchover request, empty if there is none; WantedWhy
+	// is the reason that was given with it.
+	Wanted, WantedWhy string
 }
 
 // Holder returns the server with the oldest key, empty if there is none.
@@ -95,6 +96,10 @@ func wantedKey(cluster string, name shard.Name) string {
 	return ShardsPrefix(cluster) + name.String() + "/wanted"
 }
 
+// wantedWhyKey holds the reason of that request. It is a key of its own, because older
+// replicas take the whole value of the other one for a server.
+func wantedWhyKey(cluster string, name shard.Name) string { return wantedKey(cluster, name) + "_why" }
+
 // viewer builds views from keys.
 type viewer struct {
 	cluster string
@@ -134,6 +139,8 @@ func (v *viewer) view() View {
 		switch {
 		case what == "wanted":
 			c.Wanted = string(kv.Value)
+		case what == "wanted_why":
+			c.WantedWhy = string(kv.Value)
 		case strings.HasPrefix(what, "leader/"):
 			k := Candidate{Key: key, Revision: kv.CreateRevision, Lease: kv.Lease}
 			if json.Unmarshal(kv.Value, &k.Record) != nil {
@@ -205,12 +212,13 @@ func watchOnce(ctx context.Context, client *clientv3.Client, cluster string, eac
 	}
 }
 
-// Want requests that a server leads a shard. The request is valid while that
-// replica runs, because the key belongs to the lease of its membership. AnyServer
-// withdraws the request.
-func Want(ctx context.Context, client *clientv3.Client, cluster string, name shard.Name, server string) error {
+// Want requests that a server leads a shard, and says why. The request is valid while
+// that replica runs, because the key belongs to the lease of its membership.
+// AnyServer withdraws the request.
+func Want(ctx context.Context, client *clientv3.Client, cluster string, name shard.Name, server, why string) error {
+	key, whyKey := wantedKey(cluster, name), wantedWhyKey(cluster, name)
 	if server == AnyServer {
-		_, err := client.Delete(ctx, wantedKey(cluster, name))
+		_, err := client.Txn(ctx).Then(clientv3.OpDelete(key), clientv3.OpDelete(whyKey)).Commit()
 		return err
 	}
 	res, err := client.Get(ctx, ServersPrefix(cluster)+server)
@@ -220,7 +228,16 @@ func Want(ctx context.Context, client *clientv3.Client, cluster string, name sha
 	if len(res.Kvs) == 0 {
 		return notThere(cluster, server)
 	}
-	_, err = client.Put(ctx, wantedKey(cluster, name), server, clientv3.WithLease(clientv3.LeaseID(res.Kvs[0].Lease)))
+	lease := clientv3.WithLease(clientv3.LeaseID(res.Kvs[0].Lease))
+	_, err = client.Txn(ctx).Then(clientv3.OpPut(key, server, lease), clientv3.OpPut(whyKey, why, lease)).Commit()
+	return err
+}
+
+// Withdraw ends a switchover request unless it was replaced by another one.
+func Withdraw(ctx context.Context, client *clientv3.Client, cluster string, name shard.Name, server string) error {
+	key := wantedKey(cluster, name)
+	_, err := client.Txn(ctx).If(clientv3.Compare(clientv3.Value(key), "=", server)).
+		Then(clientv3.OpDelete(key), clientv3.OpDelete(wantedWhyKey(cluster, name))).Commit()
 	return err
 }
 

@@ -30,7 +30,9 @@ type Claim struct {
 	Deaths map[string]string
 }
 
-func (c Claim) tried() string { return fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token) }
+func (c Claim) tried() string {
+	return fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token)
+}
 
 // Fence is what hostsched_fence says of a shard.
 type Fence struct {

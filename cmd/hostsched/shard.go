@@ -191,7 +191,9 @@ func switchoverCommand() *cobra.Command {
 		Use: "switchover SHARD", Short: "Hand a shard over to another server", Args: exactly("SHARD"),
 		Long: `Hand a shard over to another server: the leader finishes its apply, and the other
 follows at once. The request holds for as long as that replica lives, whatever
-placement would prefer; '--to any' withdraws it. Recorded in hostsched_audit.`,
+placement would prefer; '--to any' withdraws it. If the shard is not handed over
+within --timeout, or the command is interrupted, the request is withdrawn.
+Recorded in hostsched_audit, and in the history with the reason.`,
 		Example: `  hostsched shard switchover lab-east --to sched-2 --reason 'kernel update of sched-1' --yes
   hostsched shard switchover lab-east --to any --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {

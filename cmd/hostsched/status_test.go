@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,4 +141,43 @@ func TestStatusSaysWhyNobodyLeads(t *testing.T) {
 	}
 	says("no replica is running")
 	says("last led by")
+}
+
+// TestSwitchoverThatDoesNotHappen withdraws its request and records that.
+func TestSwitchoverThatDoesNotHappen(t *testing.T) {
+	in := newInstallation(t, failoverLab, 2)
+	leader, _ := in.leaderIn(t, anyPhase()...)
+	in.followersReady(t)
+	other := in.replicas[0]
+	if other == leader {
+		other = in.replicas[1]
+	}
+	refusing, silent := nobody(t)
+	for _, address := range []string{refusing, silent} {
+		began := time.Now()
+		in.command(t, 1, "shard", "switchover", "master", "--to", other.name, "--etcd-endpoints", "http://"+address, "--yes")
+		require.Less(t, time.Since(began), 5*time.Second)
+	}
+	require.NotContains(t, in.command(t, 0, "audit"), "switchover")
+
+	other.signal(t, syscall.SIGSTOP)
+	in.command(t, 1, "shard", "switchover", "master", "--to", other.name, "--reason", "kernel update", "--timeout", "1s", "--yes")
+	other.signal(t, syscall.SIGCONT)
+	audit := in.command(t, 0, "audit")
+	require.Contains(t, audit, "to "+other.name+" kernel update")
+	require.Contains(t, audit, "the request for "+other.name+" was given up and withdrawn")
+	client, err := election.NewClient(clientv3.Config{Endpoints: []string{in.endpoint}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	view, err := election.Look(t.Context(), client, "failover")
+	require.NoError(t, err)
+	require.Empty(t, view.Shards[shard.Master].Wanted)
+	require.Empty(t, view.Shards[shard.Master].WantedWhy)
+
+	in.followersReady(t)
+	in.command(t, 0, "shard", "switchover", "master", "--to", other.name, "--reason", "kernel update", "--yes")
+	require.Eventually(t, func() bool {
+		history := in.command(t, 0, "cluster", "history")
+		return strings.Contains(history, "handed over to "+other.name+": switchover requested: kernel update (")
+	}, patience, 20*time.Millisecond, "the history says why")
 }

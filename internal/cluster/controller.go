@@ -63,8 +63,6 @@ const (
 	// orphanAfter is how long a shard is without any candidate until any server that
 	// may lead campaigns for it, whatever placement says.
 	orphanAfter = 3 * time.Second
-	// avoidFor is how long a server comes last for a shard that it failed to lead.
-	avoidFor    = 10 * time.Second
 	pollTimeout = 5 * time.Second
 	// slowRetire is after how long a shard that still finishes its last apply is
 	// worth a warning.
@@ -260,7 +258,7 @@ func (c *Controller) announce() {
 // noteFailure makes this replica avoid a shard that it failed to lead. The others are
 // told of each reason once, because etcd keeps all that is written to it.
 func (c *Controller) noteFailure(name shard.Name, err error) {
-	now := failure{time.Now().Add(avoidFor), err.Error()}
+	now := failure{time.Now().Add(election.AvoidFor), err.Error()}
 	c.mu.Lock()
 	before, known := c.failures[name]
 	same := known && recurring.Kind(before.reason) == recurring.Kind(now.reason)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/election"
@@ -52,7 +53,8 @@ func (c *Controller) decide(ctx context.Context) {
 			c.noteFailure(s.name, errors.New(lost))
 		}
 		heir := may && c.seen && shard.Heir(servers, c.leadership(s.name)) == c.cfg.Server
-		mine := should[s.name] == c.cfg.Server || c.orphaned(s.name, now)
+		orphaned := c.orphaned(s.name, now)
+		mine := should[s.name] == c.cfg.Server || orphaned
 		switch {
 		case !may:
 			s.stop(fmt.Errorf("%w: %s", replica.ErrHandOver, why))
@@ -67,7 +69,7 @@ func (c *Controller) decide(ctx context.Context) {
 			case lost != "":
 				s.stop(fmt.Errorf("%w to %s: %s", replica.ErrDatabaseLost, next, lost))
 			default:
-				s.stop(fmt.Errorf("%w to %s", replica.ErrHandOver, next))
+				s.stop(fmt.Errorf("%w to %s: %s", replica.ErrHandOver, next, c.whyMove(s.name, next)))
 			}
 		default:
 			s.stop(fmt.Errorf("%w: %s should lead", replica.ErrHandOver, should[s.name]))
@@ -75,6 +77,25 @@ func (c *Controller) decide(ctx context.Context) {
 		s.standBy(ctx, heir)
 	}
 	c.explain(runners, should, now)
+}
+
+// whyMove says why another server should lead a shard that this one leads.
+func (c *Controller) whyMove(name shard.Name, next string) string {
+	elected := c.view.Shards[name]
+	if elected.Wanted == next {
+		return strings.TrimSuffix("switchover requested: "+elected.WantedWhy, ": ")
+	}
+	role := func(server string) string {
+		i := slices.IndexFunc(c.view.Servers, func(m election.Member) bool { return m.Server == server })
+		if i < 0 {
+			return election.RoleNone
+		}
+		return c.view.Servers[i].Role
+	}
+	if role(c.cfg.Server) == election.RoleBackup && role(next) == election.RolePrimary {
+		return "it is a primary, and this server is a backup"
+	}
+	return "placement gives each server its share of the shards"
 }
 
 // mayLead tells whether this replica may lead any shard, and if not, why.

@@ -95,3 +95,16 @@ func TestStatusOfAThousandShards(t *testing.T) {
 	require.Len(t, f.status().Shards, 1001)
 	require.Less(t, time.Since(began), 2*time.Second)
 }
+
+// TestServersThatCannotBeGivenAShard: what is over soon is called that.
+func TestServersThatCannotBeGivenAShard(t *testing.T) {
+	view := someFacts().etcd.view
+	require.NoError(t, mayTake(view, shard.Master, "b"))
+	require.ErrorIs(t, mayTake(view, shard.Master, "c"), admin.ErrInput)
+	view.Servers[1].Avoids = map[shard.Name]string{shard.Master: "the disk is full"}
+	err := mayTake(view, shard.Master, "b")
+	require.ErrorIs(t, err, admin.ErrInput)
+	require.ErrorContains(t, err, "until 10s after the last failure; try again later, or mend this: the disk is full")
+	view.Servers[1].Database = "no answer"
+	require.ErrorContains(t, mayTake(view, shard.Master, "b"), "for the moment: no answer; try again later")
+}

@@ -3,6 +3,7 @@ package ops
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,8 +15,16 @@ import (
 	"github.com/hostsched/hostsched/store/admin"
 )
 
-// switchPoll is how often a switchover looks whether it happened.
-const switchPoll = 20 * time.Millisecond
+const (
+	// switchPoll is how often a switchover looks whether it happened.
+	switchPoll = 20 * time.Millisecond
+	// etcdTimeout bounds each question to etcd, and etcdPatience how long a
+	// switchover waits for an etcd that does not answer.
+	etcdTimeout  = 2 * time.Second
+	etcdPatience = 4 * time.Second
+	// cleanUpTimeout bounds the withdrawal of a request and the record of it.
+	cleanUpTimeout = 3 * time.Second
+)
 
 // Handover is what became of a switchover request.
 type Handover struct {
@@ -26,16 +35,26 @@ type Handover struct {
 	Took time.Duration
 }
 
-// Switchover asks for a shard to be led by a server and waits until it is. The
-// request is on record as soon as it is made, because it holds even if nobody
-// waits for it.
+// switchover is one request.
+type switchover struct {
+	Lab
+	client *clientv3.Client
+	shard  shard.Name
+	to     string
+	by     By
+}
+
+// Switchover asks for a shard to be led by a server and waits until it is. The request is
+// on record as soon as it is made, because it holds while that server lives. If the
+// server does not lead in time, the request is withdrawn, and that is on record, too.
 func (l Lab) Switchover(ctx context.Context, client *clientv3.Client, arg, to string, by By) (Handover, error) {
 	s, err := l.Find(ctx, arg)
 	if err != nil {
 		return Handover{}, err
 	}
+	w := switchover{l, client, s.Name, to, by}
 	out := Handover{Shard: s.Name}
-	view, err := election.Look(ctx, client, l.Config.Cluster)
+	view, err := w.look(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -46,33 +65,105 @@ func (l Lab) Switchover(ctx context.Context, client *clientv3.Client, arg, to st
 		}
 	}
 	began := time.Now()
-	if err := election.Want(ctx, client, l.Config.Cluster, s.Name, to); err != nil {
-		return out, fmt.Errorf("ask etcd for the switchover: %w", err)
-	}
-	detail := strings.TrimSpace(fmt.Sprintf("from %s to %s %s", cmp.Or(out.From, "-"), to, by.Reason))
-	if err := l.Main.Audit(ctx, by.Who, "shard switchover", s.Name.String(), detail); err != nil || to == election.AnyServer {
+	if err := w.request(ctx, cmp.Or(out.From, "-")); err != nil || to == election.AnyServer {
 		return out, err
 	}
-	err = l.waitForLeader(ctx, client, s.Name, to)
+	if err := w.waitForLeader(ctx); err != nil {
+		return out, errors.Join(err, w.giveUp(ctx, err))
+	}
 	out.Took = time.Since(began)
-	return out, err
+	return out, nil
 }
 
-// waitForLeader waits until a server leads a shard.
-func (l Lab) waitForLeader(ctx context.Context, client *clientv3.Client, name shard.Name, server string) error {
+func (w switchover) look(ctx context.Context) (election.View, error) {
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
+	return election.Look(ctx, w.client, w.Config.Cluster)
+}
+
+// request makes the request and records it, both or none.
+func (w switchover) request(ctx context.Context, from string) error {
+	bound, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
+	why := strings.TrimSpace(w.by.Reason + " (" + w.by.Who + ")")
+	if err := election.Want(bound, w.client, w.Config.Cluster, w.shard, w.to, why); err != nil {
+		return fmt.Errorf("ask etcd for the switchover: %w", err)
+	}
+	err := w.audit(ctx, strings.TrimSpace(fmt.Sprintf("from %s to %s %s", from, w.to, w.by.Reason)))
+	if err != nil && w.to != election.AnyServer {
+		return errors.Join(err, w.withdraw(ctx))
+	}
+	return err
+}
+
+func (w switchover) audit(ctx context.Context, detail string) error {
+	return w.Main.Audit(ctx, w.by.Who, "shard switchover", w.shard.String(), detail)
+}
+
+// giveUp withdraws the request and records what became of it, also if ctx has ended.
+func (w switchover) giveUp(ctx context.Context, why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+	defer cancel()
+	outcome := "withdrawn"
+	err := w.withdraw(ctx)
+	if err != nil {
+		outcome = "could not be withdrawn"
+	}
+	return errors.Join(err, w.audit(ctx, fmt.Sprintf("the request for %s was given up and %s: %v", w.to, outcome, why)))
+}
+
+func (w switchover) withdraw(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), etcdTimeout)
+	defer cancel()
+	err := election.Withdraw(ctx, w.client, w.Config.Cluster, w.shard, w.to)
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the request holds, because it could not be withdrawn: %w; withdraw it with 'hostsched shard switchover %s --to %s'", err, w.shard, election.AnyServer)
+}
+
+// waitForLeader waits until the server leads the shard. It ends early if that cannot be
+// any more.
+func (w switchover) waitForLeader(ctx context.Context) error {
+	answered := time.Now()
 	for {
-		view, err := election.Look(ctx, client, l.Config.Cluster)
-		if err == nil {
-			if k := view.Shards[name].Candidates; len(k) > 0 && k[0].Server == server && k[0].State == election.StateLeader {
-				return nil
+		view, err := w.look(ctx)
+		switch {
+		case err == nil && leads(view, w.shard, w.to):
+			return nil
+		case err == nil:
+			answered = time.Now()
+			err = mayTake(view, w.shard, w.to)
+			if err != nil {
+				return fmt.Errorf("shard %s was not handed over to %s: %s", w.shard, w.to, strings.TrimPrefix(err.Error(), admin.ErrInput.Error()+": "))
 			}
+		case ctx.Err() == nil && time.Since(answered) > etcdPatience:
+			return fmt.Errorf("shard %s was not handed over to %s, because etcd stopped answering: %w", w.shard, w.to, err)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("shard %s was not handed over to %s in time, but the request holds; see 'hostsched cluster status', and withdraw it with 'hostsched shard switchover %s --to %s'", name, server, name, election.AnyServer)
+			return w.tooLate(ctx, view)
 		case <-time.After(switchPoll):
 		}
 	}
+}
+
+func leads(view election.View, name shard.Name, server string) bool {
+	k := view.Shards[name].Candidates
+	return len(k) > 0 && k[0].Server == server && k[0].State == election.StateLeader
+}
+
+// tooLate says how far the hand-over has come.
+func (w switchover) tooLate(ctx context.Context, view election.View) error {
+	holder := view.Shards[w.shard].Holder()
+	state := "nobody has it"
+	if holder != "" {
+		state = "server " + holder + " still has it; see 'hostsched cluster status'"
+	}
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("interrupted before shard %s was handed over to %s: %s", w.shard, w.to, state)
+	}
+	return fmt.Errorf("shard %s was not handed over to %s in time: %s", w.shard, w.to, state)
 }
 
 // mayTake refuses a server that would not be given the shard.
@@ -92,8 +183,10 @@ func mayTake(view election.View, name shard.Name, to string) error {
 		return fmt.Errorf("%w: server %s may not lead: %s", admin.ErrInput, to, target.Why)
 	case target.Role == election.RoleBackup && primaries:
 		return fmt.Errorf("%w: server %s is a backup, and primaries are there", admin.ErrInput, to)
+	case target.Database != "":
+		return fmt.Errorf("%w: server %s cannot lead for the moment: %s; try again later", admin.ErrInput, to, target.Database)
 	case target.Avoids[name] != "":
-		return fmt.Errorf("%w: server %s just failed to lead shard %s: %s", admin.ErrInput, to, name, target.Avoids[name])
+		return fmt.Errorf("%w: server %s failed to lead shard %s and avoids it until %v after the last failure; try again later, or mend this: %s", admin.ErrInput, to, name, election.AvoidFor, target.Avoids[name])
 	}
 	return nil
 }
