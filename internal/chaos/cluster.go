@@ -30,16 +30,13 @@ type chaos struct {
 	rng     *rand.Rand // of the faults alone
 	journal *journal
 
-	server *testserver.Server
-	// busyServer means that a fault concerns the database server as a whole.
-	busyServer bool
-	dsn        string // root's
-	db         *store.DB
-	admin      *admin.Lab
-	lab        *simlab.Lab
-	history    *simlab.History
-	simulator  *simlab.Simulator
-	hostile    *hostile
+	database  database
+	dsn       string // root's
+	db        *store.DB
+	admin     *admin.Lab
+	lab       *simlab.Lab
+	simulator *simlab.Simulator
+	hostile   *hostile
 
 	etcd   *testserver.EtcdCluster
 	busy   map[*testserver.EtcdMember]bool
@@ -82,10 +79,7 @@ func board(n int) string { return fmt.Sprintf("board:b%02d", n) }
 // start starts everything, and waits until every shard ticks.
 func (c *chaos) start(ctx context.Context) error {
 	var g errgroup.Group
-	g.Go(func() (err error) {
-		c.server, err = testserver.Start(testserver.Kind(c.o.database), filepath.Join(c.dir, "database"))
-		return err
-	})
+	g.Go(c.startDatabase)
 	g.Go(func() (err error) {
 		c.etcd, err = testserver.StartEtcdCluster(filepath.Join(c.dir, "etcd"), members)
 		return err
@@ -123,10 +117,11 @@ func (c *chaos) start(ctx context.Context) error {
 // createLab makes the lab with its shards, its histories and the user of the
 // replicas, who has no rights beyond this database.
 func (c *chaos) createLab(ctx context.Context) error {
-	var err error
-	if c.dsn, err = c.server.Create(databaseName); err != nil {
+	if _, err := c.database.nodes[0].Create(databaseName); err != nil {
 		return err
 	}
+	var err error
+	c.dsn = fmt.Sprintf("root@tcp(%s)/%s", c.database.front.Addr, databaseName)
 	if c.db, err = store.Open(ctx, sqldb.Config{DSN: c.dsn}); err != nil {
 		return err
 	}
@@ -212,8 +207,5 @@ func (c *chaos) stop() error {
 	if c.db != nil {
 		err = errors.Join(err, c.db.Close())
 	}
-	if c.server != nil {
-		err = errors.Join(err, c.server.Stop())
-	}
-	return err
+	return errors.Join(err, c.database.stop())
 }

@@ -17,6 +17,9 @@ type fault struct {
 	// outage is set if shards may stand still until the fault is mended; without it
 	// they have to go on meanwhile.
 	outage bool
+	// cluster is the kind of cluster to which the fault can happen, oneServer if to
+	// none, empty if to any.
+	cluster string
 	// light faults must not cost a leader its term.
 	light bool
 	// strike chooses a victim and breaks it. It returns nil if there is none.
@@ -37,7 +40,7 @@ type broken struct {
 }
 
 // catalogue are all kinds of faults.
-var catalogue = slices.Concat(replicaFaults, memberFaults, keyFaults, linkFaults, databaseFaults, labFaults)
+var catalogue = slices.Concat(replicaFaults, memberFaults, keyFaults, linkFaults, databaseFaults, galeraFaults, groupFaults, labFaults)
 
 const (
 	// turnLength is the time from one fault to the next.
@@ -152,7 +155,8 @@ func (c *chaos) choose() *fault {
 }
 
 func (c *chaos) weightOf(f *fault) int {
-	if !strings.Contains(f.kind, c.o.only) {
+	here := f.cluster == "" || f.cluster == c.o.cluster || f.cluster == oneServer && c.o.cluster == ""
+	if !here || !strings.Contains(f.kind, c.o.only) {
 		return 0
 	}
 	return f.weight

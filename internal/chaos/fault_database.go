@@ -15,8 +15,8 @@ import (
 // databaseFaults concern the database server, the sessions on it, and rows and
 // tables that somebody else keeps locked.
 var databaseFaults = []fault{
-	{kind: "database kill -9", weight: 2, outage: true, strike: killDatabase},
-	{kind: "database SIGSTOP", weight: 2, outage: true, strike: stopDatabase},
+	{kind: "database kill -9", weight: 2, cluster: oneServer, outage: true, strike: killDatabase},
+	{kind: "database SIGSTOP", weight: 2, cluster: oneServer, outage: true, strike: stopDatabase},
 	{kind: "KILL session", weight: 4, light: true, strike: func(ctx context.Context, c *chaos) (*broken, error) { return c.killSessions(ctx, "", 1) }},
 	{kind: "KILL all sessions", weight: 3, light: true, strike: func(ctx context.Context, c *chaos) (*broken, error) { return c.killSessions(ctx, "", 1000) }},
 	{kind: "KILL QUERY", weight: 4, light: true, strike: func(ctx context.Context, c *chaos) (*broken, error) { return c.killSessions(ctx, "QUERY ", 1000) }},
@@ -52,11 +52,11 @@ var databaseFaults = []fault{
 
 // takeServer reserves the server for one fault that concerns it as a whole.
 func (c *chaos) takeServer() (free func(), ok bool) {
-	if c.busyServer {
+	if c.database.busy {
 		return nil, false
 	}
-	c.busyServer = true
-	return func() { c.busyServer = false }, true
+	c.database.busy = true
+	return func() { c.database.busy = false }, true
 }
 
 func killDatabase(_ context.Context, c *chaos) (*broken, error) {
@@ -66,8 +66,8 @@ func killDatabase(_ context.Context, c *chaos) (*broken, error) {
 	}
 	return &broken{what: "server", hold: c.between(200*time.Millisecond, 3*time.Second), mend: func(context.Context) error {
 		free()
-		return c.server.Restart()
-	}}, c.server.Kill()
+		return c.database.nodes[0].Restart()
+	}}, c.database.nodes[0].Kill()
 }
 
 func stopDatabase(_ context.Context, c *chaos) (*broken, error) {
@@ -77,13 +77,13 @@ func stopDatabase(_ context.Context, c *chaos) (*broken, error) {
 	}
 	return &broken{what: "server", hold: c.between(500*time.Millisecond, 5*time.Second), mend: func(context.Context) error {
 		free()
-		return c.server.Signal(syscall.SIGCONT)
-	}}, c.server.Signal(syscall.SIGSTOP)
+		return c.database.nodes[0].Signal(syscall.SIGCONT)
+	}}, c.database.nodes[0].Signal(syscall.SIGSTOP)
 }
 
 // killSessions ends sessions of the replicas, or what they are doing.
 func (c *chaos) killSessions(ctx context.Context, what string, limit int) (*broken, error) {
-	if c.busyServer {
+	if c.database.busy {
 		return nil, nil
 	}
 	var ids []int64
@@ -117,7 +117,7 @@ func (c *chaos) setGlobal(ctx context.Context, name, value, before string, hold 
 // onSession does something in a session of its own and undoes it later there. If
 // the session is lost meanwhile, so is what it did.
 func (c *chaos) onSession(ctx context.Context, hold time.Duration, undo string, texts ...string) (*broken, error) {
-	if c.busyServer {
+	if c.database.busy {
 		return nil, nil
 	}
 	conn, err := c.db.SQL().Conn(ctx)
@@ -145,7 +145,7 @@ func discard(conn *sql.Conn) {
 
 // lockRows keeps rows locked that belong to others. Only who needs them may wait.
 func (c *chaos) lockRows(ctx context.Context, query string, from int) (*broken, error) {
-	if c.busyServer {
+	if c.database.busy {
 		return nil, nil
 	}
 	tx, err := c.db.SQL().BeginTx(context.WithoutCancel(ctx), nil)

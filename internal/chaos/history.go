@@ -17,20 +17,21 @@ const (
 	statementMicros = "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
 )
 
-// historyTexts record, beside what [simlab.History] does,
+// historyTexts record
 //
 //   - every fenced write with its epoch;
 //   - every assignment with the epoch that the fence had when the connection
 //     updated it, which begins each transaction of a leader, and with the epoch that
 //     the fence has at the moment of the assignment;
-//   - every end of an assignment;
+//   - every end of an assignment, and every change of the host of an active entry;
 //   - every entry that was inserted or deleted.
 //
 // began and at are the beginning of the statement and the moment at which the row
-// was changed, under its lock.
+// was changed, under its lock. Events are ordered by that moment: all servers of a
+// cluster have the same clock, but each numbers the events in a way of its own.
 var historyTexts = []string{
 	"CREATE TABLE chaos_fence (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, shard VARCHAR(190) NOT NULL, lane INTEGER NOT NULL, epoch BIGINT NOT NULL, at BIGINT NOT NULL, KEY chaos_fence_shard (shard, epoch, at))",
-	"CREATE TABLE chaos_events (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, event VARCHAR(8) NOT NULL, host_id BIGINT NOT NULL, entry_id BIGINT NOT NULL, shard VARCHAR(190), epoch BIGINT, current_epoch BIGINT, began BIGINT NOT NULL, at BIGINT NOT NULL, KEY chaos_events_entry (entry_id, event))",
+	"CREATE TABLE chaos_events (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, event VARCHAR(8) NOT NULL, host_id BIGINT NOT NULL, entry_id BIGINT NOT NULL, shard VARCHAR(190), epoch BIGINT, current_epoch BIGINT, began BIGINT NOT NULL, at BIGINT NOT NULL, KEY chaos_events_entry (entry_id, event), KEY chaos_events_at (at))",
 	"CREATE TRIGGER chaos_fence_write AFTER UPDATE ON hostsched_fence FOR EACH ROW IF NEW.ticks <> OLD.ticks THEN SET @chaos_shard = NEW.shard, @chaos_lane = NEW.lane, @chaos_epoch = NEW.epoch; " +
 		"INSERT INTO chaos_fence (shard, lane, epoch, at) VALUES (NEW.shard, NEW.lane, NEW.epoch, " + micros + "); END IF",
 	"CREATE TRIGGER chaos_take AFTER UPDATE ON afe_host_queue_entries FOR EACH ROW IF NEW.active = 1 AND OLD.active = 0 AND NEW.host_id IS NOT NULL THEN " +
@@ -38,20 +39,42 @@ var historyTexts = []string{
 		"(SELECT epoch FROM hostsched_fence f WHERE f.shard = @chaos_shard AND f.lane = @chaos_lane), " + statementMicros + ", " + micros + "); END IF",
 	"CREATE TRIGGER chaos_give AFTER UPDATE ON afe_host_queue_entries FOR EACH ROW IF NEW.active = 0 AND OLD.active = 1 AND OLD.host_id IS NOT NULL THEN " +
 		"INSERT INTO chaos_events (event, host_id, entry_id, began, at) VALUES ('give', OLD.host_id, NEW.id, " + statementMicros + ", " + micros + "); END IF",
+	"CREATE TRIGGER chaos_move AFTER UPDATE ON afe_host_queue_entries FOR EACH ROW IF NEW.active = 1 AND OLD.active = 1 AND COALESCE(NEW.host_id, 0) <> COALESCE(OLD.host_id, 0) THEN " +
+		"INSERT INTO chaos_events (event, host_id, entry_id, began, at) VALUES ('move', COALESCE(NEW.host_id, 0), NEW.id, " + statementMicros + ", " + micros + "); END IF",
 	"CREATE TRIGGER chaos_insert AFTER INSERT ON afe_host_queue_entries FOR EACH ROW INSERT INTO chaos_events (event, host_id, entry_id, began, at) VALUES ('insert', 0, NEW.id, 0, 0)",
 	"CREATE TRIGGER chaos_delete AFTER DELETE ON afe_host_queue_entries FOR EACH ROW INSERT INTO chaos_events (event, host_id, entry_id, began, at) VALUES ('delete', 0, OLD.id, 0, 0)",
 }
 
-func (c *chaos) installHistory(ctx context.Context) (err error) {
-	if c.history, err = simlab.InstallHistory(ctx, c.db.SQL(), false); err != nil {
-		return err
-	}
-	return c.exec(ctx, historyTexts...)
+// twiceQueries count double assignments after a moment.
+var twiceQueries = []string{
+	// A host was taken while the entry that took it before still had it.
+	`SELECT COUNT(*) FROM (SELECT event, LAG(event) OVER (PARTITION BY host_id ORDER BY at, id) AS former
+	   FROM chaos_events WHERE event IN ('take', 'give') AND at > ?) w WHERE event = 'take' AND former = 'take'`,
+	// An active entry was moved to another host.
+	"SELECT COUNT(*) FROM chaos_events WHERE event = 'move' AND at > ?",
+	// An entry took a host more than once. Nobody requeues entries here.
+	"SELECT COUNT(*) FROM (SELECT entry_id FROM chaos_events WHERE event = 'take' AND at > ? GROUP BY entry_id HAVING COUNT(*) > 1) w",
+	// Two active entries have one host at this moment.
+	`SELECT COUNT(*) FROM (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL AND ? >= 0
+	   GROUP BY host_id HAVING COUNT(*) > 1) w`,
 }
+
+func (c *chaos) assignedTwice(ctx context.Context, since int64) (total int64, err error) {
+	for _, query := range twiceQueries {
+		n, err := c.number(ctx, query, since)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
+}
+
+func (c *chaos) installHistory(ctx context.Context) error { return c.exec(ctx, historyTexts...) }
 
 const (
 	// A fenced write came after one of a later epoch of the same shard.
-	interleavedQuery = "SELECT COALESCE(SUM(CASE WHEN epoch < best THEN 1 ELSE 0 END), 0) FROM (SELECT epoch, MAX(epoch) OVER (PARTITION BY shard ORDER BY id) AS best FROM chaos_fence) w"
+	interleavedQuery = "SELECT COALESCE(SUM(CASE WHEN epoch < best THEN 1 ELSE 0 END), 0) FROM (SELECT epoch, MAX(epoch) OVER (PARTITION BY shard ORDER BY at, id) AS best FROM chaos_fence) w"
 	// An assignment was written without the fence, or under an epoch that was over.
 	formerQuery = "SELECT COUNT(*) FROM chaos_events WHERE event = 'take' AND (epoch IS NULL OR current_epoch IS NULL OR epoch <> current_epoch)"
 	// An entry is gone that nobody deleted, or its assignment is gone and it never
@@ -77,7 +100,7 @@ type recorded struct {
 }
 
 func (c *chaos) recorded(ctx context.Context) (out []recorded, err error) {
-	err = simlab.Each(ctx, c.db.SQL(), "SELECT event, host_id, entry_id, shard, epoch, began, at FROM chaos_events WHERE event IN ('take', 'give') ORDER BY id", func(rows *sql.Rows) error {
+	err = simlab.Each(ctx, c.db.SQL(), "SELECT event, host_id, entry_id, shard, epoch, began, at FROM chaos_events WHERE event IN ('take', 'give') ORDER BY at, id", func(rows *sql.Rows) error {
 		var event string
 		var name sql.NullString
 		var epoch sql.NullInt64

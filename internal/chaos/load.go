@@ -26,6 +26,7 @@ func (c *chaos) beside(ctx context.Context) (wait func() error) {
 	g.Go(func() error { return c.simulate(ctx) })
 	g.Go(func() error { return c.hostile.run(ctx) })
 	g.Go(func() error { return c.watch.run(ctx) })
+	g.Go(func() error { return c.route(ctx) })
 	return g.Wait
 }
 

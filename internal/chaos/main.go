@@ -22,7 +22,7 @@ type options struct {
 	seed          uint64
 	database, out string
 	program       string
-	only          string
+	cluster, only string
 }
 
 func main() {
@@ -32,6 +32,7 @@ func main() {
 	flag.StringVar(&o.database, "database", string(testserver.MariaDB), "the kind of database server: mariadb or mysql")
 	flag.StringVar(&o.out, "json", "", "also write the figures to this file")
 	flag.StringVar(&o.program, "hostsched", "bin/hostsched", "the program under test")
+	flag.StringVar(&o.cluster, "cluster", "", "what the database is: one server, galera (three nodes of MariaDB) or group (three servers of MySQL)")
 	flag.StringVar(&o.only, "only", "", "only faults whose kind contains this text")
 	flag.Parse()
 	// The driver has a lot to say about connections that faults have ended.

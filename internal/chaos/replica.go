@@ -54,7 +54,7 @@ func (c *chaos) newReplica(n int) (*replica, error) {
 		r.etcd = append(r.etcd, link)
 		endpoints = append(endpoints, "http://"+link.Addr)
 	}
-	if r.db, err = testserver.OpenLink("127.0.0.1:" + strconv.Itoa(c.server.Port)); err != nil {
+	if r.db, err = testserver.OpenLink(address(c.database.nodeOf(c, n))); err != nil {
 		return nil, err
 	}
 	r.env = []string{

@@ -13,7 +13,6 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
-	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/shard"
 )
 
@@ -32,8 +31,6 @@ type results struct {
 	// ended counts replicas that ended by themselves, failed counts faults that could
 	// not be made, added counts shards.
 	ended, failed, added int
-	// lastEvent is the latest event in which double assignments were looked for.
-	lastEvent simlab.Counts
 }
 
 // lostTerm is the term of a leader that was killed.
@@ -101,17 +98,17 @@ type Report struct {
 	dead                                      map[string]time.Duration
 }
 
-// lookForDoubles looks at what was assigned since it was called last, so that a
-// violation is noticed near the fault that caused it.
+// lookBack is from how long before a turn events are looked at: what a host was
+// before must be among them.
+const lookBack = time.Minute
+
+// lookForDoubles looks at what was assigned lately, so that a violation is noticed
+// near the fault that caused it.
 func (c *chaos) lookForDoubles(ctx context.Context) error {
-	twice, err := c.history.AssignedTwice(ctx, c.res.lastEvent.Last)
-	if err != nil {
-		return err
-	}
+	twice, err := c.assignedTwice(ctx, time.Now().Add(-lookBack).UnixMicro())
 	if twice > 0 {
 		c.wrong("%d double assignments", twice)
 	}
-	c.res.lastEvent, err = c.history.Count(ctx, c.res.lastEvent)
 	return err
 }
 
@@ -136,7 +133,7 @@ func (c *chaos) report(ctx context.Context) (Report, error) {
 
 // judgeHistory judges what the database recorded.
 func (c *chaos) judgeHistory(ctx context.Context) (r Report, err error) {
-	if r.AssignedTwice, err = c.history.AssignedTwice(ctx, 0); err != nil {
+	if r.AssignedTwice, err = c.assignedTwice(ctx, 0); err != nil {
 		return r, err
 	}
 	for _, q := range []struct {

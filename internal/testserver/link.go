@@ -114,6 +114,17 @@ func (l *Link) Slow(log Logger, by time.Duration) {
 	l.latency[ToClient] = by
 }
 
+// Point leads to another server from now on. Connections to the one before are
+// closed.
+func (l *Link) Point(log Logger, upstream string) {
+	log.Helper()
+	log.Logf("link %s to %s: leads to %s", l.Addr, l.upstream, upstream)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.upstream = upstream
+	l.closeAll(net.Conn.Close)
+}
+
 // Reset breaks all connections with a TCP reset, on both sides.
 func (l *Link) Reset(log Logger) {
 	log.Helper()
@@ -147,7 +158,10 @@ func (l *Link) accept() {
 }
 
 func (l *Link) connect(client net.Conn) {
-	server, err := net.Dial("tcp", l.upstream)
+	l.mu.Lock()
+	upstream := l.upstream
+	l.mu.Unlock()
+	server, err := net.Dial("tcp", upstream)
 	if err != nil {
 		_ = client.Close() // nobody listens: the client sees its connection end
 		return

@@ -31,6 +31,10 @@ type Server struct {
 	cmd   *exec.Cmd
 	exit  *child.Exit
 	admin *sql.DB
+	env   []string // the process's; nil: this one's
+	// rejoin returns the arguments with which a server of a cluster starts again; nil
+	// if they are the same.
+	rejoin func(args []string) ([]string, error)
 }
 
 // program is an installed server.
@@ -57,6 +61,16 @@ const startTimeout = time.Minute
 
 // Start starts a server whose files are all in the folder dir.
 func Start(kind Kind, dir string) (*Server, error) {
+	s, err := prepare(kind, dir)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.run()
+}
+
+// prepare makes a server that is not started yet. Options are added to its command
+// line.
+func prepare(kind Kind, dir string, options ...string) (*Server, error) {
 	p, err := find(kind)
 	if err != nil {
 		return nil, err
@@ -81,18 +95,17 @@ func Start(kind Kind, dir string) (*Server, error) {
 		// Servers that share a folder for temporary files remove each other's.
 		"--tmpdir=" + tmp,
 		"--socket=" + filepath.Join(dir, "s"), fmt.Sprintf("--port=%d", s.Port), "--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=300",
-		"--pid-file=" + filepath.Join(dir, "pid"), "--log-error=" + filepath.Join(dir, "log"),
+		"--pid-file=" + filepath.Join(dir, "pid"), "--log-error=" + filepath.Join(dir, "log.err"),
 		"--skip-log-bin", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M",
-	}, p.options)
+	}, p.options, options)
 	s.cmd = exec.Command(p.command[0], args...)
-	if s.admin, err = sql.Open("mysql", s.DSN("", "root", "")); err != nil {
-		return nil, err
-	}
-	return s, s.run()
+	s.admin, err = sql.Open("mysql", s.DSN("", "root", ""))
+	return s, err
 }
 
 // run starts the process and waits until it answers.
 func (s *Server) run() (err error) {
+	s.cmd.Env = s.env
 	if s.exit, err = child.Start(s.cmd); err != nil {
 		return err
 	}
@@ -107,6 +120,9 @@ func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(
 
 // Kill ends the server with SIGKILL and waits for it.
 func (s *Server) Kill() error {
+	if s.exit == nil {
+		return nil // it was never started
+	}
 	if err := s.Signal(syscall.SIGKILL); err != nil {
 		return err
 	}
@@ -115,8 +131,14 @@ func (s *Server) Kill() error {
 }
 
 // Restart starts a server again that was killed, on the same port and data.
-func (s *Server) Restart() error {
-	s.cmd = exec.Command(s.cmd.Path, s.cmd.Args[1:]...)
+func (s *Server) Restart() (err error) {
+	args := s.cmd.Args[1:]
+	if s.rejoin != nil {
+		if args, err = s.rejoin(args); err != nil {
+			return err
+		}
+	}
+	s.cmd = exec.Command(s.cmd.Path, args...)
 	return s.run()
 }
 
@@ -180,7 +202,7 @@ func (s *Server) waitReady() error {
 		}
 		select {
 		case <-s.exit.Done():
-			log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
+			log, _ := os.ReadFile(filepath.Join(s.Dir, "log.err"))
 			return fmt.Errorf("%s ended at start: %w\n%s", s.Kind, s.exit.Err(), log)
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not answer on port %d: %w", s.Kind, s.Port, err)
@@ -206,18 +228,22 @@ func (s *Server) DSN(database, user, password string) string {
 func (s *Server) Admin() *sql.DB { return s.admin }
 
 // Stop ends the server and waits for it.
-func (s *Server) Stop() error {
-	err := s.admin.Close()
-	if serr := s.cmd.Process.Signal(syscall.SIGTERM); serr != nil {
-		return errors.Join(err, serr)
+func (s *Server) Stop() error { return errors.Join(s.admin.Close(), s.end()) }
+
+// end ends the process in an orderly way.
+func (s *Server) end() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
 	}
 	select {
 	case <-s.exit.Done():
-		return errors.Join(err, s.exit.Err())
+		return s.exit.Err()
 	case <-time.After(startTimeout):
-		return errors.Join(err, fmt.Errorf("%s does not end", s.Kind), s.cmd.Process.Kill())
+		return errors.Join(fmt.Errorf("%s does not end", s.Kind), s.cmd.Process.Kill())
 	}
 }
+
+func (s *Server) data() string { return filepath.Join(s.Dir, "data") }
 
 // FreePort returns a port that nobody listens on.
 func FreePort() (int, error) {
