@@ -101,8 +101,9 @@ type Config struct {
 	} `key:"labels" group:"replica"`
 
 	Log struct {
-		Level  string `key:"level" default:"info" oneof:"trace, debug, info, warn or error" usage:"trace, debug, info, warn or error"`
-		Format string `key:"format" default:"text" oneof:"text or json" usage:"text or json"`
+		Level       string `key:"level" default:"info" oneof:"trace, debug, info, warn or error" usage:"trace, debug, info, warn or error"`
+		Format      string `key:"format" default:"text" oneof:"text or json" usage:"text or json"`
+		Assignments bool   `key:"assignments" group:"replica" default:"false" usage:"say in the log, at level info, who got which host and why, and which hosts were released; at level debug it is always said"`
 	} `key:"log" group:"database"`
 
 	Lifetime struct {

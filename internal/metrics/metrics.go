@@ -26,7 +26,7 @@ type Metrics struct {
 	queued                                         *prometheus.HistogramVec
 
 	ticks, assignments, releases, moves, conflicts *prometheus.CounterVec
-	uncaught, fenced, terms                        *prometheus.CounterVec
+	uncaught, fenced, terms, replanned             *prometheus.CounterVec
 	waiting, malformed, leader, token              *prometheus.GaugeVec
 	findings                                       *prometheus.GaugeVec
 
@@ -66,6 +66,7 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.conflicts = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
 	m.uncaught = m.counter("uncaught_errors_total", "Ticks that ended with an error other than a fenced write.")
 	m.fenced = m.counter("fenced_writes_total", "Writes that the database refused because another replica had taken over.")
+	m.replanned = m.counter("replanned_ticks_total", "Ticks planned anew because what belongs to the shard changed after their snapshot.")
 	m.terms = m.counter("terms_total", "Terms led.")
 	m.waiting = m.gauge("entries_without_host", "Entries that got no host in the latest tick.")
 	m.malformed = m.gauge("malformed_rows", "Malformed rows passed over in the latest tick.")
@@ -100,7 +101,7 @@ func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVe
 // that a counter's first increase can be seen.
 func (m *Metrics) Serves(name shard.Name) {
 	s := name.String()
-	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.uncaught, m.fenced, m.terms} {
+	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.uncaught, m.fenced, m.terms, m.replanned} {
 		c.WithLabelValues(s)
 	}
 	for _, g := range []*prometheus.GaugeVec{m.waiting, m.malformed, m.leader, m.token} {
@@ -218,6 +219,9 @@ func (m *Metrics) Checked(name shard.Name, f admin.Findings) {
 		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
 	}
 }
+
+// Replanned implements replica.Observer.
+func (m *Metrics) Replanned(name shard.Name) { m.replanned.WithLabelValues(name.String()).Inc() }
 
 // Failed implements replica.Observer.
 func (m *Metrics) Failed(name shard.Name, err error) {

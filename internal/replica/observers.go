@@ -22,6 +22,9 @@ func (Silent) Ticked(shard.Name, Report) {}
 // Checked implements Observer.
 func (Silent) Checked(shard.Name, admin.Findings) {}
 
+// Replanned implements Observer.
+func (Silent) Replanned(shard.Name) {}
+
 // Failed implements Observer.
 func (Silent) Failed(shard.Name, error) {}
 
@@ -53,6 +56,13 @@ func (o Observers) Ticked(name shard.Name, r Report) {
 func (o Observers) Checked(name shard.Name, f admin.Findings) {
 	for _, each := range o {
 		each.Checked(name, f)
+	}
+}
+
+// Replanned implements Observer.
+func (o Observers) Replanned(name shard.Name) {
+	for _, each := range o {
+		each.Replanned(name)
 	}
 }
 

@@ -29,6 +29,9 @@ type Config struct {
 	// CheckEvery is after how many ticks the leader looks for inconsistencies in
 	// the database. With 0 it never does.
 	CheckEvery int
+	// LogAssignments makes the log say at level info who got which host and why, and
+	// which hosts were released; else it says so at level debug.
+	LogAssignments bool
 	// ReportFailure, if set, is called when this replica failed to take the shard
 	// over or to tick, because a replica on another server may succeed.
 	ReportFailure func(error)
@@ -75,6 +78,9 @@ type Observer interface {
 	Ticked(name shard.Name, r Report)
 	// Checked reports the inconsistencies that the leader found.
 	Checked(name shard.Name, f admin.Findings)
+	// Replanned reports a tick that was planned anew, because what belongs to the shard
+	// changed after its snapshot.
+	Replanned(name shard.Name)
 	// Failed reports a tick that ended with an error. Fenced writes are errors
 	// that wrap store.ErrFenced.
 	Failed(name shard.Name, err error)
@@ -312,7 +318,8 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		case errors.Is(err, store.ErrLayout):
 			// The rest of the plan is made again from the next snapshot, which has the
 			// new layout. That is no failure of the tick.
-			r.log.Info("planning again because the layout of the shard changed", "reason", err)
+			r.faults.Info("planning again because the layout of the shard changed", "reason", err)
+			r.observer.Replanned(r.cfg.Scope.Shard)
 		case err == nil:
 			failures = 0
 			r.steady(won)
@@ -451,6 +458,7 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	// The end of ctx does not interrupt an apply, which is finished first.
 	rep.Result, err = t.leader.Apply(context.WithoutCancel(ctx), plan)
 	r.record(t.recorder, rep.Result.Applied)
+	r.logApplied(snapshot, rep.Result.Applied)
 	rep.Total = time.Since(rep.Began)
 	rep.Apply = rep.Total - rep.Snapshot - rep.Plan
 	if err != nil {

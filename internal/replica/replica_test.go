@@ -29,6 +29,7 @@ type witness struct {
 	mu                                 sync.Mutex
 	leading, ended, ticks, assignments int
 	fenced, failed, checks, findings   int
+	replanned                          int
 }
 
 func (w *witness) note(change func()) {
@@ -45,6 +46,7 @@ func (w *witness) Ticked(_ shard.Name, r replica.Report) {
 func (w *witness) Checked(_ shard.Name, f admin.Findings) {
 	w.note(func() { w.checks++; w.findings += f.Count() })
 }
+func (w *witness) Replanned(shard.Name) { w.note(func() { w.replanned++ }) }
 func (w *witness) Failed(_ shard.Name, err error) {
 	w.note(func() {
 		if errors.Is(err, store.ErrFenced) {
@@ -183,13 +185,14 @@ func TestEndlessLayoutChanges(t *testing.T) {
 		require.NoError(t, err)
 	}
 	exec("UPDATE afe_hosts SET locked = 1")
-	var refused storetest.Log
-	startWithLog(t, "a", m.Replica("a"), db, &w, hclog.New(&hclog.LoggerOptions{Output: &refused, Level: hclog.Info}))
+	var log storetest.Log
+	startWithLog(t, "a", m.Replica("a"), db, &w, hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info}))
 	w.until(t, "leading", func(w *witness) bool { return w.ticks > 0 })
 	// The fence of no write matches, as if a label moved after each snapshot.
 	exec("CREATE TRIGGER storm BEFORE UPDATE OF ticks ON hostsched_fence BEGIN SELECT RAISE(IGNORE); END")
 	exec("UPDATE afe_hosts SET locked = 0")
-	require.Eventually(t, func() bool { return refused.Count("layout of the shard changed") > 5 }, soon, time.Millisecond)
+	w.until(t, "plans are refused", func(w *witness) bool { return w.replanned > 5 })
+	require.Equal(t, 1, log.Count("layout of the shard changed"), "said once")
 	m.Revoke(shard.Master)
 	w.until(t, "the term ends", func(w *witness) bool { return w.ended > 0 && w.failed == 0 })
 	exec("DROP TRIGGER storm")
@@ -245,4 +248,34 @@ func TestStandingBy(t *testing.T) {
 	r.Forget()
 	w.note(func() { before = w.ticks })
 	w.until(t, "ticking on", func(w *witness) bool { return w.ticks > before+2 })
+}
+
+// TestLogOfAssignments: the log says who got which host and why, and what was released,
+// at level info only if it is told to.
+func TestLogOfAssignments(t *testing.T) {
+	for _, shown := range []bool{true, false} {
+		db := openLab(t)
+		_, err := db.SQL().Exec("UPDATE afe_hosts SET leased = 1 WHERE id = 50")
+		require.NoError(t, err)
+		var log storetest.Log
+		var w witness
+		cfg := replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: "a", MinTick: time.Millisecond, LogAssignments: shown}
+		r := replica.New(cfg, election.NewMemory().Replica("a"), db, &w, hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info}))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.Run(ctx)
+		}()
+		w.until(t, "hosts are assigned", func(w *witness) bool { return w.assignments > 0 && w.ticks > 2 })
+		cancel()
+		<-done
+		if !shown {
+			require.NotContains(t, log.String(), "assigned")
+			continue
+		}
+		require.Equal(t, w.assignments, log.Count(" assigned: "))
+		require.Regexp(t, `assigned: shard=master host=\S+ entry=\d+ job=\d+ suite=\d+ priority=\d+ round="?(rest|suite minimum)"? labels=\S*board:\S+ tasks=\S* status=\S+ waited=\d+`, log.String())
+		require.Contains(t, log.String(), "released, because nobody uses it")
+	}
 }
