@@ -42,7 +42,12 @@ type Presence struct {
 	Needless int `json:"needless,omitempty"`
 	// Database says why this replica cannot reach the database, empty if it can.
 	Database string `json:"database,omitempty"`
-	Since    string `json:"since"`
+	// DatabaseID tells the main databases of replicas apart; empty as long as it is not known.
+	DatabaseID string `json:"database_id,omitempty"`
+	// Only is the one shard to which this replica gives its whole database; empty if it
+	// serves all shards.
+	Only  shard.Name `json:"only,omitempty"`
+	Since string     `json:"since"`
 	// Format is the format of this replica's values in etcd; Oldest is the
 	// oldest format whose replicas it can work with.
 	Format int `json:"format"`

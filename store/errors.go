@@ -14,6 +14,9 @@ var (
 	// ErrForeignCluster means that the fence was last held under another etcd
 	// cluster, so tokens cannot be compared.
 	ErrForeignCluster = errors.New("fence belongs to another etcd cluster")
+	// ErrOtherCluster means that the database belongs to another installation, by the
+	// setting cluster.
+	ErrOtherCluster = errors.New("another cluster's database")
 	// ErrLayout means that hosts or labels of the shard were given to another
 	// one, or the shard was paused, after the snapshot. Nothing of the refused
 	// transaction was written; the term continues.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -20,6 +21,9 @@ type Claim struct {
 	// Cluster is the etcd cluster's id. Tokens of different clusters do not
 	// compare.
 	Cluster string
+	// ClusterName is the name of the installation within etcd, the setting cluster. A
+	// database belongs to one installation.
+	ClusterName string
 	// Holder names the replica, unique per process.
 	Holder string
 	// Shared is true where several shards share the database: the shard must be
@@ -40,8 +44,10 @@ type Fence struct {
 	Epoch   int64      `json:"epoch"`
 	Token   int64      `json:"token"`
 	Cluster string     `json:"etcd_cluster"`
-	Holder  string     `json:"holder"`
-	TakenAt string     `json:"taken_at"`
+	// ClusterName is empty if no leader has said what its cluster is called.
+	ClusterName string `json:"cluster"`
+	Holder      string `json:"holder"`
+	TakenAt     string `json:"taken_at"`
 	// Writes counts the fenced transactions of all terms.
 	Writes int64 `json:"writes"`
 	// Paused says why nothing is scheduled, empty if the shard is not paused.
@@ -68,8 +74,8 @@ func (db *DB) ReadFence(ctx context.Context, name shard.Name) (f Fence, ok bool,
 func readFence(ctx context.Context, q sqldb.Querier, name shard.Name) (Fence, error) {
 	f := Fence{Shard: name}
 	var pausedAt int64
-	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by, paused_at FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
-		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy, &pausedAt)
+	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, cluster_name, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by, paused_at FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
+		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.ClusterName, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy, &pausedAt)
 	f.PausedAt = millis(pausedAt)
 	return f, err
 }
@@ -78,10 +84,10 @@ func readFence(ctx context.Context, q sqldb.Querier, name shard.Name) (Fence, er
 // lock. It leaves out what only one shard is asked for: Writes.
 func (db *DB) Fences(ctx context.Context) (map[shard.Name]Fence, error) {
 	out := map[shard.Name]Fence{}
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT shard, epoch, token, etcd_cluster, holder, taken_at, pause_reason, paused_by, paused_at FROM hostsched_fence WHERE lane = 0", nil, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT shard, epoch, token, etcd_cluster, cluster_name, holder, taken_at, pause_reason, paused_by, paused_at FROM hostsched_fence WHERE lane = 0", nil, func(scan sqldb.Scanner) error {
 		var f Fence
 		var pausedAt int64
-		err := scan(&f.Shard, &f.Epoch, &f.Token, &f.Cluster, &f.Holder, &f.TakenAt, &f.Paused, &f.PausedBy, &pausedAt)
+		err := scan(&f.Shard, &f.Epoch, &f.Token, &f.Cluster, &f.ClusterName, &f.Holder, &f.TakenAt, &f.Paused, &f.PausedBy, &pausedAt)
 		f.PausedAt = millis(pausedAt)
 		out[f.Shard] = f
 		return err
@@ -158,9 +164,17 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	if err := l.db.ensureFence(ctx, conn, c.Shard); err != nil {
 		return err
 	}
+	before, err := readFence(ctx, conn, c.Shard)
+	if err != nil {
+		return err
+	}
+	if err := before.CheckCluster(c.ClusterName, l.db.Target()); err != nil {
+		return err
+	}
+	name := cmp.Or(c.ClusterName, before.ClusterName)
 	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.Dialect.Now+
-		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR etcd_cluster = '')",
-		c.Token, c.Holder, w.sessionID, w.sessionPeer, l.shardID, c.Cluster, c.Shard.String(), c.Token, c.Cluster)
+		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ?, cluster_name = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR etcd_cluster = '') AND cluster_name IN ('', ?)",
+		c.Token, c.Holder, w.sessionID, w.sessionPeer, l.shardID, c.Cluster, name, c.Shard.String(), c.Token, c.Cluster, name)
 	if err != nil {
 		return err
 	}
@@ -177,6 +191,8 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return nil
 	case n > 0:
 		return fmt.Errorf("%w: the %d rows of shard %s in hostsched_fence contradict each other; run 'hostsched fence adopt %s'", ErrOvertaken, len(l.writers), c.Shard, c.Shard)
+	case f.CheckCluster(c.ClusterName, l.db.Target()) != nil: // somebody was faster
+		return f.CheckCluster(c.ClusterName, l.db.Target())
 	case f.Cluster != c.Cluster:
 		return foreignCluster(f, c)
 	}
@@ -185,6 +201,15 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 
 func foreignCluster(f Fence, c Claim) error {
 	return fmt.Errorf("%w: shard %s was led under etcd cluster %s, this is %s; if that cluster is gone for good, run 'hostsched fence adopt %s'", ErrForeignCluster, c.Shard, f.Cluster, c.Cluster, c.Shard)
+}
+
+// CheckCluster refuses a cluster that is not the one to which the shard belongs in a
+// database. Either may be unknown, and then belongs to any.
+func (f Fence) CheckCluster(cluster, database string) error {
+	if cluster == "" || f.ClusterName == "" || f.ClusterName == cluster {
+		return nil
+	}
+	return fmt.Errorf("%w: shard %s in %s belongs to cluster %s, and the setting 'cluster' here is %s; correct it, or if cluster %s is gone for good, run 'hostsched fence adopt %s'", ErrOtherCluster, f.Shard, database, f.ClusterName, cluster, f.ClusterName, f.Shard)
 }
 
 // ready prepares all writers: the first plan of a term is often the largest.
@@ -213,7 +238,7 @@ func (db *DB) ensureFence(ctx context.Context, conn sqldb.Querier, name shard.Na
 		return err
 	}
 	for num := 1; num < db.Dialect.Writers; num++ {
-		const alike = "shard, epoch, token, etcd_cluster, holder, taken_at, shard_id, layout, pause_reason, paused_by, paused_at"
+		const alike = "shard, epoch, token, etcd_cluster, cluster_name, holder, taken_at, shard_id, layout, pause_reason, paused_by, paused_at"
 		_, err := conn.ExecContext(ctx, db.Dialect.InsertIgnore+" hostsched_fence ("+alike+", lane, ticks, last_write, session_id, session_peer) SELECT "+alike+", ?, 0, '', 0, '' FROM hostsched_fence WHERE shard = ? AND lane = 0"+db.Dialect.ForUpdate,
 			num, name.String())
 		if err != nil {

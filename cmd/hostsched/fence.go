@@ -14,6 +14,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // etcdTimeout bounds the one question that `fence adopt` asks etcd.
@@ -44,8 +45,8 @@ func fenceShowCommand() *cobra.Command {
 				}
 				return out.write(cmd, f, func(w io.Writer) error {
 					tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-					fmt.Fprintf(tw, "SHARD\tEPOCH\tTOKEN\tHOLDER\tTAKEN AT\tWRITES\tETCD CLUSTER\n%s\t%d\t%d\t%s\t%s\t%d\t%s\n",
-						f.Shard, f.Epoch, f.Token, f.Holder, f.TakenAt, f.Writes, f.Cluster)
+					fmt.Fprintf(tw, "SHARD\tEPOCH\tTOKEN\tHOLDER\tTAKEN AT\tWRITES\tETCD CLUSTER\tCLUSTER\n%s\t%d\t%d\t%s\t%s\t%d\t%s\t%s\n",
+						f.Shard, f.Epoch, f.Token, f.Holder, f.TakenAt, f.Writes, f.Cluster, orDash(f.ClusterName))
 					return tw.Flush()
 				})
 			})
@@ -63,8 +64,8 @@ func fenceAdoptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "adopt [SHARD]", Short: "Let this etcd cluster lead a shard that another one led", Args: atMostOneShard,
 		Long: `Let the configured etcd cluster lead a shard whose fence belongs to another etcd
-cluster, or whose token is higher than this cluster's revisions because etcd was
-restored from a backup. The epoch continues to rise, so that whoever led before
+cluster, or to another installation (the setting cluster), or whose token is higher
+than this cluster's revisions because etcd was restored from a backup. The epoch continues to rise, so that whoever led before
 stays fenced. Make sure that no replica still runs against the other etcd: the
 two would depose each other. Recorded in hostsched_audit.`,
 		Example: "  hostsched fence adopt master --reason 'etcd rebuilt after disk failure' --yes",
@@ -81,11 +82,12 @@ two would depose each other. Recorded in hostsched_audit.`,
 				if err != nil {
 					return err
 				}
-				database, err := lab.AdoptFence(cmd.Context(), shardArg(args), etcdCluster, c.by())
+				cluster := admin.Cluster{Etcd: etcdCluster, Name: cfg.Cluster}
+				database, err := lab.AdoptFence(cmd.Context(), shardArg(args), cluster, c.by())
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: the fence in %s now belongs to etcd cluster %s (before: %s, token %d)\n", before.Shard, database, etcdCluster, before.Cluster, before.Token)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: the fence in %s now belongs to %s (before: %s, token %d)\n", before.Shard, database, cluster, admin.Cluster{Etcd: before.Cluster, Name: before.ClusterName}, before.Token)
 				return err
 			})
 		},

@@ -55,7 +55,7 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
-	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, admin.ErrInput, store.ErrNoShard} {
+	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, admin.ErrInput, store.ErrNoShard, store.ErrOtherCluster} {
 		if errors.Is(err, input) {
 			return exitInput
 		}
@@ -127,4 +127,15 @@ func withDatabase(ctx context.Context, cfg *config.Config, create bool, work fun
 // withLab does something in the lab of the configuration.
 func withLab(ctx context.Context, cfg *config.Config, work func(ops.Lab) error) error {
 	return withDatabase(ctx, cfg, false, func(db *store.DB) error { return work(ops.Lab{Config: cfg, Main: admin.New(db)}) })
+}
+
+// changeLab changes something in the lab of the configuration, if that lab is the one
+// that is meant.
+func changeLab(ctx context.Context, cfg *config.Config, work func(ops.Lab) error) error {
+	return withLab(ctx, cfg, func(lab ops.Lab) error {
+		if err := lab.MayChange(ctx); err != nil {
+			return err
+		}
+		return work(lab)
+	})
 }

@@ -54,7 +54,7 @@ func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, change
 			return err
 		}
 		ctx := cmd.Context()
-		return withLab(ctx, cfg, func(lab ops.Lab) error {
+		return changeLab(ctx, cfg, func(lab ops.Lab) error {
 			return withServersOf(ctx, lab, func(servers *admin.Lab) error {
 				said, err := change(ctx, servers, name, c.reason)
 				if err != nil {

@@ -45,7 +45,7 @@ func shardListCommand() *cobra.Command {
 		Example: "  hostsched shard list -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
-				all, err := lab.Main.Shards(cmd.Context())
+				all, err := lab.Shards(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -94,7 +94,7 @@ shards.password_dir, or is that of the main one. Recorded in hostsched_audit.`,
 			if err := c.ask(cmd, "add shard "+args[0]); err != nil {
 				return err
 			}
-			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+			return changeLab(cmd.Context(), cfg, func(lab ops.Lab) error {
 				name, err := lab.AddShard(cmd.Context(), args[0], dsn, c.by())
 				if err != nil {
 					return err
@@ -126,7 +126,7 @@ shards; hosts follow as soon as nobody uses them. Recorded in hostsched_audit.`,
 			if err := c.ask(cmd, fmt.Sprintf("assign label %s to shard %s", label, args[0])); err != nil {
 				return err
 			}
-			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+			return changeLab(cmd.Context(), cfg, func(lab ops.Lab) error {
 				from, to, err := lab.AssignLabel(cmd.Context(), args[0], label, c.by())
 				if err != nil {
 					return err
@@ -165,7 +165,7 @@ left as it is. Recorded in hostsched_audit.`,
 			defer stop()
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			return withLab(ctx, cfg, func(lab ops.Lab) error {
+			return changeLab(ctx, cfg, func(lab ops.Lab) error {
 				name, err := lab.RemoveShard(ctx, args[0], c.by(), func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "waiting:", err) })
 				if err != nil {
 					return err
@@ -209,6 +209,9 @@ Recorded in hostsched_audit, and in the history with the reason.`,
 			return withCluster(cmd, cfg, func(ctx context.Context, lab ops.Lab, client *clientv3.Client) error {
 				ctx, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()
+				if err := lab.MayChange(ctx); err != nil {
+					return err
+				}
 				h, err := lab.Switchover(ctx, client, args[0], to, c.by())
 				switch {
 				case err != nil:
@@ -260,7 +263,7 @@ func pausing(verb string, cmd *cobra.Command, change func(ops.Lab, context.Conte
 		if err := c.ask(cmd, verb+" shard "+args[0]); err != nil {
 			return err
 		}
-		return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+		return changeLab(cmd.Context(), cfg, func(lab ops.Lab) error {
 			if err := change(lab, cmd.Context(), args[0], c.by()); err != nil {
 				return err
 			}

@@ -128,7 +128,7 @@ func (a *App) open(o Options) error {
 	a.controller = cluster.New(cluster.Config{
 		Server: a.cfg.Server, Version: o.Version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: m.Serves,
 		Condemned: m.Condemned, Needless: m.Needless,
-		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: holder, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, LogAssignments: a.cfg.Log.Assignments},
+		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, LogAssignments: a.cfg.Log.Assignments},
 	}, campaigner, db, observers, a.log)
 	m.NotLeading(a.controller.NotLeading)
 	pages := http.NewServeMux()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
@@ -13,9 +15,34 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// OpenChecked opens the database and makes sure that its schema fits.
+// OpenChecked opens the database and makes sure that it fits the configuration.
 func OpenChecked(ctx context.Context, c *config.Config) (*store.DB, error) {
-	return openChecked(ctx, c, c.Store(), c.Shared())
+	db, err := openChecked(ctx, c, c.Store(), c.Shared())
+	if err != nil {
+		return nil, err
+	}
+	if err := fits(ctx, c, admin.New(db)); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// fits makes sure that a database has the shard that the configuration names, and belongs
+// to the cluster that it names.
+func fits(ctx context.Context, c *config.Config, db *admin.Lab) error {
+	served := []shard.Name{c.Scope().Shard}
+	if err := db.RequireShard(ctx, c.Scope().Shard); err != nil {
+		return err
+	}
+	if c.Shared() {
+		all, err := db.ShardDatabases(ctx)
+		if err != nil {
+			return err
+		}
+		maps.DeleteFunc(all, func(_ shard.Name, dsn string) bool { return dsn != "" })
+		served = slices.Sorted(maps.Keys(all))
+	}
+	return db.RequireCluster(ctx, c.Cluster, served)
 }
 
 func openChecked(ctx context.Context, c *config.Config, cfg sqldb.Config, shared bool) (*store.DB, error) {

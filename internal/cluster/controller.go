@@ -105,6 +105,8 @@ type Controller struct {
 	views      chan election.View
 	polls      chan poll
 	wake       chan struct{}
+	// identity is the database's, once it is known. Only the goroutine that polls uses it.
+	identity string
 
 	// probe tells whether the main database answers.
 	probe *probe
@@ -112,14 +114,16 @@ type Controller struct {
 	background sync.WaitGroup
 
 	// Only the goroutine of the loop uses these.
-	suspects   *suspects
-	view       election.View
-	seen       bool
-	arrivals   map[int64]time.Time // lease -> first seen
-	orphans    map[shard.Name]time.Time
-	wasRefused string
+	suspects *suspects
+	view     election.View
+	seen     bool
+	arrivals map[int64]time.Time // lease -> first seen
+	orphans  map[shard.Name]time.Time
 	// databaseError is why the main database did not answer when it was asked last.
 	databaseError string
+	database      string
+	// misconfigured is why the configuration does not fit the database, empty if it does.
+	misconfigured string
 	leaderless    map[shard.Name]time.Time // since when nobody leads it
 	faults        *recurring.Log
 
@@ -127,6 +131,7 @@ type Controller struct {
 	runners  map[shard.Name]*shardRunner
 	role     string
 	why      string
+	refused  string // why this replica must not take part, whatever its role is
 	failures map[shard.Name]failure
 	unusable map[shard.Name]string
 	// notLeading is why this replica does not lead, by shard.
@@ -159,7 +164,7 @@ func New(cfg Config, elected Election, db Databases, observer replica.Observer, 
 	}
 	c.suspects = newSuspects(c.look)
 	c.probe = newProbe(db.Main.Ping)
-	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: whyStarting, Version: cfg.Version, Weight: cfg.Weight}, c.watched)
+	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: whyStarting, Version: cfg.Version, Weight: cfg.Weight, Only: cfg.Only}, c.watched)
 	first := cfg.Only
 	if first == "" {
 		first = shard.Master
@@ -241,8 +246,8 @@ func (c *Controller) setRole(role, why string) {
 // announce shows the other replicas whether this one may lead, and which shards it
 // avoids.
 func (c *Controller) announce() {
+	role, why := c.Role()
 	c.mu.Lock()
-	role, why := c.role, c.why
 	avoids := make(map[shard.Name]string, len(c.failures))
 	for name, a := range c.failures {
 		avoids[name] = a.reason
@@ -327,6 +332,9 @@ func (c *Controller) Status() []replica.Status {
 func (c *Controller) Role() (role, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.refused != "" {
+		return election.RoleNone, c.refused
+	}
 	return c.role, c.why
 }
 

@@ -156,15 +156,27 @@ func (l *lab) start(name string) *server {
 	return s
 }
 
+// startOnly starts a server that gives the whole database to one shard.
+func (l *lab) startOnly(name string, only shard.Name) *server {
+	l.t.Helper()
+	return l.startOn(name, l.election.Replica(name), l.dsn, func(c *cluster.Config) {
+		c.Only, c.Replica.Scope = only, store.Scope{Shard: only}
+	})
+}
+
 // startOn starts a server with an election and a way to the database of its own.
-func (l *lab) startOn(name string, elected cluster.Election, dsn string) *server {
+func (l *lab) startOn(name string, elected cluster.Election, dsn string, change ...func(*cluster.Config)) *server {
 	l.t.Helper()
 	s := &server{name: name}
 	db := open(l.t, dsn)
-	s.controller = cluster.New(cluster.Config{
+	cfg := cluster.Config{
 		Server: name, HoldOff: holdOff,
 		Replica: replica.Config{Holder: fmt.Sprintf("%s/%d", name, len(l.servers)), MinTick: 5 * time.Millisecond},
-	}, elected, cluster.Databases{Main: db, Servers: db, Open: func(ctx context.Context, _ shard.Name, dsn string) (*store.DB, error) {
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	s.controller = cluster.New(cfg, elected, cluster.Databases{Main: db, Servers: db, Open: func(ctx context.Context, _ shard.Name, dsn string) (*store.DB, error) {
 		return l.openShard(ctx, name, dsn)
 	}}, replica.Silent{},
 		hclog.New(&hclog.LoggerOptions{Name: name, Output: &l.log, Level: hclog.Info}))

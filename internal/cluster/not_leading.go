@@ -69,6 +69,8 @@ func (c *Controller) cannotLead() (replica.NotLeading, bool) {
 		return replica.NotLeading{Reason: replica.DatabaseAway, Text: lost}, true
 	case c.view.CheckFormat() != nil:
 		return replica.NotLeading{Reason: replica.OldVersion, Text: why}, true
+	case c.misconfigured != "" || c.cannotTakePart() != "":
+		return replica.NotLeading{Reason: replica.Misconfigured, Text: why}, true
 	case may:
 		return replica.NotLeading{}, false
 	case why == whyStarting:

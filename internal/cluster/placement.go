@@ -100,15 +100,8 @@ func (c *Controller) whyMove(name shard.Name, next string) string {
 
 // mayLead tells whether this replica may lead any shard, and if not, why.
 func (c *Controller) mayLead() (bool, string) {
+	c.setRefused(c.cannotTakePart())
 	role, why := c.Role()
-	refused := ""
-	if err := c.view.CheckFormat(); err != nil {
-		role, why, refused = election.RoleNone, err.Error(), err.Error()
-	}
-	if refused != c.wasRefused && refused != "" {
-		c.log.Error("this replica does not lead any shard", "reason", refused)
-	}
-	c.wasRefused = refused
 	return role != election.RoleNone, why
 }
 
@@ -116,6 +109,9 @@ func (c *Controller) mayLead() (bool, string) {
 func (c *Controller) servers(now time.Time) []shard.Server {
 	var out []shard.Server
 	for _, a := range c.view.Servers {
+		if a.Only != c.cfg.Only {
+			continue // it serves another shard
+		}
 		tier := shard.Primary
 		switch a.Role {
 		case election.RolePrimary:

@@ -20,6 +20,11 @@ type poll struct {
 	// unusable maps each shard that cannot be served to the reason.
 	unusable  map[shard.Name]string
 	role, why string
+	// database tells this database from those of other replicas.
+	database string
+	// misconfigured says why this configuration does not fit the database, empty if it
+	// does.
+	misconfigured string
 	// err is why the database did not say all that.
 	err error
 }
@@ -70,6 +75,9 @@ func (c *Controller) askDatabase(ctx context.Context) (p poll, err error) {
 			delete(p.shards, name)
 		}
 	}
+	if err := c.askScope(ctx, &p); err != nil {
+		return p, err
+	}
 	var servers []admin.Server
 	if c.db.Servers != nil {
 		if servers, err = admin.New(c.db.Servers).Servers(ctx); err != nil {
@@ -87,6 +95,8 @@ func (c *Controller) polled(p poll) {
 		c.databaseError = p.err.Error()
 		return
 	}
+	c.setDatabase(p.database)
+	c.misconfigured = p.misconfigured
 	c.setRole(p.role, p.why)
 	c.setUnusable(p.unusable)
 	c.mu.Lock()

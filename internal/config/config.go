@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -133,6 +134,7 @@ type Config struct {
 	file, autotest string
 	taken          []Taken
 	flags          *pflag.FlagSet
+	groups         Groups
 	settings       []*setting
 }
 
@@ -162,7 +164,7 @@ const (
 // commands.
 func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 	c.dynamicDefaults()
-	c.flags, c.settings = flags, settingsOf(c)
+	c.flags, c.groups, c.settings = flags, groups, settingsOf(c)
 	flags.StringVarP(&c.file, "config", "c", "", "YAML file with the settings below (env HOSTSCHED_CONFIG)")
 	flags.StringVar(&c.autotest, "autotest-config", "", "folder of Autotest's global_config.ini and shadow_config.ini, or the former (env HOSTSCHED_AUTOTEST_CONFIG)")
 	for _, s := range c.settings {
@@ -214,12 +216,14 @@ func (c *Config) fill(s *setting, env map[string]string, file map[string]reflect
 		return nil
 	}
 	if text := env[s.envName()]; text != "" {
+		s.given = true
 		if err := s.setText(text); err != nil {
 			return fmt.Errorf("%w: environment variable %s: %w", ErrConfig, s.envName(), err)
 		}
 		return nil
 	}
 	if v, ok := file[s.key]; ok {
+		s.given = true
 		s.field.Set(v)
 		return nil
 	}
@@ -229,6 +233,12 @@ func (c *Config) fill(s *setting, env map[string]string, file map[string]reflect
 		}
 	}
 	return nil
+}
+
+// NamesCluster tells whether the setting cluster is meant: the command uses etcd, or somebody
+// said which cluster it should be.
+func (c *Config) NamesCluster() bool {
+	return c.groups&EtcdGroup != 0 || slices.ContainsFunc(c.settings, func(s *setting) bool { return s.key == "cluster" && s.given })
 }
 
 // passwordsInFlags refuses passwords where every user of the machine sees them.

@@ -18,7 +18,7 @@ type setting struct {
 	secret     bool
 	field      reflect.Value
 	tag        reflect.StructTag
-	// given: the flag was there; a list may be given by several.
+	// given: somebody said what it should be. A list may be given by several flags.
 	given bool
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Fence reads who may write to a shard.
@@ -20,15 +21,15 @@ func (l Lab) Fence(ctx context.Context, arg string) (f store.Fence, err error) {
 	return f, err
 }
 
-// AdoptFence lets an etcd cluster lead a shard that another one led. It names the
+// AdoptFence lets a cluster lead a shard that another one led. It names the
 // database that has the fence.
-func (l Lab) AdoptFence(ctx context.Context, arg, etcdCluster string, by By) (database string, err error) {
+func (l Lab) AdoptFence(ctx context.Context, arg string, cluster admin.Cluster, by By) (database string, err error) {
 	err = l.OnShard(ctx, arg, func(s Shard) error {
 		database = s.DB.Target()
-		if err := s.DB.AdoptFence(ctx, s.Name, etcdCluster, by.Who, by.Reason); err != nil {
+		if err := s.DB.AdoptFence(ctx, s.Name, cluster, by.Who, by.Reason); err != nil {
 			return err
 		}
-		return l.record(ctx, s, by, "fence adopt", "etcd cluster "+etcdCluster+": "+by.Reason)
+		return l.record(ctx, s, by, "fence adopt", cluster.String()+": "+by.Reason)
 	})
 	return database, err
 }

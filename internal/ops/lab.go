@@ -78,12 +78,35 @@ func (l Lab) shards(ctx context.Context) ([]admin.Shard, error) {
 	if err != nil || l.Config.Shared() {
 		return all, err
 	}
+	if err := l.Main.RequireShard(ctx, configured.Name); err != nil {
+		return nil, err
+	}
 	i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == configured.Name })
 	if i < 0 {
 		return append(all, configured), nil
 	}
 	all[i].DSN = ""
 	return all, nil
+}
+
+// MayChange refuses to change a lab that has not the shard, or belongs to another cluster,
+// than the configuration says: whoever mistypes a name, or the database, would change a lab
+// that is not meant.
+func (l Lab) MayChange(ctx context.Context) error {
+	if bare, err := isBare(ctx, l.Main); err != nil || bare {
+		return err
+	}
+	all, err := l.shards(ctx)
+	if err != nil || !l.Config.NamesCluster() {
+		return err
+	}
+	var fences []shard.Name
+	for _, s := range all {
+		if s.DSN == "" && (l.Config.Shared() || s.Name == l.Config.Scope().Shard) {
+			fences = append(fences, s.Name)
+		}
+	}
+	return l.Main.RequireCluster(ctx, l.Config.Cluster, fences)
 }
 
 func names(shards []admin.Shard) []string {

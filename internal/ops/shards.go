@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
@@ -17,11 +18,50 @@ const (
 	removeProgress = 2 * time.Second
 )
 
+// Shards lists the shards that there are under this configuration. One that has the whole
+// database has all its hosts and labels.
+func (l Lab) Shards(ctx context.Context) ([]admin.Shard, error) {
+	all, err := l.shards(ctx)
+	if err != nil || l.Config.Shared() {
+		return all, err
+	}
+	whole := l.Config.Scope().Shard
+	sum := admin.Shard{Name: whole, Labels: []string{}}
+	out := []admin.Shard{}
+	for _, s := range all {
+		if s.Name == whole {
+			sum.ID = s.ID
+		}
+		sum.Hosts, sum.InUse, sum.Labels = sum.Hosts+s.Hosts, sum.InUse+s.InUse, append(sum.Labels, s.Labels...)
+		if s.DSN != "" {
+			out = append(out, s)
+		}
+	}
+	slices.Sort(sum.Labels)
+	return append([]admin.Shard{sum}, out...), nil
+}
+
+// mayDivide refuses to change what belongs to which shard where the configuration gives the
+// whole database to one: its replicas would not heed it.
+func (l Lab) mayDivide(ctx context.Context) error {
+	if l.Config.Shared() {
+		return nil
+	}
+	whole := l.Config.Scope().Shard
+	if err := l.Main.RequireShard(ctx, whole); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: the configuration gives the whole of %s to shard %s, and so nothing there belongs to another; leave the setting 'shard' out to divide the database among shards", admin.ErrInput, l.Main.Target(), whole)
+}
+
 // AddShard adds a shard. dsn is its own database, empty if it shares the main
 // one.
 func (l Lab) AddShard(ctx context.Context, arg, dsn string, by By) (shard.Name, error) {
 	name, err := shard.Parse(arg)
 	if err != nil {
+		return "", err
+	}
+	if err := l.mayDivide(ctx); err != nil {
 		return "", err
 	}
 	if dsn != "" {
@@ -83,6 +123,9 @@ func (l Lab) AssignLabel(ctx context.Context, arg, label string, by By) (from, t
 	if err != nil {
 		return "", "", err
 	}
+	if err := l.mayDivide(ctx); err != nil {
+		return "", "", err
+	}
 	from, err = l.Main.AssignLabel(ctx, label, s.Name, by.Who, by.Reason)
 	return from, s.Name, err
 }
@@ -93,6 +136,9 @@ func (l Lab) AssignLabel(ctx context.Context, arg, label string, by By) (from, t
 func (l Lab) RemoveShard(ctx context.Context, arg string, by By, waiting func(error)) (shard.Name, error) {
 	s, err := l.Find(ctx, arg)
 	if err != nil {
+		return "", err
+	}
+	if err := l.mayDivide(ctx); err != nil {
 		return "", err
 	}
 	if err := l.giveBack(ctx, s, by); err != nil {

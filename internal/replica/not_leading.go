@@ -31,6 +31,8 @@ const (
 	NoServerMayLead  Reason = "no_server_may_lead"
 	TakeOverFailed   Reason = "takeover_failed"
 	ShardIsNotServed Reason = "not_served"
+	// Misconfigured: the settings do not fit the database, or those of other replicas.
+	Misconfigured Reason = "misconfigured"
 )
 
 // Healthy tells whether a replica with this reason is as it should be.

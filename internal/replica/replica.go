@@ -23,6 +23,8 @@ type Config struct {
 	Scope store.Scope
 	// Holder names this process in the fence. It must be unique per process.
 	Holder string
+	// Cluster names the installation of hostsched that this process belongs to.
+	Cluster string
 	// MinTick is the shortest time from the beginning of one tick to the
 	// beginning of the next.
 	MinTick time.Duration
@@ -259,7 +261,7 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 }
 
 func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
-	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared}
+	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared}
 	if r.cfg.Deaths != nil {
 		r.claim.Deaths = r.cfg.Deaths()
 	}

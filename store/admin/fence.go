@@ -10,10 +10,36 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// AdoptFence lets the given etcd cluster lead a shard whose fence belongs to
-// another one, or whose token is higher than the cluster's revisions. The epoch
-// continues to rise, so whoever led before stays fenced. It is audited.
-func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster, who, reason string) (err error) {
+// Cluster is who may lead: an etcd cluster by its id, and in it an installation of
+// hostsched by the setting cluster.
+type Cluster struct {
+	Etcd, Name string
+}
+
+// String is the cluster in a line for people.
+func (c Cluster) String() string {
+	return "cluster " + cmp.Or(c.Name, "(unknown)") + " in etcd cluster " + cmp.Or(c.Etcd, "(none)")
+}
+
+// RequireCluster makes sure that a database belongs to a cluster, as far as its fences
+// say: those of the shards given.
+func (lab *Lab) RequireCluster(ctx context.Context, cluster string, shards []shard.Name) error {
+	fences, err := lab.Fences(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range shards {
+		if err := fences[name].CheckCluster(cluster, lab.Target()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AdoptFence lets the given cluster lead a shard whose fence belongs to another one, or
+// whose token is higher than the revisions of its etcd. The epoch continues to rise, so
+// whoever led before stays fenced. It is audited.
+func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster Cluster, who, reason string) (err error) {
 	tx, err := lab.Pool.BeginTx(ctx, nil)
 	if err != nil {
 		return sqldb.Explain(err, "adopt the fence", lab.Target())
@@ -28,10 +54,10 @@ func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster, who, r
 	if !epoch.Valid {
 		return fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name)
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster, name.String()); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, cluster_name = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster.Etcd, cluster.Name, name.String()); err != nil {
 		return sqldb.Explain(err, "adopt the fence", lab.Target())
 	}
-	if err := lab.audit(ctx, tx, who, "fence adopt", name.String(), "etcd cluster "+cluster+": "+reason); err != nil {
+	if err := lab.audit(ctx, tx, who, "fence adopt", name.String(), cluster.String()+": "+reason); err != nil {
 		return err
 	}
 	return sqldb.Explain(tx.Commit(), "adopt the fence", lab.Target())

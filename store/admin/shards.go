@@ -85,6 +85,29 @@ func (lab *Lab) ShardDatabases(ctx context.Context) (map[shard.Name]string, erro
 	return out, sqldb.Explain(err, "list the shards", lab.Target())
 }
 
+// RequireShard makes sure that a shard exists: the master, or a row of afe_shards. Whoever
+// has the whole database under a name that nobody gave would lead it beside its leader.
+func (lab *Lab) RequireShard(ctx context.Context, name shard.Name) error {
+	if name.IsMaster() {
+		return nil
+	}
+	all := []string{shard.Master.String()}
+	err := sqldb.EachRow(ctx, lab.Pool, "SELECT hostname FROM afe_shards", nil, func(scan sqldb.Scanner) error {
+		var there sql.NullString
+		err := scan(&there)
+		all = append(all, there.String)
+		return err
+	})
+	if err != nil {
+		return sqldb.Explain(err, "list the shards", lab.Target())
+	}
+	if slices.Contains(all, name.String()) {
+		return nil
+	}
+	slices.Sort(all)
+	return fmt.Errorf("%w: %s, which the setting 'shard' names, is not in afe_shards of %s; there are %s; correct the setting, or leave it out to serve all of them", store.ErrNoShard, name, lab.Target(), strings.Join(all, ", "))
+}
+
 // AddShard adds a row to afe_shards. dsn is the shard's own database, empty if
 // it shares this one.
 func (lab *Lab) AddShard(ctx context.Context, name shard.Name, dsn, who, reason string) error {
@@ -248,7 +271,7 @@ func (lab *Lab) RemoveShard(ctx context.Context, name shard.Name, who, reason st
 			{name: "forget", text: "DELETE FROM hostsched_released_labels WHERE shard_id = ?", args: []any{id}},
 			{name: "database", text: "DELETE FROM hostsched_shard_databases WHERE shard_id = ?", args: []any{id}},
 			{name: "delete", text: "DELETE FROM afe_shards WHERE id = ?", args: []any{id}},
-			{name: "fence", text: "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', shard_id = 0, pause_reason = '', paused_by = '', paused_at = 0 WHERE shard = ?", args: []any{name.String()}},
+			{name: "fence", text: "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', cluster_name = '', shard_id = 0, pause_reason = '', paused_by = '', paused_at = 0 WHERE shard = ?", args: []any{name.String()}},
 		} {
 			if err := lab.run(ctx, tx, s); err != nil {
 				return err

@@ -35,7 +35,7 @@ var tablesUsed = []tableUse{
 	{table: "afe_host_queue_entries", columns: "id, job_id, host_id, meta_host, status, active, complete, aborted, execution_subdir", update: "host_id, status, active, complete, execution_subdir"},
 	{table: "afe_ineligible_host_queues", columns: "job_id, host_id", insert: "job_id, host_id"},
 	{table: "afe_special_tasks", columns: "id, host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, time_requested", insert: "host_id, task, queue_entry_id, requested_by_id, time_requested"},
-	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane", update: "epoch, ticks, layout, shard_id", insert: fenceColumns},
+	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane, cluster_name", update: "epoch, ticks, layout, shard_id, cluster_name", insert: fenceColumns},
 	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, cause", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments"},
 }
 

@@ -132,6 +132,7 @@ func TestFenceOfAFormerVersion(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrOvertaken)
 		l := lead(t, db)
 		require.EqualValues(t, 8, l.Fence().Epoch)
+		require.Empty(t, l.Fence().ClusterName, "it belongs to no cluster as long as nobody named one")
 		require.Equal(t, db.Dialect.Writers, storetest.Count(t, db.DB, "SELECT COUNT(*) FROM hostsched_fence WHERE epoch = 8 AND token = 10 AND layout = 3"))
 		require.Zero(t, stillLeads())
 		_, err = simlab.Create(t.Context(), db.Pool, smallLab)

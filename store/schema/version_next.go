@@ -6,7 +6,7 @@ import "embed"
 
 // SchemaVersion of the binary that stands for the next version in the test of
 // rolling upgrades.
-const SchemaVersion = 4
+const SchemaVersion = 5
 
-//go:embed */lab/*.sql */own/0000[1-4]_*.sql
+//go:embed */lab/*.sql */own/0000[1-5]_*.sql
 var files embed.FS
