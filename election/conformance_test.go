@@ -36,6 +36,8 @@ type world struct {
 	loseMember func(server string)
 	want       func(name shard.Name, server string) error
 	view       func() election.View
+	// put writes a key among those of a shard's candidates, as a person does.
+	put func(name shard.Name, key, value string)
 	// cutOff cuts off the replica that was created last for a server, and returns
 	// when nothing that it does arrives any more. Its leases then run out.
 	cutOff func(server string)
@@ -65,7 +67,7 @@ func memoryWorld() world {
 			replicas[server] = m.Replica(server)
 			return replicas[server]
 		},
-		lose: m.Revoke, loseMember: m.RevokeMember, want: m.Want, view: m.View,
+		lose: m.Revoke, loseMember: m.RevokeMember, want: m.Want, view: m.View, put: m.Put,
 		cutOff: func(server string) {
 			replicas[server].Freeze()
 			replicas[server].Expire()
@@ -92,7 +94,11 @@ func etcdWorld(t *testing.T) world {
 		want: func(name shard.Name, server string) error {
 			return election.Want(t.Context(), client, "test", name, server, "")
 		},
-		view:   func() election.View { return look(t, client) },
+		view: func() election.View { return look(t, client) },
+		put: func(name shard.Name, key, value string) {
+			_, err := client.Put(t.Context(), election.LeaderPrefix("test", name)+key, value)
+			require.NoError(t, err)
+		},
 		cutOff: func(server string) { links[server].Cut(t) },
 	}
 }
@@ -295,6 +301,26 @@ func TestLeaderCutOff(t *testing.T) {
 		require.Error(t, err)
 		require.Less(t, time.Since(began), testTTL+2*time.Second)
 		require.Len(t, w.view().Shards[shard.Master].Candidates, 1)
+	})
+}
+
+// TestForeignKeysAreNobodys: keys without lease are passed over, whatever they say,
+// and named. A leader whose key somebody overwrites has lost it.
+func TestForeignKeysAreNobodys(t *testing.T) {
+	onBoth(t, func(t *testing.T, w world) {
+		w.put("s1", "0", "x")
+		w.put("s1", "1", `{"state":"leader","server":"ghost","shard":"s1","token":1}`)
+		require.Empty(t, w.view().Shards["s1"].Holder())
+		leader := campaign(t, w.replica("a"), "s1").term(t)
+		w.put("s1", "2", "")
+		next := campaign(t, w.replica("b"), "s1")
+		require.Eventually(t, func() bool { return len(w.view().Shards["s1"].Candidates) == 2 }, soon, time.Millisecond)
+		e := w.view().Shards["s1"]
+		require.Equal(t, "a", e.Holder())
+		require.Len(t, e.Ignored, 3)
+		require.Contains(t, e.Ignored[0].String(), "etcdctl del "+e.Ignored[0].Key)
+		require.NoError(t, leader.Resign(t.Context()))
+		require.Equal(t, "b", next.term(t).Server)
 	})
 }
 

@@ -27,19 +27,33 @@
 //
 //	/hostsched/<cluster>/shards/<shard>/leader/<lease id>
 //
-// as concurrency.Election does: the oldest key leads. Its value is JSON that a
-// person can read with `etcdctl get --prefix /hostsched/`. The token is the
-// key's create revision.
+// The oldest key leads. Its value is JSON that a person can read with `etcdctl get
+// --prefix /hostsched/`. The token is the key's create revision. A key that has no
+// lease, or whose value is no [Record], is nobody's: the election passes it over, and
+// a [View] names it, because nobody but a person deletes it.
 //
-// concurrency.Election.Campaign has a trap: it continues after its lease is lost,
-// and then reports a victory although it has no key. Therefore a campaign here ends
-// with its lease, and a victory counts only after the key was read back as the
-// oldest.
+// concurrency.Election is not used. It waits for every older key, also for one
+// that no candidate will ever delete; its session ends when one member of etcd
+// hangs, although the others answer; and its Campaign continues after the lease is
+// lost, and then reports a victory without a key.
+//
+// # Members of etcd that hang
+//
+// A member that hangs, or that lost its peers but not its clients, does not answer,
+// and nothing tells the client so. Therefore every request that is not answered
+// within a fifth of the TTL is sent again, to another member, and nothing relies on a
+// watch alone: the keys are also read again and again. The same makes watches begin
+// anew after etcd was restored from a backup, when a watch would wait for a revision
+// that is far away.
+//
+// A lease that could not be given back, because etcd did not answer, is given back
+// before the next one is got: else a replica would wait for its own former key.
 //
 // # Cluster membership
 //
 // A [Membership] keeps a key for this replica, which says whether it may lead, and
-// watches the keys of the whole cluster. A [View] is what it sees. Placement is
+// watches the keys of the whole cluster. The key is written only if nobody else has
+// it, so of two replicas with one server name the second learns of the first. A [View] is what it sees. Placement is
 // computed from views. An election does not depend on it: whoever campaigns, the
 // oldest key leads.
 //

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/client/v3/concurrency"
 	"go.uber.org/zap"
 
 	"github.com/hostsched/hostsched/shard"
@@ -38,18 +37,16 @@ type Etcd struct {
 	cfg EtcdConfig
 	// member is the client of the membership, nil while there is none.
 	member atomic.Pointer[clientv3.Client]
+	old    leftovers
 }
 
-// The parts of a TTL. A keepalive is sent every fifth of it, and trust ends a fifth
-// before the lease can: a leader survives three lost keepalives, and stops leading
-// before etcd lets another candidate win.
 const (
-	keepaliveParts = 5
-	marginParts    = 5
 	// cleanupTimeout bounds what is done for a term that is over. A lease that
 	// cannot be revoked within it expires by itself.
 	cleanupTimeout = 500 * time.Millisecond
 	dialTimeout    = 5 * time.Second
+	// putAgain is after how long a write that failed is tried again.
+	putAgain = 500 * time.Millisecond
 )
 
 // NewEtcd returns the election of one replica on etcd. It does not connect: every
@@ -66,7 +63,15 @@ func NewEtcd(cfg EtcdConfig) (*Etcd, error) {
 		return nil, fmt.Errorf("cluster name %q is empty or has a slash", cfg.Cluster)
 	}
 	cfg.Client = withDefaults(cfg.Client)
-	return &Etcd{cfg: cfg}, nil
+	return &Etcd{cfg: cfg, old: leftovers{leases: map[string]map[clientv3.LeaseID]bool{}}}, nil
+}
+
+func (e *Etcd) connect() (*clientv3.Client, error) {
+	client, err := clientv3.New(e.cfg.Client)
+	if err != nil {
+		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(e.cfg.Client.Endpoints, ", "), err)
+	}
+	return client, nil
 }
 
 // NewClient returns an etcd client as campaigns use it.
@@ -133,19 +138,20 @@ type campaign struct {
 	name   shard.Name
 	client *clientv3.Client
 	// ctx ends when everything that belongs to this campaign must end.
-	ctx     context.Context
-	cancel  context.CancelFunc
-	session *concurrency.Session
-	vote    *concurrency.Election
-	loops   sync.WaitGroup
+	ctx    context.Context
+	cancel context.CancelFunc
+	loops  sync.WaitGroup
+	lease  *lease
+	key    string
+	keys   *follower
 }
 
-// Campaign blocks until this replica leads the shard. Every attempt has a
-// session of its own.
+// Campaign blocks until this replica leads the shard. Every attempt has a lease and
+// a key of its own.
 func (e *Etcd) Campaign(ctx context.Context, name shard.Name) (*Term, error) {
-	client, err := clientv3.New(e.cfg.Client)
+	client, err := e.connect()
 	if err != nil {
-		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(e.cfg.Client.Endpoints, ", "), err)
+		return nil, fmt.Errorf("campaign for shard %s: %w", name, err)
 	}
 	c := &campaign{e: e, name: name, client: client}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -153,7 +159,7 @@ func (e *Etcd) Campaign(ctx context.Context, name shard.Name) (*Term, error) {
 	if err != nil {
 		cleanup, done := context.WithTimeout(context.Background(), cleanupTimeout)
 		defer done()
-		// Keys that cannot be deleted now expire with the lease.
+		// Keys that cannot be deleted now are deleted by the next campaign, or expire.
 		_ = c.close(cleanup)
 		return nil, fmt.Errorf("campaign for shard %s: %w", name, err)
 	}
@@ -161,179 +167,140 @@ func (e *Etcd) Campaign(ctx context.Context, name shard.Name) (*Term, error) {
 }
 
 func (c *campaign) run(ctx context.Context) (*Term, error) {
-	lease, err := c.grant(ctx)
+	lease, err := c.e.grant(ctx, c.client, c.name.String())
 	if err != nil {
 		return nil, err
 	}
-	c.session, err = concurrency.NewSession(c.client, concurrency.WithLease(lease), concurrency.WithContext(c.ctx))
+	c.lease = lease
+	c.loops.Go(func() { lease.keep(c.ctx) })
+	prefix := LeaderPrefix(c.e.cfg.Cluster, c.name)
+	c.key = fmt.Sprintf("%s%x", prefix, lease.id)
+	c.keys = &follower{client: c.client, prefix: prefix, ttl: c.e.cfg.TTL}
+	record := newRecord(c.e.cfg.Server, c.e.cfg.Holder, c.e.cfg.Address, c.name)
+	if err := c.put(ctx, record); err != nil {
+		return nil, err
+	}
+	term, err := c.win(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.win(ctx); err != nil {
-		return nil, err
-	}
-	trust, err := c.keepalive(ctx)
-	if err != nil {
-		return nil, err
-	}
-	term, err := c.confirm(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c.loops.Add(2)
-	go c.holdTrust(term, trust)
-	go c.watchKey(term)
+	record.State, record.Token = StateLeader, term.Token
+	c.lead(ctx, term, record)
 	return term, nil
 }
 
-func (c *campaign) grant(ctx context.Context) (clientv3.LeaseID, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.e.cfg.TTL)
-	defer cancel()
-	res, err := c.client.Grant(ctx, int64(c.e.cfg.TTL.Seconds()))
-	if err != nil {
-		return 0, fmt.Errorf("get a lease from etcd at %s: %w", strings.Join(c.e.cfg.Client.Endpoints, ", "), err)
-	}
-	return res.ID, nil
-}
-
-// win waits for the victory. The wait ends with the session: a campaign without
-// lease has no key and cannot win. It also ends when ctx does, although the
-// library may then still be talking to an etcd that does not answer; closing
-// the client ends that.
-func (c *campaign) win(ctx context.Context) error {
-	value, err := newRecord(c.e.cfg.Server, c.e.cfg.Holder, c.e.cfg.Address, c.name).text()
-	if err != nil {
-		return err
-	}
+// win waits until our key is the first of the shard. It ends with the lease: a
+// campaign without lease has no key and cannot win.
+func (c *campaign) win(ctx context.Context) (*Term, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	prefix := strings.TrimSuffix(LeaderPrefix(c.e.cfg.Cluster, c.name), "/")
-	c.vote = concurrency.NewElection(c.session, prefix)
-	won := make(chan error, 1)
-	c.loops.Add(1)
-	go func() {
-		defer c.loops.Done()
-		won <- c.vote.Campaign(ctx, value)
-	}()
-	select {
-	case err := <-won:
-		if err != nil {
-			return err
+	c.loops.Go(func() {
+		select {
+		case <-c.lease.over:
+			cancel(c.lease.cause())
+		case <-ctx.Done():
 		}
-	case <-c.session.Done():
-		cancel(ErrLeaseLost)
-		return ErrLeaseLost
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	})
+	var term *Term
+	var failed error
+	c.keys.run(ctx, func(now *keys, err error) bool {
+		if err != nil {
+			failed = err
+			return !temporary(err)
+		}
+		failed = nil
+		if now.kvs[c.key] == nil {
+			failed = ErrDeposed
+			return true
+		}
+		oldest, _ := first(now.kvs)
+		if oldest.Key == c.key {
+			term = newTerm(c.name, c.e.cfg.Server, c.close)
+			term.Token, term.Cluster = oldest.Revision, strconv.FormatUint(now.cluster, 16)
+		}
+		return term != nil
+	})
+	switch {
+	case term != nil && c.lease.cause() == nil:
+		return term, nil
+	case c.lease.cause() != nil:
+		return nil, errors.Join(c.lease.cause(), failed)
+	case failed != nil:
+		return nil, failed
 	}
-	select {
-	case <-c.session.Done():
-		return ErrLeaseLost
-	default:
-		return nil
-	}
+	return nil, context.Cause(ctx)
 }
 
-// confirm reads back that our key is the oldest, and writes the token into it.
-func (c *campaign) confirm(ctx context.Context) (*Term, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.e.cfg.TTL)
-	defer cancel()
-	token := c.vote.Rev()
-	res, err := c.client.Get(ctx, LeaderPrefix(c.e.cfg.Cluster, c.name), clientv3.WithFirstCreate()...)
-	if err != nil {
-		return nil, fmt.Errorf("read the leader's key back: %w", err)
+// lead begins what goes on during a term. The key says who leads whether or not its
+// value can be written now, so a write that fails is tried again in the background.
+func (c *campaign) lead(ctx context.Context, term *Term, record Record) {
+	var mu sync.Mutex
+	write := func(ctx context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return c.put(ctx, record)
 	}
-	if len(res.Kvs) == 0 || string(res.Kvs[0].Key) != c.vote.Key() || res.Kvs[0].CreateRevision != token {
-		return nil, fmt.Errorf("%w: key %s with revision %d is not the oldest", ErrPhantom, c.vote.Key(), token)
-	}
-	record := newRecord(c.e.cfg.Server, c.e.cfg.Holder, c.e.cfg.Address, c.name)
-	record.State, record.Token = StateLeader, token
-	if err := c.proclaim(ctx, record); err != nil {
-		return nil, fmt.Errorf("write the token into the leader's key: %w", err)
-	}
-	term := newTerm(c.name, c.e.cfg.Server, c.close)
 	term.announce = func(ctx context.Context, paused string) error {
+		mu.Lock()
 		record.Paused = paused
-		return c.proclaim(ctx, record)
+		mu.Unlock()
+		return write(ctx)
 	}
-	term.Token = token
-	term.Cluster = strconv.FormatUint(res.Header.GetClusterId(), 16)
-	return term, nil
+	if write(ctx) != nil {
+		c.loops.Go(func() { insist(c.ctx, write) })
+	}
+	c.loops.Go(func() {
+		select {
+		case <-c.ctx.Done():
+		case <-c.lease.over:
+			term.end(c.lease.cause())
+		}
+	})
+	c.loops.Go(func() { c.watchKey(term) })
 }
 
-func (c *campaign) proclaim(ctx context.Context, r Record) error {
+// insist tries a write again until it succeeds or ctx ends.
+func insist(ctx context.Context, write func(context.Context) error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(putAgain):
+		}
+		if write(ctx) == nil {
+			return
+		}
+	}
+}
+
+// put writes our key.
+func (c *campaign) put(ctx context.Context, r Record) error {
 	value, err := r.text()
 	if err != nil {
 		return err
 	}
-	return c.vote.Proclaim(ctx, value)
+	_, err = ask(ctx, c.e, "write the key "+c.key, func(ctx context.Context) (*clientv3.PutResponse, error) {
+		return c.client.Put(ctx, c.key, value, clientv3.WithLease(c.lease.id))
+	})
+	return err
 }
 
-// keepalive renews the lease once and returns until when it can be trusted.
-func (c *campaign) keepalive(ctx context.Context) (time.Time, error) {
-	ttl := c.e.cfg.TTL
-	ctx, cancel := context.WithTimeout(ctx, ttl)
-	defer cancel()
-	sent := time.Now()
-	if _, err := c.client.KeepAliveOnce(ctx, c.session.Lease()); err != nil {
-		return time.Time{}, fmt.Errorf("renew the lease: %w", err)
-	}
-	return sent.Add(ttl - ttl/marginParts), nil
-}
-
-// holdTrust renews the lease until the term is over, and ends the term when
-// trust runs out or the lease is lost.
-func (c *campaign) holdTrust(term *Term, trust time.Time) {
-	defer c.loops.Done()
-	type answer struct {
-		trust time.Time
-		err   error
-	}
-	interval := c.e.cfg.TTL / keepaliveParts
-	expiry := time.NewTimer(time.Until(trust))
-	defer expiry.Stop()
-	next := time.NewTimer(interval)
-	defer next.Stop()
-	answers := make(chan answer, 1)
-	for {
-		select {
-		case <-c.ctx.Done():
-			return
-		case <-c.session.Done():
-			term.end(ErrLeaseLost)
-			return
-		case <-expiry.C:
-			term.end(ErrTrustExpired)
-			return
-		case <-next.C:
-			c.loops.Add(1)
-			go func() {
-				defer c.loops.Done()
-				until, err := c.keepalive(c.ctx)
-				answers <- answer{until, err}
-			}()
-		case a := <-answers:
-			if a.err == nil {
-				expiry.Reset(time.Until(a.trust))
-			}
-			next.Reset(interval)
-		}
-	}
-}
-
-// watchKey ends the term when the leader's key disappears, so that a revoked
-// lease or a deletion by hand is noticed at once.
+// watchKey ends the term when the leader's key is not ours any more, so that a
+// revoked lease or a change by hand is noticed at once.
 func (c *campaign) watchKey(term *Term) {
-	defer c.loops.Done()
-	watch := c.client.Watch(c.ctx, c.vote.Key(), clientv3.WithRev(term.Token+1), clientv3.WithFilterPut())
-	for res := range watch {
-		if res.Canceled || len(res.Events) == 0 {
-			continue
+	c.keys.run(c.ctx, func(now *keys, err error) bool {
+		if err != nil {
+			return false // the lease ends the term in time
+		}
+		if kv := now.kvs[c.key]; kv != nil {
+			k, why := readCandidate(kv)
+			if why == "" && k.Lease == int64(c.lease.id) && k.Revision == term.Token {
+				return false
+			}
 		}
 		term.end(ErrDeposed)
-		return
-	}
-	// If the watch ends for another reason, holdTrust still ends the term in time.
+		return true
+	})
 }
 
 // close deletes the key, revokes the lease and ends everything, within a bound.
@@ -341,9 +308,9 @@ func (c *campaign) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
 	var err error
-	if c.session != nil {
+	if c.lease != nil {
 		// Revoking the lease deletes the key, so one request hands the shard over.
-		_, err = c.client.Revoke(ctx, c.session.Lease())
+		err = c.e.giveBack(ctx, c.client, c.name.String(), c.lease.id)
 	}
 	c.cancel()
 	if cerr := c.client.Close(); cerr != nil && !errors.Is(cerr, context.Canceled) {

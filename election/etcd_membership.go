@@ -3,11 +3,11 @@ package election
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/client/v3/concurrency"
 )
 
 // Join prepares this replica's membership in the cluster. each is called with
@@ -24,48 +24,100 @@ func (e *Etcd) revoke(ctx context.Context, lease int64) error {
 	if client == nil {
 		return ErrNotYet
 	}
-	_, err := client.Revoke(ctx, clientv3.LeaseID(lease))
+	_, err := ask(ctx, e, fmt.Sprintf("revoke the lease %x", lease), func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+		return client.Revoke(ctx, clientv3.LeaseID(lease))
+	})
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return nil
 	}
 	return err
 }
 
+// forMember is what the lease of a membership is for; no shard is named so.
+const forMember = ""
+
 func (e *Etcd) keepMember(ctx context.Context, m *Membership, each func(View)) (err error) {
-	client, err := clientv3.New(e.cfg.Client)
+	client, err := e.connect()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 	e.member.Store(client)
 	defer e.member.Store(nil)
-	granted, cancel := context.WithTimeout(ctx, e.cfg.TTL)
-	lease, err := client.Grant(granted, int64(e.cfg.TTL.Seconds()))
-	cancel()
+	l, err := e.grant(ctx, client, forMember)
 	if err != nil {
 		return err
 	}
-	// The session must outlive ctx, because it is ended by revoking the lease.
-	session, err := concurrency.NewSession(client, concurrency.WithLease(lease.ID), concurrency.WithContext(context.WithoutCancel(ctx)))
-	if err != nil {
-		return err
-	}
+	// The lease must outlive ctx, because it is ended by revoking it.
+	kept, end := context.WithCancel(context.WithoutCancel(ctx))
+	watched, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer end()
 	defer func() {
 		bound, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 		defer cancel()
-		session.Orphan()
-		_, rerr := client.Revoke(bound, lease.ID)
-		err = errors.Join(err, rerr)
+		err = errors.Join(err, e.giveBack(bound, client, forMember, l.id))
 	}()
-	var watching sync.WaitGroup
-	watched, stop := context.WithCancel(ctx)
-	defer watching.Wait()
 	defer stop()
-	watching.Go(func() { watch(watched, client, e.cfg.Cluster, each) })
-	return m.keepPut(ctx, session.Done(), func(value string) error {
-		bound, cancel := context.WithTimeout(ctx, e.cfg.TTL)
-		defer cancel()
-		_, err := client.Put(bound, ServersPrefix(e.cfg.Cluster)+e.cfg.Server, value, clientv3.WithLease(lease.ID))
-		return err
+	running.Go(func() { l.keep(kept) })
+	running.Go(func() { e.watchCluster(watched, client, m, each) })
+	if err := m.keepPut(ctx, l.over, func(value string) error { return e.putMember(ctx, client, l, value) }); err != nil {
+		return errors.Join(l.cause(), err)
+	}
+	return nil
+}
+
+// watchCluster calls each with every view. When nobody has the key of this server any
+// more, it is time to write it.
+func (e *Etcd) watchCluster(ctx context.Context, client *clientv3.Client, m *Membership, each func(View)) {
+	f := &follower{client: client, prefix: clusterPrefix(e.cfg.Cluster), ttl: e.cfg.TTL}
+	f.run(ctx, func(now *keys, err error) bool {
+		if err != nil {
+			return false // the lease ends the membership in time
+		}
+		if now.kvs[ServersPrefix(e.cfg.Cluster)+e.cfg.Server] == nil {
+			m.again()
+		}
+		each(viewOf(e.cfg.Cluster, now.kvs))
+		return false
 	})
 }
+
+// putMember writes the key of this server, unless it belongs to the lease of another
+// replica. A key without lease is nobody's.
+func (e *Etcd) putMember(ctx context.Context, client *clientv3.Client, l *lease, value string) error {
+	key := ServersPrefix(e.cfg.Cluster) + e.cfg.Server
+	put, get := clientv3.OpPut(key, value, clientv3.WithLease(l.id)), clientv3.OpGet(key)
+	mine := clientv3.Compare(clientv3.LeaseValue(key), "=", l.id)
+	nobodys := clientv3.Compare(clientv3.LeaseValue(key), "=", clientv3.NoLease) // also of a key that is not there
+	res, err := ask(ctx, e, "write the key "+key, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return client.Txn(ctx).If(mine).Then(put).Else(clientv3.OpTxn([]clientv3.Cmp{nobodys}, []clientv3.Op{put}, []clientv3.Op{get})).Commit()
+	})
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return ErrLeaseLost
+	case err != nil && refused(err):
+		return e.refused(err)
+	case err != nil || res.Succeeded:
+		return err
+	}
+	other := res.Responses[0].GetResponseTxn()
+	if other.Succeeded {
+		return nil
+	}
+	return nameTaken(e.cfg.Server, readPresence(other.Responses[0].GetResponseRange().Kvs[0]))
+}
+
+// refused is for a user or password that etcd does not take any more. If a new client
+// would be let in, what was configured is in order again, and it is time for one.
+func (e *Etcd) refused(err error) error {
+	client, cerr := e.connect()
+	if cerr != nil {
+		return err
+	}
+	return errors.Join(fmt.Errorf("%w: %w", errReconnect, err), client.Close())
+}
+
+// errReconnect: another client is needed.
+var errReconnect = errors.New("connecting to etcd again")

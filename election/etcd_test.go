@@ -43,9 +43,8 @@ func TestRawKeys(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestPhantomLeader revokes the lease of a candidate that waits. The library's
-// Campaign would continue and report a victory without a key as soon as the leader
-// leaves.
+// TestPhantomLeader revokes the lease of a candidate that waits: it does not win
+// without a key when the leader leaves.
 func TestPhantomLeader(t *testing.T) {
 	server := testserver.Etcd(t)
 	client := rawClient(t, server)
@@ -83,6 +82,28 @@ func TestKeyDeletedByHand(t *testing.T) {
 	_, err := client.Delete(t.Context(), election.LeaderPrefix("test", shard.Master), clientv3.WithPrefix())
 	require.NoError(t, err)
 	require.ErrorIs(t, over(t, term), election.ErrDeposed)
+}
+
+// TestForeignValues: a key that has a lease, but whose value is none of ours, is
+// nobody's, and so is the key of a leader that somebody overwrites.
+func TestForeignValues(t *testing.T) {
+	server := testserver.Etcd(t)
+	client := rawClient(t, server)
+	lease, err := client.Grant(t.Context(), 600)
+	require.NoError(t, err)
+	prefix := election.LeaderPrefix("test", shard.Master)
+	for i, value := range []string{"", "{nonsense", "[]", "null", `{"server":""}`, `{"server":3}`} {
+		_, err := client.Put(t.Context(), prefix+fmt.Sprint(i), value, clientv3.WithLease(lease.ID))
+		require.NoError(t, err)
+	}
+	term := campaign(t, candidate(t, server, "a"), shard.Master).term(t)
+	next := campaign(t, candidate(t, server, "b"), shard.Master)
+	v := look(t, client).Shards[shard.Master]
+	require.Len(t, v.Ignored, 6)
+	_, err = client.Put(t.Context(), v.Candidates[0].Key, "mine")
+	require.NoError(t, err)
+	require.ErrorIs(t, over(t, term), election.ErrDeposed)
+	require.Equal(t, "b", next.term(t).Server)
 }
 
 // TestTrustEndsWhileEtcdIsSilent cuts a leader off from etcd: it stops trusting

@@ -76,6 +76,16 @@ func (v View) CheckFormat() error {
 // ErrNotYet is the error of a membership that has not reached etcd yet.
 var ErrNotYet = errors.New("etcd has not answered yet")
 
+// ErrNameTaken is the error of a membership whose server name belongs to another
+// replica. Whoever has it takes no part until that one ends.
+var ErrNameTaken = errors.New("the name of this server is taken")
+
+// nameTaken says who has the name.
+func nameTaken(server string, other Presence) error {
+	return fmt.Errorf("%w: server %s runs at %q since %s; this replica leads nothing until that one ends (after a crash its key is gone within the TTL); give each replica a name of its own",
+		ErrNameTaken, server, other.Address, other.Since)
+}
+
 // Membership keeps a replica's key in the cluster and watches the other
 // replicas. The same code serves etcd and memory; keepOnce is what differs.
 type Membership struct {
@@ -114,8 +124,13 @@ func (m *Membership) Revoke(ctx context.Context, v View, holder string) error {
 // Set changes what this replica says about itself.
 func (m *Membership) Set(change func(*Presence)) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	change(&m.presence)
+	m.mu.Unlock()
+	m.again()
+}
+
+// again makes the membership write its key.
+func (m *Membership) again() {
 	select {
 	case m.changed <- struct{}{}:
 	default:
@@ -127,7 +142,7 @@ func (m *Membership) Set(change func(*Presence)) {
 func (m *Membership) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := m.keepOnce(ctx, m); err != nil {
-			m.note(fmt.Errorf("keep the key of server %s in etcd: %w", m.server, err))
+			m.note(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -139,7 +154,10 @@ func (m *Membership) Run(ctx context.Context) {
 func (m *Membership) note(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.err = err
+	m.err = nil
+	if err != nil {
+		m.err = fmt.Errorf("keep the key of server %s in etcd: %w", m.server, err)
+	}
 }
 
 // Err is nil while the other replicas can see this one, else it says why they
@@ -162,23 +180,32 @@ func (m *Membership) value() (string, error) {
 }
 
 // keepPut writes the key, and again whenever the presence changes, until ctx ends
-// or the lease is lost.
+// or the lease is lost. A write that fails does not give the lease up, with which
+// everybody still sees the last value: it is tried again.
 func (m *Membership) keepPut(ctx context.Context, lost <-chan struct{}, put func(value string) error) error {
 	for {
 		value, err := m.value()
 		if err != nil {
 			return err
 		}
-		if err := put(value); err != nil {
+		err = put(value)
+		if errors.Is(err, ErrLeaseLost) || errors.Is(err, errReconnect) {
 			return err
 		}
-		m.note(nil)
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(putAgain)
+		}
+		if ctx.Err() == nil {
+			m.note(err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-lost:
 			return ErrLeaseLost
 		case <-m.changed:
+		case <-again:
 		}
 	}
 }

@@ -2,6 +2,7 @@ package election_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -135,20 +136,30 @@ func TestRevokeADeadReplica(t *testing.T) {
 	})
 }
 
-// TestTwoReplicasOfOneServer: the key is of the one that wrote last, and goes with
-// it, until the other one writes again.
+// TestTwoReplicasOfOneServer: the key is of the first, whatever the second says about
+// itself, and the second learns who has its name. When the first ends, with a word or
+// without, the second takes the key over.
 func TestTwoReplicasOfOneServer(t *testing.T) {
 	onBoth(t, func(t *testing.T, w world) {
 		var seen watcher
-		first := w.replica("a").Join(election.Presence{Role: election.RolePrimary}, seen.saw)
-		keep(t, first)
+		leave := keep(t, w.replica("a").Join(election.Presence{Role: election.RolePrimary}, seen.saw))
 		seen.until(t, "one replica", func(v election.View) bool { return roleIn(v, "a") == election.RolePrimary })
-		leave := keep(t, w.replica("a").Join(election.Presence{Role: election.RoleBackup}, func(election.View) {}))
-		seen.until(t, "another one of the same name", func(v election.View) bool { return len(v.Servers) == 1 && roleIn(v, "a") == election.RoleBackup })
+		second := w.replica("a").Join(election.Presence{Role: election.RoleBackup}, func(election.View) {})
+		keep(t, second)
+		require.Eventually(t, func() bool { return errors.Is(second.Err(), election.ErrNameTaken) }, soon, time.Millisecond)
+		require.ErrorContains(t, second.Err(), w.view().Servers[0].Since)
+		second.Set(func(p *election.Presence) { p.Weight = 7 })
+		require.Never(t, func() bool { return roleIn(w.view(), "a") != election.RolePrimary }, time.Second, 50*time.Millisecond)
+
+		ended := time.Now()
 		leave()
-		seen.until(t, "it took the key along", func(v election.View) bool { return roleIn(v, "a") == "absent" })
-		first.Set(func(*election.Presence) {})
-		seen.until(t, "the first one writes it again", func(v election.View) bool { return roleIn(v, "a") == election.RolePrimary })
+		require.Eventually(t, func() bool { return second.Err() == nil && roleIn(w.view(), "a") == election.RoleBackup }, soon, time.Millisecond)
+		require.Less(t, time.Since(ended), testTTL)
+		third := w.replica("a").Join(election.Presence{Role: election.RolePrimary}, func(election.View) {})
+		keep(t, third)
+		require.Eventually(t, func() bool { return errors.Is(third.Err(), election.ErrNameTaken) }, soon, time.Millisecond)
+		w.loseMember("a")
+		require.Eventually(t, func() bool { return (second.Err() == nil) != (third.Err() == nil) }, soon, time.Millisecond, "one of them has the key")
 	})
 }
 
@@ -236,7 +247,7 @@ func comparable(v election.View) election.View {
 }
 
 // TestFormatOfOthers: a value from a version that is too new is noticed, and one
-// that cannot be read holds its place.
+// that cannot be read is nobody's.
 func TestFormatOfOthers(t *testing.T) {
 	endpoint := testserver.Etcd(t).Endpoint
 	client, err := election.NewClient(clientv3.Config{Endpoints: []string{endpoint}})
@@ -250,7 +261,8 @@ func TestFormatOfOthers(t *testing.T) {
 		return v
 	}
 	v := put(election.LeaderPrefix("c", shard.Master)+"1", "{nonsense")
-	require.Len(t, v.Shards[shard.Master].Candidates, 1)
+	require.Empty(t, v.Shards[shard.Master].Candidates)
+	require.Len(t, v.Shards[shard.Master].Ignored, 1)
 	v = put(election.ServersPrefix("c")+"old", `{"server": "old", "role": "primary"}`)
 	require.NoError(t, v.CheckFormat())
 	v = put(election.ServersPrefix("c")+"new", `{"server": "new", "role": "primary", "format": 9, "oldest": 8, "unknown": 1}`)

@@ -64,7 +64,7 @@ func (m *Memory) View() View {
 	return m.view()
 }
 
-func (m *Memory) view() View { return (&viewer{cluster: memoryCluster, keys: m.keys}).view() }
+func (m *Memory) view() View { return viewOf(memoryCluster, m.keys) }
 
 // Want is what the function Want is on etcd.
 func (m *Memory) Want(name shard.Name, server string) error {
@@ -88,8 +88,8 @@ func (m *Memory) Want(name shard.Name, server string) error {
 func (m *Memory) Revoke(name shard.Name) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if first := m.oldest(LeaderPrefix(memoryCluster, name)); first != nil {
-		m.drop(first.Lease)
+	if leader, ok := m.oldest(name); ok {
+		m.drop(leader.Lease)
 	}
 }
 
@@ -141,15 +141,23 @@ func (m *Memory) drop(id int64) {
 	m.touch()
 }
 
-// oldest returns the key under a prefix that was created first, nil if there is
-// none; m.mu is held.
-func (m *Memory) oldest(prefix string) (first *mvccpb.KeyValue) {
+// oldest returns the candidate that leads a shard; m.mu is held.
+func (m *Memory) oldest(name shard.Name) (Candidate, bool) {
+	kvs := map[string]*mvccpb.KeyValue{}
 	for key, kv := range m.keys {
-		if strings.HasPrefix(key, prefix) && (first == nil || kv.CreateRevision < first.CreateRevision) {
-			first = kv
+		if strings.HasPrefix(key, LeaderPrefix(memoryCluster, name)) {
+			kvs[key] = kv
 		}
 	}
-	return first
+	return first(kvs)
+}
+
+// Put writes a key of the shard's candidates without lease, as a person does with
+// etcdctl.
+func (m *Memory) Put(name shard.Name, key, value string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.set(LeaderPrefix(memoryCluster, name)+key, value, 0)
 }
 
 // MemoryReplica is one replica's access to a Memory.
@@ -305,8 +313,8 @@ func (r *MemoryReplica) leads(key string, name shard.Name) (token int64, changed
 	if r.frozen() {
 		return 0, r.thawed
 	}
-	if first := r.m.oldest(LeaderPrefix(memoryCluster, name)); first != nil && string(first.Key) == key {
-		return first.CreateRevision, nil
+	if leader, _ := r.m.oldest(name); leader.Key == key {
+		return leader.Revision, nil
 	}
 	return 0, r.m.changed
 }
@@ -371,10 +379,29 @@ func (r *MemoryReplica) keepMember(ctx context.Context, m *Membership, each func
 	watched, stop := context.WithCancel(ctx)
 	defer watching.Wait()
 	defer stop()
-	watching.Go(func() { r.watch(watched, each) })
-	return m.keepPut(ctx, lease.lost, func(value string) error {
-		return r.put(ServersPrefix(memoryCluster)+r.server, value, lease)
+	watching.Go(func() {
+		r.watch(watched, func(v View) {
+			if !v.has(r.server) {
+				m.again()
+			}
+			each(v)
+		})
 	})
+	return m.keepPut(ctx, lease.lost, func(value string) error {
+		return r.putMember(value, lease)
+	})
+}
+
+// putMember writes the key of the server, unless it is another replica's.
+func (r *MemoryReplica) putMember(value string, lease *memoryLease) error {
+	key := ServersPrefix(memoryCluster) + r.server
+	r.m.mu.Lock()
+	old := r.m.keys[key]
+	r.m.mu.Unlock()
+	if old != nil && old.Lease != 0 && old.Lease != lease.id {
+		return nameTaken(r.server, readPresence(old))
+	}
+	return r.put(key, value, lease)
 }
 
 // watch calls each with the view, first at the beginning and then whenever it

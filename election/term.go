@@ -17,10 +17,8 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrTrustExpired: no keepalive was answered in time.
 	ErrTrustExpired = errors.New("no keepalive was answered in time")
-	// ErrDeposed: the leader's key was deleted.
-	ErrDeposed = errors.New("the leader's key was deleted")
-	// ErrPhantom: a campaign reported a victory that etcd does not confirm.
-	ErrPhantom = errors.New("victory not confirmed by etcd")
+	// ErrDeposed: the key was deleted, or somebody else wrote it.
+	ErrDeposed = errors.New("this replica's key of the shard was deleted or changed by somebody else")
 )
 
 // Campaigner lets a replica run for the leadership of shards.

@@ -1,7 +1,6 @@
 package election
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -30,6 +28,8 @@ type ShardElection struct {
 	// Candidates are the keys of the shard, oldest first. The oldest leads, or
 	// is about to.
 	Candidates []Candidate
+	// Ignored are keys among those of the candidates that are nobody's.
+	Ignored []Ignored
 	// Wanted is the server of a switchover request, empty if there is none; WantedWhy
 	// is the reason that was given with it.
 	Wanted, WantedWhy string
@@ -100,37 +100,17 @@ func wantedKey(cluster string, name shard.Name) string {
 // replicas take the whole value of the other one for a server.
 func wantedWhyKey(cluster string, name shard.Name) string { return wantedKey(cluster, name) + "_why" }
 
-// viewer builds views from keys.
-type viewer struct {
-	cluster string
-	keys    map[string]*mvccpb.KeyValue
-}
-
-func (v *viewer) apply(events []*clientv3.Event) {
-	for _, e := range events {
-		if e.Type == mvccpb.DELETE {
-			delete(v.keys, string(e.Kv.Key))
-			continue
-		}
-		v.keys[string(e.Kv.Key)] = e.Kv
-	}
-}
-
-// view interprets the keys. A key whose value cannot be read still counts: it keeps
-// its position among the candidates, but has no content.
-func (v *viewer) view() View {
+// viewOf interprets the keys of a cluster.
+func viewOf(cluster string, kvs map[string]*mvccpb.KeyValue) View {
 	out := View{Shards: map[shard.Name]ShardElection{}}
-	for key, kv := range v.keys {
-		if name, ok := strings.CutPrefix(key, ServersPrefix(v.cluster)); ok {
-			a := Member{Lease: kv.Lease}
-			if json.Unmarshal(kv.Value, &a.Presence) != nil {
-				a.Presence = Presence{}
-			}
+	for key, kv := range kvs {
+		if name, ok := strings.CutPrefix(key, ServersPrefix(cluster)); ok {
+			a := Member{Lease: kv.Lease, Presence: readPresence(kv)}
 			a.Server = name
 			out.Servers = append(out.Servers, a)
 			continue
 		}
-		rest, ok := strings.CutPrefix(key, ShardsPrefix(v.cluster))
+		rest, ok := strings.CutPrefix(key, ShardsPrefix(cluster))
 		if !ok {
 			continue
 		}
@@ -142,74 +122,38 @@ func (v *viewer) view() View {
 		case what == "wanted_why":
 			c.WantedWhy = string(kv.Value)
 		case strings.HasPrefix(what, "leader/"):
-			k := Candidate{Key: key, Revision: kv.CreateRevision, Lease: kv.Lease}
-			if json.Unmarshal(kv.Value, &k.Record) != nil {
-				k.Record = Record{}
-			}
-			c.Candidates = append(c.Candidates, k)
+			c.add(kv)
 		}
 		out.Shards[shard.Name(name)] = c
 	}
 	slices.SortFunc(out.Servers, func(a, b Member) int { return strings.Compare(a.Server, b.Server) })
-	for _, c := range out.Shards {
-		slices.SortFunc(c.Candidates, func(a, b Candidate) int { return cmp.Compare(a.Revision, b.Revision) })
+	for name, c := range out.Shards {
+		c.sort()
+		out.Shards[name] = c
 	}
 	return out
 }
 
+// has tells whether a server is a member.
+func (v View) has(server string) bool {
+	return slices.ContainsFunc(v.Servers, func(m Member) bool { return m.Server == server })
+}
+
+// readPresence reads the key of a server; it is empty if the value is none of ours.
+func readPresence(kv *mvccpb.KeyValue) (p Presence) {
+	if json.Unmarshal(kv.Value, &p) != nil {
+		return Presence{}
+	}
+	return p
+}
+
 // Look returns the present view.
 func Look(ctx context.Context, client *clientv3.Client, cluster string) (View, error) {
-	v, _, err := look(ctx, client, cluster)
+	k, err := look(ctx, client, clusterPrefix(cluster), lookHedge)
 	if err != nil {
-		return View{}, err
+		return View{}, fmt.Errorf("read %s in etcd at %s: %w", clusterPrefix(cluster), strings.Join(client.Endpoints(), ", "), err)
 	}
-	return v.view(), nil
-}
-
-func look(ctx context.Context, client *clientv3.Client, cluster string) (*viewer, int64, error) {
-	res, err := client.Get(ctx, clusterPrefix(cluster), clientv3.WithPrefix())
-	if err != nil {
-		return nil, 0, fmt.Errorf("read %s in etcd at %s: %w", clusterPrefix(cluster), strings.Join(client.Endpoints(), ", "), err)
-	}
-	v := &viewer{cluster: cluster, keys: map[string]*mvccpb.KeyValue{}}
-	for _, kv := range res.Kvs {
-		v.keys[string(kv.Key)] = kv
-	}
-	return v, res.Header.Revision, nil
-}
-
-// watchPause is the pause before an interrupted watch begins again.
-const watchPause = 200 * time.Millisecond
-
-// watch calls each with the view, first at the beginning and then whenever it
-// changes, until ctx ends. While etcd does not answer there are no calls.
-func watch(ctx context.Context, client *clientv3.Client, cluster string, each func(View)) {
-	for ctx.Err() == nil {
-		watchOnce(ctx, client, cluster, each)
-		select {
-		case <-ctx.Done():
-		case <-time.After(watchPause):
-		}
-	}
-}
-
-func watchOnce(ctx context.Context, client *clientv3.Client, cluster string, each func(View)) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	asked, done := context.WithTimeout(ctx, dialTimeout)
-	v, revision, err := look(asked, client, cluster)
-	done()
-	if err != nil {
-		return
-	}
-	each(v.view())
-	for res := range client.Watch(ctx, clusterPrefix(cluster), clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
-		if res.Err() != nil {
-			return
-		}
-		v.apply(res.Events)
-		each(v.view())
-	}
+	return viewOf(cluster, k.kvs), nil
 }
 
 // Want requests that a server leads a shard, and says why. The request is valid while
