@@ -93,6 +93,9 @@ func (s *Server) Stop() {
 	<-s.etcd.Server.StopNotify()
 }
 
+// Dir is where the data is.
+func (s *Server) Dir() string { return s.dir }
+
 func freeURL() (url.URL, error) {
 	addr, err := FreeAddr()
 	return url.URL{Scheme: "http", Host: addr}, err
