@@ -42,19 +42,22 @@ test-golden: test-deps ## play recorded scenarios on one database (DATABASE=mysq
 	$(GO) test -c -o bin/store.test ./store
 	cd store && ../bin/store.test -test.timeout 15m -test.run '^TestGolden$$/^$(DATABASE)$$'
 
-# Chosen sizes are measured alone; without a choice, latency and failovers are, too.
+# Chosen sizes are measured alone; without a choice, latency, failovers and simulated days
+# are, too.
 ifeq ($(origin BENCH_SIZES),undefined)
 BENCH_LATENCY   ?= 2m
 BENCH_FAILOVERS ?= 5
+BENCH_DAYS      ?= 3
 endif
 BENCH_SIZES     ?= 1000x2000,5000x10000,10000x20000,100000x200000
 BENCH_LATENCY   ?= 0
 BENCH_FAILOVERS ?= 0
+BENCH_DAYS      ?= 0
 BENCH_JSON      ?=
 
 .PHONY: bench
 bench: build test-deps ## measure on a private server, and the planner alone (DATABASE=mysql BENCH_SIZES=1000x2000 BENCH_JSON=FILE)
-	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS)
+	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS) -days $(BENCH_DAYS)
 	$(GO) test -run '^$$' -bench . -benchmem ./scheduler
 
 CHAOS_MINUTES ?= 2
@@ -72,7 +75,7 @@ PROFILE_SIZE ?= 10000x20000
 profile: build test-deps ## where ticks, and the planner alone, spend their time (PROFILE_SIZE=10000x20000); writes ticks.prof, plan.prof
 	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -sizes "$(PROFILE_SIZE)" -cpuprofile ticks.prof
 	$(GO) tool pprof -top -cum -nodecount 40 ticks.prof
-	$(GO) test -run '^$$' -bench 'MakePlan/$(PROFILE_SIZE)' -benchmem -cpuprofile plan.prof -o $(BIN)-plan.test ./scheduler
+	$(GO) test -run '^$$' -bench 'MakePlan/optimal/$(PROFILE_SIZE)' -benchmem -cpuprofile plan.prof -o $(BIN)-plan.test ./scheduler
 	$(GO) tool pprof -top -cum -nodecount 40 $(BIN)-plan.test plan.prof
 
 .PHONY: lint

@@ -93,7 +93,7 @@ func playOn(t *testing.T, db *store.DB, sc storetest.Scenario) {
 }
 
 func scopeOf(sc storetest.Scenario) store.Scope {
-	scope := store.Scope{Shard: shard.Master, Rules: scheduler.Rules{RespectStaticLabels: sc.Config.RespectStaticLabels}}
+	scope := store.Scope{Shard: shard.Master, Rules: scheduler.Rules{Policy: scheduler.PolicyExact, RespectStaticLabels: sc.Config.RespectStaticLabels}}
 	if sc.Config.ShardHostname != "" {
 		scope.Shard = shard.Name(sc.Config.ShardHostname)
 	}

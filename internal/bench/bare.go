@@ -9,8 +9,6 @@ import (
 
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
-	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
 )
 
 // tables are read once by the bare SQL, as a snapshot does.
@@ -29,7 +27,7 @@ var tables = []string{
 // bareSQL moves the rows of a full tick with one hand-written statement per
 // table, and reads the tables once. It returns milliseconds.
 func (l *testLab) bareSQL(ctx context.Context) (float64, error) {
-	s, err := l.db.Snapshot(ctx, store.Scope{Shard: shard.Master})
+	s, err := l.db.Snapshot(ctx, scope)
 	if err != nil {
 		return 0, err
 	}

@@ -11,6 +11,8 @@
 //   - ticks.go measures ticks of each kind in this process: a full one (all
 //     hosts are free), steady ones (some hosts were freed, some entries are new)
 //     and idle ones (nothing to do);
+//   - policies.go compares the policies exact and optimal, without a database: on one plan,
+//     and over simulated days;
 //   - service.go starts real `hostsched serve` processes, for their memory and
 //     for what another client of the database notices (probe.go), for the latency
 //     from a job to its host (latency.go) and for failovers (failover.go).

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -41,6 +43,9 @@ const (
 	suites       = 100
 	minimumShare = 0.1
 )
+
+// scope is the whole lab, under the policy of a lab of its own.
+var scope = store.Scope{Shard: shard.Master, Rules: scheduler.Rules{Policy: scheduler.PolicyOptimal}}
 
 // newLab makes a lab. Without hosts it is empty.
 func (b *bench) newLab(ctx context.Context, hosts, entries int) (*testLab, error) {

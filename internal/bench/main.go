@@ -21,7 +21,7 @@ import (
 type options struct {
 	sizes, out, program string
 	latency             time.Duration
-	failovers           int
+	failovers, days     int
 	cpuProfile          string
 	database            string
 }
@@ -33,6 +33,7 @@ func main() {
 	flag.StringVar(&o.program, "hostsched", "bin/hostsched", "the program under test")
 	flag.DurationVar(&o.latency, "latency", 0, "how long to measure the latency from a job to its host, 10,000 hosts x 50,000 entries; 0: not at all")
 	flag.IntVar(&o.failovers, "failovers", 0, "how many crashes and how many hand-overs to measure, on the same lab")
+	flag.IntVar(&o.days, "days", 0, "how many simulated days to play at each load and under each policy")
 	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of the ticks in this process to this file")
 	flag.StringVar(&o.database, "database", string(testserver.MariaDB), "the kind of server to measure on: mariadb or mysql")
 	flag.Parse()
@@ -51,6 +52,8 @@ type results struct {
 	Server   string            `json:"server"`
 	Sizes    []Figures         `json:"sizes"`
 	Slopes   map[string]slopes `json:"slopes,omitempty"`
+	Plans    []PlanFigures     `json:"plans"`
+	Days     []DayFigures      `json:"days,omitempty"`
 	Latency  *Latency          `json:"latency,omitempty"`
 	Failover *Failover         `json:"failover,omitempty"`
 }
@@ -88,6 +91,7 @@ func run(ctx context.Context, o options) (err error) {
 		all.Sizes = append(all.Sizes, f)
 	}
 	all.Slopes = slopesOf(all.Sizes)
+	all.Plans, all.Days = comparePlans(), compareDays(o.days)
 	if o.latency > 0 || o.failovers > 0 {
 		if all.Latency, all.Failover, err = b.service(ctx, o.latency, o.failovers); err != nil {
 			return err

@@ -43,10 +43,10 @@ func slope(all []Figures, of func(Figures) float64) float64 {
 // print writes all tables.
 func (r *results) print(w io.Writer) {
 	fmt.Fprintf(w, "\nMeasured on %s.\n", r.Server)
-	table(w, "hosts|entries|assigned|bare SQL ms|full tick ms|ratio|snapshot ms|apply ms|plan alone ms|steady ms|idle ms|quiet ms|statements: full, idle, quiet|longest tx ms|RSS MiB|")
+	table(w, "hosts|entries|assigned|bare SQL ms|full tick ms|ratio|snapshot ms|apply ms|plan alone ms: exact, optimal|steady ms|idle ms|quiet ms|statements: full, idle, quiet|longest tx ms|RSS MiB|")
 	for _, f := range r.Sizes {
-		row(w, "%d|%d|%d|%.0f|%.0f|%.2f|%.0f|%.0f|%.1f|%.0f|%.1f|%.1f|%d, %d, %d|%.0f|%.0f|", f.Hosts, f.Entries, f.Assigned, f.BareSQL, f.FullTick, f.Ratio,
-			f.Snapshot, f.Apply, f.Plan, f.Steady, f.Idle, f.Quiet, f.Statements, f.IdleStatements, f.QuietStatements, f.LongestTx, f.RSS)
+		row(w, "%d|%d|%d|%.0f|%.0f|%.2f|%.0f|%.0f|%.1f, %.1f|%.0f|%.1f|%.1f|%d, %d, %d|%.0f|%.0f|", f.Hosts, f.Entries, f.Assigned, f.BareSQL, f.FullTick, f.Ratio,
+			f.Snapshot, f.Apply, f.Plan, f.OptimalPlan, f.Steady, f.Idle, f.Quiet, f.Statements, f.IdleStatements, f.QuietStatements, f.LongestTx, f.RSS)
 	}
 	if r.Slopes != nil {
 		table(w, "kind of tick|log-log slope over hosts|")
@@ -59,6 +59,8 @@ func (r *results) print(w io.Writer) {
 		row(w, "%d x %d, alone|%.1f|%.1f|%.1f|", f.Hosts, f.Entries, f.Probe.Without50, f.Probe.Without99, f.Probe.WithoutMax)
 		row(w, "%d x %d, beside the leader|%.1f|%.1f|%.1f|", f.Hosts, f.Entries, f.Probe.With50, f.Probe.With99, f.Probe.WithMax)
 	}
+	printPlans(w, r.Plans)
+	printDays(w, r.Days)
 	if l := r.Latency; l != nil {
 		table(w, "hosts|queued|jobs per second|jobs|ticks|job to host p50 ms|p99 ms|max ms|")
 		row(w, "%d|%d|%.1f|%d|%d|%.0f|%.0f|%.0f|", l.Hosts, l.Queued, l.PerSec, l.Jobs, l.Ticks, l.P50, l.P99, l.Max)
