@@ -12,6 +12,9 @@ const MasterID ID = 0
 type Layout struct {
 	// Names are the names of all shards that exist, apart from the master.
 	Names map[ID]Name
+	// Unserved are the shards that no replica can lead, with the reason for each. What
+	// belongs to them stays theirs, and waits.
+	Unserved map[ID]string
 	// Labels are the rows of afe_shards_labels. The keys are ids of labels, and the values
 	// are the shards that own them.
 	Labels map[int64]ID

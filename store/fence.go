@@ -158,7 +158,7 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return nil // taken over before, but the term was not recorded
 	}
 	c := l.claim
-	if l.shardID, err = shardID(ctx, conn, c); err != nil {
+	if l.shardID, err = l.db.shardID(ctx, conn, c); err != nil {
 		return err
 	}
 	if err := l.db.ensureFence(ctx, conn, c.Shard); err != nil {
@@ -250,13 +250,17 @@ func (db *DB) ensureFence(ctx context.Context, conn sqldb.Querier, name shard.Na
 
 // shardID returns the row of afe_shards that is claimed, 0 for the master and
 // for a shard that has the whole database.
-func shardID(ctx context.Context, q sqldb.Querier, c Claim) (id int64, err error) {
+func (db *DB) shardID(ctx context.Context, q sqldb.Querier, c Claim) (int64, error) {
 	if !c.Shared || c.Shard.IsMaster() {
 		return 0, nil
 	}
-	err = q.QueryRowContext(ctx, "SELECT id FROM afe_shards WHERE hostname = ?", c.Shard.String()).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, c.Shard)
+	rows, err := ShardRows(ctx, q, db.Dialect)
+	if err != nil {
+		return 0, err
 	}
-	return id, err
+	id, ok := shard.Served(rows, c.Shard)
+	if !ok {
+		return 0, fmt.Errorf("%w: no row of afe_shards is served as %s (any more)", ErrNoShard, c.Shard)
+	}
+	return int64(id), nil
 }

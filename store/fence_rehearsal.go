@@ -28,7 +28,7 @@ func (db *DB) rehearse(ctx context.Context, c Claim) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, tx.Rollback()) }()
-	if _, err := shardID(ctx, tx, c); err != nil {
+	if _, err := db.shardID(ctx, tx, c); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET ticks = ticks WHERE shard = ? AND lane = 0", c.Shard.String()); err != nil {

@@ -20,7 +20,7 @@ type Ownership struct {
 
 // equal tells whether the same rows are the shard's.
 func (o Ownership) equal(other Ownership) bool {
-	return o.basis == other.basis && o.Hosts == other.Hosts && maps.Equal(o.layout.Names, other.layout.Names) &&
+	return o.basis == other.basis && o.Hosts == other.Hosts && maps.Equal(o.layout.Names, other.layout.Names) && maps.Equal(o.layout.Unserved, other.layout.Unserved) &&
 		maps.Equal(o.layout.Labels, other.layout.Labels) && maps.Equal(o.layout.Released, other.layout.Released)
 }
 
@@ -64,14 +64,14 @@ func readOwner(r *sqldb.Reader, name shard.Name, own *Ownership) {
 		return
 	}
 	for id, n := range own.layout.Names {
-		if n == name {
+		if _, unserved := own.layout.Unserved[id]; n == name && !unserved {
 			own.basis.Shard = scheduler.ShardID(id)
 			own.Hosts = ownerCondition("h.", own.basis)
 			return
 		}
 	}
 	if r.Err == nil {
-		r.Err = fmt.Errorf("%w: %s is not in afe_shards (any more)", ErrNoShard, name)
+		r.Err = fmt.Errorf("%w: no row of afe_shards is served as %s (any more)", ErrNoShard, name)
 	}
 }
 
@@ -82,7 +82,11 @@ func ReadLayout(r *sqldb.Reader, shared bool) shard.Layout {
 	if !shared {
 		return l
 	}
-	r.Rows("SELECT id, hostname FROM afe_shards", func(v sqldb.Row) { l.Names[shard.ID(v.Int(0).N)] = shard.Name(v.Text(1)) })
+	rows := readShardRows(r)
+	l.Unserved = shard.Unserved(rows)
+	for _, row := range rows {
+		l.Names[row.ID] = row.Name
+	}
 	r.Pairs("SELECT label_id, shard_id FROM hostsched_released_labels", func(label, id int64) { l.Released[label] = shard.ID(id) })
 	return l
 }

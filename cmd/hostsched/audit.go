@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -31,12 +29,12 @@ what is shown.`,
 					return err
 				}
 				return out.write(cmd, records, func(w io.Writer) error {
-					tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-					fmt.Fprintln(tw, "AT\tWHO\tACTION\tSUBJECT\tDETAIL")
+					t := newTable(w)
+					t.row("AT", "WHO", "ACTION", "SUBJECT", "DETAIL")
 					for _, r := range records {
-						fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.At, r.Who, r.Action, r.Subject, r.Detail)
+						t.row(r.At, r.Who, r.Action, r.Subject, r.Detail)
 					}
-					return tw.Flush()
+					return t.flush()
 				})
 			})
 		},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -61,19 +60,23 @@ Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
 }
 
 func findingsTable(w io.Writer, f admin.Findings) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newTable(w)
 	for _, kind := range []struct {
 		name string
 		all  []admin.Finding
-	}{{"overlapping", f.Overlapping}, {"unheld", f.Unheld}, {"unleased", f.Unleased}, {"drift", f.Drift}} {
+	}{{"overlapping", f.Overlapping}, {"unheld", f.Unheld}, {"unleased", f.Unleased}, {"drift", f.Drift}, {"not served", f.NotServed}} {
 		for _, x := range kind.all {
 			entry := ""
 			if x.Entry != 0 {
 				entry = fmt.Sprintf("entry %d of job %d", x.Entry, x.Job)
 			}
-			fmt.Fprintf(tw, "%s\tshard %s\thost %s (%d)\t%s\t%s\n", kind.name, x.Shard, x.Hostname, x.Host, x.Text, entry)
+			host := ""
+			if x.Host != 0 {
+				host = fmt.Sprintf("host %s (%d)", x.Hostname, x.Host)
+			}
+			t.row(kind.name, fmt.Sprintf("shard %s", x.Shard), host, x.Text, entry)
 		}
 	}
-	fmt.Fprintf(tw, "%d findings\n", f.Count())
-	return tw.Flush()
+	t.row(fmt.Sprintf("%d findings", f.Count()))
+	return t.flush()
 }

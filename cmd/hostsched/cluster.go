@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -130,33 +129,28 @@ func watchStatus(cmd *cobra.Command, reader *ops.StatusReader, out output, inter
 }
 
 func statusTable(w io.Writer, st ops.ClusterStatus, wide bool) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	more := func(text string) string {
-		if wide {
-			return text
-		}
-		return ""
-	}
+	t := newTable(w)
 	for _, m := range st.Missing {
-		fmt.Fprintf(w, "MISSING  %s: %s\n", m.What, m.Why)
+		t.line("MISSING  %s: %s", m.What, m.Why)
 	}
 	for _, text := range st.Warnings {
-		fmt.Fprintf(w, "WARNING  %s\n", text)
+		t.line("WARNING  %s", text)
 	}
-	fmt.Fprintf(tw, "SERVER\tROLE\tLEADS\tSINCE%s\tWHY\n", more("\tWEIGHT\tADDRESS\tVERSION"))
+	t.row("SERVER", "ROLE", "LEADS", "SINCE", inWide(wide, "WEIGHT", "ADDRESS", "VERSION"), "WHY")
 	for _, s := range st.Servers {
 		why := s.Why
 		if s.Error != "" {
 			why = strings.TrimPrefix(why+"; does not answer: "+s.Error, "; ")
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%s%s\t%s\n", s.Server, orDash(s.Role), s.Leads, orDash(s.Since), more(fmt.Sprintf("\t%d\t%s\t%s", s.Weight, s.Address, orDash(s.Version))), why)
+		t.row(s.Server, orDash(s.Role), s.Leads, orDash(s.Since), inWide(wide, s.Weight, s.Address, orDash(s.Version)), why)
 	}
-	fmt.Fprintf(tw, "\nSHARD\tLEADER\tTERM\tTOKEN\tSINCE\tLAST TICK\tTOOK\tASSIGNED\tFAILOVERS%s\tNOTE\n", more("\tHOSTS\tCANDIDATES\tHOLDER\tLABELS\tDATABASE"))
+	t.row()
+	t.row("SHARD", "LEADER", "TERM", "TOKEN", "SINCE", "LAST TICK", "TOOK", "ASSIGNED", "FAILOVERS", inWide(wide, "HOSTS", "CANDIDATES", "HOLDER", "LABELS", "DATABASE"), "NOTE")
 	for _, s := range st.Shards {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\t%s\n", s.Shard, orDash(s.Leader), positive(s.Term), positive(s.Token), orDash(s.Since), millis(s.LastTickAge, " ago"), millis(s.LastTick, ""), known(s.Assignments), known(int64(s.Failovers)),
-			more(fmt.Sprintf("\t%d\t%s\t%s\t%s\t%s", s.Hosts, orDash(strings.Join(s.Candidates, ",")), orDash(s.Holder), orDash(strings.Join(s.Labels, ",")), orDash(s.Database))), note(s))
+		t.row(s.Shard, orDash(s.Leader), positive(s.Term), positive(s.Token), orDash(s.Since), millis(s.LastTickAge, " ago"), millis(s.LastTick, ""), known(s.Assignments), known(int64(s.Failovers)),
+			inWide(wide, s.Hosts, orDash(strings.Join(s.Candidates, ",")), orDash(s.Holder), orDash(strings.Join(s.Labels, ",")), orDash(s.Database)), note(s))
 	}
-	return tw.Flush()
+	return t.flush()
 }
 
 // known is a count, or a dash if it is negative and so not known.
@@ -177,6 +171,9 @@ func positive(n int64) string {
 
 // note is all that there is to say of a shard.
 func note(s ops.ShardStatus) string {
+	if s.NotServed != "" {
+		return fmt.Sprintf("not served: %s; rename row %d of afe_shards, or remove it with 'hostsched shard remove --row %d'", s.NotServed, s.Row, s.Row)
+	}
 	var notes []string
 	for _, n := range []struct{ before, text string }{{"nobody leads: ", s.WhyNobody}, {"paused: ", s.Paused}, {"", s.Slow}, {"", s.Error}} {
 		if n.text != "" {
@@ -221,8 +218,8 @@ func clusterHistoryCommand() *cobra.Command {
 }
 
 func historyTable(w io.Writer, terms []store.Term, wide bool) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "TERM\tTOKEN\tSERVER\tBEGAN\tLASTED\tTICKS\tASSIGNED\tENDED BECAUSE")
+	table := newTable(w)
+	table.row("TERM", "TOKEN", "SERVER", "BEGAN", "LASTED", "TICKS", "ASSIGNED", "ENDED BECAUSE")
 	for _, t := range terms {
 		server, _, _ := strings.Cut(t.Holder, "/")
 		if wide {
@@ -232,7 +229,7 @@ func historyTable(w io.Writer, terms []store.Term, wide bool) error {
 		if !t.Ended.IsZero() {
 			lasted, cause = t.Ended.Sub(t.Began).Round(time.Millisecond).String(), t.Cause
 		}
-		fmt.Fprintf(tw, "%d\t%d\t%s\t%s\t%s\t%d\t%d\t%s\n", t.Epoch, t.Token, server, t.Began.Format(time.DateTime), lasted, t.Ticks, t.Assignments, cause)
+		table.row(t.Epoch, t.Token, server, t.Began.Format(time.DateTime), lasted, t.Ticks, t.Assignments, cause)
 	}
-	return tw.Flush()
+	return table.flush()
 }

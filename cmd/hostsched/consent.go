@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/shard"
 )
 
 // consent is what a command that changes something asks for: a yes, and where
@@ -37,7 +38,7 @@ func (c *consent) ask(cmd *cobra.Command, what string) error {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return fmt.Errorf("%w: say --yes to %s", errUsage, what)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s? [y/N] ", what)
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s? [y/N] ", shard.Printable(what))
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
 	if err != nil || !strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "y") {
 		return fmt.Errorf("nothing was changed: %s was not confirmed", what)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,10 +43,10 @@ func fenceShowCommand() *cobra.Command {
 					return err
 				}
 				return out.write(cmd, f, func(w io.Writer) error {
-					tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-					fmt.Fprintf(tw, "SHARD\tEPOCH\tTOKEN\tHOLDER\tTAKEN AT\tWRITES\tETCD CLUSTER\tCLUSTER\n%s\t%d\t%d\t%s\t%s\t%d\t%s\t%s\n",
-						f.Shard, f.Epoch, f.Token, f.Holder, f.TakenAt, f.Writes, f.Cluster, orDash(f.ClusterName))
-					return tw.Flush()
+					t := newTable(w)
+					t.row("SHARD", "EPOCH", "TOKEN", "HOLDER", "TAKEN AT", "WRITES", "ETCD CLUSTER", "CLUSTER")
+					t.row(f.Shard, f.Epoch, f.Token, f.Holder, f.TakenAt, f.Writes, f.Cluster, orDash(f.ClusterName))
+					return t.flush()
 				})
 			})
 		},
@@ -87,8 +86,7 @@ two would depose each other. Recorded in hostsched_audit.`,
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: the fence in %s now belongs to %s (before: %s, token %d)\n", before.Shard, database, cluster, admin.Cluster{Etcd: before.Cluster, Name: before.ClusterName}, before.Token)
-				return err
+				return line(cmd.OutOrStdout(), "shard %s: the fence in %s now belongs to %s (before: %s, token %d)", before.Shard, database, cluster, admin.Cluster{Etcd: before.Cluster, Name: before.ClusterName}, before.Token)
 			})
 		},
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -42,13 +41,16 @@ func onDatabase(cmd *cobra.Command, create bool, work func(context.Context, *sto
 }
 
 func schemaTable(w io.Writer, st schema.Status) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newTable(w)
 	guard := "not installed"
 	if st.Guard {
 		guard = "installed"
 	}
-	fmt.Fprintf(tw, "server\t%s\nschema\t%d (this binary needs %d)\nlab tables\t%s\nguard\t%s\n", st.Server, st.Schema, st.Wanted, st.Lab, guard)
-	return tw.Flush()
+	t.row("server", st.Server)
+	t.row("schema", fmt.Sprintf("%d (this binary needs %d)", st.Schema, st.Wanted))
+	t.row("lab tables", st.Lab)
+	t.row("guard", guard)
+	return t.flush()
 }
 
 func migrateUpCommand() *cobra.Command {

@@ -7,9 +7,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/hostsched/hostsched/shard"
 )
 
 // Output formats of commands that print facts.
@@ -92,6 +95,50 @@ func (l *limit) Type() string { return "int" }
 func (l *limit) bind(cmd *cobra.Command, usage string) {
 	*l = defaultRows
 	cmd.Flags().Var(l, "limit", usage)
+}
+
+// table prints rows of cells for people. Like line, it escapes what comes from outside,
+// so that every row is one line whatever somebody has written into the database.
+type table struct{ w *tabwriter.Writer }
+
+func newTable(w io.Writer) table { return table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)} }
+
+// row adds a row of cells. Those of a wideCells are cells of the same row.
+func (t table) row(cells ...any) {
+	var texts []string
+	for _, c := range cells {
+		more, ok := c.(wideCells)
+		if !ok {
+			more = wideCells{c}
+		}
+		for _, c := range more {
+			texts = append(texts, shard.Printable(fmt.Sprint(c)))
+		}
+	}
+	// What a tabwriter cannot write is told by flush.
+	_, _ = fmt.Fprintln(t.w, strings.Join(texts, "\t"))
+}
+
+// line adds a row of one cell.
+func (t table) line(format string, args ...any) { t.row(fmt.Sprintf(format, args...)) }
+
+func (t table) flush() error { return t.w.Flush() }
+
+// line prints a line for people.
+func line(w io.Writer, format string, args ...any) error {
+	_, err := fmt.Fprintln(w, shard.Printable(fmt.Sprintf(format, args...)))
+	return err
+}
+
+// wideCells are the cells that only a wide table has.
+type wideCells []any
+
+// inWide returns the cells for a wide table, and none for another.
+func inWide(wide bool, cells ...any) wideCells {
+	if !wide {
+		return nil
+	}
+	return cells
 }
 
 func orDash(s string) string {

@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -143,54 +142,51 @@ func runPlan(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, 
 }
 
 func planTable(w io.Writer, r ops.PlanReport) error {
-	fmt.Fprintf(w, "policy   %s\n", r.Policy)
+	t := newTable(w)
+	t.line("policy   %s", r.Policy)
 	if r.Paused != nil {
-		fmt.Fprintf(w, "paused   shard %s, %s\n", r.Shard, r.Paused)
+		t.line("paused   shard %s, %s", r.Shard, r.Paused)
 	}
-	if err := changesTable(w, r); err != nil {
-		return err
-	}
+	changeRows(t, r)
 	for _, kind := range []struct {
 		title string
 		never bool
 	}{{"not now", false}, {"can never run as things stand", true}} {
 		for _, x := range r.Waiting {
 			if x.Never == kind.never {
-				fmt.Fprintf(w, "wait     entry %d of job %d, %s: %s\n", x.Entry, x.Job, kind.title, x.Reason)
+				t.line("wait     entry %d of job %d, %s: %s", x.Entry, x.Job, kind.title, x.Reason)
 			}
 		}
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(w, "problem  %s\n", p)
+		t.line("problem  %s", p)
 	}
 	if g := r.Gain; g != nil {
-		fmt.Fprintf(w, "gain     %+d entries: %d get a host (%d after Provision), and %d (%d) under %s, which is configured\n",
+		t.line("gain     %+d entries: %d get a host (%d after Provision), and %d (%d) under %s, which is configured",
 			g.More(), g.Assigned, g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured)
 	}
-	_, err := fmt.Fprintf(w, "%d to assign, %d to lease, %d to change, %d to release, %d to move, %d waiting, of which %d can never run\n",
+	t.line("%d to assign, %d to lease, %d to change, %d to release, %d to move, %d waiting, of which %d can never run",
 		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Moves), len(r.Waiting), r.Never)
-	return err
+	return t.flush()
 }
 
-func changesTable(w io.Writer, r ops.PlanReport) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+func changeRows(t table, r ops.PlanReport) {
 	for _, l := range r.Leases {
-		fmt.Fprintf(tw, "lease\thost %s\tfor a frontend task\n", l.Hostname)
+		t.row("lease", "host "+l.Hostname, "for a frontend task")
 	}
 	for _, a := range r.Assignments {
-		fmt.Fprintf(tw, "assign\tentry %d\tjob %d\tsuite %d\tpriority %d\thost %s\tround %d\t%s\n",
-			a.Entry, a.Job, a.Suite, a.Priority, a.Hostname, a.Round, strings.Join(append(a.Tasks, a.Status), " → "))
+		t.row("assign", fmt.Sprintf("entry %d", a.Entry), fmt.Sprintf("job %d", a.Job), fmt.Sprintf("suite %d", a.Suite), fmt.Sprintf("priority %d", a.Priority),
+			"host "+a.Hostname, fmt.Sprintf("round %d", a.Round), strings.Join(append(a.Tasks, a.Status), " → "))
 	}
 	for _, c := range r.Changes {
-		fmt.Fprintf(tw, "change\tentry %d\tjob %d\t%s → %s\n", c.Entry, c.Job, c.From, c.To)
+		t.row("change", fmt.Sprintf("entry %d", c.Entry), fmt.Sprintf("job %d", c.Job), c.From+" → "+c.To)
 	}
 	for _, rel := range r.Releases {
-		fmt.Fprintf(tw, "release\thost %s\n", rel.Hostname)
+		t.row("release", "host "+rel.Hostname)
 	}
 	for _, m := range r.Moves {
-		fmt.Fprintf(tw, "move\thost %s\tto the shard with id %d\n", m.Hostname, m.To)
+		t.row("move", "host "+m.Hostname, fmt.Sprintf("to the shard with id %d", m.To))
 	}
-	return tw.Flush()
 }
 
 func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {
@@ -198,10 +194,10 @@ func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output
 		if out.format == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "tick %d: %d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d, planned now %d\n",
+		err := line(cmd.OutOrStdout(), "tick %d: %d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d, planned now %d",
 			a.Ticks, a.Given, a.Agreed, a.Percent(), a.SameHost, a.Unexpected, a.Open)
 		if policy != "" && err == nil {
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "  under %s: %+d entries at this moment than as configured, %+.1f at the mean of all ticks\n", a.Policy, a.More, a.Mean)
+			err = line(cmd.OutOrStdout(), "  under %s: %+d entries at this moment than as configured, %+.1f at the mean of all ticks", a.Policy, a.More, a.Mean)
 		}
 		return err
 	})

@@ -42,10 +42,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err.Error() == "" {
 		return exitCode(err)
 	}
-	// One line, whatever it is made of.
-	fmt.Fprintln(stderr, "hostsched:", strings.Join(strings.Split(err.Error(), "\n"), "; "))
+	// If standard error cannot be written, the exit code has to do.
+	_ = line(stderr, "hostsched: %s", oneLine(err))
 	return exitCode(err)
 }
+
+// oneLine is an error as people read it. Joined errors are separated by line breaks.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // errUsage is a mistake on the command line.
 var errUsage = errors.New("usage")

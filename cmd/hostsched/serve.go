@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os/signal"
 	"syscall"
 
@@ -46,8 +45,7 @@ signal ends the process at once.`,
 			err := cfg.Load()
 			if errors.Is(err, config.ErrInline) {
 				// As the original does: say so and end well.
-				_, err := fmt.Fprintln(cmd.ErrOrStderr(), "hostsched:", err)
-				return err
+				return line(cmd.ErrOrStderr(), "hostsched: %s", oneLine(err))
 			}
 			if err != nil {
 				return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -63,8 +62,7 @@ func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, change
 				if err := lab.Main.Audit(ctx, whoami(), action, name, strings.TrimSpace(said+"; "+c.reason)); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "server %s: %s\n", name, said)
-				return err
+				return line(cmd.OutOrStdout(), "server %s: %s", name, said)
 			})
 		})
 	}
@@ -99,19 +97,15 @@ func serverListCommand() *cobra.Command {
 }
 
 func serversTable(w io.Writer, all []admin.Server, wide bool) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	header, row := "SERVER\tSTATUS\tROLES\n", func(admin.Server) string { return "" }
-	if wide {
-		header, row = "SERVER\tSTATUS\tROLES\tCNAME\tNOTE\n", func(s admin.Server) string { return "\t" + orDash(s.CName) + "\t" + orDash(s.Note) }
-	}
-	fmt.Fprint(tw, header)
+	t := newTable(w)
+	t.row("SERVER", "STATUS", "ROLES", inWide(wide, "CNAME", "NOTE"))
 	for _, s := range all {
-		fmt.Fprintf(tw, "%s\t%s\t%s%s\n", s.Name, orDash(s.Status), orDash(strings.Join(s.Roles, ",")), row(s))
+		t.row(s.Name, orDash(s.Status), orDash(strings.Join(s.Roles, ",")), inWide(wide, orDash(s.CName), orDash(s.Note)))
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(tw, "(none: every replica may lead)")
+		t.row("(none: every replica may lead)")
 	}
-	return tw.Flush()
+	return t.flush()
 }
 
 // statusFlag adds --status.

@@ -7,7 +7,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -59,20 +59,16 @@ func shardListCommand() *cobra.Command {
 }
 
 func shardsTable(w io.Writer, all []admin.Shard, wide bool) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(tw, "SHARD\tHOSTS\tIN USE\tLABELS")
-	if wide {
-		fmt.Fprint(tw, "\tID\tDATABASE")
-	}
-	fmt.Fprintln(tw)
+	t := newTable(w)
+	t.row("SHARD", "HOSTS", "IN USE", "LABELS", inWide(wide, "ID", "DATABASE"), "NOTE")
 	for _, s := range all {
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%s", s.Name, s.Hosts, s.InUse, orDash(strings.Join(s.Labels, ",")))
-		if wide {
-			fmt.Fprintf(tw, "\t%d\t%s", s.ID, orDash(s.DSN))
+		note := ""
+		if s.NotServed != "" {
+			note = "not served: " + s.NotServed
 		}
-		fmt.Fprintln(tw)
+		t.row(s.Name, s.Hosts, s.InUse, orDash(strings.Join(s.Labels, ",")), inWide(wide, s.ID, orDash(s.DSN)), note)
 	}
-	return tw.Flush()
+	return t.flush()
 }
 
 func shardAddCommand() *cobra.Command {
@@ -99,8 +95,7 @@ shards.password_dir, or is that of the main one. Recorded in hostsched_audit.`,
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: added\n", name)
-				return err
+				return line(cmd.OutOrStdout(), "shard %s: added", name)
 			})
 		},
 	}
@@ -135,8 +130,7 @@ shards; hosts follow as soon as nobody uses them. Recorded in hostsched_audit.`,
 				if from == to {
 					text = fmt.Sprintf("label %s: belongs to shard %s already", label, to)
 				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
-				return err
+				return line(cmd.OutOrStdout(), "%s", text)
 			})
 		},
 	}
@@ -150,15 +144,31 @@ func shardRemoveCommand() *cobra.Command {
 	cfg := &config.Config{}
 	var c consent
 	var timeout time.Duration
+	var row int64
 	cmd := &cobra.Command{
-		Use: "remove SHARD", Short: "Give everything of a shard back to the master and remove it", Args: exactly("SHARD"),
+		Use: "remove SHARD | --row ID", Short: "Give everything of a shard back to the master and remove it",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if row != 0 {
+				return noArgs(cmd, args)
+			}
+			return exactly("SHARD")(cmd, args)
+		},
 		Long: `Give the labels of a shard back to the master, wait until its hosts have followed
 (the shard's leader hands them over as they become free), and remove it. If the
 command is interrupted, run it again. A database that the shard has of its own is
-left as it is. Recorded in hostsched_audit.`,
-		Example: "  hostsched shard remove lab-east --reason 'rack is gone' --yes",
+left as it is. Recorded in hostsched_audit.
+
+A row of afe_shards that no replica can lead (see NOTE in 'hostsched shard list') is
+removed at once, with its hosts going to the master. It is named as it is in the
+database, as 'shard list' shows it, or with --row by its id.`,
+		Example: `  hostsched shard remove lab-east --reason 'rack is gone' --yes
+  hostsched shard remove --row 7 --reason 'entered by mistake' --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := c.ask(cmd, "remove shard "+args[0]); err != nil {
+			what := shardArg(args)
+			if row != 0 {
+				what = fmt.Sprintf("with id %d", row)
+			}
+			if err := c.ask(cmd, "remove shard "+what); err != nil {
 				return err
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -166,17 +176,21 @@ left as it is. Recorded in hostsched_audit.`,
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			return changeLab(ctx, cfg, func(lab ops.Lab) error {
-				name, err := lab.RemoveShard(ctx, args[0], c.by(), func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "waiting:", err) })
+				s, err := lab.FindRow(ctx, shardArg(args), shard.ID(row))
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: removed\n", name)
-				return err
+				err = lab.RemoveShard(ctx, s, c.by(), func(err error) { _ = line(cmd.ErrOrStderr(), "waiting: %v", err) })
+				if err != nil {
+					return err
+				}
+				return line(cmd.OutOrStdout(), "shard %s: removed", s.Name)
 			})
 		},
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, true)
+	cmd.Flags().Int64Var(&row, "row", 0, "id of the row of afe_shards, instead of its name")
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultRemoveTimeout, "how long to wait for hosts in use")
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
@@ -217,9 +231,9 @@ Recorded in hostsched_audit, and in the history with the reason.`,
 				case err != nil:
 					return err
 				case to == election.AnyServer:
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: any server may lead it again\n", h.Shard)
+					err = line(cmd.OutOrStdout(), "shard %s: any server may lead it again", h.Shard)
 				default:
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %s leads (before: %s), after %v\n", h.Shard, to, orDash(h.From), h.Took.Round(time.Millisecond))
+					err = line(cmd.OutOrStdout(), "shard %s: %s leads (before: %s), after %v", h.Shard, to, orDash(h.From), h.Took.Round(time.Millisecond))
 				}
 				return err
 			})
@@ -267,8 +281,7 @@ func pausing(verb string, cmd *cobra.Command, change func(ops.Lab, context.Conte
 			if err := change(lab, cmd.Context(), args[0], c.by()); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %sd\n", args[0], verb)
-			return err
+			return line(cmd.OutOrStdout(), "shard %s: %sd", args[0], verb)
 		})
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup)

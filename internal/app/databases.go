@@ -35,7 +35,7 @@ func fits(ctx context.Context, c *config.Config, db *admin.Lab) error {
 		return err
 	}
 	if c.Shared() {
-		all, err := db.ShardDatabases(ctx)
+		all, _, err := db.ShardDatabases(ctx)
 		if err != nil {
 			return err
 		}

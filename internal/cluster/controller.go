@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 // Config describes this replica and what it serves.
@@ -133,7 +134,7 @@ type Controller struct {
 	why      string
 	refused  string // why this replica must not take part, whatever its role is
 	failures map[shard.Name]failure
-	unusable map[shard.Name]string
+	unserved []admin.Unserved
 	// notLeading is why this replica does not lead, by shard.
 	notLeading map[shard.Name]replica.NotLeading
 	// told is whom this replica takes for dead, and why; needless is how often it lost

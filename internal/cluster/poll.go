@@ -3,7 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"maps"
+	"slices"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/replica"
@@ -17,8 +17,8 @@ type poll struct {
 	// shards maps each shard that can be served to the DSN of its own database,
 	// which is empty if the shard shares the main one.
 	shards map[shard.Name]string
-	// unusable maps each shard that cannot be served to the reason.
-	unusable  map[shard.Name]string
+	// unserved are the rows of afe_shards that no replica can lead.
+	unserved  []admin.Unserved
 	role, why string
 	// database tells this database from those of other replicas.
 	database string
@@ -64,15 +64,8 @@ func (c *Controller) askDatabase(ctx context.Context) (p poll, err error) {
 	defer cancel()
 	p.shards = map[shard.Name]string{c.cfg.Only: ""}
 	if c.cfg.Only == "" {
-		if p.shards, err = admin.New(c.db.Main).ShardDatabases(ctx); err != nil {
+		if p.shards, p.unserved, err = admin.New(c.db.Main).ShardDatabases(ctx); err != nil {
 			return p, err
-		}
-	}
-	p.unusable = map[shard.Name]string{}
-	for name := range p.shards {
-		if _, err := shard.Parse(name.String()); err != nil {
-			p.unusable[name] = err.Error()
-			delete(p.shards, name)
 		}
 	}
 	if err := c.askScope(ctx, &p); err != nil {
@@ -98,7 +91,7 @@ func (c *Controller) polled(p poll) {
 	c.setDatabase(p.database)
 	c.misconfigured = p.misconfigured
 	c.setRole(p.role, p.why)
-	c.setUnusable(p.unusable)
+	c.setUnserved(p.unserved)
 	c.mu.Lock()
 	var gone []*shardRunner
 	for name, s := range c.runners {
@@ -126,23 +119,32 @@ func (c *Controller) polled(p poll) {
 	}
 }
 
-// setUnusable keeps the shards that cannot be served, and warns about each when it
+// setUnserved keeps the rows that no replica can lead, and warns about each when it
 // is seen first.
-func (c *Controller) setUnusable(unusable map[shard.Name]string) {
+func (c *Controller) setUnserved(unserved []admin.Unserved) {
 	c.mu.Lock()
-	before := c.unusable
-	c.unusable = unusable
+	before := c.unserved
+	c.unserved = unserved
 	c.mu.Unlock()
-	for name, why := range unusable {
-		if _, known := before[name]; !known {
-			c.log.Warn("this shard is not served; give its row of afe_shards another hostname", "shard", name, "reason", why)
+	for _, u := range unserved {
+		if !slices.Contains(before, u) {
+			c.log.Warn("this shard is not served; rename it in afe_shards, or remove it with 'hostsched shard remove'", "shard", shard.Printable(u.Name.String()), "row", u.ID, "reason", u.Reason)
 		}
 	}
 }
 
-// NotServed returns the shards that no server can serve, with the reason for each.
+// NotServed returns the names in afe_shards that no replica can lead, with the reason
+// for each. A name may also be that of a shard which is served, in another row.
 func (c *Controller) NotServed() map[shard.Name]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.unusable)
+	out := map[shard.Name]string{}
+	for _, u := range c.unserved {
+		reason := fmt.Sprintf("row %d of afe_shards: %s", u.ID, u.Reason)
+		if before := out[u.Name]; before != "" {
+			reason = before + "; " + reason
+		}
+		out[u.Name] = reason
+	}
+	return out
 }

@@ -215,7 +215,7 @@ func (m *Metrics) Needless() { m.needless.Inc() }
 
 // Checked implements replica.Observer.
 func (m *Metrics) Checked(name shard.Name, f admin.Findings) {
-	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift)} {
+	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift), "not_served": len(f.NotServed)} {
 		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
 	}
 }

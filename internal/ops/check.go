@@ -30,7 +30,7 @@ func (l Lab) Check(ctx context.Context, arg, leader string) (admin.Findings, err
 		err := l.OnShard(ctx, arg, func(s Shard) error { return check(ctx, s, leader, &out) })
 		return out, err
 	}
-	shards, err := l.served(ctx)
+	shards, err := l.reached(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -41,10 +41,11 @@ func (l Lab) Check(ctx context.Context, arg, leader string) (admin.Findings, err
 	return out, errors.Join(failed...)
 }
 
-// served lists the shards whose rows this configuration reaches.
-func (l Lab) served(ctx context.Context) ([]admin.Shard, error) {
+// reached lists the shards whose rows this configuration reaches.
+func (l Lab) reached(ctx context.Context) ([]admin.Shard, error) {
 	if l.Config.Shared() {
-		return l.shards(ctx)
+		all, err := l.shards(ctx)
+		return served(all), err
 	}
 	s, err := l.Find(ctx, "")
 	return []admin.Shard{s}, err

@@ -50,6 +50,10 @@ type ServerStatus struct {
 // ShardStatus is a shard and its leader.
 type ShardStatus struct {
 	Shard shard.Name `json:"shard"`
+	// Row is the row of afe_shards, 0 for the master.
+	Row shard.ID `json:"row"`
+	// NotServed says why no replica can lead the shard, empty if one can.
+	NotServed string `json:"not_served,omitempty"`
 	// Leader is empty while nobody leads; WhyNobody then says why.
 	Leader    string `json:"leader"`
 	WhyNobody string `json:"why_nobody_leads,omitempty"`
@@ -218,8 +222,13 @@ func (f *facts) shards() []admin.Shard {
 }
 
 func (f *facts) shard(s admin.Shard) ShardStatus {
+	st := ShardStatus{Shard: s.Name, Row: s.ID, NotServed: s.NotServed, LastTickAge: -1, LastTick: -1, Assignments: -1, Failovers: -1, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
+	if s.NotServed != "" {
+		st.WhyNobody = "not served: " + s.NotServed
+		return st // what etcd and the fence say of its name is another shard's
+	}
 	elected := f.etcd.view.Shards[s.Name]
-	st := ShardStatus{Shard: s.Name, LastTickAge: -1, LastTick: -1, Assignments: -1, Failovers: -1, Wanted: elected.Wanted, Candidates: []string{}, Database: s.DSN, Labels: s.Labels, Hosts: s.Hosts}
+	st.Wanted = elected.Wanted
 	for i, k := range elected.Candidates {
 		if i == 0 && k.State == election.StateLeader {
 			st.Leader, st.Token, st.Since, st.Paused = k.Server, k.Token, k.Since, k.Paused

@@ -57,11 +57,54 @@ func (l Lab) Find(ctx context.Context, arg string) (admin.Shard, error) {
 	if err != nil {
 		return admin.Shard{}, err
 	}
-	i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == name })
-	if i < 0 {
-		return admin.Shard{}, fmt.Errorf("%w: %s; there are %s", store.ErrNoShard, name, strings.Join(names(all), ", "))
+	if i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == name && s.NotServed == "" }); i >= 0 {
+		return all[i], nil
 	}
-	return all[i], nil
+	if i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == name }); i >= 0 {
+		return admin.Shard{}, fmt.Errorf("%w: shard %s (row %d of afe_shards) is not served: %s; rename or remove it", admin.ErrInput, name, all[i].ID, all[i].NotServed)
+	}
+	return admin.Shard{}, noShard(name.String(), all)
+}
+
+func noShard(arg string, all []admin.Shard) error {
+	return fmt.Errorf("%w: %s; there are %s", store.ErrNoShard, arg, strings.Join(names(served(all)), ", "))
+}
+
+// FindRow looks a shard up by the name in afe_shards, however odd that is, or, if row
+// is not 0, by its id. So it also finds what no replica can lead.
+func (l Lab) FindRow(ctx context.Context, arg string, row shard.ID) (admin.Shard, error) {
+	all, err := l.shards(ctx)
+	if err != nil {
+		return admin.Shard{}, err
+	}
+	var found []admin.Shard
+	for _, s := range all {
+		if row != 0 && s.ID == row || row == 0 && (s.Name.String() == arg || shard.Printable(s.Name.String()) == arg) {
+			found = append(found, s)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return admin.Shard{}, fmt.Errorf("%w: %d rows of afe_shards have the name %q; say which with --row, see 'hostsched shard list -o wide'", admin.ErrInput, len(found), arg)
+	case row != 0:
+		return admin.Shard{}, fmt.Errorf("%w: afe_shards has no row %d; see 'hostsched shard list -o wide'", store.ErrNoShard, row)
+	}
+	if _, err := shard.Parse(arg); err != nil {
+		return admin.Shard{}, err
+	}
+	return admin.Shard{}, noShard(arg, all)
+}
+
+// served leaves out what no replica can lead.
+func served(all []admin.Shard) (out []admin.Shard) {
+	for _, s := range all {
+		if s.NotServed == "" {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // shards lists the shards that there are under this configuration. A
@@ -81,7 +124,7 @@ func (l Lab) shards(ctx context.Context) ([]admin.Shard, error) {
 	if err := l.Main.RequireShard(ctx, configured.Name); err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == configured.Name })
+	i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == configured.Name && s.NotServed == "" })
 	if i < 0 {
 		return append(all, configured), nil
 	}
@@ -183,8 +226,8 @@ func (l Lab) record(ctx context.Context, s Shard, by By, action, detail string) 
 	return nil
 }
 
-// ShardNames lists the names of all shards.
+// ShardNames lists the names of all shards that are served.
 func (l Lab) ShardNames(ctx context.Context) ([]string, error) {
 	all, err := l.shards(ctx)
-	return names(all), err
+	return names(served(all)), err
 }

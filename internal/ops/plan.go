@@ -127,6 +127,13 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy) (Plan
 		snapshot.Rules.Policy = configured
 		r.Gain = gain(configured, r.Plan, scheduler.MakePlan(snapshot))
 	}
+	unserved, err := s.DB.Waiting(ctx, scope)
+	if err != nil {
+		return PlanReport{}, err
+	}
+	for _, w := range unserved {
+		r.Problems = append(r.Problems, w.String())
+	}
 	for _, e := range snapshot.Entries {
 		r.Pending = append(r.Pending, e.ID)
 	}

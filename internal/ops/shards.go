@@ -87,8 +87,8 @@ func (l Lab) mayOwn(ctx context.Context, s admin.Shard) error {
 		return err
 	}
 	for _, other := range all {
-		if other.DSN == "" && !other.Name.IsMaster() {
-			continue // it shares the main database with the master
+		if other.NotServed != "" || other.DSN == "" && !other.Name.IsMaster() {
+			continue // nobody leads it, or it shares the main database with the master
 		}
 		theirs, err := l.identity(ctx, other, func(*admin.Lab) error { return nil })
 		switch {
@@ -133,22 +133,24 @@ func (l Lab) AssignLabel(ctx context.Context, arg, label string, by By) (from, t
 // RemoveShard gives everything of a shard back to the master, waits until its
 // hosts have followed, and removes it. waiting is told every now and then what it
 // waits for.
-func (l Lab) RemoveShard(ctx context.Context, arg string, by By, waiting func(error)) (shard.Name, error) {
-	s, err := l.Find(ctx, arg)
-	if err != nil {
-		return "", err
-	}
+func (l Lab) RemoveShard(ctx context.Context, s admin.Shard, by By, waiting func(error)) error {
 	if err := l.mayDivide(ctx); err != nil {
-		return "", err
+		return err
+	}
+	if s.NotServed != "" {
+		if err := l.releaseJobs(ctx, s); err != nil {
+			return err
+		}
+		return l.Main.RemoveUnserved(ctx, s.ID, by.Who, by.Reason)
 	}
 	if err := l.giveBack(ctx, s, by); err != nil {
-		return s.Name, err
+		return err
 	}
 	var shown time.Time
 	for {
 		err := l.Main.RemoveShard(ctx, s.Name, by.Who, by.Reason)
 		if !errors.Is(err, admin.ErrInUse) {
-			return s.Name, err
+			return err
 		}
 		if time.Since(shown) > removeProgress {
 			shown = time.Now()
@@ -156,7 +158,7 @@ func (l Lab) RemoveShard(ctx context.Context, arg string, by By, waiting func(er
 		}
 		select {
 		case <-ctx.Done():
-			return s.Name, fmt.Errorf("%w; does somebody lead it? see 'hostsched cluster status', and run the command again", err)
+			return fmt.Errorf("%w; does somebody lead it? see 'hostsched cluster status', and run the command again", err)
 		case <-time.After(removePoll):
 		}
 	}
@@ -175,8 +177,12 @@ func (l Lab) giveBack(ctx context.Context, s admin.Shard, by By) error {
 			}
 		}
 	}
+	return l.releaseJobs(ctx, s)
+}
+
+func (l Lab) releaseJobs(ctx context.Context, s admin.Shard) error {
 	for {
-		n, err := l.Main.ReleaseJobs(ctx, s.Name)
+		n, err := l.Main.ReleaseJobs(ctx, s.ID)
 		if err != nil || n == 0 {
 			return err
 		}

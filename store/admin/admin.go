@@ -56,3 +56,12 @@ func (lab *Lab) run(ctx context.Context, tx *sql.Tx, s step) error {
 	}
 	return lab.reached(s.name)
 }
+
+func (lab *Lab) runAll(ctx context.Context, tx *sql.Tx, steps []step) error {
+	for _, s := range steps {
+		if err := lab.run(ctx, tx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -23,11 +23,14 @@ type Findings struct {
 	Unleased []Finding `json:"unleased"`
 	// Drift are differences between a recorder and the database.
 	Drift []Finding `json:"drift"`
+	// NotServed are rows of afe_shards that no replica can lead. They are found with
+	// the master.
+	NotServed []Finding `json:"not_served"`
 }
 
 // NoFindings has empty lists, which are never null in JSON.
 func NoFindings() Findings {
-	return Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}}
+	return Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}, NotServed: []Finding{}}
 }
 
 // Add adds what was found in another shard.
@@ -36,9 +39,10 @@ func (f *Findings) Add(other Findings) {
 	f.Unheld = append(f.Unheld, other.Unheld...)
 	f.Unleased = append(f.Unleased, other.Unleased...)
 	f.Drift = append(f.Drift, other.Drift...)
+	f.NotServed = append(f.NotServed, other.NotServed...)
 }
 
-// Finding concerns one host of a shard.
+// Finding concerns one host of a shard, or a shard as a whole; then Host is 0.
 type Finding struct {
 	Shard    shard.Name        `json:"shard"`
 	Host     scheduler.HostID  `json:"host"`
@@ -50,7 +54,7 @@ type Finding struct {
 
 // Count returns how many findings there are.
 func (f Findings) Count() int {
-	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift)
+	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift) + len(f.NotServed)
 }
 
 // Check looks for inconsistencies among the hosts of a shard. recorder is compared
@@ -69,6 +73,9 @@ func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *schedule
 			"is leased, but no entry and no special task uses it")
 		findings(r, scope.Shard, &f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.Hosts+" ORDER BY h.id, q.id",
 			"has an active entry, but no lease")
+		for _, w := range readWaiting(r, scope) {
+			f.NotServed = append(f.NotServed, Finding{Shard: w.Name, Text: w.String()})
+		}
 		if recorder == nil {
 			return
 		}

@@ -1,5 +1,6 @@
 // Package admin is what people do to a lab by command, and what they ask about it:
-// shards and their labels (shards.go), pausing a shard and adopting its fence
+// shards and their labels (shards.go, shard_remove.go), rows that no replica can lead
+// (unserved.go), pausing a shard and adopting its fence
 // (fence.go), servers and their roles (servers.go), the log of what was changed
 // (audit.go), and the integrity check (check.go).
 //

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -18,6 +19,8 @@ type Shard struct {
 	// ID is the row of afe_shards, 0 for the master.
 	ID   shard.ID   `json:"id"`
 	Name shard.Name `json:"shard"`
+	// NotServed says why no replica can lead it, empty if one can.
+	NotServed string `json:"not_served,omitempty"`
 	// Labels are the names of the labels it owns.
 	Labels []string `json:"labels"`
 	// DSN is the shard's own database, empty if it shares this one.
@@ -35,7 +38,7 @@ func (lab *Lab) Shards(ctx context.Context) ([]Shard, error) {
 	err := lab.Read(ctx, func(r *sqldb.Reader) {
 		layout := store.ReadLayout(r, true)
 		for id, name := range layout.Names {
-			byID[id] = &Shard{ID: id, Name: name, Labels: []string{}}
+			byID[id] = &Shard{ID: id, Name: name, NotServed: layout.Unserved[id], Labels: []string{}}
 		}
 		r.Rows("SELECT s.shard_id, l.name FROM afe_shards_labels s JOIN afe_labels l ON l.id = s.label_id ORDER BY l.name", func(v sqldb.Row) {
 			if s := byID[shard.ID(v.Int(0).N)]; s != nil {
@@ -63,26 +66,41 @@ func (lab *Lab) Shards(ctx context.Context) ([]Shard, error) {
 		out = append(out, *s)
 	}
 	slices.SortFunc(out, func(a, b Shard) int {
-		if a.Name.IsMaster() != b.Name.IsMaster() {
-			return map[bool]int{true: -1, false: 1}[a.Name.IsMaster()]
+		if first := cmp.Compare(min(a.ID, 1), min(b.ID, 1)); first != 0 {
+			return first
 		}
-		return strings.Compare(a.Name.String(), b.Name.String())
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return out, nil
 }
 
-// ShardDatabases returns the names of all shards, the master included, and for
-// those that have a database of their own its DSN. It reads little, because
-// every replica asks several times a second.
-func (lab *Lab) ShardDatabases(ctx context.Context) (map[shard.Name]string, error) {
-	out := map[shard.Name]string{shard.Master: ""}
-	err := sqldb.EachRow(ctx, lab.Pool, "SELECT s.hostname, d.dsn FROM afe_shards s LEFT JOIN hostsched_shard_databases d ON d.shard_id = s.id", nil, func(scan sqldb.Scanner) error {
-		var name, dsn sql.NullString
-		err := scan(&name, &dsn)
-		out[shard.Name(name.String)] = dsn.String
+// ShardDatabases returns the names of all shards that can be served, the master
+// included, and for those that have a database of their own its DSN; and the rows
+// that cannot be served. It reads little, because every replica asks several times
+// a second.
+func (lab *Lab) ShardDatabases(ctx context.Context) (served map[shard.Name]string, unserved []Unserved, err error) {
+	rows, err := store.ShardRows(ctx, lab.Pool, lab.Dialect)
+	if err != nil {
+		return nil, nil, sqldb.Explain(err, "list the shards", lab.Target())
+	}
+	dsns := map[shard.ID]string{}
+	err = sqldb.EachRow(ctx, lab.Pool, "SELECT shard_id, dsn FROM hostsched_shard_databases", nil, func(scan sqldb.Scanner) error {
+		var id shard.ID
+		var dsn string
+		err := scan(&id, &dsn)
+		dsns[id] = dsn
 		return err
 	})
-	return out, sqldb.Explain(err, "list the shards", lab.Target())
+	served = map[shard.Name]string{shard.Master: ""}
+	reasons := shard.Unserved(rows)
+	for _, r := range rows {
+		if why, not := reasons[r.ID]; not {
+			unserved = append(unserved, Unserved{r.ID, r.Name, why})
+			continue
+		}
+		served[r.Name] = dsns[r.ID]
+	}
+	return served, unserved, sqldb.Explain(err, "list the databases of shards", lab.Target())
 }
 
 // RequireShard makes sure that a shard exists: the master, or a row of afe_shards. Whoever
@@ -91,18 +109,19 @@ func (lab *Lab) RequireShard(ctx context.Context, name shard.Name) error {
 	if name.IsMaster() {
 		return nil
 	}
-	all := []string{shard.Master.String()}
-	err := sqldb.EachRow(ctx, lab.Pool, "SELECT hostname FROM afe_shards", nil, func(scan sqldb.Scanner) error {
-		var there sql.NullString
-		err := scan(&there)
-		all = append(all, there.String)
-		return err
-	})
+	rows, err := store.ShardRows(ctx, lab.Pool, lab.Dialect)
 	if err != nil {
 		return sqldb.Explain(err, "list the shards", lab.Target())
 	}
-	if slices.Contains(all, name.String()) {
+	if _, ok := shard.Served(rows, name); ok {
 		return nil
+	}
+	all := []string{shard.Master.String()}
+	unserved := shard.Unserved(rows)
+	for _, r := range rows {
+		if unserved[r.ID] == "" {
+			all = append(all, r.Name.String())
+		}
 	}
 	slices.Sort(all)
 	return fmt.Errorf("%w: %s, which the setting 'shard' names, is not in afe_shards of %s; there are %s; correct the setting, or leave it out to serve all of them", store.ErrNoShard, name, lab.Target(), strings.Join(all, ", "))
@@ -115,20 +134,21 @@ func (lab *Lab) AddShard(ctx context.Context, name shard.Name, dsn, who, reason 
 		return fmt.Errorf("%w: %s is the shard of everything that no other owns; it is always there", ErrInput, name)
 	}
 	return lab.change(ctx, "add shard "+name.String(), nil, func(tx *sql.Tx) error {
-		var id int64
-		err := tx.QueryRowContext(ctx, "SELECT id FROM afe_shards WHERE hostname = ?", name.String()).Scan(&id)
-		if err == nil {
-			return fmt.Errorf("%w: shard %s exists already", ErrInput, name)
-		}
-		if !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
 		res, err := tx.ExecContext(ctx, "INSERT INTO afe_shards (hostname) VALUES (?)", name.String())
 		if err != nil {
 			return err
 		}
-		if id, err = res.LastInsertId(); err != nil {
+		id, err := res.LastInsertId()
+		if err != nil {
 			return err
+		}
+		// The database says of the row that is there now whether the name is taken.
+		rows, err := store.ShardRows(ctx, tx, lab.Dialect)
+		if err != nil {
+			return err
+		}
+		if why := shard.Unserved(rows)[shard.ID(id)]; why != "" {
+			return fmt.Errorf("%w: shard %s exists already, or could not be served: %s", ErrInput, name, why)
 		}
 		if dsn != "" {
 			if _, err := tx.ExecContext(ctx, "INSERT INTO hostsched_shard_databases (shard_id, dsn) VALUES (?, ?)", id, dsn); err != nil {
@@ -156,17 +176,17 @@ func (lab *Lab) LabelNames(ctx context.Context) (names []string, err error) {
 // in use when they are released; until then they are their shard's.
 func (lab *Lab) AssignLabel(ctx context.Context, label string, to shard.Name, who, reason string) (from shard.Name, err error) {
 	for {
-		from, err = lab.labelOwner(ctx, lab.Pool, label)
-		if err != nil || from == to {
-			return from, err
+		source, target, err := lab.ends(ctx, lab.Pool, label, to)
+		if err != nil || source.ID == target.ID {
+			return source.Name, err
 		}
-		err = lab.change(ctx, "assign label "+label, []shard.Name{from, to}, func(tx *sql.Tx) error {
-			return lab.moveLabel(ctx, tx, label, from, to, who, reason)
+		err = lab.change(ctx, "assign label "+label, fences(source, target), func(tx *sql.Tx) error {
+			return lab.moveLabel(ctx, tx, label, source, to, who, reason)
 		})
 		// Somebody else moved the label first: the fence of its new owner is
 		// another one. Each repetition means that another move has succeeded.
 		if !errors.Is(err, errOwnerChanged) {
-			return from, err
+			return source.Name, err
 		}
 	}
 }
@@ -175,129 +195,87 @@ func (lab *Lab) AssignLabel(ctx context.Context, label string, to shard.Name, wh
 // fence is locked.
 var errOwnerChanged = errors.New("the label changed hands")
 
-func (lab *Lab) labelOwner(ctx context.Context, q sqldb.Querier, label string) (shard.Name, error) {
-	var owner sql.NullString
-	err := q.QueryRowContext(ctx, "SELECT n.hostname FROM afe_labels l LEFT JOIN afe_shards_labels s ON s.label_id = l.id LEFT JOIN afe_shards n ON n.id = s.shard_id WHERE l.name = ?", label).Scan(&owner)
+// fences are the shards whose fences a change needs: nobody leads what is not served.
+func fences(shards ...Shard) (names []shard.Name) {
+	for _, s := range shards {
+		if s.NotServed == "" {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// ends returns the shard that a label belongs to, and the one that it should go to.
+func (lab *Lab) ends(ctx context.Context, q sqldb.Querier, label string, to shard.Name) (source, target Shard, err error) {
+	rows, err := store.ShardRows(ctx, q, lab.Dialect)
+	if err != nil {
+		return source, target, sqldb.Explain(err, "list the shards", lab.Target())
+	}
+	source, target = Shard{Name: shard.Master}, Shard{Name: to}
+	if !to.IsMaster() {
+		var ok bool
+		if target.ID, ok = shard.Served(rows, to); !ok {
+			return source, target, noShard(to)
+		}
+	}
+	var owner sql.NullInt64
+	err = q.QueryRowContext(ctx, "SELECT s.shard_id FROM afe_labels l LEFT JOIN afe_shards_labels s ON s.label_id = l.id WHERE l.name = ?", label).Scan(&owner)
 	if errors.Is(err, sql.ErrNoRows) {
-		return "", fmt.Errorf("%w: there is no label %q", ErrInput, label)
+		return source, target, fmt.Errorf("%w: there is no label %q", ErrInput, label)
 	}
-	if !owner.Valid {
-		return shard.Master, sqldb.Explain(err, "look for label "+label, lab.Target())
+	for _, r := range rows {
+		if owner.Valid && r.ID == shard.ID(owner.Int64) {
+			source = Shard{ID: r.ID, Name: r.Name, NotServed: shard.Unserved(rows)[r.ID]}
+		}
 	}
-	return shard.Name(owner.String), sqldb.Explain(err, "look for label "+label, lab.Target())
+	return source, target, sqldb.Explain(err, "look for label "+label, lab.Target())
+}
+
+func noShard(name shard.Name) error {
+	return fmt.Errorf("%w: no row of afe_shards is served as %s; see 'hostsched shard list'", store.ErrNoShard, name)
 }
 
 // moveLabel changes the owner of a label, under the fences of both shards, if it
 // still belongs to from.
-func (lab *Lab) moveLabel(ctx context.Context, tx *sql.Tx, label string, from, to shard.Name, who, reason string) error {
-	owner, err := lab.labelOwner(ctx, tx, label)
-	if err == nil && owner != from {
+func (lab *Lab) moveLabel(ctx context.Context, tx *sql.Tx, label string, from Shard, to shard.Name, who, reason string) error {
+	source, target, err := lab.ends(ctx, tx, label, to)
+	if err == nil && source.ID != from.ID {
 		err = errOwnerChanged
 	}
 	if err != nil {
 		return err
 	}
-	source, err := lab.sharingShard(ctx, tx, from)
-	if err != nil {
-		return err
-	}
-	target, err := lab.sharingShard(ctx, tx, to)
-	if err != nil {
-		return err
+	for _, s := range []Shard{source, target} {
+		if err := lab.requireSharing(ctx, tx, s); err != nil {
+			return err
+		}
 	}
 	var id int64
 	if err := tx.QueryRowContext(ctx, "SELECT id FROM afe_labels WHERE name = ?", label).Scan(&id); err != nil {
 		return err
 	}
-	for _, s := range []step{
+	err = lab.runAll(ctx, tx, []step{
 		{name: "take", text: "DELETE FROM afe_shards_labels WHERE label_id = ?", args: []any{id}},
 		{name: "forget", text: "DELETE FROM hostsched_released_labels WHERE label_id = ?", args: []any{id}},
-		{name: "give", skip: target == shard.MasterID, text: "INSERT INTO afe_shards_labels (label_id, shard_id) VALUES (?, ?)", args: []any{id, int64(target)}},
-		{name: "release", skip: target != shard.MasterID, text: "INSERT INTO hostsched_released_labels (label_id, shard_id) VALUES (?, ?)", args: []any{id, int64(source)}},
-	} {
-		if err := lab.run(ctx, tx, s); err != nil {
-			return err
-		}
+		{name: "give", skip: target.ID == shard.MasterID, text: "INSERT INTO afe_shards_labels (label_id, shard_id) VALUES (?, ?)", args: []any{id, int64(target.ID)}},
+		{name: "release", skip: target.ID != shard.MasterID, text: "INSERT INTO hostsched_released_labels (label_id, shard_id) VALUES (?, ?)", args: []any{id, int64(source.ID)}},
+	})
+	if err != nil {
+		return err
 	}
-	if err := lab.audit(ctx, tx, who, "shard assign-label", label, fmt.Sprintf("from %s to %s: %s", from, to, reason)); err != nil {
+	if err := lab.audit(ctx, tx, who, "shard assign-label", label, fmt.Sprintf("from %s to %s: %s", source.Name, to, reason)); err != nil {
 		return err
 	}
 	return lab.reached("audit")
 }
 
-// sharingShard returns the id of a shard that has no database of its own: only
-// between those can labels move, because hosts and entries are rows.
-func (lab *Lab) sharingShard(ctx context.Context, tx *sql.Tx, name shard.Name) (shard.ID, error) {
-	if name.IsMaster() {
-		return shard.MasterID, nil
+// requireSharing refuses a shard that has a database of its own: labels move only
+// inside a database, because hosts and entries are rows.
+func (lab *Lab) requireSharing(ctx context.Context, tx *sql.Tx, s Shard) error {
+	var own int
+	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_shard_databases WHERE shard_id = ?", int64(s.ID)).Scan(&own)
+	if err == nil && own > 0 {
+		return fmt.Errorf("%w: shard %s has a database of its own; its hosts, labels and entries are entered there", ErrInput, s.Name)
 	}
-	var id int64
-	var dsn sql.NullString
-	err := tx.QueryRowContext(ctx, "SELECT s.id, d.dsn FROM afe_shards s LEFT JOIN hostsched_shard_databases d ON d.shard_id = s.id WHERE s.hostname = ?", name.String()).Scan(&id, &dsn)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("%w: %s; see 'hostsched shard list'", store.ErrNoShard, name)
-	}
-	if dsn.Valid && err == nil {
-		return 0, fmt.Errorf("%w: shard %s has a database of its own; its hosts, labels and entries are entered there", ErrInput, name)
-	}
-	return shard.ID(id), err
-}
-
-// RemoveShard deletes a shard to which nothing belongs any more, in one
-// transaction under its fence and the master's. Whoever led it is fenced.
-// A pause ends with it: a later shard of that name is another one.
-func (lab *Lab) RemoveShard(ctx context.Context, name shard.Name, who, reason string) error {
-	if name.IsMaster() {
-		return fmt.Errorf("%w: the master shard cannot be removed", ErrInput)
-	}
-	return lab.change(ctx, "remove shard "+name.String(), []shard.Name{name, shard.Master}, func(tx *sql.Tx) error {
-		var id int64
-		err := tx.QueryRowContext(ctx, "SELECT id FROM afe_shards WHERE hostname = ?", name.String()).Scan(&id)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("%w: %s; see 'hostsched shard list'", store.ErrNoShard, name)
-		}
-		if err != nil {
-			return err
-		}
-		var labels, hosts, jobs int
-		err = tx.QueryRowContext(ctx, "SELECT (SELECT COUNT(*) FROM afe_shards_labels WHERE shard_id = ?), (SELECT COUNT(*) FROM afe_hosts WHERE shard_id = ?), (SELECT COUNT(*) FROM afe_jobs WHERE shard_id = ?)", id, id, id).Scan(&labels, &hosts, &jobs)
-		if err != nil {
-			return err
-		}
-		if labels+hosts+jobs > 0 {
-			return fmt.Errorf("%w: %d labels, %d hosts and %d jobs still belong to shard %s", ErrInUse, labels, hosts, jobs, name)
-		}
-		for _, s := range []step{
-			{name: "forget", text: "DELETE FROM hostsched_released_labels WHERE shard_id = ?", args: []any{id}},
-			{name: "database", text: "DELETE FROM hostsched_shard_databases WHERE shard_id = ?", args: []any{id}},
-			{name: "delete", text: "DELETE FROM afe_shards WHERE id = ?", args: []any{id}},
-			{name: "fence", text: "UPDATE hostsched_fence SET epoch = epoch + 1, holder = '', cluster_name = '', shard_id = 0, pause_reason = '', paused_by = '', paused_at = 0 WHERE shard = ?", args: []any{name.String()}},
-		} {
-			if err := lab.run(ctx, tx, s); err != nil {
-				return err
-			}
-		}
-		return lab.audit(ctx, tx, who, "shard remove", name.String(), reason)
-	})
-}
-
-// releasedJobs is how many jobs ReleaseJobs changes at once: it takes no longer
-// than other clients can wait.
-const releasedJobs = 500
-
-// ReleaseJobs takes afe_jobs.shard_id of a shard away, which only refers to it.
-// It returns how many jobs it changed, at most releasedJobs.
-func (lab *Lab) ReleaseJobs(ctx context.Context, name shard.Name) (int, error) {
-	var ids []int64
-	err := sqldb.EachRow(ctx, lab.Pool, "SELECT j.id FROM afe_jobs j JOIN afe_shards s ON s.id = j.shard_id WHERE s.hostname = ? ORDER BY j.id LIMIT ?", []any{name.String(), releasedJobs}, func(scan sqldb.Scanner) error {
-		var id int64
-		err := scan(&id)
-		ids = append(ids, id)
-		return err
-	})
-	if err != nil || len(ids) == 0 {
-		return 0, sqldb.Explain(err, "look for jobs of shard "+name.String(), lab.Target())
-	}
-	_, err = lab.Pool.ExecContext(ctx, "UPDATE afe_jobs SET shard_id = NULL WHERE id IN "+sqldb.List(ids))
-	return len(ids), sqldb.Explain(err, "release the jobs of shard "+name.String(), lab.Target())
+	return err
 }

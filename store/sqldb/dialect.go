@@ -41,6 +41,8 @@ type Dialect struct {
 	ByKey string
 	// HasTableTimes: the server keeps the time of the last commit to each table.
 	HasTableTimes bool
+	// OwnText makes an SQL expression compare as the texts in hostsched's own tables do.
+	OwnText func(expression string) string
 	// Age is an SQL expression for the seconds since a datetime column.
 	Age func(column string) string
 }
@@ -51,6 +53,7 @@ func sqliteDialect(version string) Dialect {
 		Writers:      1, // a file has one writer
 		InsertIgnore: "INSERT OR IGNORE INTO",
 		Now:          "CURRENT_TIMESTAMP",
+		OwnText:      func(x string) string { return x + " COLLATE BINARY" },
 		NowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
 		Age: func(c string) string {
 			return "CAST(strftime('%s', 'now') - strftime('%s', " + c + ") AS INTEGER)"
@@ -61,11 +64,13 @@ func sqliteDialect(version string) Dialect {
 func mysqlDialect(version string) Dialect {
 	d := Dialect{
 		Server: ServerMySQL, Version: version,
-		reading:       map[string]string{"autocommit": "0"},
-		Writers:       maxWriters,
-		ForUpdate:     " FOR UPDATE",
-		InsertIgnore:  "INSERT IGNORE INTO",
-		Now:           "CURRENT_TIMESTAMP",
+		reading:      map[string]string{"autocommit": "0"},
+		Writers:      maxWriters,
+		ForUpdate:    " FOR UPDATE",
+		InsertIgnore: "INSERT IGNORE INTO",
+		Now:          "CURRENT_TIMESTAMP",
+		// Those tables have the server's default collation for this character set.
+		OwnText:       func(x string) string { return "CONVERT(" + x + " USING utf8mb4)" },
 		NowMillis:     "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 		Age:           func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
 		ByKey:         " FORCE INDEX (PRIMARY)",
