@@ -183,7 +183,7 @@ func note(s ops.ShardStatus) string {
 	if s.Wanted != "" && s.Wanted != s.Leader {
 		notes = append(notes, "asked for: "+s.Wanted)
 	}
-	return strings.Join(notes, "; ")
+	return strings.Join(append(notes, s.Ignored...), "; ")
 }
 
 func millis(n int64, suffix string) string {

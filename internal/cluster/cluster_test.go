@@ -225,20 +225,22 @@ func TestServerThatNeverCampaigns(t *testing.T) {
 	l.ledBy(a, shard.Master, shardName(0), shardName(1), shardName(2))
 }
 
-// TestTwoReplicasOfOneServer: a second process with the same server name takes the
-// key in etcd along when it ends. The first one notices and stays in the cluster.
+// TestTwoReplicasOfOneServer: a second process of the same name leads nothing and says
+// why, whatever the first one does, and takes over when the first one is gone.
 func TestTwoReplicasOfOneServer(t *testing.T) {
-	l := newLab(t, storetest.SQLiteFile(t), 2)
+	l := newLab(t, storetest.SQLiteFile(t), 1)
 	first := l.start("a")
-	l.ledBy(first, shard.Master, shardName(0), shardName(1))
+	l.ledBy(first, shard.Master, shardName(0))
 	second := l.start("a")
-	l.until("the second one has the key", func() bool { return second.status(shard.Master).State == replica.StateCandidate })
-	second.stop()
-	l.until("the first one is a member", func() bool {
-		v := l.election.View()
-		return len(v.Servers) == 1 && v.Servers[0].Role == election.RolePrimary
+	l.until("the second one says why it does not lead", func() bool {
+		n := second.status(shard.Master).NotLeading
+		return n != nil && n.Reason == replica.Misconfigured && strings.Contains(n.Text, "server a runs at")
 	})
-	l.ledBy(first, shard.Master, shardName(0), shardName(1))
+	require.Contains(t, l.log.String(), "the other replicas do not see this one as it is")
+	require.Never(t, func() bool { return second.status(shard.Master).State == replica.StateLeader }, time.Second, 10*time.Millisecond)
+	require.Equal(t, replica.StateLeader, first.status(shard.Master).State)
+	first.stop()
+	l.ledBy(second, shard.Master, shardName(0))
 }
 
 // TestSlowLastApply: while the last apply of a removed shard takes long, other

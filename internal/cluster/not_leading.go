@@ -30,6 +30,20 @@ func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]strin
 	c.notLeading = all
 	c.mu.Unlock()
 	c.warnOfLeaderless(runners, all, now)
+	c.warnOfEtcd()
+}
+
+// warnOfEtcd says in the log why the other replicas do not see this one as it is, and
+// which keys among those of the candidates are nobody's.
+func (c *Controller) warnOfEtcd() {
+	if err := c.membership.Err(); err != nil && !errors.Is(err, election.ErrNotYet) {
+		c.faults.Warn("the other replicas do not see this one as it is", "error", err)
+	}
+	for name, elected := range c.view.Shards {
+		for _, key := range elected.Ignored {
+			c.faults.Warn("etcd has a key that is nobody's among those of a shard's candidates", "shard", name, "reason", key)
+		}
+	}
 }
 
 // whyNot says why this replica does not lead a shard: the first thing that would have
@@ -63,6 +77,8 @@ func (c *Controller) cannotLead() (replica.NotLeading, bool) {
 	switch {
 	case errors.Is(err, election.ErrNotYet):
 		return replica.NotLeading{Reason: replica.Starting, Text: err.Error()}, true
+	case errors.Is(err, election.ErrNameTaken):
+		return replica.NotLeading{Reason: replica.Misconfigured, Text: err.Error()}, true
 	case err != nil:
 		return replica.NotLeading{Reason: replica.WaitingForEtcd, Text: err.Error()}, true
 	case lost != "":

@@ -52,6 +52,9 @@ func (c *Controller) cannotTakePart() string {
 	if err := c.view.CheckFormat(); err != nil {
 		return err.Error()
 	}
+	if err := c.membership.Err(); errors.Is(err, election.ErrNameTaken) {
+		return err.Error()
+	}
 	if c.misconfigured != "" {
 		return c.misconfigured
 	}

@@ -69,11 +69,13 @@ type ShardStatus struct {
 	Failovers  int      `json:"failovers"`
 	Paused     string   `json:"paused,omitempty"`
 	Candidates []string `json:"candidates"`
-	Wanted     string   `json:"wanted,omitempty"`
-	Holder     string   `json:"holder"`
-	Database   string   `json:"database,omitempty"`
-	Labels     []string `json:"labels"`
-	Hosts      int      `json:"hosts"`
+	// Ignored are keys in etcd among those of the candidates that are nobody's.
+	Ignored  []string `json:"ignored,omitempty"`
+	Wanted   string   `json:"wanted,omitempty"`
+	Holder   string   `json:"holder"`
+	Database string   `json:"database,omitempty"`
+	Labels   []string `json:"labels"`
+	Hosts    int      `json:"hosts"`
 	// Slow says that the leader's tick hangs.
 	Slow  string `json:"slow,omitempty"`
 	Error string `json:"error,omitempty"`
@@ -235,6 +237,9 @@ func (f *facts) shard(s admin.Shard) ShardStatus {
 			continue
 		}
 		st.Candidates = append(st.Candidates, k.Server)
+	}
+	for _, key := range elected.Ignored {
+		st.Ignored = append(st.Ignored, key.String())
 	}
 	if f.etcdErr != nil {
 		st.Leader = f.claims(s.Name)

@@ -50,6 +50,16 @@ func TestStatusOfClocksApart(t *testing.T) {
 	require.EqualValues(t, 1000, st.Shards[0].LastTickAge, "ages are told by one clock")
 }
 
+func TestStatusOfKeysThatAreNobodys(t *testing.T) {
+	f := someFacts()
+	elected := f.etcd.view.Shards[shard.Master]
+	elected.Ignored = []election.Ignored{{Key: "/hostsched/lab/shards/master/leader/0", Why: "it has no lease"}}
+	f.etcd.view.Shards[shard.Master] = elected
+	st := f.status().Shards[0]
+	require.Equal(t, []string{"ignored key /hostsched/lab/shards/master/leader/0: it has no lease; delete it with etcdctl del /hostsched/lab/shards/master/leader/0"}, st.Ignored)
+	require.Equal(t, "a", st.Leader)
+}
+
 func TestStatusOfServersThatDoNotAnswer(t *testing.T) {
 	f := someFacts()
 	f.answers["a:1"] = answer{err: errors.New("refused")}
