@@ -77,6 +77,10 @@ func (w *writer) identify(ctx context.Context) error {
 		w.sessionPeer = processStart(os.Getpid())
 		return nil
 	}
+	// A user with special rights could write to a standby.
+	if err := w.l.db.CheckWrites(ctx, w.conn); err != nil {
+		return err
+	}
 	// If this process is paused inside a transaction, the server ends the
 	// session after about one TTL, even if the successor may not end it.
 	idle := int(math.Ceil(w.l.db.Config.TxTimeout.Seconds()))

@@ -11,5 +11,6 @@ func TestMain(m *testing.M) {
 	if dsn := os.Getenv(sleeperEnv); dsn != "" {
 		os.Exit(sleepInTransaction(dsn))
 	}
+	testserver.HostileDefaults()
 	testserver.MainWithoutLeaks(m)
 }

@@ -64,6 +64,9 @@ type Snapshots struct {
 	timesQuery  func(join string) string
 	// lab is nil before the first snapshot and after an error.
 	lab *labRows
+	// era is the one in which lab was read: the times of tables of another server
+	// tell nothing.
+	era int64
 }
 
 // labRows is what a Snapshots has read of a lab.
@@ -101,7 +104,8 @@ func (db *DB) Snapshots(scope Scope) *Snapshots {
 // Next returns the next snapshot, and whether it differs from the last one. The
 // snapshot is valid until the next call; plans made from it stay valid.
 func (t *Snapshots) Next(ctx context.Context) (s *scheduler.Snapshot, changed bool, err error) {
-	lab, first := t.lab, t.lab == nil
+	era := t.db.Era()
+	lab, first := t.lab, t.lab == nil || t.era != era
 	if first {
 		lab = &labRows{snapshot: scheduler.Snapshot{Rules: t.scope.Rules, Details: t.scope.Details}}
 	}
@@ -111,7 +115,7 @@ func (t *Snapshots) Next(ctx context.Context) (s *scheduler.Snapshot, changed bo
 	if err != nil {
 		return nil, false, sqldb.Explain(err, "read a snapshot", t.db.Target())
 	}
-	t.lab = lab
+	t.lab, t.era = lab, era
 	return s, changed || first, nil
 }
 

@@ -29,6 +29,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", bin+":"+env.Getenv("PATH"))
 			env.Setenv(asProgram, "1")
 			env.Setenv("HOME", env.WorkDir)
+			// Scripts run side by side.
+			env.Setenv("HOSTSCHED_LISTEN", "127.0.0.1:0")
 			return nil
 		},
 	})

@@ -33,6 +33,9 @@ A lab that runs Autotest points --autotest-config at the folder of its
 global_config.ini and shadow_config.ini; what is taken from them is printed. Our
 own settings win.
 
+A database or an etcd that is away is waited for. What is wrong with the
+configuration or the database ends the process with exit code 2.
+
 SIGINT and SIGTERM finish the running apply and hand the shard over; a second
 signal ends the process at once.`,
 		Example: `  hostsched serve --config /etc/hostsched.yaml

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -24,14 +25,13 @@ import (
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
+	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
 
 // Bounds of an App.
 const (
-	// openTimeout bounds how long New may take to open and check the databases.
-	openTimeout         = time.Minute
 	httpHeaderTimeout   = 5 * time.Second
 	httpShutdownTimeout = 2 * time.Second
 )
@@ -61,10 +61,20 @@ type Options struct {
 type App struct {
 	cfg        *config.Config
 	log        hclog.Logger
+	version    string
 	listener   net.Listener
 	server     *http.Server
-	controller *cluster.Controller
 	heartbeats *peers.Heartbeats
+	metrics    *metrics.Metrics
+	// observers are told what the replica does.
+	observers replica.Observers
+	// campaigner and holder are what the controller campaigns with.
+	campaigner *election.Etcd
+	holder     string
+	// controller is nil until the databases are there, for which the replica waits.
+	controller atomic.Pointer[cluster.Controller]
+	// waiting says what it waits for: a string, empty when it does not.
+	waiting atomic.Value
 	// reporters run until everything else has ended, and then send what is left.
 	reporters []func(context.Context)
 	// closers undo what New opened, the last first.
@@ -80,10 +90,11 @@ type App struct {
 	err error
 }
 
-// New checks what can be checked early, opens what must not fail later and puts
-// the parts together. If it fails, nothing stays open.
+// New checks what can be checked without a database, and takes the address. If it
+// fails, nothing stays open.
 func New(o Options) (*App, error) {
-	a := &App{cfg: o.Config, log: o.Log, done: make(chan struct{})}
+	a := &App{cfg: o.Config, log: o.Log, version: o.Version, done: make(chan struct{})}
+	a.waiting.Store("starting")
 	if a.log == nil {
 		a.log = hclog.NewNullLogger()
 	}
@@ -93,9 +104,8 @@ func New(o Options) (*App, error) {
 	return a, nil
 }
 
-func (a *App) open(o Options) error {
-	db, err := a.openDatabases()
-	if err != nil {
+func (a *App) open(o Options) (err error) {
+	if err := a.checkDSNs(); err != nil {
 		return err
 	}
 	address := o.Listen
@@ -107,60 +117,80 @@ func (a *App) open(o Options) error {
 	}
 	a.closers = append(a.closers, a.closeListener)
 	shown := advertised(a.cfg, a.Addr(), a.log)
-	holder, err := holderName(a.cfg.Server, shown)
-	if err != nil {
+	if a.holder, err = holderName(a.cfg.Server, shown); err != nil {
 		return err
 	}
-	campaigner, err := newCampaigner(a.cfg, holder, shown)
-	if err != nil {
+	if a.campaigner, err = newCampaigner(a.cfg, a.holder, shown); err != nil {
 		return err
 	}
-	a.heartbeats = peers.NewHeartbeats(holder)
+	a.heartbeats = peers.NewHeartbeats(a.holder)
 	registry := o.Registry
 	if registry == nil {
 		registry = metrics.NewRegistry()
 	}
-	m := metrics.New(registry)
-	observers, err := a.report(m)
-	if err != nil {
+	a.metrics = metrics.New(registry)
+	a.metrics.NotLeading(func() map[shard.Name]replica.NotLeading { return ask(a, (*cluster.Controller).NotLeading) })
+	if a.observers, err = a.report(a.metrics); err != nil {
 		return err
 	}
-	a.controller = cluster.New(cluster.Config{
-		Server: a.cfg.Server, Version: o.Version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: m.Serves,
-		Condemned: m.Condemned, Needless: m.Needless,
-		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, LogAssignments: a.cfg.Log.Assignments},
-	}, campaigner, db, observers, a.log)
-	m.NotLeading(a.controller.NotLeading)
-	pages := http.NewServeMux()
-	pages.Handle("GET "+peers.Path, a.heartbeats)
-	pages.Handle("/", web.Handler(web.Config{
-		Server: a.cfg.Server, Version: o.Version, Metrics: m.Handler(),
-		Status: a.controller.Status, Role: a.controller.Role, NotServed: a.controller.NotServed, Recorder: a.controller.Holdings,
-	}))
-	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: pages}
-	a.log.Info("starting", "server", a.cfg.Server, "database", db.Main.Target(), "database server", db.Main.Server(), "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
+	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: a.handler()}
+	a.log.Info("starting", "server", a.cfg.Server, "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
 	return nil
 }
 
-// openDatabases opens and checks the main database and that of servers and
-// roles.
-func (a *App) openDatabases() (cluster.Databases, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-	defer cancel()
-	main, err := OpenChecked(ctx, a.cfg)
+// handler answers over HTTP, also while there is no controller yet.
+func (a *App) handler() http.Handler {
+	pages := http.NewServeMux()
+	pages.Handle("GET "+peers.Path, a.heartbeats)
+	pages.Handle("/", web.Handler(web.Config{
+		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
+		Waiting:   a.waitingFor,
+		Status:    func() []replica.Status { return ask(a, (*cluster.Controller).Status) },
+		NotServed: func() map[shard.Name]string { return ask(a, (*cluster.Controller).NotServed) },
+		Role: func() (role, why string) {
+			if c := a.controller.Load(); c != nil {
+				return c.Role()
+			}
+			return election.RoleNone, a.waitingFor()
+		},
+		Recorder: func(name shard.Name) map[scheduler.HostID]scheduler.JobID {
+			return ask(a, func(c *cluster.Controller) map[scheduler.HostID]scheduler.JobID { return c.Holdings(name) })
+		},
+	}))
+	return pages
+}
+
+// ask asks the controller, if there is one yet.
+func ask[T any](a *App, question func(*cluster.Controller) T) (answer T) {
+	if c := a.controller.Load(); c != nil {
+		answer = question(c)
+	}
+	return answer
+}
+
+func (a *App) waitingFor() string {
+	reason, _ := a.waiting.Load().(string)
+	return reason
+}
+
+// schedule waits for the databases and then takes part, until ctx ends.
+func (a *App) schedule(ctx context.Context) error {
+	dbs, err := a.waitForDatabases(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
-		return cluster.Databases{}, err
+		return err
 	}
-	a.closers = append(a.closers, main.Close)
-	servers, closeServers, err := OpenServers(ctx, a.cfg, main)
-	if err != nil {
-		return cluster.Databases{}, err
-	}
-	a.closers = append(a.closers, closeServers)
-	open := func(ctx context.Context, name shard.Name, dsn string) (*store.DB, error) {
-		return OpenShard(ctx, a.cfg, name, dsn)
-	}
-	return cluster.Databases{Main: main, Servers: servers, Open: open}, nil
+	a.log.Info("the database is there", "database", dbs.Main.Target(), "database server", dbs.Main.Server())
+	c := cluster.New(cluster.Config{
+		Server: a.cfg.Server, Version: a.version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: a.metrics.Serves,
+		Condemned: a.metrics.Condemned, Needless: a.metrics.Needless,
+		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, LogAssignments: a.cfg.Log.Assignments},
+	}, a.campaigner, dbs, a.observers, a.log)
+	a.controller.Store(c)
+	c.Run(ctx)
+	return nil
 }
 
 func newCampaigner(c *config.Config, holder, address string) (*election.Etcd, error) {
@@ -286,8 +316,7 @@ func (a *App) run(ctx context.Context) error {
 	handedOver := make(chan struct{})
 	g.Add(func() error {
 		defer close(handedOver)
-		a.controller.Run(running)
-		return nil
+		return a.schedule(running)
 	}, func(error) { stop() })
 	g.Add(func() error {
 		a.waitForLifetime(running)

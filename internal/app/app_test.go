@@ -203,8 +203,8 @@ func openFiles(t *testing.T) (out []string) {
 	return out
 }
 
-// TestNewWithBadInput: whatever New refuses, it leaves nothing open.
-func TestNewWithBadInput(t *testing.T) {
+// TestBadInput: what New or Start refuse leaves nothing open.
+func TestBadInput(t *testing.T) {
 	dsn := newLab(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -215,21 +215,30 @@ func TestNewWithBadInput(t *testing.T) {
 	require.NoError(t, db.Close())
 	leaks, files := goleak.IgnoreCurrent(), openFiles(t)
 	for name, c := range map[string]struct {
-		args []string
-		want error
+		args    []string
+		want    error
+		started bool
 	}{
-		"no database":         {[]string{"--database-dsn", "sqlite:/nowhere/lab.db"}, sqldb.ErrUnreachable},
-		"not migrated":        {[]string{"--database-dsn", empty}, sqldb.ErrSchema},
-		"no servers table":    {[]string{"--servers-dsn", empty}, sqldb.ErrSchema},
-		"address taken":       {[]string{"--listen", taken.Addr().String()}, config.ErrConfig},
-		"no certificate":      {[]string{"--etcd-ca-file", "/nowhere/ca.crt"}, config.ErrConfig},
-		"no mail address":     {[]string{"--notify-to", "nobody@"}, config.ErrConfig},
-		"no place for a file": {[]string{"--metrics-file", "/nowhere/metrics.prom"}, config.ErrConfig},
+		"no database":         {[]string{"--database-dsn", "sqlite:/nowhere/lab.db"}, sqldb.ErrAccess, true},
+		"no DSN":              {[]string{"--database-dsn", "nonsense"}, sqldb.ErrDSN, false},
+		"not local":           {[]string{"--database-dsn", "u@tcp(db.example.com:3306)/lab"}, sqldb.ErrNotLocal, false},
+		"not migrated":        {[]string{"--database-dsn", empty}, sqldb.ErrSchema, true},
+		"no servers table":    {[]string{"--servers-dsn", empty}, sqldb.ErrSchema, true},
+		"address taken":       {[]string{"--listen", taken.Addr().String()}, config.ErrConfig, false},
+		"no certificate":      {[]string{"--etcd-ca-file", "/nowhere/ca.crt"}, config.ErrConfig, false},
+		"no mail address":     {[]string{"--notify-to", "nobody@"}, config.ErrConfig, false},
+		"no place for a file": {[]string{"--metrics-file", "/nowhere/metrics.prom"}, config.ErrConfig, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, err := New(Options{Config: load(t, append([]string{"--database-dsn", dsn, "--listen", "127.0.0.1:0"}, c.args...)...)})
+			if c.started {
+				require.NoError(t, err)
+				require.NoError(t, a.Start(t.Context()))
+				<-a.Done()
+				err = a.Err()
+			}
 			require.ErrorIs(t, err, c.want)
-			require.Nil(t, a)
+			require.Equal(t, c.started, a != nil)
 			require.ElementsMatch(t, files, openFiles(t))
 		})
 	}

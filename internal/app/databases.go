@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
+	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -14,6 +16,75 @@ import (
 	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
+
+// While a database is away, it is tried again every retryInterval, and the log has
+// the reason every sayInterval.
+const (
+	retryInterval = 500 * time.Millisecond
+	attemptBound  = 30 * time.Second
+	sayInterval   = 5 * time.Second
+)
+
+// checkDSNs refuses what can be refused without asking any server.
+func (a *App) checkDSNs() error {
+	if err := a.cfg.Store().Check(); err != nil {
+		return err
+	}
+	servers, own := a.cfg.ServersStore()
+	if !own {
+		return nil
+	}
+	if err := servers.Check(); err != nil {
+		return fmt.Errorf("the database of servers and roles: %w", err)
+	}
+	return nil
+}
+
+// waitForDatabases opens and checks the databases, and waits for one that is away:
+// after a power cut the replica may be up before its database is. It gives up if
+// something is wrong that only a person can mend, and when ctx ends.
+func (a *App) waitForDatabases(ctx context.Context) (cluster.Databases, error) {
+	var said time.Time
+	for {
+		attempt, cancel := context.WithTimeout(ctx, attemptBound)
+		dbs, err := a.openDatabases(attempt)
+		cancel()
+		if err == nil {
+			a.waiting.Store("")
+			return dbs, nil
+		}
+		if ctx.Err() != nil || !sqldb.IsAway(err) {
+			return cluster.Databases{}, err
+		}
+		if before, _ := a.waiting.Swap(err.Error()).(string); before != err.Error() || time.Since(said) >= sayInterval {
+			a.log.Warn("waiting for the database", "reason", err)
+			said = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return cluster.Databases{}, ctx.Err()
+		case <-time.After(retryInterval):
+		}
+	}
+}
+
+// openDatabases opens and checks the main database and that of servers and roles:
+// both or none.
+func (a *App) openDatabases(ctx context.Context) (cluster.Databases, error) {
+	main, err := OpenChecked(ctx, a.cfg)
+	if err != nil {
+		return cluster.Databases{}, err
+	}
+	servers, closeServers, err := OpenServers(ctx, a.cfg, main)
+	if err != nil {
+		return cluster.Databases{}, errors.Join(err, main.Close())
+	}
+	a.closers = append(a.closers, main.Close, closeServers)
+	open := func(ctx context.Context, name shard.Name, dsn string) (*store.DB, error) {
+		return OpenShard(ctx, a.cfg, name, dsn)
+	}
+	return cluster.Databases{Main: main, Servers: servers, Open: open}, nil
+}
 
 // OpenChecked opens the database and makes sure that it fits the configuration.
 func OpenChecked(ctx context.Context, c *config.Config) (*store.DB, error) {
@@ -58,11 +129,7 @@ func openChecked(ctx context.Context, c *config.Config, cfg sqldb.Config, shared
 
 // OpenShard opens the database that a shard has of its own.
 func OpenShard(ctx context.Context, c *config.Config, name shard.Name, dsn string) (*store.DB, error) {
-	cfg, err := c.ShardStore(name, dsn)
-	if err != nil {
-		return nil, err
-	}
-	return openChecked(ctx, c, cfg, false)
+	return openChecked(ctx, c, c.ShardStore(name, dsn), false)
 }
 
 // OpenServers finds the database with the servers table: one of its own, the

@@ -23,7 +23,7 @@ func (a *App) report(m *metrics.Metrics) (replica.Observers, error) {
 	c := a.cfg
 	if len(c.Notify.To) > 0 {
 		mailer, err := notify.New(notify.Config{
-			To: c.Notify.To, From: c.Notify.From, Host: c.Notify.SMTPHost, Port: c.Notify.SMTPPort, User: c.Notify.SMTPUser, Password: c.Notify.SMTPPassword,
+			To: c.Notify.To, From: c.Notify.From, Host: c.Notify.SMTPHost, Port: c.Notify.SMTPPort, User: c.Notify.SMTPUser, Password: c.Secret("notify.smtp_password").Read,
 			Interval: c.Notify.Interval, Server: c.Server,
 		}, a.log)
 		if err != nil {

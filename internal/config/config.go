@@ -133,6 +133,7 @@ type Config struct {
 
 	file, autotest string
 	taken          []Taken
+	secrets        map[string]secretSource
 	flags          *pflag.FlagSet
 	groups         Groups
 	settings       []*setting

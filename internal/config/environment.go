@@ -74,30 +74,3 @@ func didYouMean(name string, known []string) string {
 	})
 	return fmt.Sprintf("; did you mean %s? 'hostsched serve --help' shows all settings", nearest)
 }
-
-// readSecrets takes each secret from the environment, or else from the file that
-// the setting of the same name with _file at the end names, or else from
-// Autotest's configuration.
-func (c *Config) readSecrets(env map[string]string, autotest *importer) error {
-	files := map[string]string{}
-	for _, s := range c.settings {
-		if secret, ok := strings.CutSuffix(s.key, "_file"); ok {
-			files[secret] = s.field.String()
-		}
-	}
-	for _, s := range c.settings {
-		if !s.secret {
-			continue
-		}
-		value := env[s.envName()]
-		if path := files[s.key]; value == "" && path != "" {
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return fmt.Errorf("%w: read %s_file: %w", ErrConfig, s.key, err)
-			}
-			value = strings.TrimRight(string(data), "\r\n")
-		}
-		s.field.SetString(orElse(value, autotest.secrets[s.key]))
-	}
-	return nil
-}

@@ -1,13 +1,8 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -21,32 +16,21 @@ import (
 )
 
 // Store is the part of the configuration that opens the database.
-func (c *Config) Store() sqldb.Config {
-	return sqldb.Config{DSN: c.Database.DSN, Password: c.Database.Password, Production: c.Production, TxTimeout: c.Etcd.TTL}
-}
+func (c *Config) Store() sqldb.Config { return c.store(c.Database.DSN, c.Secret("database.password")) }
 
 // ServersStore is the part of the configuration that opens the database with the
 // servers table; ok is false if it is the main one.
 func (c *Config) ServersStore() (cfg sqldb.Config, ok bool) {
-	return sqldb.Config{DSN: c.Servers.DSN, Password: c.Servers.Password, Production: c.Production, TxTimeout: c.Etcd.TTL}, c.Servers.DSN != ""
+	return c.store(c.Servers.DSN, c.Secret("servers.password")), c.Servers.DSN != ""
 }
 
 // ShardStore is the part of the configuration that opens a shard's own database.
-func (c *Config) ShardStore(name shard.Name, dsn string) (sqldb.Config, error) {
-	cfg := c.Store()
-	cfg.DSN = dsn
-	if c.Shards.PasswordDir == "" {
-		return cfg, nil
-	}
-	data, err := os.ReadFile(filepath.Join(c.Shards.PasswordDir, name.String()))
-	if errors.Is(err, fs.ErrNotExist) {
-		return cfg, nil
-	}
-	if err != nil {
-		return cfg, fmt.Errorf("%w: read the password of shard %s: %w", ErrConfig, name, err)
-	}
-	cfg.Password = strings.TrimRight(string(data), "\r\n")
-	return cfg, nil
+func (c *Config) ShardStore(name shard.Name, dsn string) sqldb.Config {
+	return c.store(dsn, c.shardSecret(name))
+}
+
+func (c *Config) store(dsn string, password Secret) sqldb.Config {
+	return sqldb.Config{DSN: dsn, Password: password.Read, PasswordAdvice: password.Advice, Production: c.Production, TxTimeout: c.Etcd.TTL}
 }
 
 // Actions are the labels that special tasks act on.

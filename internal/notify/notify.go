@@ -23,10 +23,12 @@ type Config struct {
 	// To are the receivers; without any nothing is sent.
 	To   []string
 	From string
-	// Host and Port are the SMTP server's; User and Password are optional.
-	Host           string
-	Port           int
-	User, Password string
+	// Host and Port are the SMTP server's.
+	Host string
+	Port int
+	// User is optional; Password is asked before every mail, if there is a user.
+	User     string
+	Password func() (string, error)
 	// Interval is the shortest time between two mails. What happens meanwhile is
 	// collected into the next.
 	Interval time.Duration
@@ -60,7 +62,7 @@ type Mailer struct {
 func New(cfg Config, log hclog.Logger) (*Mailer, error) {
 	opts := []mail.Option{mail.WithPort(cfg.Port), mail.WithTLSPolicy(mail.TLSOpportunistic), mail.WithTimeout(sendTimeout)}
 	if cfg.User != "" {
-		opts = append(opts, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(cfg.User), mail.WithPassword(cfg.Password))
+		opts = append(opts, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(cfg.User))
 	}
 	client, err := mail.NewClient(cfg.Host, opts...)
 	if err != nil {
@@ -109,6 +111,9 @@ func (m *Mailer) deliver(ctx context.Context, first string) {
 	}
 	msg, err := m.message(events)
 	if err == nil {
+		err = m.login()
+	}
+	if err == nil {
 		// Also when the process is stopping: that is when it matters.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 		defer cancel()
@@ -117,6 +122,16 @@ func (m *Mailer) deliver(ctx context.Context, first string) {
 	if err != nil {
 		m.log.Error("sending a notification", "to", m.cfg.To, "events", len(events), "error", err)
 	}
+}
+
+// login gives the client the password that counts now.
+func (m *Mailer) login() error {
+	if m.cfg.User == "" {
+		return nil
+	}
+	password, err := m.cfg.Password()
+	m.client.SetPassword(password)
+	return err
 }
 
 func (m *Mailer) message(events []string) (*mail.Msg, error) {

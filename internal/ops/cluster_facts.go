@@ -220,11 +220,7 @@ func (r *StatusReader) askOwnDatabases(ctx context.Context, shards []admin.Shard
 	shards = slices.DeleteFunc(slices.Clone(shards), func(s admin.Shard) bool { return s.DSN == "" })
 	answers := inParallel(shards, func(s admin.Shard) ownFacts {
 		d, err := within(ctx, func(ctx context.Context) (d databaseFacts, err error) {
-			cfg, err := r.config.ShardStore(s.Name, s.DSN)
-			if err != nil {
-				return d, err
-			}
-			db, err := r.database(ctx, cfg)
+			db, err := r.database(ctx, r.config.ShardStore(s.Name, s.DSN))
 			if err != nil {
 				return d, err
 			}

@@ -202,11 +202,7 @@ func (l Lab) inDatabase(ctx context.Context, s admin.Shard, work func(*admin.Lab
 	if s.DSN == "" {
 		return work(l.Main)
 	}
-	cfg, err := l.Config.ShardStore(s.Name, s.DSN)
-	if err != nil {
-		return err
-	}
-	db, err := store.Open(ctx, cfg)
+	db, err := store.Open(ctx, l.Config.ShardStore(s.Name, s.DSN))
 	if err != nil {
 		return fmt.Errorf("the database of shard %s: %w", s.Name, err)
 	}

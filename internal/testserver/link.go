@@ -137,6 +137,15 @@ func (l *Link) Reset(log Logger) {
 	})
 }
 
+// LeadTo makes new connections end at another server, as a proxy does after a
+// failover. Open ones stay where they are.
+func (l *Link) LeadTo(log Logger, upstream string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	log.Logf("link %s leads to %s now, no more to %s", l.Addr, upstream, l.upstream)
+	l.upstream = upstream
+}
+
 // Close ends the link and all connections over it.
 func (l *Link) Close() {
 	_ = l.listener.Close() // it has nothing to lose

@@ -59,9 +59,10 @@ func find(kind Kind) (*program, error) {
 // startTimeout bounds the start of a server on a slow machine.
 const startTimeout = time.Minute
 
-// Start starts a server whose files are all in the folder dir.
-func Start(kind Kind, dir string) (*Server, error) {
-	s, err := prepare(kind, dir)
+// Start starts a server whose files are all in the folder dir. More options of the
+// server may be given, like --sql-mode=ANSI.
+func Start(kind Kind, dir string, options ...string) (*Server, error) {
+	s, err := prepare(kind, dir, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func prepare(kind Kind, dir string, options ...string) (*Server, error) {
 		"--skip-log-bin", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=512M",
 	}, p.options, options)
 	s.cmd = exec.Command(p.command[0], args...)
-	s.admin, err = sql.Open("mysql", s.DSN("", "root", ""))
+	s.admin, err = sql.Open("mysql", s.DSN("", "root", "")+harmless(kind))
 	return s, err
 }
 

@@ -14,8 +14,9 @@ import (
 
 // shared is the server that all tests of a package use.
 var shared struct {
-	server *Server
-	number atomic.Int64
+	server  *Server
+	hostile bool // whether the server gets hostile defaults
+	number  atomic.Int64
 }
 
 // Main runs a package's tests with one server of the chosen kind for all of them.
@@ -64,7 +65,10 @@ func startShared(kind Kind, dir string) error {
 	}
 	var err error
 	shared.server, err = Start(kind, filepath.Join(dir, "shared"))
-	return err
+	if err != nil || !shared.hostile {
+		return err
+	}
+	return shared.server.beHostile()
 }
 
 // Shared returns the server that Main started. A test that needs a server ends
@@ -101,8 +105,8 @@ func Database(t testing.TB) string {
 }
 
 // StartAnother starts a second server of the same kind as the shared one, and
-// stops it when the test ends.
-func StartAnother(t testing.TB) *Server {
+// stops it when the test ends. More options of the server may be given.
+func StartAnother(t testing.TB, options ...string) *Server {
 	t.Helper()
 	kind := Shared(t).Kind
 	// Not t.TempDir: its path may be too long for a socket.
@@ -110,7 +114,7 @@ func StartAnother(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := Start(kind, dir)
+	server, err := Start(kind, dir, options...)
 	if err != nil {
 		t.Fatal(errors.Join(err, os.RemoveAll(dir)))
 	}

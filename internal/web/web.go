@@ -25,6 +25,9 @@ type Config struct {
 	// Recorder returns which suite holds which host of a shard, nil if it is not
 	// led here.
 	Recorder func(shard.Name) map[scheduler.HostID]scheduler.JobID
+	// Waiting says what the replica waits for before it can take part, empty once it
+	// does.
+	Waiting func() string
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }
@@ -99,6 +102,9 @@ type healthAnswer struct {
 // counts as stuck, because restarting the process does not help a slow database.
 func (c Config) health(w http.ResponseWriter, _ *http.Request) {
 	healthy := healthAnswer{Status: "ok"}
+	if reason := c.Waiting(); reason != "" {
+		healthy = healthAnswer{"waiting", reason}
+	}
 	for _, s := range c.Status() {
 		if slow := s.Slow(time.Now()); slow != "" {
 			healthy = healthAnswer{"slow", slow}
@@ -144,7 +150,7 @@ func (c Config) overall() state {
 	if leading {
 		return state{State: replica.StateLeader, Reason: slow, ready: slow == ""}
 	}
-	out := state{State: replica.StateStarting}
+	out := state{State: replica.StateStarting, Reason: c.Waiting()}
 	for i, s := range all {
 		why := s.NotLeading
 		ready := s.State == replica.StateCandidate && (why == nil || why.Healthy())

@@ -24,6 +24,7 @@ func get(t *testing.T, s replica.Status, path string) (int, string) {
 		Server: "s1", Version: "v", Metrics: m.Handler(),
 		Status:    func() []replica.Status { return []replica.Status{s} },
 		Role:      func() (string, string) { return "primary", "" },
+		Waiting:   func() string { return "" },
 		NotServed: func() map[shard.Name]string { return map[shard.Name]string{"a/b": "it has a slash"} },
 		Recorder: func(shard.Name) map[scheduler.HostID]scheduler.JobID {
 			if s.State != replica.StateLeader {
@@ -111,5 +112,20 @@ func TestMetricNames(t *testing.T) {
 		"leader", "token", "fenced_writes_total", "takeover_duration_seconds", "releases_total",
 	} {
 		require.Contains(t, body, "hostsched_"+name)
+	}
+}
+
+// A replica that waits for its database serves no shard yet, and is healthy.
+func TestWaiting(t *testing.T) {
+	h := web.Handler(web.Config{
+		Metrics: metrics.New(metrics.NewRegistry()).Handler(),
+		Status:  func() []replica.Status { return nil },
+		Waiting: func() string { return "database unreachable" },
+	})
+	for path, code := range map[string]int{"/healthz": 200, "/readyz": 503} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		require.Equal(t, code, w.Code, path)
+		require.Contains(t, w.Body.String(), "database unreachable", path)
 	}
 }

@@ -11,5 +11,6 @@ func TestMain(m *testing.M) {
 	if stop := os.Getenv(moverEnv); stop != "" {
 		os.Exit(moveAndHang(os.Getenv(moverDSNEnv), stop))
 	}
+	testserver.HostileDefaults()
 	testserver.MainWithoutLeaks(m)
 }

@@ -62,10 +62,14 @@ type Use struct {
 	Shared bool
 }
 
-// Check verifies the schema version, and that every table and column that will
-// be used exists and may be used by this user. It writes nothing.
+// Check verifies the schema version, that the server and the engines of its tables
+// allow what will be done, and that every table and column that will be used exists
+// and may be used by this user. It writes nothing.
 func Check(ctx context.Context, db *sqldb.DB, use Use) error {
 	if err := checkVersion(ctx, db); err != nil {
+		return err
+	}
+	if err := checkServer(ctx, db, db.Pool); err != nil {
 		return err
 	}
 	tables := slices.Clone(tablesUsed)
@@ -79,6 +83,52 @@ func Check(ctx context.Context, db *sqldb.DB, use Use) error {
 		if err := checkTable(ctx, db, t); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// changedByCommands are tables that only commands change, beside those of tablesUsed
+// and hostsched's own.
+var changedByCommands = []string{"afe_shards", "afe_shards_labels"}
+
+// changedTables are all tables that anything of hostsched changes.
+func changedTables(d sqldb.Dialect) ([]string, error) {
+	changed, err := own.tables(d, SchemaVersion)
+	for _, t := range slices.Concat(tablesUsed, sharedTables) {
+		if t.update != "" || t.insert != "" {
+			changed = append(changed, t.table)
+		}
+	}
+	return append(changed, changedByCommands...), err
+}
+
+// checkServer refuses a server that cannot take our changes as a whole or not at
+// all.
+func checkServer(ctx context.Context, db *sqldb.DB, q sqldb.Querier) error {
+	if db.Dialect.Server == sqldb.ServerSQLite {
+		return nil
+	}
+	if err := db.CheckWrites(ctx, q); err != nil {
+		return err
+	}
+	changed, err := changedTables(db.Dialect)
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	err = sqldb.EachRow(ctx, q, "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND ENGINE <> 'InnoDB' ORDER BY TABLE_NAME", nil, func(scan sqldb.Scanner) error {
+		var table, engine string
+		err := scan(&table, &engine)
+		if slices.ContainsFunc(changed, func(name string) bool { return strings.EqualFold(name, table) }) {
+			wrong = append(wrong, table+" is "+engine)
+		}
+		return err
+	})
+	if err != nil {
+		return sqldb.Explain(err, "ask for the engines of tables", db.Target())
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("%w: in %s %s; InnoDB is needed, because other engines do not take a change back: ALTER TABLE ... ENGINE=InnoDB", sqldb.ErrServer, db.Target(), strings.Join(wrong, ", "))
 	}
 	return nil
 }

@@ -57,3 +57,45 @@ func TestMissingPrivilege(t *testing.T) {
 	require.ErrorContains(t, err, "update table afe_hosts")
 	storetest.RequireOneLine(t, err)
 }
+
+// unbound makes a lab whose tables can change their engine: without foreign keys
+// and guard.
+func unbound(t *testing.T) *sqldb.DB {
+	t.Helper()
+	db := storetest.NewServerLab(t).DB
+	require.NoError(t, schema.RemoveGuard(t.Context(), db))
+	var drops []string
+	require.NoError(t, sqldb.EachRow(t.Context(), db.Pool, "SELECT TABLE_NAME, CONSTRAINT_NAME FROM information_schema.TABLE_CONSTRAINTS WHERE TABLE_SCHEMA = DATABASE() AND CONSTRAINT_TYPE = 'FOREIGN KEY'", nil, func(scan sqldb.Scanner) error {
+		var table, key string
+		err := scan(&table, &key)
+		drops = append(drops, "ALTER TABLE "+table+" DROP FOREIGN KEY "+key)
+		return err
+	}))
+	for _, text := range drops {
+		_, err := db.Pool.Exec(text)
+		require.NoError(t, err, text)
+	}
+	return db
+}
+
+func TestEnginesWithoutTransactions(t *testing.T) {
+	db := unbound(t)
+	require.NoError(t, schema.Check(t.Context(), db, schema.Use{Shared: true}))
+	for _, table := range []string{
+		"afe_hosts", "afe_host_queue_entries", "afe_ineligible_host_queues", "afe_special_tasks", "afe_shards", "afe_shards_labels",
+		"hostsched_fence", "hostsched_terms", "hostsched_audit", "hostsched_released_labels", "hostsched_shard_databases", "hostsched_facts",
+	} {
+		_, err := db.Pool.Exec("ALTER TABLE " + table + " ENGINE=MyISAM")
+		require.NoError(t, err)
+		for _, err := range []error{schema.Check(t.Context(), db, schema.Use{}), migrateError(db)} {
+			require.ErrorIs(t, err, sqldb.ErrServer)
+			require.ErrorContains(t, err, table+" is MyISAM; InnoDB is needed")
+			storetest.RequireOneLine(t, err)
+		}
+		_, err = db.Pool.Exec("ALTER TABLE " + table + " ENGINE=InnoDB")
+		require.NoError(t, err)
+	}
+	_, err := db.Pool.Exec("ALTER TABLE afe_users ENGINE=MyISAM")
+	require.NoError(t, err)
+	require.NoError(t, schema.Check(t.Context(), db, schema.Use{Shared: true}), "a table that is only read")
+}

@@ -17,19 +17,19 @@ const (
 	guardColumn = "hostsched_active_host"
 )
 
-// guardStatements chooses the form of the guard by server version. They are
+// guardStatements chooses the form of the guard by the kind of server. They are
 // ALTER TABLE where possible: CREATE INDEX needs a privilege of its own. On
 // MariaDB the column and its key are changed one after the other, because
 // together they would copy the table, which holds up everybody who writes to
 // it. Each statement may be repeated.
-func guardStatements(d sqldb.Dialect) (install, remove []string, err error) {
+func guardStatements(d sqldb.Dialect) (install, remove []string) {
 	const expr = "CASE WHEN active = 1 AND complete = 0 THEN host_id END"
 	const alter = "ALTER TABLE " + guardTable + " "
-	switch {
-	case d.Server == sqldb.ServerSQLite:
+	switch d.Server {
+	case sqldb.ServerSQLite:
 		return []string{"CREATE UNIQUE INDEX " + guardIndex + " ON " + guardTable + " (host_id) WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL"},
-			[]string{"DROP INDEX IF EXISTS " + guardIndex}, nil
-	case d.Server == sqldb.ServerMariaDB && d.AtLeast(10, 3, 3):
+			[]string{"DROP INDEX IF EXISTS " + guardIndex}
+	case sqldb.ServerMariaDB:
 		// MariaDB has no functional index: an invisible virtual column stands in.
 		return []string{
 				alter + "ADD COLUMN IF NOT EXISTS " + guardColumn + " INT(11) GENERATED ALWAYS AS (" + expr + ") VIRTUAL INVISIBLE, ALGORITHM=INSTANT",
@@ -37,11 +37,9 @@ func guardStatements(d sqldb.Dialect) (install, remove []string, err error) {
 			}, []string{
 				alter + "DROP KEY IF EXISTS " + guardIndex + ", ALGORITHM=INPLACE, LOCK=NONE",
 				alter + "DROP COLUMN IF EXISTS " + guardColumn + ", ALGORITHM=INSTANT",
-			}, nil
-	case d.Server == sqldb.ServerMySQL && d.AtLeast(8, 0, 13):
-		return []string{alter + "ADD UNIQUE KEY " + guardIndex + " ((" + expr + "))"}, []string{alter + "DROP KEY " + guardIndex}, nil
+			}
 	}
-	return nil, nil, fmt.Errorf("%w: the guard needs MySQL 8.0.13, MariaDB 10.3.3 or SQLite; this is %s %s", sqldb.ErrServer, d.Server, d.Version)
+	return []string{alter + "ADD UNIQUE KEY " + guardIndex + " ((" + expr + "))"}, []string{alter + "DROP KEY " + guardIndex}
 }
 
 // HasGuard tells whether the guard index is there.
@@ -56,14 +54,11 @@ func HasGuard(ctx context.Context, db *sqldb.DB) (bool, error) {
 }
 
 func (s *session) installGuard(ctx context.Context) error {
-	install, _, err := guardStatements(s.db.Dialect)
-	if err != nil {
-		return err
-	}
+	install, _ := guardStatements(s.db.Dialect)
 	s.table = guardTable
 	var host sql.NullInt64
 	var n int
-	err = s.pool.QueryRowContext(ctx, "SELECT host_id, COUNT(*) FROM "+guardTable+" WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1 LIMIT 1").Scan(&host, &n)
+	err := s.pool.QueryRowContext(ctx, "SELECT host_id, COUNT(*) FROM "+guardTable+" WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1 LIMIT 1").Scan(&host, &n)
 	if err == nil {
 		return fmt.Errorf("%w: host %d of %s has %d active entries at once; end all but one, then install the guard", sqldb.ErrServer, host.Int64, s.db.Target(), n)
 	}
@@ -88,10 +83,7 @@ func (s *session) removeGuard(ctx context.Context) error {
 	if err != nil || !there {
 		return err
 	}
-	_, remove, err := guardStatements(s.db.Dialect)
-	if err != nil {
-		return err
-	}
+	_, remove := guardStatements(s.db.Dialect)
 	s.table = guardTable
 	for _, text := range remove {
 		if _, err := s.pool.ExecContext(ctx, text); err != nil {

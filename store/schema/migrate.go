@@ -58,6 +58,9 @@ func (s *session) up(ctx context.Context, opts Options) error {
 	if err := refuseStrangers(ctx, s.db); err != nil {
 		return err
 	}
+	if err := checkServer(ctx, s.db, s.pool); err != nil {
+		return err
+	}
 	if err := s.create(ctx, st, opts); err != nil {
 		return s.withRemainder(ctx, err, opts)
 	}

@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 	if dsn := os.Getenv(victimEnv); dsn != "" {
 		os.Exit(migrateUntilKilled(dsn))
 	}
+	testserver.HostileDefaults()
 	testserver.Main(m)
 }
 

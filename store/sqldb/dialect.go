@@ -1,10 +1,6 @@
 package sqldb
 
-import (
-	"regexp"
-	"strconv"
-	"strings"
-)
+import "fmt"
 
 // Servers told apart.
 const (
@@ -22,9 +18,9 @@ const maxWriters = 2
 type Dialect struct {
 	Server  string
 	Version string
-	// reading are session variables of connections that only read, in transactions
-	// that they begin by themselves and in which all queries see one state.
-	reading map[string]string
+	// session are the variables of every connection that the server knows, reading
+	// those that connections which only read have instead or besides.
+	session, reading map[string]string
 
 	// Writers is how many connections a leader writes by.
 	Writers int
@@ -61,10 +57,12 @@ func sqliteDialect(version string) Dialect {
 	}
 }
 
-func mysqlDialect(version string) Dialect {
+// mysqlDialect tells by its variables which server this is, and refuses one that
+// lacks what statements of hostsched need.
+func mysqlDialect(have serverVariables) (Dialect, error) {
 	d := Dialect{
-		Server: ServerMySQL, Version: version,
-		reading:      map[string]string{"autocommit": "0"},
+		Server: ServerMySQL, Version: have["version"],
+		session: have.known(sessionVariables), reading: have.known(readingVariables),
 		Writers:      maxWriters,
 		ForUpdate:    " FOR UPDATE",
 		InsertIgnore: "INSERT IGNORE INTO",
@@ -76,33 +74,12 @@ func mysqlDialect(version string) Dialect {
 		ByKey:         " FORCE INDEX (PRIMARY)",
 		HasTableTimes: true,
 	}
-	if strings.Contains(strings.ToLower(version), "mariadb") {
-		d.Server = ServerMariaDB
-		return d
+	needed := mysql8013
+	if have.has(mariaDBOnly) {
+		d.Server, needed = ServerMariaDB, mariaDB103
 	}
-	// Otherwise the server remembers the times of tables for a day.
-	d.reading["information_schema_stats_expiry"] = "0"
-	return d
-}
-
-var versionNumber = regexp.MustCompile(`(\d+)\.(\d+)(?:\.(\d+))?`)
-
-// AtLeast compares the server's version. MariaDB may prefix its version with
-// "5.5.5-" for old clients.
-func (d Dialect) AtLeast(major, minor, patch int) bool {
-	m := versionNumber.FindStringSubmatch(strings.TrimPrefix(d.Version, "5.5.5-"))
-	if m == nil {
-		return false
+	if !have.has(needed) {
+		return Dialect{}, fmt.Errorf("%w: this is %s, which says that it has version %s; hostsched needs MySQL 8.0.13, MariaDB 10.3.4 or SQLite", ErrServer, d.Server, d.Version)
 	}
-	want := [3]int{major, minor, patch}
-	for i, w := range want {
-		have, err := strconv.Atoi("0" + m[i+1])
-		if err != nil {
-			return false
-		}
-		if have != w {
-			return have > w
-		}
-	}
-	return true
+	return d, nil
 }

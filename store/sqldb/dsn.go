@@ -22,8 +22,8 @@ type target struct {
 
 // parseDSN understands "sqlite:PATH" and the go-sql-driver form
 // "user:password@tcp(host:port)/database?options", with or without "mysql:" in
-// front. password, if given, replaces the one in the DSN.
-func parseDSN(dsn, password string) (target, error) {
+// front.
+func parseDSN(dsn string) (target, error) {
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		return parseSQLite(path)
 	}
@@ -34,9 +34,6 @@ func parseDSN(dsn, password string) (target, error) {
 	}
 	if cfg.DBName == "" {
 		return target{}, fmt.Errorf("%w: no database name; write user@tcp(host:port)/database", ErrDSN)
-	}
-	if password != "" {
-		cfg.Passwd = password
 	}
 	shown := *cfg
 	shown.Passwd = ""
@@ -72,7 +69,7 @@ func parseSQLite(path string) (target, error) {
 // HasPassword tells whether a DSN carries a password, which does not belong on
 // a command line.
 func HasPassword(dsn string) bool {
-	t, err := parseDSN(dsn, "")
+	t, err := parseDSN(dsn)
 	return err == nil && t.mysql != nil && t.mysql.Passwd != ""
 }
 

@@ -6,4 +6,7 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 )
 
-func TestMain(m *testing.M) { testserver.MainWithoutLeaks(m) }
+func TestMain(m *testing.M) {
+	testserver.HostileDefaults()
+	testserver.MainWithoutLeaks(m)
+}

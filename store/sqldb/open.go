@@ -6,12 +6,10 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 )
 
@@ -19,8 +17,14 @@ import (
 type Config struct {
 	// DSN is "sqlite:PATH" or "user@tcp(host:port)/database".
 	DSN string
-	// Password replaces the one in the DSN, if not empty.
-	Password string
+	// Password, if set, returns the password that counts now, which replaces the one
+	// in the DSN if it is not empty. It is asked for every new connection.
+	Password func() (string, error)
+	// PasswordAdvice is added to the error of a refused login.
+	PasswordAdvice string
+	// Changed, if set, is called when the address of the database leads to another
+	// server, or the server's state has changed. It must not block.
+	Changed func()
 	// Create makes an SQLite file that does not exist yet. Without it a missing
 	// file is an error, and nothing is written.
 	Create bool
@@ -47,23 +51,7 @@ const (
 	readsPerShard = 1
 	// connectTimeout bounds the first contact with a server.
 	connectTimeout = 5 * time.Second
-	// LockWait is how long one statement waits for a row lock before the
-	// takeover looks for the reason, in whole seconds (MySQL knows no less).
-	LockWait = time.Second
 )
-
-// sessionVariables decide how a statement acts, so they depend neither on the
-// server's defaults nor on the DSN. They are sent once per connection.
-var sessionVariables = map[string]string{
-	// Statements outside transactions must last.
-	"autocommit": "1",
-	// A column that is too narrow must refuse a text instead of cutting it.
-	"sql_mode": "'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'",
-	// A removal may look for rows without an index.
-	"sql_safe_updates": "0",
-	// Times are written in the zone of the server by Autotest's other programs.
-	"time_zone": "@@global.time_zone",
-}
 
 // DB is an open database. Its connections have everything set that decides how a
 // statement acts.
@@ -74,37 +62,49 @@ type DB struct {
 	// reads are connections that only read; SQLite needs no others for it.
 	reads   *sql.DB
 	Dialect Dialect
+
+	// What follows is for MySQL and MariaDB. probe makes a new connection for every
+	// query.
+	probe    *sql.DB
+	eras     eras
+	watching sync.WaitGroup
+	unwatch  context.CancelFunc
+}
+
+// Check refuses what can be refused without asking any server.
+func (c Config) Check() error {
+	_, err := c.parse()
+	return err
+}
+
+func (c Config) parse() (target, error) {
+	t, err := parseDSN(c.DSN)
+	if err != nil {
+		return target{}, err
+	}
+	return t, t.requireLocal(c.Production)
 }
 
 // Open parses the DSN, refuses what is not local unless production is set, and
-// checks that the server answers. It does not look at the schema: see Check.
+// checks that the server answers and has what our statements need. It does not look
+// at the schema: see Check.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	t, err := parseDSN(cfg.DSN, cfg.Password)
+	t, err := cfg.parse()
 	if err != nil {
-		return nil, err
-	}
-	if err := t.requireLocal(cfg.Production); err != nil {
 		return nil, err
 	}
 	cfg.TxTimeout = orDefault(cfg.TxTimeout, defaultTxTimeout)
 	cfg.TakeOverTimeout = orDefault(cfg.TakeOverTimeout, defaultTakeOverTimeout)
 	cfg.MaxConns = orDefault(cfg.MaxConns, defaultMaxConns)
 	db := &DB{Config: cfg, target: t}
+	open := db.openMySQL
 	if t.mysql == nil {
-		err = db.openSQLite()
-	} else {
-		err = db.openMySQL()
+		open = db.openSQLite
 	}
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	bounded, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if db.Dialect, err = db.detect(ctx); err != nil {
-		return nil, closeAfter(db.Pool, Explain(err, "connect", t.name))
-	}
-	if db.reads, err = db.openReads(); err != nil {
-		return nil, closeAfter(db.Pool, err)
+	if err := open(bounded); err != nil {
+		return nil, errors.Join(Explain(err, "connect", t.name), db.Close())
 	}
 	db.ServeShards(0)
 	return db, nil
@@ -118,67 +118,37 @@ func orDefault[T comparable](v, def T) T {
 	return v
 }
 
-func closeAfter(db *sql.DB, err error) error {
-	if cerr := db.Close(); cerr != nil {
-		return fmt.Errorf("%w (closing: %w)", err, cerr)
+// openMySQL finds out which server this is, and opens the pools for it.
+func (db *DB) openMySQL(ctx context.Context) (err error) {
+	if db.probe, err = db.mysqlPool(probeVariables); err != nil {
+		return err
 	}
-	return err
-}
-
-func (db *DB) openMySQL() (err error) {
-	db.Pool, err = db.mysqlPool(nil)
-	return err
-}
-
-// openReads opens a pool of connections that only read.
-func (db *DB) openReads() (*sql.DB, error) {
-	if db.target.mysql == nil {
-		return db.Pool, nil
-	}
-	return db.mysqlPool(db.Dialect.reading)
-}
-
-// mysqlPool opens a pool of connections with session variables.
-func (db *DB) mysqlPool(variables map[string]string) (*sql.DB, error) {
-	connector, err := db.mysqlConnector(variables)
+	limit(db.probe, 1)
+	db.probe.SetMaxIdleConns(-1)
+	have, err := readVariables(ctx, db.probe)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return sql.OpenDB(connector), nil
-}
-
-func (db *DB) mysqlConnector(variables map[string]string) (driver.Connector, error) {
-	cfg := db.target.mysql.Clone()
-	if cfg.Params == nil {
-		cfg.Params = make(map[string]string)
+	if db.Dialect, err = mysqlDialect(have); err != nil {
+		return err
 	}
-	ours := maps.Clone(sessionVariables)
-	maps.Copy(ours, variables)
-	// Names of variables do not depend on case, so another spelling of one of
-	// ours would act beside it.
-	maps.DeleteFunc(cfg.Params, func(name, _ string) bool {
-		_, set := ours[strings.ToLower(name)]
-		return set
-	})
-	maps.Copy(cfg.Params, ours)
-	if err := cfg.Apply(mysql.Charset("utf8mb4", "")); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
+	if err := db.look(ctx); err != nil {
+		return err
 	}
-	// Affected rows must count rows found, or a re-check that changes nothing
-	// would look like a conflict.
-	cfg.ClientFoundRows = true
-	// One round trip per statement.
-	cfg.InterpolateParams = true
-	cfg.ParseTime = false
-	cfg.MultiStatements = false
-	// Lost connections come back as errors; the driver need not log them, too.
-	cfg.Logger = &mysql.NopLogger{}
-	cfg.Timeout = orDefault(cfg.Timeout, connectTimeout)
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: the options do not fit together", ErrDSN, db.target.name)
+	if db.Pool, err = db.mysqlPool(db.Dialect.session); err != nil {
+		return err
 	}
-	return connector, nil
+	if db.reads, err = db.mysqlPool(db.Dialect.session, db.Dialect.reading); err != nil {
+		return err
+	}
+	// The options of the DSN are tried, too.
+	if err := db.Pool.PingContext(ctx); err != nil {
+		return err
+	}
+	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	db.unwatch = unwatch
+	db.watching.Go(func() { db.watch(watched) })
+	return nil
 }
 
 // Connector makes connections for a pool apart from the others. The session
@@ -187,7 +157,7 @@ func (db *DB) Connector(variables map[string]string) (driver.Connector, error) {
 	if db.target.mysql == nil {
 		return sqliteConnector{db.Pool.Driver(), db.sqliteDSN()}, nil
 	}
-	return db.mysqlConnector(variables)
+	return db.mysqlConnector(db.Dialect.session, variables)
 }
 
 // sqliteConnector connects to a file. The driver has no connector of its own.
@@ -212,33 +182,15 @@ func (db *DB) sqliteDSN() string {
 		file.String(), mode, LockWait.Milliseconds())
 }
 
-func (db *DB) openSQLite() (err error) {
+func (db *DB) openSQLite(ctx context.Context) (err error) {
 	if db.Pool, err = sql.Open("sqlite", db.sqliteDSN()); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
 	}
-	return nil
-}
-
-// detect finds out which server this is.
-func (db *DB) detect(ctx context.Context) (Dialect, error) {
-	if db.target.mysql == nil {
-		var version string
-		err := db.Pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
-		return sqliteDialect(version), err
-	}
+	db.reads = db.Pool
 	var version string
-	if err := db.Pool.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
-		return Dialect{}, err
-	}
-	d := mysqlDialect(version)
-	// Servers call the same variables by different names.
-	var name, level string
-	if err := db.Pool.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &level); err != nil {
-		return Dialect{}, err
-	}
-	d.reading[name] = "'REPEATABLE-READ'"
-	d.reading[strings.TrimSuffix(name, "isolation")+"read_only"] = "1"
-	return d, nil
+	err = db.Pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
+	db.Dialect = sqliteDialect(version)
+	return err
 }
 
 // ServeShards makes room for the connections of so many leaders: each keeps one
@@ -258,7 +210,20 @@ func limit(pool *sql.DB, conns int) {
 }
 
 // Close closes all connections.
-func (db *DB) Close() error { return errors.Join(db.reads.Close(), db.Pool.Close()) }
+func (db *DB) Close() error {
+	if db.unwatch != nil {
+		db.unwatch()
+		db.watching.Wait()
+	}
+	db.eras.end()
+	var errs []error
+	for _, pool := range []*sql.DB{db.probe, db.reads, db.Pool} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Ping asks the database whether it is there, over any connection of the pool.
 func (db *DB) Ping(ctx context.Context) error { return db.Pool.PingContext(ctx) }

@@ -35,10 +35,10 @@ func TestOpenRefusesBadInput(t *testing.T) {
 		"not local":      {sqldb.Config{DSN: "root:sesame@tcp(db.example.com:3306)/afe"}, sqldb.ErrNotLocal, "--production"},
 		"not local ip":   {sqldb.Config{DSN: "root:sesame@tcp(10.1.2.3:3306)/afe"}, sqldb.ErrNotLocal, "--production"},
 		"nobody listens": {sqldb.Config{DSN: "root:sesame@tcp(" + closed + ")/afe"}, sqldb.ErrUnreachable, "address"},
-		"no such user":   {sqldb.Config{DSN: server.DSN("mysql", "nobody", "sesame")}, sqldb.ErrUnreachable, "password"},
-		"no such schema": {sqldb.Config{DSN: server.DSN("nowhere", "root", "")}, sqldb.ErrUnreachable, "database name"},
-		"no such folder": {sqldb.Config{DSN: "sqlite:" + filepath.Join(dir, "missing", "lab.db"), Create: true}, sqldb.ErrUnreachable, "folder"},
-		"no such file":   {sqldb.Config{DSN: "sqlite:" + filepath.Join(dir, "lab.db")}, sqldb.ErrUnreachable, "migrate up"},
+		"no such user":   {sqldb.Config{DSN: server.DSN("mysql", "nobody", "sesame")}, sqldb.ErrAccess, "password"},
+		"no such schema": {sqldb.Config{DSN: server.DSN("nowhere", "root", "")}, sqldb.ErrAccess, "database name"},
+		"no such folder": {sqldb.Config{DSN: "sqlite:" + filepath.Join(dir, "missing", "lab.db"), Create: true}, sqldb.ErrAccess, "folder"},
+		"no such file":   {sqldb.Config{DSN: "sqlite:" + filepath.Join(dir, "lab.db")}, sqldb.ErrAccess, "migrate up"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()

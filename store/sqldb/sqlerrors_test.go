@@ -1,7 +1,6 @@
 package sqldb_test
 
 import (
-	"database/sql"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -14,8 +13,11 @@ import (
 
 func TestExplainClassifiesStatesOfTheServer(t *testing.T) {
 	for class, numbers := range map[error][]uint16{
-		sqldb.ErrUnreachable: {1040, 1129, 1203, 1226, 1820, 1862, 3118, 3159, 4151},
+		sqldb.ErrUnreachable: {1040, 1047, 1053, 1129, 1203, 1226, 1927},
+		sqldb.ErrAccess:      {1044, 1045, 1049, 1130, 1820, 1862, 3118, 3159, 4151},
 		sqldb.ErrServer:      {1290, 1665, 1792, 1836},
+		sqldb.ErrBusy:        {1205, 1213},
+		sqldb.ErrDSN:         {1193, 1231},
 	} {
 		for _, number := range numbers {
 			err := sqldb.Explain(&mysql.MySQLError{Number: number, Message: "refused"}, "connect", "lab")
@@ -27,16 +29,14 @@ func TestExplainClassifiesStatesOfTheServer(t *testing.T) {
 
 func TestOpenAsLockedAccount(t *testing.T) {
 	server := testserver.Shared(t)
-	admin, err := sql.Open("mysql", server.DSN("mysql", "root", ""))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, admin.Close()) })
-	_, err = admin.ExecContext(t.Context(), "CREATE USER sqldb_locked@'%' ACCOUNT LOCK")
+	admin := server.Admin()
+	_, err := admin.ExecContext(t.Context(), "CREATE USER sqldb_locked@'%' ACCOUNT LOCK")
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_, err := admin.Exec("DROP USER sqldb_locked@'%'")
 		require.NoError(t, err)
 	})
 	_, err = sqldb.Open(t.Context(), sqldb.Config{DSN: server.DSN("mysql", "sqldb_locked", "")})
-	require.ErrorIs(t, err, sqldb.ErrUnreachable)
+	require.ErrorIs(t, err, sqldb.ErrAccess)
 	require.ErrorContains(t, err, "accept this user")
 }
