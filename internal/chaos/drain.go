@@ -55,7 +55,7 @@ func (c *chaos) drain(ctx context.Context) error {
 	if err := c.runEmpty(ctx); err != nil {
 		return err
 	}
-	c.countGoroutines(ctx)
+	c.countGoroutines(ctx, true)
 	c.res.drains++
 	c.journal.say("drained in %.1f s", time.Since(began).Seconds())
 	return nil
@@ -225,10 +225,13 @@ func (c *chaos) checkAll(ctx context.Context) error {
 	return nil
 }
 
-// countGoroutines notes how many goroutines each replica has while there is nothing
-// to do.
-func (c *chaos) countGoroutines(ctx context.Context) {
+// countGoroutines notes how many goroutines replicas have: all, or those that have
+// not been asked since they were started.
+func (c *chaos) countGoroutines(ctx context.Context, all bool) {
 	for _, r := range c.replicas {
+		if !all && len(r.goroutines) > 0 {
+			continue
+		}
 		if n, err := r.goroutineCount(ctx); err == nil {
 			r.goroutines = append(r.goroutines, n)
 		}

@@ -95,6 +95,7 @@ func (c *chaos) turn(ctx context.Context) error {
 		return err
 	}
 	c.res.healed(struck, c.watch.newTurn())
+	c.countGoroutines(ctx, false)
 	if err := c.lookForDoubles(ctx); err != nil {
 		return err
 	}

@@ -43,6 +43,9 @@ var linkFaults = []fault{
 	{kind: "database slow", weight: 4, light: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
 		return c.onLinks(c.replicas, databaseLink, time.Second, 4*time.Second, slow(c.between(5*time.Millisecond, 50*time.Millisecond)))
 	}},
+	{kind: "connections to database break", weight: 4, strike: func(_ context.Context, c *chaos) (*broken, error) {
+		return c.onLinks(c.someReplica(), databaseLink, time.Second, 4*time.Second, limited(100+c.rng.IntN(20_000)))
+	}},
 	{kind: "connections to database reset", weight: 4, light: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
 		return c.onLinks(c.replicas, databaseLink, 0, 0, reset)
 	}},
@@ -69,6 +72,11 @@ var (
 
 func slow(by time.Duration) disturb {
 	return disturb{func(l *link, j *journal) { l.Slow(j, by) }, func(l *link, j *journal) { l.Slow(j, 0) }}
+}
+
+// limited breaks connections in the middle of answers: also of the one to a COMMIT.
+func limited(bytes int) disturb {
+	return disturb{func(l *link, j *journal) { l.Limit(j, testserver.ToClient, bytes) }, func(l *link, j *journal) { l.Limit(j, testserver.ToClient, 0) }}
 }
 
 // onLinks disturbs links of replicas for a while.

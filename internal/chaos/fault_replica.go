@@ -14,7 +14,7 @@ var replicaFaults = []fault{
 	{kind: "kill -9 replica", weight: 6, strike: func(_ context.Context, c *chaos) (*broken, error) { return c.kill(c.anyReplicas(1)) }},
 	{kind: "kill -9 leader", weight: 8, strike: func(ctx context.Context, c *chaos) (*broken, error) { return c.kill(c.leadingReplica()) }},
 	{kind: "kill -9 two", weight: 3, strike: func(_ context.Context, c *chaos) (*broken, error) { return c.kill(c.anyReplicas(2)) }},
-	{kind: "SIGSTOP short", weight: 5, strike: func(_ context.Context, c *chaos) (*broken, error) {
+	{kind: "SIGSTOP short", weight: 5, light: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
 		return c.pause(c.anyReplicas(1), c.between(200*time.Millisecond, leaseTTL/2))
 	}},
 	{kind: "SIGSTOP leader", weight: 6, strike: func(_ context.Context, c *chaos) (*broken, error) {

@@ -34,7 +34,9 @@ func newHostile(c *chaos) *hostile {
 }
 
 func (h *hostile) run(ctx context.Context) error {
-	deeds := []func(context.Context) error{h.abort, h.clearLease, h.lockHost, h.unlockHost, h.deleteJob, h.breakHost, h.changePriority, h.takeLabel, h.giveLabels, h.moveHost, h.lockRow}
+	deeds := []func(context.Context) error{
+		h.abort, h.clearLease, h.lockHost, h.unlockHost, h.deleteJob, h.breakHost, h.changePriority, h.takeLabel, h.giveLabels, h.moveHost, h.moveLabel, h.lockRow,
+	}
 	for ctx.Err() == nil {
 		sleep(ctx, time.Duration(h.rng.Int64N(int64(2*hostilePause))))
 		h.act(ctx, deeds[h.rng.IntN(len(deeds))])
@@ -164,6 +166,13 @@ func (h *hostile) moveHost(ctx context.Context) error {
 	host := h.host()
 	h.strayed = append(h.strayed, int64(host))
 	return h.exec(ctx, "UPDATE afe_hosts SET shard_id = (SELECT id FROM afe_shards WHERE hostname = ?) WHERE id = ?", fmt.Sprintf("shard-%d", h.rng.IntN(otherShards+1)), host)
+}
+
+// moveLabel gives a board from one shard to another without hostsched's commands,
+// so that nobody tells the leaders.
+func (h *hostile) moveLabel(ctx context.Context) error {
+	return h.exec(ctx, "UPDATE afe_shards_labels SET shard_id = (SELECT id FROM afe_shards WHERE hostname = ?) WHERE label_id = (SELECT id FROM afe_labels WHERE name = ?)",
+		fmt.Sprintf("shard-%d", 1+h.rng.IntN(otherShards)), board(h.rng.IntN(labSpec.Boards)))
 }
 
 // lockRow keeps a host or an entry locked for a moment.

@@ -152,8 +152,8 @@ func (c *chaos) judgeHistory(ctx context.Context) (r Report, err error) {
 	return r, err
 }
 
-// leaked is by how much the goroutines of a replica have grown from the first drain
-// to the last that its process has seen.
+// leaked is by how much the goroutines of a replica have grown from the first turn of
+// its process to the last drain.
 func (c *chaos) leaked() (most int) {
 	for _, r := range c.replicas {
 		if n := len(r.goroutines); n > 1 {

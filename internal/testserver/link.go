@@ -35,6 +35,7 @@ type Link struct {
 	mu      sync.Mutex
 	cut     [2]bool          // by direction
 	latency [2]time.Duration // by direction
+	limit   [2]int           // bytes after which a connection breaks, by direction; 0: none
 	open    map[*connection]bool
 	ended   bool
 }
@@ -112,6 +113,17 @@ func (l *Link) Slow(log Logger, by time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.latency[ToClient] = by
+}
+
+// Limit breaks each connection as soon as it has carried more than so many bytes in
+// a direction, counted from now or from its beginning, in the middle of whatever is
+// being said. 0 ends that.
+func (l *Link) Limit(log Logger, d Direction, bytes int) {
+	log.Helper()
+	log.Logf("link %s to %s: connections break after %d bytes", l.Addr, l.upstream, bytes)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limit[d] = bytes
 }
 
 // Point leads to another server from now on. Connections to the one before are
@@ -208,12 +220,18 @@ func (l *Link) carry(c *connection, from, to net.Conn, d Direction) {
 }
 
 func (l *Link) deliver(c *connection, to net.Conn, d Direction, chunks <-chan chunk) {
+	carried := 0 // since there is a limit
 	for next := range chunks {
 		time.Sleep(time.Until(next.due))
 		if cut, _ := l.state(d); cut {
 			continue
 		}
-		if _, err := to.Write(next.data); err != nil {
+		data, limit := next.data, l.limited(d)
+		if limit > 0 {
+			data = data[:min(len(data), max(0, limit-carried))]
+			carried += len(next.data)
+		}
+		if _, err := to.Write(data); err != nil || len(data) < len(next.data) {
 			l.close(c)
 		}
 	}
@@ -227,6 +245,12 @@ func (l *Link) state(d Direction) (cut bool, latency time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cut[d], l.latency[d]
+}
+
+func (l *Link) limited(d Direction) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limit[d]
 }
 
 func (l *Link) close(c *connection) {

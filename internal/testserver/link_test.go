@@ -169,3 +169,40 @@ func TestLinkReset(t *testing.T) {
 	e.connect(t)
 	e.requireCarriesBothWays(t)
 }
+
+// TestLinkLimit: a connection breaks in the middle of what is being said, and so
+// does each that follows, until there is no limit any more.
+func TestLinkLimit(t *testing.T) {
+	e := newEnds(t)
+	e.requireCarriesBothWays(t)
+	e.link.Limit(t, testserver.ToClient, len("ans"))
+	for range 2 {
+		send(t, e.client, "question")
+		requireArrives(t, e.server, "question")
+		send(t, e.server, "answer")
+		requireArrives(t, e.client, "ans")
+		require.ErrorIs(t, readError(t, e.client, patience), io.EOF)
+		e.connect(t)
+	}
+	e.link.Limit(t, testserver.ToClient, 0)
+	e.requireCarriesBothWays(t)
+}
+
+// TestLinkPoint: a link that leads elsewhere ends the connections to where it led.
+func TestLinkPoint(t *testing.T) {
+	e := newEnds(t)
+	e.requireCarriesBothWays(t)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, other.Close()) })
+	e.link.Point(t, other.Addr().String())
+	require.ErrorIs(t, readError(t, e.client, patience), io.EOF)
+	client, err := net.Dial("tcp", e.link.Addr)
+	require.NoError(t, err)
+	server, err := other.Accept()
+	require.NoError(t, err)
+	send(t, client, "question")
+	requireArrives(t, server, "question")
+	require.NoError(t, client.Close())
+	require.NoError(t, server.Close())
+}
