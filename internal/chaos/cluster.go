@@ -46,7 +46,9 @@ type chaos struct {
 	watch    *watch
 	// brief are shards that a fault has added and that may still be there.
 	brief []string
-	res   results
+	// paused are the shards that a fault has paused.
+	paused map[shard.Name]bool
+	res    results
 }
 
 // The cluster's size and pace.
@@ -95,7 +97,7 @@ func (c *chaos) start(ctx context.Context) error {
 	if c.client, err = clientv3.New(clientv3.Config{Endpoints: direct, DialTimeout: 2 * time.Second, Logger: zap.NewNop()}); err != nil {
 		return err
 	}
-	c.busy = map[*testserver.EtcdMember]bool{}
+	c.busy, c.paused = map[*testserver.EtcdMember]bool{}, map[shard.Name]bool{}
 	if err := c.createLab(ctx); err != nil {
 		return err
 	}

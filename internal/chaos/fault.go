@@ -157,7 +157,8 @@ func (c *chaos) choose() *fault {
 
 func (c *chaos) weightOf(f *fault) int {
 	here := f.cluster == "" || f.cluster == c.o.cluster || f.cluster == oneServer && c.o.cluster == ""
-	if !here || !strings.Contains(f.kind, c.o.only) {
+	wanted := func(part string) bool { return strings.Contains(f.kind, part) }
+	if !here || !slices.ContainsFunc(strings.Split(c.o.only, ","), wanted) {
 		return 0
 	}
 	return f.weight

@@ -67,24 +67,32 @@ func (c *chaos) attempt(err error) error {
 
 // pauseShard pauses a shard, which must not write meanwhile.
 func pauseShard(ctx context.Context, c *chaos) (*broken, error) {
-	name, _ := pick(c, shards())
+	name, ok := of(c, shards(), func(s shard.Name) bool { return !c.paused[s] })
+	if !ok {
+		return nil, nil
+	}
 	if err := c.command(ctx, "shard", "pause", name.String(), "--reason", "chaos", "--yes"); err != nil {
 		return nil, err
 	}
-	before, err := c.lastWrite(ctx, name)
-	if err != nil {
-		return nil, err
-	}
+	c.paused[name] = true
+	since := time.Now()
 	return &broken{what: name.String(), hold: c.between(500*time.Millisecond, 3*time.Second), mend: func(ctx context.Context) error {
-		if after, err := c.lastWrite(ctx, name); err == nil && after != before {
-			c.wrong("shard %s wrote while it was paused", name)
-		}
+		c.lookForTakes(ctx, name, since)
+		c.paused[name] = false
 		return c.insist(ctx, "shard", "resume", name.String(), "--reason", "chaos", "--yes")
 	}}, nil
 }
 
-func (c *chaos) lastWrite(ctx context.Context, name shard.Name) (int64, error) {
-	return c.number(ctx, "SELECT MAX(id) FROM chaos_fence WHERE shard = ?", name.String())
+// lookForTakes looks whether a shard has assigned anything since it was paused. Its
+// leaders may write: each new one records its term.
+func (c *chaos) lookForTakes(ctx context.Context, name shard.Name, since time.Time) {
+	n, err := c.number(ctx, "SELECT COUNT(*) FROM chaos_events WHERE event = 'take' AND shard = ? AND at > ?", name.String(), since.UnixMicro())
+	if err != nil {
+		c.journal.say("look whether the paused shard %s assigned anything: %v", name, err)
+	}
+	if n > 0 {
+		c.wrong("shard %s assigned %d hosts while it was paused", name, n)
+	}
 }
 
 // insist repeats a command until it works: what a fault changed must be undone

@@ -33,7 +33,7 @@ func main() {
 	flag.StringVar(&o.out, "json", "", "also write the figures to this file")
 	flag.StringVar(&o.program, "hostsched", "bin/hostsched", "the program under test")
 	flag.StringVar(&o.cluster, "cluster", "", "what the database is: one server, galera (three nodes of MariaDB) or group (three servers of MySQL)")
-	flag.StringVar(&o.only, "only", "", "only faults whose kind contains this text")
+	flag.StringVar(&o.only, "only", "", "only faults whose kind contains one of these texts, comma-separated")
 	flag.Parse()
 	// The driver has a lot to say about connections that faults have ended.
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // fails for nil only
