@@ -47,7 +47,8 @@ type Fence struct {
 	// ClusterName is empty if no leader has said what its cluster is called.
 	ClusterName string `json:"cluster"`
 	Holder      string `json:"holder"`
-	TakenAt     string `json:"taken_at"`
+	// TakenAt is by the database's clock.
+	TakenAt time.Time `json:"taken_at"`
 	// Writes counts the fenced transactions of all terms.
 	Writes int64 `json:"writes"`
 	// Paused says why nothing is scheduled, empty if the shard is not paused.
@@ -64,19 +65,19 @@ const takeOverRetry = 20 * time.Millisecond
 // ReadFence reads the fence row of a shard without waiting for any lock. ok is
 // false if the shard never had a leader.
 func (db *DB) ReadFence(ctx context.Context, name shard.Name) (f Fence, ok bool, err error) {
-	f, err = readFence(ctx, db.Pool, name)
+	f, err = db.readFence(ctx, db.Pool, name)
 	if errors.Is(err, sql.ErrNoRows) {
 		return f, false, nil
 	}
 	return f, err == nil, sqldb.Explain(err, "read the fence of shard "+name.String(), db.Target())
 }
 
-func readFence(ctx context.Context, q sqldb.Querier, name shard.Name) (Fence, error) {
+func (db *DB) readFence(ctx context.Context, q sqldb.Querier, name shard.Name) (Fence, error) {
 	f := Fence{Shard: name}
-	var pausedAt int64
-	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, cluster_name, holder, taken_at, (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by, paused_at FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
-		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.ClusterName, &f.Holder, &f.TakenAt, &f.Writes, &f.Paused, &f.PausedBy, &pausedAt)
-	f.PausedAt = millis(pausedAt)
+	var takenAt, pausedAt int64
+	err := q.QueryRowContext(ctx, "SELECT epoch, token, etcd_cluster, cluster_name, holder, "+db.Dialect.Unix("taken_at")+", (SELECT SUM(ticks) FROM hostsched_fence l WHERE l.shard = f.shard), pause_reason, paused_by, paused_at FROM hostsched_fence f WHERE shard = ? AND lane = 0", name.String()).
+		Scan(&f.Epoch, &f.Token, &f.Cluster, &f.ClusterName, &f.Holder, &takenAt, &f.Writes, &f.Paused, &f.PausedBy, &pausedAt)
+	f.TakenAt, f.PausedAt = time.Unix(takenAt, 0).UTC(), millis(pausedAt)
 	return f, err
 }
 
@@ -84,11 +85,11 @@ func readFence(ctx context.Context, q sqldb.Querier, name shard.Name) (Fence, er
 // lock. It leaves out what only one shard is asked for: Writes.
 func (db *DB) Fences(ctx context.Context) (map[shard.Name]Fence, error) {
 	out := map[shard.Name]Fence{}
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT shard, epoch, token, etcd_cluster, cluster_name, holder, taken_at, pause_reason, paused_by, paused_at FROM hostsched_fence WHERE lane = 0", nil, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT shard, epoch, token, etcd_cluster, cluster_name, holder, "+db.Dialect.Unix("taken_at")+", pause_reason, paused_by, paused_at FROM hostsched_fence WHERE lane = 0", nil, func(scan sqldb.Scanner) error {
 		var f Fence
-		var pausedAt int64
-		err := scan(&f.Shard, &f.Epoch, &f.Token, &f.Cluster, &f.ClusterName, &f.Holder, &f.TakenAt, &f.Paused, &f.PausedBy, &pausedAt)
-		f.PausedAt = millis(pausedAt)
+		var takenAt, pausedAt int64
+		err := scan(&f.Shard, &f.Epoch, &f.Token, &f.Cluster, &f.ClusterName, &f.Holder, &takenAt, &f.Paused, &f.PausedBy, &pausedAt)
+		f.TakenAt, f.PausedAt = time.Unix(takenAt, 0).UTC(), millis(pausedAt)
 		out[f.Shard] = f
 		return err
 	})
@@ -101,13 +102,6 @@ func millis(ms int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms).UTC()
-}
-
-// Clock returns the time by the database's clock.
-func (db *DB) Clock(ctx context.Context) (time.Time, error) {
-	var now int64
-	err := db.Pool.QueryRowContext(ctx, "SELECT "+db.Dialect.NowMillis).Scan(&now)
-	return time.UnixMilli(now), sqldb.Explain(err, "read the clock", db.Target())
 }
 
 // TakeOver makes the claimant the only writer of its shard, before it reads any
@@ -164,7 +158,7 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	if err := l.db.ensureFence(ctx, conn, c.Shard); err != nil {
 		return err
 	}
-	before, err := readFence(ctx, conn, c.Shard)
+	before, err := l.db.readFence(ctx, conn, c.Shard)
 	if err != nil {
 		return err
 	}
@@ -182,7 +176,7 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f, err := readFence(ctx, conn, c.Shard)
+	f, err := l.db.readFence(ctx, conn, c.Shard)
 	switch {
 	case err != nil:
 		return err

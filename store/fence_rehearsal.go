@@ -34,7 +34,7 @@ func (db *DB) rehearse(ctx context.Context, c Claim) (err error) {
 	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET ticks = ticks WHERE shard = ? AND lane = 0", c.Shard.String()); err != nil {
 		return err
 	}
-	f, err := readFence(ctx, tx, c.Shard)
+	f, err := db.readFence(ctx, tx, c.Shard)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil // never led: the takeover makes the row

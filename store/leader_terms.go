@@ -29,9 +29,12 @@ type Term struct {
 	// Planned is true if the shard was handed over, false if it was lost.
 	Planned bool   `json:"planned"`
 	Cause   string `json:"cause,omitempty"`
-	// Ticks and Assignments are not known of a lost term.
+	// Ticks and Assignments are -1 if they are not known: of a term that lasts, and of
+	// one that was lost.
 	Ticks       int64 `json:"ticks"`
 	Assignments int64 `json:"assignments"`
+	// Next is the holder of the next term, whoever it was meant for.
+	Next string `json:"next,omitempty"`
 }
 
 // TermEnd is how a term ended.
@@ -131,6 +134,9 @@ func (db *DB) Terms(ctx context.Context, name shard.Name, limit int) ([]Term, er
 	err := sqldb.EachRow(ctx, db.Pool, "SELECT "+termColumns+" FROM hostsched_terms t WHERE shard = ? ORDER BY id DESC LIMIT ?", []any{name.String(), min(limit, maxTerms)}, func(scan sqldb.Scanner) error {
 		t, err := scanTerm(scan)
 		t.Shard = name
+		if len(out) > 0 {
+			t.Next = out[len(out)-1].Holder
+		}
 		out = append(out, t)
 		return err
 	})
@@ -143,6 +149,9 @@ func scanTerm(scan sqldb.Scanner) (t Term, err error) {
 	var began, ended int64
 	err = scan(&t.Epoch, &t.Token, &t.Holder, &began, &ended, &t.Planned, &t.Cause, &t.Ticks, &t.Assignments)
 	t.Began, t.Ended = millis(began), millis(ended)
+	if t.Ended.IsZero() || !t.Planned && t.Ticks == 0 && t.Assignments == 0 {
+		t.Ticks, t.Assignments = -1, -1
+	}
 	return t, err
 }
 

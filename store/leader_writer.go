@@ -168,7 +168,7 @@ func (w *writer) checkFence(ctx context.Context, tx sqldb.Querier, id string) er
 	if fenced == nil || w.l.basis == nil {
 		return fenced
 	}
-	f, err := readFence(ctx, tx, w.l.fence.Shard)
+	f, err := w.l.db.readFence(ctx, tx, w.l.fence.Shard)
 	if err == nil && f.Epoch == w.l.fence.Epoch && f.Holder == w.l.fence.Holder {
 		return fmt.Errorf("%w: shard %s", ErrLayout, w.l.fence.Shard)
 	}

@@ -230,7 +230,12 @@ func TestHistoryOfTerms(t *testing.T) {
 		require.Equal(t, "handed over", terms[1].Cause)
 		require.True(t, terms[1].Planned)
 		require.EqualValues(t, 4, terms[1].Assignments)
-		require.Contains(t, terms[2].Cause, "lost")
+		require.Equal(t, "lease expired", terms[2].Cause)
+		for _, unknown := range []store.Term{terms[0], terms[2]} {
+			require.EqualValues(t, -1, unknown.Ticks)
+			require.EqualValues(t, -1, unknown.Assignments)
+		}
+		require.Equal(t, []string{"", terms[0].Holder, terms[1].Holder}, []string{terms[0].Next, terms[1].Next, terms[2].Next})
 		require.False(t, terms[2].Planned)
 		require.Equal(t, first.Fence().Epoch, terms[2].Epoch)
 		histories, err := db.Histories(t.Context())

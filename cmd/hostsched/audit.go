@@ -32,7 +32,7 @@ what is shown.`,
 					t := newTable(w)
 					t.row("AT", "WHO", "ACTION", "SUBJECT", "DETAIL")
 					for _, r := range records {
-						t.row(r.At, r.Who, r.Action, r.Subject, r.Detail)
+						t.row(utc(r.At), r.Who, r.Action, r.Subject, r.Detail)
 					}
 					return t.flush()
 				})

@@ -217,19 +217,29 @@ func clusterHistoryCommand() *cobra.Command {
 	return cmd
 }
 
+// lasted is how long a term lasted by the database's clock, a dash if that clock was set
+// back meanwhile.
+func lasted(t store.Term) string {
+	switch took := t.Ended.Sub(t.Began); {
+	case t.Ended.IsZero():
+		return "(leads)"
+	case took < 0:
+		return "-"
+	default:
+		return took.Round(time.Millisecond).String()
+	}
+}
+
 func historyTable(w io.Writer, terms []store.Term, wide bool) error {
 	table := newTable(w)
-	table.row("TERM", "TOKEN", "SERVER", "BEGAN", "LASTED", "TICKS", "ASSIGNED", "ENDED BECAUSE")
+	table.row("TERM", "TOKEN", "SERVER", "BEGAN", "LASTED", "TICKS", "ASSIGNED", "NEXT", "ENDED BECAUSE")
 	for _, t := range terms {
-		server, _, _ := strings.Cut(t.Holder, "/")
+		server, _ := store.SplitHolder(t.Holder)
+		next, _ := store.SplitHolder(t.Next)
 		if wide {
-			server = t.Holder
+			server, next = t.Holder, t.Next
 		}
-		lasted, cause := "(leads)", ""
-		if !t.Ended.IsZero() {
-			lasted, cause = t.Ended.Sub(t.Began).Round(time.Millisecond).String(), t.Cause
-		}
-		table.row(t.Epoch, t.Token, server, t.Began.Format(time.DateTime), lasted, t.Ticks, t.Assignments, cause)
+		table.row(t.Epoch, t.Token, server, utc(t.Began), lasted(t), known(t.Ticks), known(t.Assignments), orDash(next), t.Cause)
 	}
 	return table.flush()
 }

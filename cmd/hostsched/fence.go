@@ -45,7 +45,7 @@ func fenceShowCommand() *cobra.Command {
 				return out.write(cmd, f, func(w io.Writer) error {
 					t := newTable(w)
 					t.row("SHARD", "EPOCH", "TOKEN", "HOLDER", "TAKEN AT", "WRITES", "ETCD CLUSTER", "CLUSTER")
-					t.row(f.Shard, f.Epoch, f.Token, f.Holder, f.TakenAt, f.Writes, f.Cluster, orDash(f.ClusterName))
+					t.row(f.Shard, f.Epoch, f.Token, orDash(f.Holder), utc(f.TakenAt), f.Writes, f.Cluster, orDash(f.ClusterName))
 					return t.flush()
 				})
 			})

@@ -199,6 +199,7 @@ func (c *Controller) Run(ctx context.Context) {
 	polling, endPolling := context.WithCancel(ctx)
 	c.background.Go(func() { c.pollDatabase(polling) })
 	c.background.Go(func() { c.probe.run(polling) })
+	c.background.Go(func() { c.watchClock(polling) })
 	c.loop(ctx)
 	endPolling()
 	c.setRole(election.RoleNone, "shutting down")

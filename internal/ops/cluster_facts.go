@@ -199,12 +199,9 @@ func (r *StatusReader) askDatabase(ctx context.Context) (d databaseFacts, err er
 
 // read reads what a database says of all its shards, in a few queries.
 func (d *databaseFacts) read(ctx context.Context, db *store.DB) (err error) {
-	began := time.Now()
-	clock, err := db.Clock(ctx)
-	if err != nil {
+	if d.ahead, err = db.ClockAhead(ctx); err != nil {
 		return err
 	}
-	d.ahead = clock.Sub(began.Add(time.Since(began) / 2))
 	if d.fences, err = db.Fences(ctx); err != nil {
 		return err
 	}

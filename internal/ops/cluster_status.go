@@ -86,9 +86,6 @@ func (c ClusterStatus) Whole() bool {
 	return len(c.Missing) == 0 && !slices.ContainsFunc(c.Shards, func(s ShardStatus) bool { return s.Leader == "" })
 }
 
-// maxSkew is how far clocks may be apart without a warning.
-const maxSkew = 3 * time.Second
-
 // status puts the facts together.
 func (f *facts) status() ClusterStatus {
 	out := ClusterStatus{Cluster: f.cluster, Missing: []Missing{}, Warnings: f.warnings(), Servers: f.servers(), Shards: []ShardStatus{}}
@@ -116,12 +113,8 @@ func (f *facts) warnings() []string {
 		out = append(out, "the database lacks hostsched's tables, or some of them; run 'hostsched migrate up'")
 	}
 	skew := func(whose string, ahead time.Duration) {
-		direction := "ahead of"
-		if ahead < 0 {
-			ahead, direction = -ahead, "behind"
-		}
-		if ahead > maxSkew {
-			out = append(out, fmt.Sprintf("the clock of %s is %v %s this machine's", whose, ahead.Round(time.Second), direction))
+		if text := store.Skew(whose, ahead); text != "" {
+			out = append(out, text)
 		}
 	}
 	if f.databaseErr == nil {

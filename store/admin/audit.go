@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -16,11 +17,12 @@ func (lab *Lab) Audit(ctx context.Context, who, action, subject, detail string) 
 
 // AuditRecord is a row of hostsched_audit.
 type AuditRecord struct {
-	At      string `json:"at"`
-	Who     string `json:"who"`
-	Action  string `json:"action"`
-	Subject string `json:"subject"`
-	Detail  string `json:"detail"`
+	// At is by the database's clock.
+	At      time.Time `json:"at"`
+	Who     string    `json:"who"`
+	Action  string    `json:"action"`
+	Subject string    `json:"subject"`
+	Detail  string    `json:"detail"`
 }
 
 // maxAuditRecords bounds how many records are read at once.
@@ -29,9 +31,11 @@ const maxAuditRecords = 1000
 // AuditRecords returns the latest audit records, latest first.
 func (lab *Lab) AuditRecords(ctx context.Context, limit int) ([]AuditRecord, error) {
 	out := []AuditRecord{}
-	err := sqldb.EachRow(ctx, lab.Pool, "SELECT at, who, action, subject, detail FROM hostsched_audit ORDER BY id DESC LIMIT ?", []any{min(limit, maxAuditRecords)}, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, lab.Pool, "SELECT "+lab.Dialect.Unix("at")+", who, action, subject, detail FROM hostsched_audit ORDER BY id DESC LIMIT ?", []any{min(limit, maxAuditRecords)}, func(scan sqldb.Scanner) error {
 		var r AuditRecord
-		err := scan(&r.At, &r.Who, &r.Action, &r.Subject, &r.Detail)
+		var at int64
+		err := scan(&at, &r.Who, &r.Action, &r.Subject, &r.Detail)
+		r.At = time.Unix(at, 0).UTC()
 		out = append(out, r)
 		return err
 	})

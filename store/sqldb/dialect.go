@@ -39,6 +39,9 @@ type Dialect struct {
 	HasTableTimes bool
 	// OwnText makes an SQL expression compare as the texts in hostsched's own tables do.
 	OwnText func(expression string) string
+	// Unix is an SQL expression for the seconds since 1970 of a datetime column that
+	// was written with Now.
+	Unix func(column string) string
 	// Age is an SQL expression for the seconds since a datetime column.
 	Age func(column string) string
 }
@@ -51,6 +54,7 @@ func sqliteDialect(version string) Dialect {
 		Now:          "CURRENT_TIMESTAMP",
 		OwnText:      func(x string) string { return x + " COLLATE BINARY" },
 		NowMillis:    "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+		Unix:         func(c string) string { return "CAST(strftime('%s', " + c + ") AS INTEGER)" },
 		Age: func(c string) string {
 			return "CAST(strftime('%s', 'now') - strftime('%s', " + c + ") AS INTEGER)"
 		},
@@ -70,6 +74,7 @@ func mysqlDialect(have serverVariables) (Dialect, error) {
 		// Those tables have the server's default collation for this character set.
 		OwnText:       func(x string) string { return "CONVERT(" + x + " USING utf8mb4)" },
 		NowMillis:     "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+		Unix:          func(c string) string { return "CAST(UNIX_TIMESTAMP(" + c + ") AS SIGNED)" },
 		Age:           func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
 		ByKey:         " FORCE INDEX (PRIMARY)",
 		HasTableTimes: true,
