@@ -18,9 +18,9 @@ type Layout struct {
 	// Labels are the rows of afe_shards_labels. The keys are ids of labels, and the values
 	// are the shards that own them.
 	Labels map[int64]ID
-	// Released are labels that were moved from a shard back to the master. The keys are
-	// ids of labels, and the values are the shards that had them last.
-	Released map[int64]ID
+	// Released are the ids of labels that were moved from a shard back to the master and
+	// have had no owner since then.
+	Released map[int64]bool
 }
 
 // existing returns the shard itself if it exists, and the master otherwise.
@@ -60,8 +60,9 @@ func (l Layout) OfEntry(named bool, hostShard ID, metaHost int64) ID {
 // and the labels that the host carries. A shard claims the hosts that carry one of its
 // labels. If several shards claim a host, it stays with its owner if that is one of them,
 // and otherwise the shard with the lowest id gets it. A host that no shard claims stays
-// too, unless it carries a label that was moved from its owner back to the master. A host
-// whose owner is its home stays there.
+// too, unless it carries a label that was moved back to the master: whichever shard had
+// the label last, the hosts of those before may not have followed yet. A host whose owner
+// is its home stays there.
 func (l Layout) Home(owner ID, labels []int64) ID {
 	owner = l.existing(owner)
 	claims, released := MasterID, false
@@ -73,9 +74,7 @@ func (l Layout) Home(owner ID, labels []int64) ID {
 		if claim != MasterID && (claims == MasterID || claim < claims) {
 			claims = claim
 		}
-		if from, ok := l.Released[label]; ok && from == owner {
-			released = true
-		}
+		released = released || l.Released[label]
 	}
 	if claims != MasterID {
 		return claims

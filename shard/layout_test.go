@@ -10,7 +10,7 @@ import (
 )
 
 func genLayout(t *rapid.T) shard.Layout {
-	l := shard.Layout{Names: map[shard.ID]shard.Name{}, Labels: map[int64]shard.ID{}, Released: map[int64]shard.ID{}}
+	l := shard.Layout{Names: map[shard.ID]shard.Name{}, Labels: map[int64]shard.ID{}, Released: map[int64]bool{}}
 	for id := range rapid.IntRange(0, 4).Draw(t, "shards") {
 		l.Names[shard.ID(id+1)] = shard.Name(rapid.StringMatching(`s[0-9]{4}`).Draw(t, "name"))
 	}
@@ -19,7 +19,7 @@ func genLayout(t *rapid.T) shard.Layout {
 			// The owner is sometimes a shard that does not exist.
 			l.Labels[label+1] = shard.ID(rapid.IntRange(1, 5).Draw(t, "owner"))
 		} else if rapid.Bool().Draw(t, "released") {
-			l.Released[label+1] = shard.ID(rapid.IntRange(1, 5).Draw(t, "from"))
+			l.Released[label+1] = true
 		}
 	}
 	return l
@@ -60,7 +60,7 @@ func TestHome(t *testing.T) {
 	l := shard.Layout{
 		Names:    map[shard.ID]shard.Name{1: "a", 2: "b"},
 		Labels:   map[int64]shard.ID{10: 1, 20: 2, 30: 9},
-		Released: map[int64]shard.ID{40: 1},
+		Released: map[int64]bool{40: true},
 	}
 	for name, c := range map[string]struct {
 		owner, want shard.ID
@@ -75,7 +75,7 @@ func TestHome(t *testing.T) {
 		"claimed by a shard that is gone":  {0, 0, []int64{30}},
 		"owned by a shard that is gone":    {9, 0, nil},
 		"released":                         {1, 0, []int64{40}},
-		"released by another":              {2, 2, []int64{40}},
+		"released by another":              {2, 0, []int64{40}},
 		"released, but claimed by another": {1, 2, []int64{40, 20}},
 		"released, but claimed again":      {1, 1, []int64{40, 10}},
 	} {

@@ -80,12 +80,12 @@ func shuffleShards(t *testing.T, db *store.DB, rng *rand.Rand) {
 
 // truth reads the tables plainly and applies the pure rules row by row.
 func truth(t *testing.T, db *store.DB) (layout shard.Layout, hosts, entries map[int64]shard.ID) {
-	layout = shard.Layout{Names: map[shard.ID]shard.Name{1: "a", 2: "b"}, Labels: map[int64]shard.ID{}, Released: map[int64]shard.ID{}}
+	layout = shard.Layout{Names: map[shard.ID]shard.Name{1: "a", 2: "b"}, Labels: map[int64]shard.ID{}, Released: map[int64]bool{}}
 	hosts, entries = map[int64]shard.ID{}, map[int64]shard.ID{}
 	owner := map[int64]shard.ID{}
 	for query, row := range map[string]func(a, b, c int64){
 		"SELECT label_id, shard_id, 0 FROM afe_shards_labels":         func(l, s, _ int64) { layout.Labels[l] = shard.ID(s) },
-		"SELECT label_id, shard_id, 0 FROM hostsched_released_labels": func(l, s, _ int64) { layout.Released[l] = shard.ID(s) },
+		"SELECT label_id, shard_id, 0 FROM hostsched_released_labels": func(l, _, _ int64) { layout.Released[l] = true },
 		"SELECT id, COALESCE(shard_id, 0), 0 FROM afe_hosts":          func(h, s, _ int64) { owner[h] = shard.ID(s) },
 	} {
 		triples(t, db, query, row)

@@ -77,7 +77,7 @@ func readOwner(r *sqldb.Reader, name shard.Name, own *Ownership) {
 
 // ReadLayout reads which shards there are and what is theirs.
 func ReadLayout(r *sqldb.Reader, shared bool) shard.Layout {
-	l := shard.Layout{Names: map[shard.ID]shard.Name{}, Labels: map[int64]shard.ID{}, Released: map[int64]shard.ID{}}
+	l := shard.Layout{Names: map[shard.ID]shard.Name{}, Labels: map[int64]shard.ID{}, Released: map[int64]bool{}}
 	r.Pairs("SELECT label_id, shard_id FROM afe_shards_labels", func(label, id int64) { l.Labels[label] = shard.ID(id) })
 	if !shared {
 		return l
@@ -87,7 +87,7 @@ func ReadLayout(r *sqldb.Reader, shared bool) shard.Layout {
 	for _, row := range rows {
 		l.Names[row.ID] = row.Name
 	}
-	r.Pairs("SELECT label_id, shard_id FROM hostsched_released_labels", func(label, id int64) { l.Released[label] = shard.ID(id) })
+	r.IDs("SELECT label_id FROM hostsched_released_labels", func(label int64) { l.Released[label] = true })
 	return l
 }
 

@@ -46,10 +46,10 @@ func requireEmpty(ctx context.Context, tx *sql.Tx, id shard.ID, name shard.Name)
 	return err
 }
 
-// deleteShard deletes the row of a shard with all that refers only to it.
+// deleteShard deletes the row of a shard with all that refers only to it. The labels
+// that it released stay released: hosts in other shards may still have to follow them.
 func deleteShard(id shard.ID) []step {
 	return []step{
-		{name: "forget", text: "DELETE FROM hostsched_released_labels WHERE shard_id = ?", args: []any{int64(id)}},
 		{name: "database", text: "DELETE FROM hostsched_shard_databases WHERE shard_id = ?", args: []any{int64(id)}},
 		{name: "delete", text: "DELETE FROM afe_shards WHERE id = ?", args: []any{int64(id)}},
 	}
@@ -70,6 +70,7 @@ func (lab *Lab) RemoveUnserved(ctx context.Context, id shard.ID, who, reason str
 			return fmt.Errorf("%w: row %d of afe_shards is gone, or a shard that is served by now; see 'hostsched shard list -o wide'", ErrInput, id)
 		}
 		steps := append([]step{
+			{name: "release", text: lab.Dialect.InsertIgnore + " hostsched_released_labels (label_id, shard_id) SELECT label_id, shard_id FROM afe_shards_labels WHERE shard_id = ?", args: []any{int64(id)}},
 			{name: "labels", text: "DELETE FROM afe_shards_labels WHERE shard_id = ?", args: []any{int64(id)}},
 			{name: "hosts", text: "UPDATE afe_hosts SET shard_id = NULL WHERE shard_id = ?", args: []any{int64(id)}},
 		}, deleteShard(id)...)
