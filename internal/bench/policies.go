@@ -89,6 +89,9 @@ var dayLoads = []float64{0.45, 0.6, 0.75}
 // compareDays plays so many days at each load and under each kind of rules. The days
 // differ in what arrives, which is the same for all rules.
 func compareDays(days int) []DayFigures {
+	if days == 0 {
+		return nil
+	}
 	optimal := scheduler.Rules{Policy: scheduler.PolicyOptimal}
 	var out []DayFigures
 	for _, load := range dayLoads {
