@@ -58,7 +58,10 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
-	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, sqldb.ErrAccess, sqldb.ErrServer, sqldb.ErrBusy, admin.ErrInput, store.ErrNoShard, store.ErrOtherCluster} {
+	if errors.Is(err, sqldb.ErrPartly) {
+		return exitFailed
+	}
+	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, sqldb.ErrAccess, sqldb.ErrServer, admin.ErrInput, store.ErrNoShard, store.ErrOtherCluster} {
 		if errors.Is(err, input) {
 			return exitInput
 		}

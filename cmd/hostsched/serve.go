@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
 	"github.com/hostsched/hostsched/internal/app"
@@ -37,7 +39,8 @@ A database or an etcd that is away is waited for. What is wrong with the
 configuration or the database ends the process with exit code 2.
 
 SIGINT and SIGTERM finish the running apply and hand the shard over; a second
-signal ends the process at once.`,
+signal ends the process at once. SIGHUP reads the configuration again: log.level
+takes effect, and the log says which changes need a restart.`,
 		Example: `  hostsched serve --config /etc/hostsched.yaml
 
   HOSTSCHED_DATABASE_PASSWORD=... hostsched serve \
@@ -66,6 +69,9 @@ func runReplica(cmd *cobra.Command, cfg *config.Config) error {
 		return err
 	}
 	log := cfg.Logger(cmd.ErrOrStderr())
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	replica, err := app.New(app.Options{Config: cfg, Version: version(), Log: log})
 	if err != nil {
 		return err
@@ -75,13 +81,29 @@ func runReplica(cmd *cobra.Command, cfg *config.Config) error {
 	if err := replica.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	select {
-	case <-replica.Done():
-		return replica.Err()
-	case <-ctx.Done():
+	for running := true; running; {
+		select {
+		case <-replica.Done():
+			return replica.Err()
+		case <-hangups:
+			reload(cfg, log)
+		case <-ctx.Done():
+			running = false
+		}
 	}
 	// A second signal now does what it does to any process: it ends it.
 	release()
 	log.Info("stopping: finishing the tick and handing over", "reason", context.Cause(ctx))
 	return replica.Stop(context.WithoutCancel(ctx))
+}
+
+// reload does what can be done with a changed configuration without a restart. The
+// end of a terminal also sends SIGHUP, so it never ends the process.
+func reload(cfg *config.Config, log hclog.Logger) {
+	afterRestart, err := cfg.Reload(log)
+	if err != nil {
+		log.Error("the configuration was not read again", "error", err)
+		return
+	}
+	log.Warn("the configuration was read again; files with passwords are read whenever they are needed", "log.level", log.GetLevel(), "changed but takes effect after a restart", afterRestart)
 }

@@ -69,6 +69,7 @@ func (s *session) installGuard(ctx context.Context) error {
 		if _, err := s.pool.ExecContext(ctx, text); err != nil {
 			return s.explain(ctx, err, "install the guard index")
 		}
+		s.wrote = true
 	}
 	return nil
 }
@@ -89,6 +90,7 @@ func (s *session) removeGuard(ctx context.Context) error {
 		if _, err := s.pool.ExecContext(ctx, text); err != nil {
 			return s.explain(ctx, err, "remove the guard index")
 		}
+		s.wrote = true
 	}
 	return nil
 }

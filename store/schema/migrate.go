@@ -62,9 +62,17 @@ func (s *session) up(ctx context.Context, opts Options) error {
 		return err
 	}
 	if err := s.create(ctx, st, opts); err != nil {
-		return s.withRemainder(ctx, err, opts)
+		return s.partly(s.withRemainder(ctx, err, opts))
 	}
 	return nil
+}
+
+// partly marks an error after which something is, or may be, written.
+func (s *session) partly(err error) error {
+	if s.wrote || sqldb.IsConnection(err) {
+		return sqldb.Partly(err)
+	}
+	return err
 }
 
 func (s *session) create(ctx context.Context, st Status, opts Options) error {
@@ -123,7 +131,7 @@ func (s *session) down(ctx context.Context, opts Options) error {
 		}
 	}
 	if err := s.drop(ctx, opts); err != nil {
-		return fmt.Errorf("%w; run 'hostsched migrate down' again, it continues from here", err)
+		return s.partly(fmt.Errorf("%w; run 'hostsched migrate down' again, it continues from here", err))
 	}
 	return nil
 }

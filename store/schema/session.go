@@ -2,14 +2,17 @@ package schema
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"database/sql/driver"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -35,6 +38,8 @@ type session struct {
 	pool *sql.DB
 	// table is what the last statement was about.
 	table string
+	// wrote is true once anything was changed.
+	wrote bool
 }
 
 // withSession opens the session of a migration, with the lock that keeps two
@@ -83,7 +88,7 @@ func (s *session) lock(ctx context.Context) (unlock func() error, err error) {
 		return lockFile(ctx, s.db.Path()+".migrate.lock")
 	}
 	// The lock is per server, not per database: add the database's name.
-	name := migrateLockName + "." + s.db.Database()
+	name := lockName(s.db.Database())
 	var got sql.NullInt64
 	err = s.pool.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, int(migrateLockWait.Seconds())).Scan(&got)
 	if err != nil {
@@ -93,6 +98,20 @@ func (s *session) lock(ctx context.Context) (unlock func() error, err error) {
 		return nil, fmt.Errorf("%w on %s; wait for it to finish and try again", ErrLocked, s.db.Target())
 	}
 	return func() error { return nil }, nil
+}
+
+// longestLockName is how long a lock's name may be on MySQL, in characters.
+const longestLockName = 64
+
+// lockName is the name of the lock for a database. The sum stands for a name that
+// is too long, and keeps two databases apart.
+func lockName(database string) string {
+	name := migrateLockName + "." + database
+	if utf8.RuneCountInString(name) <= longestLockName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(database))
+	return migrateLockName + "." + hex.EncodeToString(sum[:16])
 }
 
 func lockFile(ctx context.Context, path string) (unlock func() error, err error) {

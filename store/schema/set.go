@@ -152,6 +152,7 @@ func (s *session) beginRecord(ctx context.Context, m set) error {
 		if err := store.CreateVersionTable(ctx, s.pool); err != nil {
 			return err
 		}
+		s.wrote = true
 	}
 	versions, err := store.ListMigrations(ctx, s.pool)
 	if err != nil || len(versions) > 0 {
@@ -175,6 +176,7 @@ func (s *session) runFiles(ctx context.Context, m set, run func(*goose.Provider)
 	}
 	err = run(p)
 	s.table = statements.table
+	s.wrote = s.wrote || statements.logged > 1
 	var failed *goose.PartialError
 	if errors.As(err, &failed) {
 		return s.explain(ctx, failed.Err, "run migration "+m.folder+"/"+failed.Failed.Source.Path)
@@ -186,7 +188,8 @@ func (s *session) runFiles(ctx context.Context, m set, run func(*goose.Provider)
 // the table that was named last, because goose's errors name none.
 type statementLog struct {
 	slog.Handler
-	table string
+	table  string
+	logged int
 }
 
 var tableNamed = regexp.MustCompile(`\b(?:TABLE(?: IF(?: NOT)? EXISTS)?|INTO|UPDATE) (\w+)`)
@@ -198,6 +201,7 @@ func (l *statementLog) Handle(_ context.Context, r slog.Record) error {
 		if a.Key != "statement" {
 			return true
 		}
+		l.logged++
 		if found := tableNamed.FindStringSubmatch(a.Value.String()); found != nil {
 			l.table = found[1]
 		}

@@ -17,7 +17,7 @@ const serverIdentity = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uu
 
 // serverState are those of serverIdentity, and what else must be asked again when
 // it changes.
-const serverState = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'server_id', 'hostname', 'port', 'socket', 'datadir', " +
+const serverState = unbounded + "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'server_id', 'hostname', 'port', 'socket', 'datadir', " +
 	"'version', 'read_only', 'super_read_only', 'innodb_read_only', 'time_zone', 'system_time_zone')"
 
 // stateOfWrites is what decides whether the server takes our changes.

@@ -88,6 +88,10 @@ var readingVariables = map[string]string{
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) }
 
+// unbounded begins a query that the server must not cut short before we know which
+// server it is. Only MariaDB reads what is in it; MySQL bounds SELECT alone.
+const unbounded = "/*M! SET STATEMENT max_statement_time = 0 FOR */ "
+
 // probeVariables are what even the query for the server's variables depends on,
 // and what all servers know.
 var probeVariables = map[string]string{
@@ -114,7 +118,7 @@ func readVariables(ctx context.Context, q Querier) (serverVariables, error) {
 	names := slices.Collect(maps.Keys(sessionVariables))
 	names = append(names, mariaDBOnly, mariaDB103, mysql8013, "version")
 	have := serverVariables{}
-	err := EachRow(ctx, q, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(names, "', '")+"')", nil, func(scan Scanner) error {
+	err := EachRow(ctx, q, unbounded+"SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(names, "', '")+"')", nil, func(scan Scanner) error {
 		var name, value string
 		err := scan(&name, &value)
 		have[strings.ToLower(name)] = value

@@ -95,6 +95,14 @@ var meanings = func() map[uint16]meaning {
 	return all
 }()
 
+// Partly marks an error after which something may have been written.
+func Partly(err error) error {
+	if err == nil || errors.Is(err, ErrPartly) {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, ErrPartly)
+}
+
 func MysqlCode(err error) uint16 {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {
