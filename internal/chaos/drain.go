@@ -71,9 +71,11 @@ func (c *chaos) removeBrief(ctx context.Context) error {
 		if left == 0 {
 			continue
 		}
-		if err := c.command(ctx, "shard", "remove", name, "--timeout", restPatience.String(), "--reason", "chaos", "--yes"); err != nil {
+		bound, cancel := context.WithTimeout(ctx, restPatience)
+		if err := c.insist(bound, "shard", "remove", name, "--reason", "chaos", "--yes"); err != nil {
 			c.wrong("%v", err)
 		}
+		cancel()
 	}
 	c.brief = nil
 	return nil

@@ -33,6 +33,9 @@ type broken struct {
 	hold time.Duration
 	// mend repairs it; nil if there is nothing to repair.
 	mend func(ctx context.Context) error
+	// stopsDatabase means that nobody can work with the database until this is mended,
+	// and needsDatabase that it cannot be mended before.
+	stopsDatabase, needsDatabase bool
 
 	fault *fault
 	began time.Time
@@ -108,6 +111,17 @@ func (c *chaos) strike(ctx context.Context, n int) (struck []*broken) {
 	for range n {
 		if b := c.strikeOne(ctx, n > 1); b != nil {
 			struck = append(struck, b)
+		}
+	}
+	var stopped time.Duration
+	for _, b := range struck {
+		if b.stopsDatabase {
+			stopped = max(stopped, b.hold)
+		}
+	}
+	for _, b := range struck {
+		if b.needsDatabase {
+			b.hold = max(b.hold, stopped+1)
 		}
 	}
 	slices.SortFunc(struck, func(a, b *broken) int { return int(a.hold - b.hold) })

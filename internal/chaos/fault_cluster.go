@@ -15,26 +15,26 @@ type server = testserver.Server
 // galeraFaults concern nodes of Galera. While a node is lost, the others wait for it
 // for some seconds.
 var galeraFaults = []fault{
-	{kind: "Galera node kill -9", weight: 6, cluster: galera, outage: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
+	{kind: "Galera node kill -9", weight: 20, cluster: galera, outage: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
 		return c.onNode(c.node(1), (*server).Kill, func(_ context.Context, s *server) error { return s.Restart() })
 	}},
-	{kind: "Galera node SIGSTOP", weight: 5, cluster: galera, outage: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
+	{kind: "Galera node SIGSTOP", weight: 15, cluster: galera, outage: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
 		return c.onNode(c.node(0), stopServer, contServer)
 	}},
-	{kind: "Galera node desynced and locked", weight: 5, cluster: galera, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
+	{kind: "Galera node desynced and locked", weight: 15, cluster: galera, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
 		return c.desync(ctx, c.node(0))
 	}},
 }
 
 // groupFaults concern servers of a group.
 var groupFaults = []fault{
-	{kind: "primary of the group kill -9", weight: 8, cluster: group, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
+	{kind: "primary of the group kill -9", weight: 30, cluster: group, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
 		return c.onNode(c.primaryNode(ctx), (*server).Kill, restartInGroup)
 	}},
-	{kind: "primary of the group SIGSTOP", weight: 4, cluster: group, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
+	{kind: "primary of the group SIGSTOP", weight: 12, cluster: group, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
 		return c.onNode(c.primaryNode(ctx), stopServer, contInGroup)
 	}},
-	{kind: "server of the group kill -9", weight: 3, cluster: group, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
+	{kind: "server of the group kill -9", weight: 8, cluster: group, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
 		return c.onNode(c.secondaryNode(ctx), (*server).Kill, restartInGroup)
 	}},
 }
@@ -67,7 +67,7 @@ func (c *chaos) onNode(s *server, breaks func(*server) error, mends func(context
 		return nil, nil
 	}
 	c.database.busy = true
-	return &broken{what: fmt.Sprintf("port %d", s.Port), hold: c.between(time.Second, 8*time.Second), mend: func(ctx context.Context) error {
+	return &broken{what: fmt.Sprintf("port %d", s.Port), stopsDatabase: true, hold: c.between(time.Second, 8*time.Second), mend: func(ctx context.Context) error {
 		c.database.busy = false
 		return mends(ctx, s)
 	}}, breaks(s)

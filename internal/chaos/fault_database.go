@@ -34,9 +34,11 @@ var databaseFaults = []fault{
 		return c.onSession(ctx, c.between(500*time.Millisecond, 3*time.Second), "UNLOCK TABLES", "LOCK TABLES "+table+" WRITE")
 	}},
 	{kind: "ALTER TABLE", weight: 2, outage: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
+		if c.database.busy {
+			return nil, nil
+		}
 		table, _ := pick(c, []string{"afe_hosts", "afe_jobs", "afe_labels"})
-		text := "ALTER TABLE " + table + " FORCE"
-		return &broken{what: table}, c.exec(ctx, text)
+		return &broken{what: table}, c.exec(ctx, "ALTER TABLE "+table+" FORCE")
 	}},
 	{kind: "hosts locked", weight: 3, light: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
 		return c.lockRows(ctx, "SELECT id FROM afe_hosts WHERE id BETWEEN ? AND ? + 3 FOR UPDATE", c.rng.IntN(labSpec.Hosts))
@@ -64,7 +66,7 @@ func killDatabase(_ context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: "server", hold: c.between(200*time.Millisecond, 3*time.Second), mend: func(context.Context) error {
+	return &broken{what: "server", stopsDatabase: true, hold: c.between(200*time.Millisecond, 3*time.Second), mend: func(context.Context) error {
 		free()
 		return c.database.nodes[0].Restart()
 	}}, c.database.nodes[0].Kill()
@@ -75,7 +77,7 @@ func stopDatabase(_ context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: "server", hold: c.between(500*time.Millisecond, 5*time.Second), mend: func(context.Context) error {
+	return &broken{what: "server", stopsDatabase: true, hold: c.between(500*time.Millisecond, 5*time.Second), mend: func(context.Context) error {
 		free()
 		return c.database.nodes[0].Signal(syscall.SIGCONT)
 	}}, c.database.nodes[0].Signal(syscall.SIGSTOP)
@@ -130,7 +132,7 @@ func (c *chaos) onSession(ctx context.Context, hold time.Duration, undo string, 
 			return nil, fmt.Errorf("%s: %w", text, err)
 		}
 	}
-	return &broken{what: texts[len(texts)-1], hold: hold, mend: func(ctx context.Context) error {
+	return &broken{what: texts[len(texts)-1], hold: hold, needsDatabase: true, mend: func(ctx context.Context) error {
 		_, _ = conn.ExecContext(ctx, undo) // or its end does the same
 		discard(conn)
 		return nil
@@ -155,7 +157,7 @@ func (c *chaos) lockRows(ctx context.Context, query string, from int) (*broken, 
 	if _, err := tx.ExecContext(ctx, query, from, from); err != nil {
 		return nil, errors.Join(err, tx.Rollback())
 	}
-	return &broken{what: fmt.Sprintf("from %d", from), hold: c.between(500*time.Millisecond, 6*time.Second), mend: func(context.Context) error {
+	return &broken{what: fmt.Sprintf("from %d", from), hold: c.between(500*time.Millisecond, 6*time.Second), needsDatabase: true, mend: func(context.Context) error {
 		_ = tx.Rollback() // its session may be gone; it changed nothing
 		return nil
 	}}, nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,9 +29,14 @@ var labFaults = []fault{
 	{kind: "shard added and removed", weight: 2, light: true, strike: addAndRemove},
 }
 
+// commandTimeout bounds a command that does not bound itself.
+const commandTimeout = 10 * time.Second
+
 // command runs a command of hostsched, past all links. What it prints is of
 // interest if it fails.
 func (c *chaos) command(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, c.o.program, args...)
 	cmd.Env = append(os.Environ(), "HOSTSCHED_DATABASE_DSN="+c.dsn, "HOSTSCHED_ETCD_ENDPOINTS="+strings.Join(c.client.Endpoints(), ","), "HOSTSCHED_CLUSTER="+clusterName)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -47,14 +51,9 @@ func switchOver(ctx context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	err := c.command(ctx, "shard", "switchover", name.String(), "--to", to.name, "--timeout", "5s", "--yes")
-	withdraw := func(ctx context.Context) error {
+	return &broken{what: name.String() + " to " + to.name, hold: c.between(0, 2*time.Second), needsDatabase: true, mend: func(ctx context.Context) error {
 		return c.attempt(c.command(ctx, "shard", "switchover", name.String(), "--to", election.AnyServer, "--yes"))
-	}
-	if err != nil {
-		return nil, errors.Join(err, withdraw(ctx))
-	}
-	return &broken{what: name.String() + " to " + to.name, hold: c.between(0, 2*time.Second), mend: withdraw}, nil
+	}}, c.command(ctx, "shard", "switchover", name.String(), "--to", to.name, "--timeout", "5s", "--yes")
 }
 
 // attempt notes an error of what need not succeed beside other faults.
@@ -71,16 +70,16 @@ func pauseShard(ctx context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	if err := c.command(ctx, "shard", "pause", name.String(), "--reason", "chaos", "--yes"); err != nil {
-		return nil, err
-	}
+	err := c.command(ctx, "shard", "pause", name.String(), "--reason", "chaos", "--yes")
 	c.paused[name] = true
 	since := time.Now()
-	return &broken{what: name.String(), hold: c.between(500*time.Millisecond, 3*time.Second), mend: func(ctx context.Context) error {
-		c.lookForTakes(ctx, name, since)
+	return &broken{what: name.String(), hold: c.between(500*time.Millisecond, 3*time.Second), needsDatabase: true, mend: func(ctx context.Context) error {
+		if err == nil {
+			c.lookForTakes(ctx, name, since)
+		}
 		c.paused[name] = false
 		return c.insist(ctx, "shard", "resume", name.String(), "--reason", "chaos", "--yes")
-	}}, nil
+	}}, err
 }
 
 // lookForTakes looks whether a shard has assigned anything since it was paused. Its
@@ -109,14 +108,9 @@ func (c *chaos) insist(ctx context.Context, args ...string) error {
 
 func takeRole(ctx context.Context, c *chaos) (*broken, error) {
 	r, _ := pick(c, c.replicas)
-	give := func(ctx context.Context) error {
+	return &broken{what: r.name, hold: c.between(500*time.Millisecond, 4*time.Second), needsDatabase: true, mend: func(ctx context.Context) error {
 		return c.insist(ctx, "server", "role", r.name, "--add", "host_scheduler", "--yes")
-	}
-	err := c.command(ctx, "server", "role", r.name, "--remove", "host_scheduler", "--reason", "chaos", "--yes")
-	if err != nil {
-		return nil, errors.Join(err, give(ctx))
-	}
-	return &broken{what: r.name, hold: c.between(500*time.Millisecond, 4*time.Second), mend: give}, nil
+	}}, c.command(ctx, "server", "role", r.name, "--remove", "host_scheduler", "--reason", "chaos", "--yes")
 }
 
 func (c *chaos) moveLabel(ctx context.Context, label string, to shard.Name) error {
@@ -146,11 +140,8 @@ func addAndRemove(ctx context.Context, c *chaos) (*broken, error) {
 	if err := c.command(ctx, "shard", "add", name, "--yes"); err != nil {
 		return nil, err
 	}
-	if err := c.moveLabel(ctx, label, shard.Name(name)); err != nil {
-		return nil, errors.Join(err, c.insist(ctx, "shard", "remove", name, "--reason", "chaos", "--yes"))
-	}
-	return &broken{what: name + " with " + label, hold: c.between(0, 3*time.Second), mend: func(ctx context.Context) error {
-		c.brief = append(c.brief, name)
+	c.brief = append(c.brief, name)
+	return &broken{what: name + " with " + label, hold: c.between(0, 3*time.Second), needsDatabase: true, mend: func(ctx context.Context) error {
 		return c.attempt(c.command(ctx, "shard", "remove", name, "--timeout", "3s", "--reason", "chaos", "--yes"))
-	}}, nil
+	}}, c.moveLabel(ctx, label, shard.Name(name))
 }
