@@ -42,7 +42,7 @@ type Status struct {
 	PhaseSince time.Time     `json:"phase_since,omitzero"`
 	Token      int64         `json:"token"`
 	Epoch      int64         `json:"epoch"`
-	Since      time.Time     `json:"since"`
+	Since      time.Time     `json:"since,omitzero"`
 	TakeOver   time.Duration `json:"takeover"`
 	Terms      int64         `json:"terms"`
 	LastError  string        `json:"last_error,omitempty"`
@@ -58,7 +58,7 @@ type Status struct {
 	Errors       int64 `json:"errors"`
 	Waiting      int   `json:"waiting"`
 
-	LastTick time.Time `json:"last_tick"`
+	LastTick time.Time `json:"last_tick,omitzero"`
 	// Recent are the durations of the latest ticks, oldest first; the last one
 	// is tick number Ticks.
 	Recent []time.Duration `json:"recent"`

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/replica"
@@ -71,16 +72,26 @@ type Recorder struct {
 }
 
 // recorder answers with the suite recorder of the current term of a shard
-// (?shard=, the first one if none is given), 503 from a follower: only the
-// leader has one.
+// (?shard=, the first one if none is given), 503 from a follower, because only the
+// leader has one, and 404 if there is no such shard.
 func (c Config) recorder(w http.ResponseWriter, r *http.Request) {
 	name := shard.Name(r.URL.Query().Get("shard"))
-	if all := c.Status(); name == "" && len(all) > 0 {
+	all := c.Status()
+	if name == "" && len(all) > 0 {
 		name = all[0].Shard
+	}
+	i := slices.IndexFunc(all, func(s replica.Status) bool { return s.Shard == name })
+	if i < 0 {
+		answer(w, http.StatusNotFound, state{State: c.overall().State, Reason: fmt.Sprintf("this replica serves no shard %q", name)})
+		return
 	}
 	hosts := c.Recorder(name)
 	if hosts == nil {
-		answer(w, http.StatusServiceUnavailable, c.overall())
+		out := state{State: all[i].State, Reason: fmt.Sprintf("shard %s is not led here", name)}
+		if why := all[i].NotLeading; why != nil {
+			out.Reason += ": " + why.Text
+		}
+		answer(w, http.StatusServiceUnavailable, out)
 		return
 	}
 	answer(w, http.StatusOK, Recorder{hosts})

@@ -63,6 +63,7 @@ func TestReadiness(t *testing.T) {
 		{slow, "/readyz", 503},
 		{leader, "/v1/recorder", 200},
 		{follower, "/v1/recorder", 503},
+		{leader, "/v1/recorder?shard=nope", 404},
 		{follower, "/v1/status", 200},
 		{follower, "/metrics", 200},
 		{follower, "/nowhere", 404},
@@ -82,6 +83,10 @@ func TestReadiness(t *testing.T) {
 	}
 	_, body = get(t, away, "/v1/status")
 	require.Contains(t, body, `"not_leading":{"reason":"waiting_for_etcd","text":"etcd does not answer"}`)
+	_, body = get(t, standby, "/v1/recorder")
+	require.Contains(t, body, "shard master is not led here: server b leads")
+	_, body = get(t, standby, "/v1/status")
+	require.NotContains(t, body, "0001-01-01", "a time that never was is left out")
 	_, body = get(t, leader, "/v1/status")
 	require.Contains(t, body, `"not_served":{"a/b":"it has a slash"}`)
 }
