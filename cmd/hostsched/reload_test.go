@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestHangupReadsTheConfigurationAgain changes a setting that takes effect at once
@@ -54,22 +55,9 @@ func TestPasswordIsChanged(t *testing.T) {
 
 	root := asRoot{testserver.Shared(t)}
 	storetest.Exec(t, root, "ALTER USER 'rotated'@'127.0.0.1' IDENTIFIED BY 'sesame-two'")
-	kill := func() {
-		var ids []int
-		rows, err := root.SQL().Query("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'rotated'")
-		require.NoError(t, err)
-		for rows.Next() {
-			var id int
-			require.NoError(t, rows.Scan(&id))
-			ids = append(ids, id)
-		}
-		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
-		for _, id := range ids {
-			_, _ = root.SQL().Exec(fmt.Sprintf("KILL %d", id)) // it may have ended
-		}
+	for _, id := range sessionsOf(t, root, "rotated") {
+		_, _ = root.SQL().Exec(fmt.Sprintf("KILL %d", id)) // it may have ended
 	}
-	kill()
 	require.Eventually(t, func() bool { return strings.Contains(s.log(t), "Access denied") }, patience, 10*time.Millisecond)
 	require.NoError(t, os.WriteFile(file, []byte("sesame-two\n"), 0o600))
 	st, _ := s.status()
@@ -78,4 +66,16 @@ func TestPasswordIsChanged(t *testing.T) {
 		return ok && now.Ticks > st.Ticks
 	}, backWithin, 10*time.Millisecond, "ticks with the new password")
 	require.NotContains(t, s.log(t), "sesame")
+}
+
+// sessionsOf lists a user's connections.
+func sessionsOf(t *testing.T, root asRoot, user string) (ids []int64) {
+	t.Helper()
+	require.NoError(t, sqldb.EachRow(t.Context(), root.SQL(), "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = ?", []any{user}, func(scan sqldb.Scanner) error {
+		var id int64
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	}))
+	return ids
 }
