@@ -121,7 +121,7 @@ var holders atomic.Int64
 func candidateAt(t *testing.T, endpoint, name string) *election.Etcd {
 	t.Helper()
 	e, err := election.NewEtcd(election.EtcdConfig{
-		Client: clientv3.Config{Endpoints: []string{endpoint}}, Cluster: "test", Server: name, Holder: fmt.Sprintf("%s/%d", name, holders.Add(1)), Address: name + ":8080", TTL: testTTL,
+		Etcd: election.At(clientv3.Config{Endpoints: []string{endpoint}}), Cluster: "test", Server: name, Holder: fmt.Sprintf("%s/%d", name, holders.Add(1)), Address: name + ":8080", TTL: testTTL,
 	})
 	require.NoError(t, err)
 	return e

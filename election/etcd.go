@@ -19,8 +19,8 @@ import (
 
 // EtcdConfig says how to reach etcd and as whom to campaign.
 type EtcdConfig struct {
-	// Client is the configuration of the etcd client: endpoints, TLS, user.
-	Client clientv3.Config
+	// Etcd is how to reach it.
+	Etcd Connection
 	// Cluster names the hostsched installation within etcd.
 	Cluster string
 	// Server names this replica; Address is where its pages are.
@@ -35,6 +35,8 @@ type EtcdConfig struct {
 // Etcd holds elections in etcd.
 type Etcd struct {
 	cfg EtcdConfig
+	// endpoints are named in errors.
+	endpoints string
 	// member is the client of the membership, nil while there is none.
 	member atomic.Pointer[clientv3.Client]
 	old    leftovers
@@ -44,7 +46,7 @@ const (
 	// cleanupTimeout bounds what is done for a term that is over. A lease that
 	// cannot be revoked within it expires by itself.
 	cleanupTimeout = 500 * time.Millisecond
-	dialTimeout    = 5 * time.Second
+	dialTimeout    = 2 * time.Second
 	// putAgain is after how long a write that failed is tried again.
 	putAgain = 500 * time.Millisecond
 )
@@ -56,22 +58,17 @@ func NewEtcd(cfg EtcdConfig) (*Etcd, error) {
 	if cfg.TTL < time.Second || cfg.TTL%time.Second != 0 {
 		return nil, fmt.Errorf("etcd lease TTL is %v; it must be whole seconds, at least 1s", cfg.TTL)
 	}
-	if len(cfg.Client.Endpoints) == 0 {
+	client, err := cfg.Etcd.Config()
+	if err != nil {
+		return nil, err
+	}
+	if len(client.Endpoints) == 0 {
 		return nil, errors.New("no etcd endpoints; give at least one, like http://127.0.0.1:2379")
 	}
 	if cfg.Cluster == "" || strings.Contains(cfg.Cluster, "/") {
 		return nil, fmt.Errorf("cluster name %q is empty or has a slash", cfg.Cluster)
 	}
-	cfg.Client = withDefaults(cfg.Client)
-	return &Etcd{cfg: cfg, old: leftovers{leases: map[string]map[clientv3.LeaseID]bool{}}}, nil
-}
-
-func (e *Etcd) connect() (*clientv3.Client, error) {
-	client, err := clientv3.New(e.cfg.Client)
-	if err != nil {
-		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(e.cfg.Client.Endpoints, ", "), err)
-	}
-	return client, nil
+	return &Etcd{cfg: cfg, endpoints: strings.Join(client.Endpoints, ", "), old: leftovers{leases: map[string]map[clientv3.LeaseID]bool{}}}, nil
 }
 
 // NewClient returns an etcd client as campaigns use it.
@@ -149,7 +146,7 @@ type campaign struct {
 // Campaign blocks until this replica leads the shard. Every attempt has a lease and
 // a key of its own.
 func (e *Etcd) Campaign(ctx context.Context, name shard.Name) (*Term, error) {
-	client, err := e.connect()
+	client, err := e.cfg.Etcd.Client()
 	if err != nil {
 		return nil, fmt.Errorf("campaign for shard %s: %w", name, err)
 	}

@@ -78,7 +78,7 @@ func TestEtcdRestoredInPlace(t *testing.T) {
 func slowCandidate(t *testing.T, server *embedetcd.Server, name string, ttl time.Duration) *election.Etcd {
 	t.Helper()
 	e, err := election.NewEtcd(election.EtcdConfig{
-		Client: clientv3.Config{Endpoints: []string{server.Endpoint}}, Cluster: "test", Server: name, Holder: name, Address: name + ":8080", TTL: ttl,
+		Etcd: election.At(clientv3.Config{Endpoints: []string{server.Endpoint}}), Cluster: "test", Server: name, Holder: name, Address: name + ":8080", TTL: ttl,
 	})
 	require.NoError(t, err)
 	return e

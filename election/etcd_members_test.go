@@ -86,7 +86,7 @@ func candidateOf(t *testing.T, c *testserver.EtcdCluster, name string, ttl time.
 		endpoints = c.Endpoints()
 	}
 	e, err := election.NewEtcd(election.EtcdConfig{
-		Client: clientv3.Config{Endpoints: endpoints}, Cluster: "test", Server: name, Holder: name, Address: name + ":8080", TTL: ttl,
+		Etcd: election.At(clientv3.Config{Endpoints: endpoints}), Cluster: "test", Server: name, Holder: name, Address: name + ":8080", TTL: ttl,
 	})
 	require.NoError(t, err)
 	return e

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -15,7 +17,9 @@ import (
 // changes, always by one goroutine.
 func (e *Etcd) Join(p Presence, each func(View)) *Membership {
 	p.Server, p.Holder, p.Address = e.cfg.Server, e.cfg.Holder, e.cfg.Address
-	return newMembership(p, func(ctx context.Context, m *Membership) error { return e.keepMember(ctx, m, each) }, e.revoke)
+	return newMembership(p, func(ctx context.Context, m *Membership) error {
+		return e.cfg.Etcd.Explain(ctx, e.keepMember(ctx, m, each))
+	}, e.revoke)
 }
 
 // revoke ends a lease of any replica. One that is gone already is no error.
@@ -37,7 +41,21 @@ func (e *Etcd) revoke(ctx context.Context, lease int64) error {
 const forMember = ""
 
 func (e *Etcd) keepMember(ctx context.Context, m *Membership, each func(View)) (err error) {
-	client, err := e.connect()
+	began := time.Now()
+	var got atomic.Pointer[lease]
+	var saying sync.WaitGroup
+	asked, enough := context.WithCancel(ctx)
+	defer saying.Wait()
+	defer enough()
+	saying.Go(func() {
+		e.sayWhy(asked, m, func() time.Time {
+			if l := got.Load(); l != nil {
+				return l.answered()
+			}
+			return began
+		})
+	})
+	client, err := e.cfg.Etcd.Client()
 	if err != nil {
 		return err
 	}
@@ -48,6 +66,7 @@ func (e *Etcd) keepMember(ctx context.Context, m *Membership, each func(View)) (
 	if err != nil {
 		return err
 	}
+	got.Store(l)
 	// The lease must outlive ctx, because it is ended by revoking it.
 	kept, end := context.WithCancel(context.WithoutCancel(ctx))
 	watched, stop := context.WithCancel(ctx)
@@ -112,7 +131,7 @@ func (e *Etcd) putMember(ctx context.Context, client *clientv3.Client, l *lease,
 // refused is for a user or password that etcd does not take any more. If a new client
 // would be let in, what was configured is in order again, and it is time for one.
 func (e *Etcd) refused(err error) error {
-	client, cerr := e.connect()
+	client, cerr := e.cfg.Etcd.Client()
 	if cerr != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func TestCancelAtEveryPoint(t *testing.T) {
 // TestUnreachable: a campaign on an etcd that does not run fails at once.
 func TestUnreachable(t *testing.T) {
 	e, err := election.NewEtcd(election.EtcdConfig{
-		Client:  clientv3.Config{Endpoints: []string{"http://127.0.0.1:1"}, DialTimeout: 200 * time.Millisecond},
+		Etcd:    election.At(clientv3.Config{Endpoints: []string{"http://127.0.0.1:1"}, DialTimeout: 200 * time.Millisecond}),
 		Cluster: "test", Server: "a", TTL: time.Second,
 	})
 	require.NoError(t, err)
@@ -185,13 +185,13 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestConfigIsChecked(t *testing.T) {
-	endpoints := clientv3.Config{Endpoints: []string{"x"}}
+	endpoints := election.At(clientv3.Config{Endpoints: []string{"x"}})
 	for i, cfg := range []election.EtcdConfig{
-		{Client: endpoints, Cluster: "c", TTL: 0},
-		{Client: endpoints, Cluster: "c", TTL: 1500 * time.Millisecond},
-		{Client: endpoints, Cluster: "a/b", TTL: time.Second},
-		{Client: endpoints, TTL: time.Second},
-		{Cluster: "c", TTL: time.Second},
+		{Etcd: endpoints, Cluster: "c", TTL: 0},
+		{Etcd: endpoints, Cluster: "c", TTL: 1500 * time.Millisecond},
+		{Etcd: endpoints, Cluster: "a/b", TTL: time.Second},
+		{Etcd: endpoints, TTL: time.Second},
+		{Etcd: election.At(clientv3.Config{}), Cluster: "c", TTL: time.Second},
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			_, err := election.NewEtcd(cfg)

@@ -37,7 +37,7 @@ const (
 // would be before the new one.
 func (e *Etcd) grant(ctx context.Context, client *clientv3.Client, use string) (*lease, error) {
 	for _, id := range e.old.of(use) {
-		if err := e.giveBack(ctx, client, use, id); err != nil {
+		if err := e.giveBack(ctx, client, use, id); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return nil, err
 		}
 	}
@@ -144,6 +144,9 @@ func (l *lease) trustFrom(sent time.Time) {
 		l.trust = until
 	}
 }
+
+// answered is when the last keepalive was sent that etcd answered.
+func (l *lease) answered() time.Time { return l.trusted().Add(l.ttl/marginParts - l.ttl) }
 
 func (l *lease) trusted() time.Time {
 	l.mu.Lock()

@@ -97,7 +97,7 @@ func ask[T any](ctx context.Context, e *Etcd, what string, request func(context.
 	defer cancel()
 	answer, err := hedge(ctx, e.cfg.TTL/keepaliveParts, request)
 	if err != nil {
-		return answer, fmt.Errorf("%s in etcd at %s: %w", what, strings.Join(e.cfg.Client.Endpoints, ", "), err)
+		return answer, fmt.Errorf("%s in etcd at %s: %w", what, e.endpoints, err)
 	}
 	return answer, nil
 }

@@ -57,7 +57,7 @@ var layers = map[string][]string{
 	"internal/simlab":     {},
 	"internal/paperlab":   {"scheduler"},
 	"internal/storetest":  {"internal/testserver", "internal/simlab", "store", "store/admin", "store/schema", "store/sqldb", "scheduler", "shard"},
-	"internal/config":     {"store", "store/sqldb", "scheduler", "shard"},
+	"internal/config":     {"store", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/suspicion":  {},
 	"internal/peers":      {"internal/suspicion"},
 	"internal/replica":    {"recurring", "store", "store/admin", "election", "scheduler", "shard"},

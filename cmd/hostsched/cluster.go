@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/store"
@@ -44,13 +43,9 @@ func withCluster(cmd *cobra.Command, cfg *config.Config, work func(context.Conte
 
 // withEtcd connects to etcd, does the work and closes the connection again.
 func withEtcd(cfg *config.Config, work func(*clientv3.Client) error) error {
-	clientCfg, err := cfg.EtcdClient()
+	client, err := cfg.EtcdConnection().Client()
 	if err != nil {
 		return err
-	}
-	client, err := election.NewClient(clientCfg)
-	if err != nil {
-		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	return errors.Join(work(client), client.Close())
 }

@@ -194,11 +194,7 @@ func (a *App) schedule(ctx context.Context) error {
 }
 
 func newCampaigner(c *config.Config, holder, address string) (*election.Etcd, error) {
-	client, err := c.EtcdClient()
-	if err != nil {
-		return nil, err
-	}
-	e, err := election.NewEtcd(election.EtcdConfig{Client: client, Cluster: c.Cluster, Server: c.Server, Holder: holder, Address: address, TTL: c.Etcd.TTL})
+	e, err := election.NewEtcd(election.EtcdConfig{Etcd: c.EtcdConnection(), Cluster: c.Cluster, Server: c.Server, Holder: holder, Address: address, TTL: c.Etcd.TTL})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", config.ErrConfig, err)
 	}

@@ -29,7 +29,7 @@ func TestTakeOversThatKeepFailing(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	dsn := testserver.User(t, l.dsn, "bystander", "secret", "SELECT, INSERT, UPDATE, DELETE")
 	for _, name := range []string{"a", "b", "c"} {
-		e, err := election.NewEtcd(election.EtcdConfig{Client: clientv3.Config{Endpoints: []string{etcd.Endpoint}}, Cluster: "lab", Server: name, TTL: 2 * time.Second})
+		e, err := election.NewEtcd(election.EtcdConfig{Etcd: election.At(clientv3.Config{Endpoints: []string{etcd.Endpoint}}), Cluster: "lab", Server: name, TTL: 2 * time.Second})
 		require.NoError(t, err)
 		l.startOn(name, e, dsn)
 	}

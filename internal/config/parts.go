@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -57,9 +58,18 @@ func (c *Config) Scope() store.Scope {
 	}
 }
 
-// EtcdClient is the part of the configuration that reaches etcd.
-func (c *Config) EtcdClient() (clientv3.Config, error) {
-	cfg := clientv3.Config{Endpoints: c.Etcd.Endpoints, Username: c.Etcd.User, Password: c.Etcd.Password}
+// EtcdConnection is the part of the configuration that reaches etcd.
+func (c *Config) EtcdConnection() election.Connection {
+	return election.Connection{Config: c.etcdClient, CertFile: c.Etcd.CertFile, CAFile: c.Etcd.CAFile}
+}
+
+// etcdClient reads the files of password and certificates as they are now.
+func (c *Config) etcdClient() (clientv3.Config, error) {
+	cfg := clientv3.Config{Endpoints: c.Etcd.Endpoints, Username: c.Etcd.User}
+	var err error
+	if cfg.Password, err = c.Secret("etcd.password").Read(); err != nil {
+		return cfg, err
+	}
 	if c.Etcd.CertFile == "" && c.Etcd.CAFile == "" {
 		return cfg, nil
 	}

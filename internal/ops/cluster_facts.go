@@ -122,9 +122,12 @@ func (r *StatusReader) Read(ctx context.Context) (ClusterStatus, error) {
 	}
 	second, cancel := context.WithTimeout(ctx, replicaTimeout)
 	defer cancel()
+	var etcdErr error
 	asking.Go(func() { f.own = r.askOwnDatabases(second, f.database.shards) })
+	asking.Go(func() { etcdErr = r.config.EtcdConnection().Explain(second, f.etcdErr) })
 	f.answers = askReplicas(second, f.addresses())
 	asking.Wait()
+	f.etcdErr = etcdErr
 	f.now = time.Now()
 	return f.status(), nil
 }
@@ -150,7 +153,7 @@ func within[T any](ctx context.Context, ask func(context.Context) (T, error)) (T
 	case a := <-answered:
 		return a.value, a.err
 	case <-time.After(replicaTimeout / 10): // to say why
-		return *new(T), fmt.Errorf("no answer within %v", partTimeout)
+		return *new(T), fmt.Errorf("no answer within %v: %w", partTimeout, ctx.Err())
 	}
 }
 
