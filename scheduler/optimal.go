@@ -79,8 +79,10 @@ func (p *planner) keepPromises() {
 // demandOf returns the demand of an entry. It is that of the entry's group, unless the job
 // already has a host that the group could get.
 func (p *planner) demandOf(g *group, e *pending) *demand {
-	if refused := p.refusedHosts(g.match, e.job); len(refused) > 0 {
-		return p.demand(g, e.job.ID, refused)
+	if len(e.job.held) > 0 {
+		if refused := p.refusedHosts(g.match, e.job); len(refused) > 0 {
+			return p.demand(g, e.job.ID, refused)
+		}
 	}
 	if g.demand == nil {
 		g.demand = p.demand(g, 0, nil)
