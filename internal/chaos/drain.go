@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 const (
@@ -133,7 +135,10 @@ func (c *chaos) drift(ctx context.Context, name shard.Name) (int, []string, erro
 	}
 	var out []string
 	for _, d := range found.Drift {
-		out = append(out, fmt.Sprintf("host %d: %s", d.Host, d.Text))
+		// A leader forgets hosts whose lease the hostile client has cleared.
+		if !slices.ContainsFunc(found.Unleased, func(f admin.Finding) bool { return f.Host == d.Host }) {
+			out = append(out, fmt.Sprintf("host %d: %s", d.Host, d.Text))
+		}
 	}
 	return len(holdings), out, nil
 }

@@ -33,13 +33,42 @@ type broken struct {
 	hold time.Duration
 	// mend repairs it; nil if there is nothing to repair.
 	mend func(ctx context.Context) error
-	// stopsDatabase means that nobody can work with the database until this is mended,
-	// and needsDatabase that it cannot be mended before.
-	stopsDatabase, needsDatabase bool
+	// use is what it has to do with the database: it is not mended before those that
+	// keep it from being mended.
+	use databaseUse
 
 	fault *fault
 	began time.Time
 	done  func()
+}
+
+// databaseUse is what a fault has to do with the database. Those that are named later
+// cannot be mended before those that are named earlier.
+type databaseUse int
+
+const (
+	noUse databaseUse = iota
+	stopsServer
+	locksThings // in a session, which ends it
+	byCommand   // of hostsched, which undoes it
+)
+
+// mendInOrder lets faults last until they can be mended, and sorts them by that.
+func mendInOrder(struck []*broken) {
+	for use := locksThings; use <= byCommand; use++ {
+		var earlier time.Duration
+		for _, b := range struck {
+			if b.use != noUse && b.use < use {
+				earlier = max(earlier, b.hold+1)
+			}
+		}
+		for _, b := range struck {
+			if b.use == use {
+				b.hold = max(b.hold, earlier)
+			}
+		}
+	}
+	slices.SortFunc(struck, func(a, b *broken) int { return int(a.hold - b.hold) })
 }
 
 // catalogue are all kinds of faults.
@@ -106,25 +135,14 @@ func (c *chaos) turn(ctx context.Context) error {
 	return nil
 }
 
-// strike breaks n things at once, ordered by when they are mended.
+// strike breaks n things at once, and returns them ordered by when they are mended.
 func (c *chaos) strike(ctx context.Context, n int) (struck []*broken) {
 	for range n {
 		if b := c.strikeOne(ctx, n > 1); b != nil {
 			struck = append(struck, b)
 		}
 	}
-	var stopped time.Duration
-	for _, b := range struck {
-		if b.stopsDatabase {
-			stopped = max(stopped, b.hold)
-		}
-	}
-	for _, b := range struck {
-		if b.needsDatabase {
-			b.hold = max(b.hold, stopped+1)
-		}
-	}
-	slices.SortFunc(struck, func(a, b *broken) int { return int(a.hold - b.hold) })
+	mendInOrder(struck)
 	return struck
 }
 

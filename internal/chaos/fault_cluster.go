@@ -67,7 +67,7 @@ func (c *chaos) onNode(s *server, breaks func(*server) error, mends func(context
 		return nil, nil
 	}
 	c.database.busy = true
-	return &broken{what: fmt.Sprintf("port %d", s.Port), stopsDatabase: true, hold: c.between(time.Second, 8*time.Second), mend: func(ctx context.Context) error {
+	return &broken{what: fmt.Sprintf("port %d", s.Port), use: stopsServer, hold: c.between(time.Second, 8*time.Second), mend: func(ctx context.Context) error {
 		c.database.busy = false
 		return mends(ctx, s)
 	}}, breaks(s)

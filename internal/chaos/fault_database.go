@@ -66,7 +66,7 @@ func killDatabase(_ context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: "server", stopsDatabase: true, hold: c.between(200*time.Millisecond, 3*time.Second), mend: func(context.Context) error {
+	return &broken{what: "server", use: stopsServer, hold: c.between(200*time.Millisecond, 3*time.Second), mend: func(context.Context) error {
 		free()
 		return c.database.nodes[0].Restart()
 	}}, c.database.nodes[0].Kill()
@@ -77,7 +77,7 @@ func stopDatabase(_ context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: "server", stopsDatabase: true, hold: c.between(500*time.Millisecond, 5*time.Second), mend: func(context.Context) error {
+	return &broken{what: "server", use: stopsServer, hold: c.between(500*time.Millisecond, 5*time.Second), mend: func(context.Context) error {
 		free()
 		return c.database.nodes[0].Signal(syscall.SIGCONT)
 	}}, c.database.nodes[0].Signal(syscall.SIGSTOP)
@@ -110,7 +110,7 @@ func (c *chaos) setGlobal(ctx context.Context, name, value, before string, hold 
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: name + " = " + value, hold: hold, mend: func(ctx context.Context) error {
+	return &broken{what: name + " = " + value, hold: hold, use: stopsServer, mend: func(ctx context.Context) error {
 		free()
 		return c.exec(ctx, "SET GLOBAL "+name+" = "+before)
 	}}, c.exec(ctx, "SET GLOBAL "+name+" = "+value)
@@ -132,7 +132,7 @@ func (c *chaos) onSession(ctx context.Context, hold time.Duration, undo string, 
 			return nil, fmt.Errorf("%s: %w", text, err)
 		}
 	}
-	return &broken{what: texts[len(texts)-1], hold: hold, needsDatabase: true, mend: func(ctx context.Context) error {
+	return &broken{what: texts[len(texts)-1], hold: hold, use: locksThings, mend: func(ctx context.Context) error {
 		_, _ = conn.ExecContext(ctx, undo) // or its end does the same
 		discard(conn)
 		return nil
@@ -157,7 +157,7 @@ func (c *chaos) lockRows(ctx context.Context, query string, from int) (*broken, 
 	if _, err := tx.ExecContext(ctx, query, from, from); err != nil {
 		return nil, errors.Join(err, tx.Rollback())
 	}
-	return &broken{what: fmt.Sprintf("from %d", from), hold: c.between(500*time.Millisecond, 6*time.Second), needsDatabase: true, mend: func(context.Context) error {
+	return &broken{what: fmt.Sprintf("from %d", from), hold: c.between(500*time.Millisecond, 6*time.Second), use: locksThings, mend: func(context.Context) error {
 		_ = tx.Rollback() // its session may be gone; it changed nothing
 		return nil
 	}}, nil

@@ -51,7 +51,7 @@ func switchOver(ctx context.Context, c *chaos) (*broken, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: name.String() + " to " + to.name, hold: c.between(0, 2*time.Second), needsDatabase: true, mend: func(ctx context.Context) error {
+	return &broken{what: name.String() + " to " + to.name, hold: c.between(0, 2*time.Second), use: byCommand, mend: func(ctx context.Context) error {
 		return c.attempt(c.command(ctx, "shard", "switchover", name.String(), "--to", election.AnyServer, "--yes"))
 	}}, c.command(ctx, "shard", "switchover", name.String(), "--to", to.name, "--timeout", "5s", "--yes")
 }
@@ -73,7 +73,7 @@ func pauseShard(ctx context.Context, c *chaos) (*broken, error) {
 	err := c.command(ctx, "shard", "pause", name.String(), "--reason", "chaos", "--yes")
 	c.paused[name] = true
 	since := time.Now()
-	return &broken{what: name.String(), hold: c.between(500*time.Millisecond, 3*time.Second), needsDatabase: true, mend: func(ctx context.Context) error {
+	return &broken{what: name.String(), hold: c.between(500*time.Millisecond, 3*time.Second), use: byCommand, mend: func(ctx context.Context) error {
 		if err == nil {
 			c.lookForTakes(ctx, name, since)
 		}
@@ -108,7 +108,7 @@ func (c *chaos) insist(ctx context.Context, args ...string) error {
 
 func takeRole(ctx context.Context, c *chaos) (*broken, error) {
 	r, _ := pick(c, c.replicas)
-	return &broken{what: r.name, hold: c.between(500*time.Millisecond, 4*time.Second), needsDatabase: true, mend: func(ctx context.Context) error {
+	return &broken{what: r.name, hold: c.between(500*time.Millisecond, 4*time.Second), use: byCommand, mend: func(ctx context.Context) error {
 		return c.insist(ctx, "server", "role", r.name, "--add", "host_scheduler", "--yes")
 	}}, c.command(ctx, "server", "role", r.name, "--remove", "host_scheduler", "--reason", "chaos", "--yes")
 }
@@ -141,7 +141,7 @@ func addAndRemove(ctx context.Context, c *chaos) (*broken, error) {
 		return nil, err
 	}
 	c.brief = append(c.brief, name)
-	return &broken{what: name + " with " + label, hold: c.between(0, 3*time.Second), needsDatabase: true, mend: func(ctx context.Context) error {
+	return &broken{what: name + " with " + label, hold: c.between(0, 3*time.Second), use: byCommand, mend: func(ctx context.Context) error {
 		return c.attempt(c.command(ctx, "shard", "remove", name, "--timeout", "3s", "--reason", "chaos", "--yes"))
 	}}, c.moveLabel(ctx, label, shard.Name(name))
 }

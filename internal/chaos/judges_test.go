@@ -91,3 +91,21 @@ func TestRunnableJobs(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, all, int64(20))
 }
+
+// TestMendInOrder: what needs the database is mended after what keeps it from working,
+// and everything else in its time.
+func TestMendInOrder(t *testing.T) {
+	second := func(n int) time.Duration { return time.Duration(n) * time.Second }
+	struck := []*broken{
+		{what: "command", use: byCommand, hold: second(1)}, {what: "stopped", use: stopsServer, hold: second(4)},
+		{what: "locked", use: locksThings, hold: second(2)}, {what: "cut", hold: second(3)}, {what: "long", hold: second(9)},
+	}
+	mendInOrder(struck)
+	var order []string
+	for _, b := range struck {
+		order = append(order, b.what)
+	}
+	require.Equal(t, []string{"cut", "stopped", "locked", "command", "long"}, order)
+	require.Greater(t, struck[2].hold, struck[1].hold)
+	require.Less(t, struck[3].hold, second(5))
+}
