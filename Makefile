@@ -47,7 +47,7 @@ test-golden: test-deps ## play recorded scenarios on one database (DATABASE=mysq
 ifeq ($(origin BENCH_SIZES),undefined)
 BENCH_LATENCY   ?= 2m
 BENCH_FAILOVERS ?= 5
-BENCH_DAYS      ?= 3
+BENCH_DAYS      ?= 2
 endif
 BENCH_SIZES     ?= 1000x2000,5000x10000,10000x20000,100000x200000
 BENCH_LATENCY   ?= 0

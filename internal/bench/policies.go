@@ -84,7 +84,7 @@ const (
 	dayAging = 10
 )
 
-var dayLoads = []float64{0.45, 0.6, 0.75}
+var dayLoads = []float64{0.3, 0.45, 0.6, 0.75}
 
 // compareDays plays so many days at each load and under each kind of rules. The days
 // differ in what arrives, which is the same for all rules.
