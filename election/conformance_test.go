@@ -295,7 +295,7 @@ func TestLeaderCutOff(t *testing.T) {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), handOver)
 		defer cancel()
-		require.Error(t, term.Announce(ctx, "power work"))
+		require.Error(t, term.Announce(ctx, election.Announcement{Paused: "power work", Epoch: 3}))
 		require.Error(t, term.Resign(ctx))
 		_, err = leader.Campaign(ctx, shard.Master)
 		require.Error(t, err)

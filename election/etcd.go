@@ -112,6 +112,8 @@ type Record struct {
 	Address string `json:"address,omitempty"`
 	// Paused is why the leader schedules nothing, empty if it does.
 	Paused string `json:"paused,omitempty"`
+	// Epoch is that of the leader's takeover in the database, 0 before it.
+	Epoch int64 `json:"epoch,omitempty"`
 	// Format is the format of this value; see Format.
 	Format int `json:"format,omitempty"`
 }
@@ -237,9 +239,9 @@ func (c *campaign) lead(ctx context.Context, term *Term, record Record) {
 		defer mu.Unlock()
 		return c.put(ctx, record)
 	}
-	term.announce = func(ctx context.Context, paused string) error {
+	term.announce = func(ctx context.Context, a Announcement) error {
 		mu.Lock()
-		record.Paused = paused
+		record.Paused, record.Epoch = a.Paused, a.Epoch
 		mu.Unlock()
 		return write(ctx)
 	}

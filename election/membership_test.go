@@ -79,7 +79,7 @@ func TestMembership(t *testing.T) {
 
 		term, err := b.Campaign(t.Context(), "s1")
 		require.NoError(t, err)
-		require.NoError(t, term.Announce(t.Context(), "power work"))
+		require.NoError(t, term.Announce(t.Context(), election.Announcement{Paused: "power work", Epoch: 3}))
 		seen.until(t, "b leads s1, which is paused", func(v election.View) bool {
 			c := v.Shards["s1"]
 			return c.Holder() == "b" && c.Candidates[0].Token == term.Token && c.Candidates[0].Paused == "power work"
@@ -213,7 +213,7 @@ func playScript(t *testing.T, w world) (views []election.View) {
 	require.NoError(t, w.want("s1", "b"))
 	require.NoError(t, w.want("s2", "b"))
 	show("switchovers are requested", func(v election.View) bool { return v.Shards["s2"].Wanted == "b" })
-	require.NoError(t, leader.Announce(t.Context(), "power work"))
+	require.NoError(t, leader.Announce(t.Context(), election.Announcement{Paused: "power work", Epoch: 3}))
 	show("s1 is paused", func(v election.View) bool { return v.Shards["s1"].Candidates[0].Paused != "" })
 	last.cancel()
 	require.ErrorIs(t, last.err(t), context.Canceled)

@@ -338,8 +338,8 @@ func (r *MemoryReplica) begin(key string, record Record, lease *memoryLease) (*T
 		return r.revoke(lease)
 	})
 	term.Token, term.Cluster = record.Token, memoryCluster
-	term.announce = func(_ context.Context, paused string) error {
-		record.Paused = paused
+	term.announce = func(_ context.Context, a Announcement) error {
+		record.Paused, record.Epoch = a.Paused, a.Epoch
 		return r.proclaim(key, record, lease)
 	}
 	watching.Go(func() {

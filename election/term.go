@@ -42,8 +42,8 @@ type Term struct {
 	done   chan struct{}
 	cause  error
 	resign func(context.Context) error
-	// announce writes the reason of a pause into the leader's key.
-	announce func(context.Context, string) error
+	// announce writes what the leader says of itself into its key.
+	announce func(context.Context, Announcement) error
 }
 
 func newTerm(name shard.Name, server string, resign func(context.Context) error) *Term {
@@ -75,10 +75,17 @@ func (t *Term) Resign(ctx context.Context) error {
 	return resign(ctx)
 }
 
-// Announce shows the other replicas why the shard is paused. An empty reason means
-// that it is not paused.
-func (t *Term) Announce(ctx context.Context, paused string) error {
-	return t.announce(ctx, paused)
+// Announcement is what a leader says of itself in its key.
+type Announcement struct {
+	// Paused is why the leader schedules nothing, empty if it does.
+	Paused string
+	// Epoch is that of its takeover in the database.
+	Epoch int64
+}
+
+// Announce shows the other replicas what the leader says of itself.
+func (t *Term) Announce(ctx context.Context, a Announcement) error {
+	return t.announce(ctx, a)
 }
 
 // end closes Done. The first cause stays.

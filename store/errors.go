@@ -21,6 +21,9 @@ var (
 	// one, or the shard was paused, after the snapshot. Nothing of the refused
 	// transaction was written; the term continues.
 	ErrLayout = errors.New("the shard changed since the snapshot")
+	// ErrWentBack means that the database lost what this leader had committed, because
+	// it was restored, or failed over to a server that was behind.
+	ErrWentBack = errors.New("the database lost commits")
 	// ErrNoShard means that there is no row of afe_shards with this name (any
 	// more).
 	ErrNoShard = errors.New("no such shard")

@@ -23,6 +23,11 @@ func (db *DB) FailAfterCommit(f func() error) { db.fail.afterCommit = f }
 // FailInChunk runs f after the last statement of a chunk of assignments.
 func (db *DB) FailInChunk(f func() error) { db.fail.chunk = f }
 
+// WriteNothing runs an empty fenced transaction.
+func (l *Leader) WriteNothing(ctx context.Context) error {
+	return l.main().write(ctx, "nothing", func(context.Context, sqldb.Querier) error { return nil })
+}
+
 // LockError is what a server says to the victim of a deadlock or of a long wait.
 func LockError(db *DB) error {
 	if db.Dialect.Server == sqldb.ServerSQLite {

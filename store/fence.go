@@ -104,6 +104,10 @@ func millis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
+// firstWrite is what the rows of a fence have as their last write when they were taken
+// over with a token.
+func firstWrite(token int64) string { return fmt.Sprintf("takeover.%d", token) }
+
 // TakeOver makes the claimant the only writer of its shard, before it reads any
 // lab state. It fails with ErrOvertaken if a successor was faster, and with
 // ErrForeignCluster if the stored token came from another etcd cluster. A
@@ -166,9 +170,9 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return err
 	}
 	name := cmp.Or(c.ClusterName, before.ClusterName)
-	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, taken_at = "+l.db.Dialect.Now+
+	res, err := conn.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = epoch + 1, token = ?, holder = ?, last_write = ?, taken_at = "+l.db.Dialect.Now+
 		", session_id = CASE lane WHEN 0 THEN ? ELSE 0 END, session_peer = CASE lane WHEN 0 THEN ? ELSE '' END, shard_id = ?, etcd_cluster = ?, cluster_name = ? WHERE shard = ? AND token < ? AND (etcd_cluster = ? OR etcd_cluster = '') AND cluster_name IN ('', ?)",
-		c.Token, c.Holder, w.sessionID, w.sessionPeer, l.shardID, c.Cluster, name, c.Shard.String(), c.Token, c.Cluster, name)
+		c.Token, c.Holder, firstWrite(c.Token), w.sessionID, w.sessionPeer, l.shardID, c.Cluster, name, c.Shard.String(), c.Token, c.Cluster, name)
 	if err != nil {
 		return err
 	}
@@ -182,6 +186,9 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return err
 	case n == int64(len(l.writers)):
 		l.fence = f
+		for _, w := range l.writers {
+			w.last = firstWrite(c.Token)
+		}
 		return nil
 	case n > 0:
 		return fmt.Errorf("%w: the %d rows of shard %s in hostsched_fence contradict each other; run 'hostsched fence adopt %s'", ErrOvertaken, len(l.writers), c.Shard, c.Shard)

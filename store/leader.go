@@ -22,6 +22,8 @@ type Leader struct {
 	// termID is the row of hostsched_terms.
 	termID     int64
 	chunkSizer chunkSizer
+	// given are the latest assignments of this term.
+	given []Given
 	// basis is what the plan being applied stands on; nil outside of Apply.
 	basis *scheduler.Basis
 }
@@ -69,7 +71,12 @@ func (l *Leader) oneFence(res sql.Result) error {
 		return err
 	}
 	if n != 1 {
-		return fmt.Errorf("%w: shard %s, epoch %d of %s is over: another replica has taken over", ErrFenced, l.fence.Shard, l.fence.Epoch, l.fence.Holder)
+		return l.over()
 	}
 	return nil
+}
+
+// over is the error of a term whose shard another replica has taken over.
+func (l *Leader) over() error {
+	return fmt.Errorf("%w: shard %s, epoch %d of %s is over: another replica has taken over", ErrFenced, l.fence.Shard, l.fence.Epoch, l.fence.Holder)
 }

@@ -38,6 +38,12 @@ func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error)
 	a.res.Applied.Basis = plan.Basis
 	a.res.Applied.Waiting = plan.Waiting
 	a.res.Applied.Problems = plan.Problems
+	if !plan.Empty() {
+		if err := l.checkWrites(ctx); err != nil {
+			return a.res, err
+		}
+	}
+	defer func() { l.remember(a.res.Applied) }()
 	for _, step := range []struct {
 		took *time.Duration
 		run  func() error

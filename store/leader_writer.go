@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -24,6 +25,9 @@ type writer struct {
 	sessionID   int64
 	sessionPeer string
 	writes      int64
+	// last is the id of the last write that was committed. doubtful is that of a later
+	// one of which nobody knows whether it was; empty if there is none.
+	last, doubtful string
 	// manual is true once the connection begins transactions by itself, see
 	// leader_transaction.go.
 	manual bool
@@ -109,7 +113,25 @@ func (w *writer) register(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.l.oneFence(res)
+	return w.refused(ctx, w.conn, w.l.oneFence(res))
+}
+
+// refused says why an update of the writer's row found none, if it did not.
+func (w *writer) refused(ctx context.Context, q sqldb.Querier, err error) error {
+	if !errors.Is(err, ErrFenced) {
+		return err
+	}
+	r, rerr := w.readRow(ctx, q, "")
+	if rerr != nil {
+		return rerr
+	}
+	if jerr := w.judge(r); jerr != nil {
+		return jerr
+	}
+	if w.l.basis != nil {
+		return fmt.Errorf("%w: shard %s", ErrLayout, w.l.fence.Shard)
+	}
+	return err
 }
 
 // write runs one fenced transaction. It either happened as a whole or, with an
@@ -133,10 +155,14 @@ func (w *writer) write(ctx context.Context, what string, work func(context.Conte
 	if err == nil && w.l.db.fail.afterCommit != nil {
 		err = w.l.db.fail.afterCommit()
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		w.doubtful = id
+		err = w.resolve(context.WithoutCancel(ctx), id, err)
 	}
-	return w.explain(w.resolve(context.WithoutCancel(ctx), id, err), what)
+	if err == nil {
+		w.last, w.doubtful = id, ""
+	}
+	return w.explain(err, what)
 }
 
 func (w *writer) inTx(ctx context.Context, tx sqldb.Querier, id string, work func(context.Context, sqldb.Querier) error) error {
@@ -154,8 +180,8 @@ func (w *writer) inTx(ctx context.Context, tx sqldb.Querier, id string, work fun
 // checkFence locks the fence row of the writer for this transaction, if the term is
 // still the latest and the layout is the one the plan was made on.
 func (w *writer) checkFence(ctx context.Context, tx sqldb.Querier, id string) error {
-	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND lane = ? AND epoch = ? AND holder = ?"
-	args := []any{id, w.l.fence.Shard.String(), w.num, w.l.fence.Epoch, w.l.fence.Holder}
+	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND lane = ? AND epoch = ? AND holder = ? AND last_write IN (?, ?)"
+	args := []any{id, w.l.fence.Shard.String(), w.num, w.l.fence.Epoch, w.l.fence.Holder, w.last, cmp.Or(w.doubtful, w.last)}
 	if w.l.basis != nil {
 		query += " AND layout = ?"
 		args = append(args, w.l.basis.Layout)
@@ -164,15 +190,7 @@ func (w *writer) checkFence(ctx context.Context, tx sqldb.Querier, id string) er
 	if err != nil {
 		return err
 	}
-	fenced := w.l.oneFence(res)
-	if fenced == nil || w.l.basis == nil {
-		return fenced
-	}
-	f, err := w.l.db.readFence(ctx, tx, w.l.fence.Shard)
-	if err == nil && f.Epoch == w.l.fence.Epoch && f.Holder == w.l.fence.Holder {
-		return fmt.Errorf("%w: shard %s", ErrLayout, w.l.fence.Shard)
-	}
-	return errors.Join(fenced, err)
+	return w.refused(ctx, tx, w.l.oneFence(res))
 }
 
 // resolve finds out what became of a transaction whose COMMIT was not answered.
@@ -188,21 +206,23 @@ func (w *writer) resolve(ctx context.Context, id string, commitErr error) error 
 	if err != nil {
 		return errors.Join(commitErr, err)
 	}
-	query := "SELECT epoch, holder, last_write FROM hostsched_fence WHERE shard = ? AND lane = ?" + w.l.db.Dialect.ForUpdate
-	var epoch int64
-	var holder, last string
-	err = tx.QueryRowContext(ctx, query, w.l.fence.Shard.String(), w.num).Scan(&epoch, &holder, &last)
+	r, err := w.readRow(ctx, tx, w.l.db.Dialect.ForUpdate)
 	if rerr := tx.Rollback(); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
 	switch {
 	case err != nil:
 		return errors.Join(commitErr, err)
-	case epoch != w.l.fence.Epoch || holder != w.l.fence.Holder:
+	case r.epoch > w.l.fence.Epoch:
 		return fmt.Errorf("%w: shard %s was taken over before the commit was answered", ErrFenced, w.l.fence.Shard)
-	case last == id:
+	}
+	if err := w.judge(r); err != nil {
+		return err
+	}
+	if r.lastWrite == id {
 		return nil // it did happen
 	}
+	w.doubtful = ""
 	return fmt.Errorf("commit did not happen: %w", commitErr)
 }
 
@@ -210,7 +230,7 @@ func (w *writer) explain(err error, what string) error {
 	if err != nil {
 		w.tried = false // because whatever failed may be the connection
 	}
-	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrLayout) {
+	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrLayout) || errors.Is(err, ErrWentBack) {
 		return err
 	}
 	return sqldb.Explain(err, what, w.l.db.Target())

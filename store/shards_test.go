@@ -251,3 +251,35 @@ func TestHistoryOfTerms(t *testing.T) {
 		require.Equal(t, terms[0].Epoch, fences[shard.Master].Epoch)
 	})
 }
+
+// TestHistoryOfTheDead: a successor that knows why its predecessor died says so, and
+// whoever was taken for dead and lived adds what it saw, in either order.
+func TestHistoryOfTheDead(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		causes := func() (out []string) {
+			terms, err := db.Terms(t.Context(), shard.Master, 10)
+			require.NoError(t, err)
+			for _, term := range terms {
+				out = append(out, term.Cause)
+			}
+			return out
+		}
+		successor := func(of *store.Leader, token int64) *store.Leader {
+			l, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: token, Cluster: "test", Holder: fmt.Sprint("r", token), Deaths: map[string]string{of.Fence().Holder: "silent"}})
+			require.NoError(t, err)
+			require.NoError(t, of.Close()) // every leader keeps connections
+			return l
+		}
+		first := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		second := successor(first, 5)
+		require.Equal(t, []string{"", "silent"}, causes())
+		require.NoError(t, first.EndTerm(t.Context(), store.TermEnd{Cause: "lease lost"}))
+		require.Equal(t, []string{"", "silent, but it lived: lease lost"}, causes())
+		require.NoError(t, second.EndTerm(t.Context(), store.TermEnd{Cause: "key deleted"}))
+		third := successor(second, 7)
+		require.Equal(t, "silent, but it lived: key deleted", causes()[1])
+		require.NoError(t, third.EndTerm(t.Context(), store.TermEnd{Cause: "handed over", Planned: true}))
+		require.NoError(t, successor(third, 9).Close())
+		require.Equal(t, "handed over", causes()[1], "a planned end stays one")
+	})
+}

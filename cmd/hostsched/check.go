@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,11 +62,8 @@ Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
 
 func findingsTable(w io.Writer, f admin.Findings) error {
 	t := newTable(w)
-	for _, kind := range []struct {
-		name string
-		all  []admin.Finding
-	}{{"overlapping", f.Overlapping}, {"unheld", f.Unheld}, {"unleased", f.Unleased}, {"drift", f.Drift}, {"not served", f.NotServed}} {
-		for _, x := range kind.all {
+	for _, kind := range f.Kinds() {
+		for _, x := range kind.All {
 			entry := ""
 			if x.Entry != 0 {
 				entry = fmt.Sprintf("entry %d of job %d", x.Entry, x.Job)
@@ -74,7 +72,7 @@ func findingsTable(w io.Writer, f admin.Findings) error {
 			if x.Host != 0 {
 				host = fmt.Sprintf("host %s (%d)", x.Hostname, x.Host)
 			}
-			t.row(kind.name, fmt.Sprintf("shard %s", x.Shard), host, x.Text, entry)
+			t.row(strings.ReplaceAll(kind.Name, "_", " "), fmt.Sprintf("shard %s", x.Shard), host, x.Text, entry)
 		}
 	}
 	t.row(fmt.Sprintf("%d findings", f.Count()))

@@ -18,6 +18,11 @@ func (c *Controller) saw(v election.View) {
 	c.view, c.seen = v, true
 	c.mu.Lock()
 	c.members = v.Servers
+	for name, elected := range v.Shards {
+		if s := c.runners[name]; s != nil && len(elected.Candidates) > 0 && elected.Candidates[0].Epoch > s.epoch.Load() {
+			s.epoch.Store(elected.Candidates[0].Epoch)
+		}
+	}
 	c.mu.Unlock()
 	c.suspects.follow(v, c.cfg.Replica.Holder)
 	arrivals := make(map[int64]time.Time, len(v.Servers))

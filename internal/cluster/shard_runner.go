@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/replica"
@@ -16,6 +17,9 @@ type shardRunner struct {
 	controller *Controller
 	name       shard.Name
 	dsn        string // the shard's own database, empty if it shares the main one
+
+	// epoch is the highest one with which any replica was seen to lead the shard.
+	epoch atomic.Int64
 
 	mu      sync.Mutex
 	replica *replica.Replica
@@ -80,6 +84,7 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	cfg.Scope.Shared = s.controller.cfg.Only == "" && s.dsn == ""
 	cfg.ReportFailure = func(err error) { s.controller.noteFailure(s.name, err) }
 	cfg.Deaths = s.controller.deaths
+	cfg.Epoch = s.epoch.Load
 	db := s.controller.db.Main
 	if s.dsn != "" {
 		var err error

@@ -26,7 +26,7 @@ type Metrics struct {
 	queued                                         *prometheus.HistogramVec
 
 	ticks, assignments, releases, moves, conflicts *prometheus.CounterVec
-	uncaught, fenced, terms, replanned             *prometheus.CounterVec
+	uncaught, fenced, terms, replanned, wentBack   *prometheus.CounterVec
 	waiting, malformed, leader, token              *prometheus.GaugeVec
 	findings                                       *prometheus.GaugeVec
 
@@ -65,6 +65,7 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.moves = m.counter("moves_total", "Hosts handed over to another shard.")
 	m.conflicts = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
 	m.uncaught = m.counter("uncaught_errors_total", "Ticks that ended with an error other than a fenced write.")
+	m.wentBack = m.counter("lost_commits_total", "How often the database was found to have lost what a leader committed.")
 	m.fenced = m.counter("fenced_writes_total", "Writes that the database refused because another replica had taken over.")
 	m.replanned = m.counter("replanned_ticks_total", "Ticks planned anew because what belongs to the shard changed after their snapshot.")
 	m.terms = m.counter("terms_total", "Terms led.")
@@ -101,7 +102,7 @@ func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVe
 // that a counter's first increase can be seen.
 func (m *Metrics) Serves(name shard.Name) {
 	s := name.String()
-	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.uncaught, m.fenced, m.terms, m.replanned} {
+	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.uncaught, m.fenced, m.terms, m.replanned, m.wentBack} {
 		c.WithLabelValues(s)
 	}
 	for _, g := range []*prometheus.GaugeVec{m.waiting, m.malformed, m.leader, m.token} {
@@ -215,8 +216,8 @@ func (m *Metrics) Needless() { m.needless.Inc() }
 
 // Checked implements replica.Observer.
 func (m *Metrics) Checked(name shard.Name, f admin.Findings) {
-	for kind, n := range map[string]int{"overlapping": len(f.Overlapping), "unheld": len(f.Unheld), "unleased": len(f.Unleased), "drift": len(f.Drift), "not_served": len(f.NotServed)} {
-		m.findings.WithLabelValues(name.String(), kind).Set(float64(n))
+	for _, kind := range f.Kinds() {
+		m.findings.WithLabelValues(name.String(), kind.Name).Set(float64(len(kind.All)))
 	}
 }
 
@@ -225,9 +226,12 @@ func (m *Metrics) Replanned(name shard.Name) { m.replanned.WithLabelValues(name.
 
 // Failed implements replica.Observer.
 func (m *Metrics) Failed(name shard.Name, err error) {
-	if errors.Is(err, store.ErrFenced) {
+	switch {
+	case errors.Is(err, store.ErrFenced):
 		m.fenced.WithLabelValues(name.String()).Inc()
 		return
+	case errors.Is(err, store.ErrWentBack):
+		m.wentBack.WithLabelValues(name.String()).Inc()
 	}
 	m.uncaught.WithLabelValues(name.String()).Inc()
 }

@@ -175,9 +175,13 @@ func (m *Mailer) Leading(name shard.Name, token int64, takeOver time.Duration) {
 // something else is found or nothing any more.
 func (m *Mailer) Checked(name shard.Name, f admin.Findings) {
 	var b strings.Builder
-	for _, all := range [][]admin.Finding{f.Overlapping, f.Unleased, f.Drift, f.Unheld} {
-		for _, x := range all {
-			fmt.Fprintf(&b, "\n  host %s (%d) %s", x.Hostname, x.Host, x.Text)
+	for _, kind := range f.Kinds() {
+		for _, x := range kind.All {
+			fmt.Fprintf(&b, "\n  ")
+			if x.Host != 0 {
+				fmt.Fprintf(&b, "host %s (%d) ", x.Hostname, x.Host)
+			}
+			b.WriteString(x.Text)
 			if x.Entry != 0 {
 				fmt.Fprintf(&b, ": entry %d of job %d", x.Entry, x.Job)
 			}

@@ -39,6 +39,9 @@ type Config struct {
 	ReportFailure func(error)
 	// Deaths, if set, says why processes died, by name, as far as that is known.
 	Deaths func() map[string]string
+	// Epoch, if set, is the highest epoch with which any replica was seen to lead the
+	// shard.
+	Epoch func() int64
 }
 
 // ErrHandOver is part of the cause with which a caller ends Run's context to
@@ -110,9 +113,9 @@ type Replica struct {
 	// uses them.
 	backoff backoff
 	claim   store.Claim
-	// announced is the reason of the pause that etcd shows. Only the goroutine of the
+	// announced is what etcd shows of this leader. Only the goroutine of the
 	// loop uses it.
-	announced string
+	announced election.Announcement
 
 	prefetch prefetch
 
@@ -227,6 +230,10 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	}
 	took := time.Since(began)
 	fence := t.leader.Fence()
+	if r.cfg.Epoch != nil && fence.Epoch <= r.cfg.Epoch() {
+		err := fmt.Errorf("%w: shard %s was led with epoch %d, and now its epoch is %d", store.ErrWentBack, name, r.cfg.Epoch(), fence.Epoch)
+		return errors.Join(r.resign(won, err, r.wentBack(ctx, t.leader, err)), t.leader.Close())
+	}
 	r.said()("leading", "token", won.Token, "epoch", fence.Epoch, "takeover", took)
 	r.observer.Leading(name, won.Token, took)
 	r.status.set(func(s *Status) {
@@ -235,7 +242,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 		s.LastError = ""
 	})
 	before := r.Status()
-	r.announced = ""
+	r.announced = election.Announcement{}
 	r.keep(t.recorder)
 	err = r.lead(ctx, won, t)
 	r.keep(nil)
@@ -312,6 +319,8 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		switch {
 		case errors.Is(err, store.ErrFenced):
 			return r.fenced(err)
+		case errors.Is(err, store.ErrWentBack):
+			return r.wentBack(ctx, t.leader, err)
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, store.ErrNoShard):
@@ -371,18 +380,19 @@ func (r *Replica) pause(took time.Duration, quiet bool) time.Duration {
 
 // announce shows in etcd whether the shard is paused.
 func (r *Replica) announce(ctx context.Context, won *election.Term) {
-	paused := r.Status().Paused
-	if paused == r.announced {
+	s := r.Status()
+	says := election.Announcement{Paused: s.Paused, Epoch: s.Epoch}
+	if says == r.announced {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, resignTimeout)
 	defer cancel()
-	if err := won.Announce(ctx, paused); err != nil {
+	if err := won.Announce(ctx, says); err != nil {
 		// The next tick tries again.
 		r.log.Debug("cannot show in etcd whether the shard is paused", "error", err)
 		return
 	}
-	r.announced = paused
+	r.announced = says
 }
 
 // fenced counts a write of this term that the database refused.
@@ -391,6 +401,35 @@ func (r *Replica) fenced(err error) error {
 	r.status.set(func(s *Status) { s.FencedWrites++ })
 	r.backoff.failed(err)
 	return err
+}
+
+// wentBack pauses the shard, because the database has lost what its leader committed:
+// hosts may be at work for jobs that the database takes for waiting. It tries until it
+// succeeds or ctx ends, because a leader that does not know would give these hosts away.
+func (r *Replica) wentBack(ctx context.Context, leader *store.Leader, why error) error {
+	r.observer.Failed(r.cfg.Scope.Shard, why)
+	r.status.set(func(s *Status) { s.Errors++; s.LastError = why.Error() })
+	epoch := leader.Fence().Epoch
+	if r.cfg.Epoch != nil {
+		epoch = max(epoch, r.cfg.Epoch())
+	}
+	for {
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotTimeout)
+		lost, err := leader.Lost(bound)
+		if err == nil {
+			err = admin.New(r.db).PauseAfterLoss(bound, r.cfg.Scope.Shard, epoch, r.cfg.Holder, why, lost)
+		}
+		cancel()
+		if err == nil {
+			r.log.Error("the database lost commits; the shard is paused until somebody resumes it", "reason", why, "lost assignments", len(lost))
+			return why
+		}
+		r.faults.Error("cannot pause a shard whose database lost commits; trying again", "reason", why, "error", err)
+		if ctx.Err() != nil {
+			return errors.Join(why, err)
+		}
+		sleep(ctx, maxPause)
+	}
 }
 
 // recover prepares the next tick after a failed one. It asks the database whether
@@ -405,8 +444,11 @@ func (r *Replica) recover(ctx context.Context, t *term, err error, failures int)
 		r.failed(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
-	if verr := t.leader.Verify(ctx); errors.Is(verr, store.ErrFenced) {
+	switch verr := t.leader.Verify(ctx); {
+	case errors.Is(verr, store.ErrFenced):
 		return r.fenced(verr)
+	case errors.Is(verr, store.ErrWentBack):
+		return r.wentBack(ctx, t.leader, verr)
 	}
 	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
 	if rerr != nil {
@@ -525,7 +567,11 @@ func (r *Replica) check(ctx context.Context, recorder *scheduler.Recorder) error
 		return err
 	}
 	if f.Count() > 0 {
-		r.log.Warn("the leader found inconsistencies in the database", "overlapping", len(f.Overlapping), "unheld", len(f.Unheld), "unleased", len(f.Unleased), "drift", len(f.Drift))
+		var counts []any
+		for _, kind := range f.Kinds() {
+			counts = append(counts, kind.Name, len(kind.All))
+		}
+		r.log.Warn("the leader found inconsistencies in the database", counts...)
 	}
 	r.observer.Checked(r.cfg.Scope.Shard, f)
 	return nil

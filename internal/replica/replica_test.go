@@ -84,7 +84,12 @@ func start(t *testing.T, name string, c election.Campaigner, db *store.DB, w rep
 }
 
 func startWithLog(t *testing.T, name string, c election.Campaigner, db *store.DB, w replica.Observer, log hclog.Logger) runningReplica {
-	r := replica.New(replica.Config{Scope: store.Scope{Shard: shard.Master}, Holder: name, MinTick: time.Millisecond, CheckEvery: 2}, c, db, w, log)
+	return startReplica(t, replica.Config{Holder: name}, c, db, w, log)
+}
+
+func startReplica(t *testing.T, cfg replica.Config, c election.Campaigner, db *store.DB, w replica.Observer, log hclog.Logger) runningReplica {
+	cfg.Scope, cfg.MinTick, cfg.CheckEvery = store.Scope{Shard: shard.Master}, time.Millisecond, 2
+	r := replica.New(cfg, c, db, w, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -278,4 +283,61 @@ func TestLogOfAssignments(t *testing.T) {
 		require.Regexp(t, `assigned: shard=master host=\S+ entry=\d+ job=\d+ suite=\d+ priority=\d+ round="?(rest|suite minimum)"? labels=\S*board:\S+ tasks=\S* status=\S+ waited=\d+`, log.String())
 		require.Contains(t, log.String(), "released, because nobody uses it")
 	}
+}
+
+// TestDatabaseThatLostCommits: the shard is paused, the check lists what is known to be
+// lost, and once a person resumed it, everything goes on.
+func TestDatabaseThatLostCommits(t *testing.T) {
+	db := openLab(t)
+	lab := admin.New(db)
+	var w witness
+	start(t, "a", election.NewMemory().Replica("a"), db, &w)
+	w.until(t, "hosts are assigned", func(w *witness) bool { return w.assignments > 5 })
+	lose := func() {
+		tx, err := db.SQL().Begin()
+		require.NoError(t, err)
+		for _, query := range []string{
+			"UPDATE afe_host_queue_entries SET host_id = NULL, active = 0, status = 'Queued' WHERE active = 1",
+			"UPDATE afe_hosts SET leased = 0",
+			"UPDATE hostsched_fence SET last_write = '1.1'",
+		} {
+			_, err := tx.Exec(query)
+			require.NoError(t, err)
+		}
+		require.NoError(t, tx.Commit())
+	}
+	lose()
+	var f store.Fence
+	require.Eventually(t, func() bool {
+		var err error
+		f, _, err = db.ReadFence(t.Context(), shard.Master)
+		return err == nil && f.Paused != ""
+	}, soon, time.Millisecond, "the shard is paused")
+	require.Contains(t, f.Paused, "the database lost commits")
+	found, err := lab.Check(t.Context(), storetest.WholeLab, nil)
+	require.NoError(t, err)
+	require.Greater(t, len(found.Lost), 5)
+	require.NotZero(t, found.Lost[1].Host)
+	require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1"), "nothing was given out again")
+
+	require.NoError(t, lab.PauseShard(t.Context(), shard.Master, "me", "", "looked at the hosts"))
+	require.Eventually(t, func() bool {
+		return storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1") > 5
+	}, soon, 5*time.Millisecond, "hosts are assigned again")
+	found, err = lab.Check(t.Context(), storetest.WholeLab, nil)
+	require.NoError(t, err)
+	require.Empty(t, found.Lost)
+}
+
+// TestTakeoverThatWasLost: a successor that has seen a later epoch than the database
+// has now pauses the shard, too, and only once.
+func TestTakeoverThatWasLost(t *testing.T) {
+	db := openLab(t)
+	var w witness
+	startReplica(t, replica.Config{Holder: "a", Epoch: func() int64 { return 7 }}, election.NewMemory().Replica("a"), db, &w, hclog.NewNullLogger())
+	require.Eventually(t, func() bool {
+		f, _, err := db.ReadFence(t.Context(), shard.Master)
+		return err == nil && f.Paused != "" && f.Epoch > 7
+	}, soon, time.Millisecond, "the shard is paused, and led with a later epoch")
+	require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_audit WHERE action = 'commits lost'"))
 }

@@ -26,20 +26,54 @@ type Findings struct {
 	// NotServed are rows of afe_shards that no replica can lead. They are found with
 	// the master.
 	NotServed []Finding `json:"not_served"`
+	// Lost are assignments that the database had and has lost, as far as their leader
+	// knew, while the shard is paused for that.
+	Lost []Finding `json:"lost"`
+}
+
+// Kind is one of the lists of Findings.
+type Kind struct {
+	// Name is that in JSON and in metrics.
+	Name string
+	All  []Finding
+}
+
+// Kinds returns all lists, the worst first.
+func (f *Findings) Kinds() []Kind {
+	var out []Kind
+	for _, k := range f.kinds() {
+		out = append(out, Kind{k.name, *k.all})
+	}
+	return out
+}
+
+type kind struct {
+	name string
+	all  *[]Finding
+}
+
+func (f *Findings) kinds() []kind {
+	return []kind{
+		{"overlapping", &f.Overlapping}, {"lost", &f.Lost}, {"unleased", &f.Unleased}, {"drift", &f.Drift},
+		{"unheld", &f.Unheld}, {"not_served", &f.NotServed},
+	}
 }
 
 // NoFindings has empty lists, which are never null in JSON.
 func NoFindings() Findings {
-	return Findings{Overlapping: []Finding{}, Unheld: []Finding{}, Unleased: []Finding{}, Drift: []Finding{}, NotServed: []Finding{}}
+	var f Findings
+	for _, k := range f.kinds() {
+		*k.all = []Finding{}
+	}
+	return f
 }
 
 // Add adds what was found in another shard.
 func (f *Findings) Add(other Findings) {
-	f.Overlapping = append(f.Overlapping, other.Overlapping...)
-	f.Unheld = append(f.Unheld, other.Unheld...)
-	f.Unleased = append(f.Unleased, other.Unleased...)
-	f.Drift = append(f.Drift, other.Drift...)
-	f.NotServed = append(f.NotServed, other.NotServed...)
+	more := other.kinds()
+	for i, k := range f.kinds() {
+		*k.all = append(*k.all, *more[i].all...)
+	}
 }
 
 // Finding concerns one host of a shard, or a shard as a whole; then Host is 0.
@@ -53,8 +87,11 @@ type Finding struct {
 }
 
 // Count returns how many findings there are.
-func (f Findings) Count() int {
-	return len(f.Overlapping) + len(f.Unheld) + len(f.Unleased) + len(f.Drift) + len(f.NotServed)
+func (f *Findings) Count() (n int) {
+	for _, k := range f.kinds() {
+		n += len(*k.all)
+	}
+	return n
 }
 
 // Check looks for inconsistencies among the hosts of a shard. recorder is compared
@@ -88,6 +125,11 @@ func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *schedule
 	if err != nil {
 		return f, sqldb.Explain(err, "inspect the lab", lab.Target())
 	}
+	lost, err := lab.lost(ctx, scope.Shard)
+	if err != nil {
+		return f, err
+	}
+	f.Lost = append(f.Lost, lost...)
 	if recorder != nil {
 		for _, d := range recorder.Drift(rebuilt, func(h scheduler.HostID) bool { return hosts[h].leased }) {
 			f.Drift = append(f.Drift, Finding{Shard: scope.Shard, Host: d.Host, Hostname: hosts[d.Host].hostname, Text: fmt.Sprintf("the recorder counts it for suite %d, the database for suite %d", d.Kept, d.Rebuilt)})

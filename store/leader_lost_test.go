@@ -1,0 +1,60 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// TestDatabaseThatWentBack: a database that lost what one of the writers committed
+// takes nothing more from this leader, whichever writer it was, and the leader knows
+// which assignments are gone.
+func TestDatabaseThatWentBack(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		l, plan := largePlan(t, db)
+		res, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		lost, err := l.Lost(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, lost)
+
+		gone := res.Applied.Assignments[0]
+		for num := range store.Writers(db) {
+			var before string
+			require.NoError(t, db.SQL().QueryRow("SELECT last_write FROM hostsched_fence WHERE shard = 'master' AND lane = ?", num).Scan(&before))
+			storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET last_write = '1.1' WHERE shard = 'master' AND lane = ?", num)
+			storetest.Exec(t, db.DB, "UPDATE afe_host_queue_entries SET host_id = NULL, active = 0, status = 'Queued' WHERE id = ?", int64(gone.Entry))
+			again := storetest.FullPlan(t, db)
+			again.Assignments = append(again.Assignments, gone)
+			state := storetest.Dump(t, db)
+			res, err := l.Apply(t.Context(), again)
+			require.ErrorIs(t, err, store.ErrWentBack)
+			storetest.RequireOneLine(t, err)
+			require.True(t, res.Applied.Empty())
+			require.Equal(t, state, storetest.Dump(t, db))
+			lost, err := l.Lost(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, []store.Given{{Entry: gone.Entry, Job: gone.Job, Host: gone.Host}}, lost)
+			storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET last_write = ? WHERE shard = 'master' AND lane = ?", before, num)
+		}
+
+		// It lost the takeover, too.
+		storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET epoch = epoch - 1, holder = 'former' WHERE shard = 'master'")
+		require.ErrorIs(t, l.Verify(t.Context()), store.ErrWentBack)
+	})
+}
+
+// TestEveryWriteNeedsTheOneBefore: what was committed may be lost in the middle of an
+// apply, too, so every transaction checks the one before it.
+func TestEveryWriteNeedsTheOneBefore(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+		require.NoError(t, l.WriteNothing(t.Context()))
+		storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET last_write = '1.1' WHERE shard = ?", shard.Master.String())
+		require.ErrorIs(t, l.WriteNothing(t.Context()), store.ErrWentBack)
+	})
+}
