@@ -66,7 +66,7 @@ var layers = map[string][]string{
 	"internal/notify":     {"internal/replica", "store", "store/admin", "shard"},
 	"internal/queuetimes": {"internal/replica", "shard"},
 	"internal/web":        {"internal/replica", "scheduler", "shard"},
-	"internal/ops": {"internal/config", "internal/replica", "internal/web", "recurring", "store", "store/admin", "store/schema", "store/sqldb",
+	"internal/ops": {"internal/cluster", "internal/config", "internal/replica", "internal/web", "recurring", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "scheduler", "shard"},
 	"internal/dev": {"internal/child", "internal/embedetcd", "internal/replica", "internal/simlab", "internal/web",
 		"store", "store/schema", "store/sqldb", "shard"},

@@ -287,7 +287,7 @@ func TestPlanOfAShardThatNeverHadALeader(t *testing.T) {
 	code, out, errs := lab.run(t, "plan", "new")
 	require.Equal(t, exitOK, code, errs)
 	require.Contains(t, out, "0 to assign")
-	code, _, errs = lab.run(t, "migrate", "down", "--yes")
+	code, _, errs = lab.run(t, "migrate", "down", "--yes", "--force")
 	require.Equal(t, exitOK, code, errs)
 	code, out, errs = lab.run(t, "plan")
 	require.Equal(t, exitChanges, code, errs)

@@ -2,22 +2,15 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/ops"
-	"github.com/hostsched/hostsched/store/admin"
 )
-
-// etcdTimeout bounds the one question that `fence adopt` asks etcd.
-const etcdTimeout = 5 * time.Second
 
 func fenceCommand() *cobra.Command {
 	return group(&cobra.Command{
@@ -60,53 +53,32 @@ func fenceShowCommand() *cobra.Command {
 func fenceAdoptCommand() *cobra.Command {
 	cfg := &config.Config{}
 	var c consent
+	var force bool
 	cmd := &cobra.Command{
 		Use: "adopt [SHARD]", Short: "Let this etcd cluster lead a shard that another one led", Args: atMostOneShard,
 		Long: `Let the configured etcd cluster lead a shard whose fence belongs to another etcd
 cluster, or to another installation (the setting cluster), or whose token is higher
 than this cluster's revisions because etcd was restored from a backup. The epoch continues to rise, so that whoever led before
 stays fenced. Make sure that no replica still runs against the other etcd: the
-two would depose each other. Recorded in hostsched_audit.`,
+two would depose each other. If the leader of the shard lives under this etcd, there
+is nothing to adopt, and that is refused without --force. Recorded in hostsched_audit.`,
 		Example: "  hostsched fence adopt master --reason 'etcd rebuilt after disk failure' --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.ask(cmd, strings.TrimSpace("adopt the fence of shard "+shardArg(args))); err != nil {
 				return err
 			}
-			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
-				before, err := lab.Fence(cmd.Context(), shardArg(args)) // before etcd is asked
+			return withCluster(cmd, cfg, func(ctx context.Context, lab ops.Lab, client *clientv3.Client) error {
+				a, err := lab.AdoptFence(ctx, client, shardArg(args), force, c.by())
 				if err != nil {
 					return err
 				}
-				etcdCluster, err := clusterID(cmd.Context(), cfg)
-				if err != nil {
-					return err
-				}
-				cluster := admin.Cluster{Etcd: etcdCluster, Name: cfg.Cluster}
-				database, err := lab.AdoptFence(cmd.Context(), shardArg(args), cluster, c.by())
-				if err != nil {
-					return err
-				}
-				return line(cmd.OutOrStdout(), "shard %s: the fence in %s now belongs to %s (before: %s, token %d)", before.Shard, database, cluster, admin.Cluster{Etcd: before.Cluster, Name: before.ClusterName}, before.Token)
+				return line(cmd.OutOrStdout(), "shard %s: the fence in %s now belongs to %s (before: %s, token %d)", a.Shard, a.Database, a.Now, a.Before, a.Token)
 			})
 		},
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	c.bind(cmd, true)
+	cmd.Flags().BoolVar(&force, "force", false, "adopt it even if its leader lives under the same etcd")
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
-}
-
-// clusterID asks etcd for its cluster id, in the form that terms carry.
-func clusterID(ctx context.Context, cfg *config.Config) (id string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
-	defer cancel()
-	err = withEtcd(cfg, func(client *clientv3.Client) error {
-		res, err := client.MemberList(ctx)
-		if err != nil {
-			return fmt.Errorf("ask etcd at %v for its cluster id: %w", cfg.Etcd.Endpoints, err)
-		}
-		id = strconv.FormatUint(res.Header.GetClusterId(), 16)
-		return nil
-	})
-	return id, err
 }

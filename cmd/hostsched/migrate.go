@@ -6,9 +6,12 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
 )
 
@@ -22,20 +25,20 @@ func migrateCommand() *cobra.Command {
 
 // onDatabase completes a command that opens the database, does its work and
 // prints the state of the schema. create makes an SQLite file that is missing.
-func onDatabase(cmd *cobra.Command, create bool, work func(context.Context, *store.DB) (schema.Status, error)) *cobra.Command {
+func onDatabase(cmd *cobra.Command, groups config.Groups, create bool, work func(context.Context, ops.Lab) (schema.Status, error)) *cobra.Command {
 	cfg := &config.Config{}
 	var out output
 	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withDatabase(cmd.Context(), cfg, create, func(db *store.DB) error {
-			st, err := work(cmd.Context(), db)
+			st, err := work(cmd.Context(), ops.Lab{Config: cfg, Main: admin.New(db)})
 			if err != nil {
 				return err
 			}
 			return out.write(cmd, st, func(w io.Writer) error { return schemaTable(w, st) })
 		})
 	}
-	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), groups)
 	out.bind(cmd)
 	return cmd
 }
@@ -65,7 +68,9 @@ If it is stopped, run it again: it continues from there. It waits a few seconds
 for a table that others use, then gives up and says who uses it.`,
 		Example: `  hostsched migrate up --database-dsn sqlite:lab.db
   hostsched migrate up --config /etc/hostsched.yaml --guard`,
-	}, true, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.Up(ctx, db.DB, opts) })
+	}, config.DatabaseGroup, true, func(ctx context.Context, lab ops.Lab) (schema.Status, error) {
+		return schema.Up(ctx, lab.Main.DB.DB, opts)
+	})
 	cmd.Flags().BoolVar(&opts.Guard, "guard", false, "install the guard index in an existing Autotest database")
 	return cmd
 }
@@ -77,25 +82,34 @@ func migrateStatusCommand() *cobra.Command {
 "autotest" if it did not, "none" if there are none, and "incomplete" if creating or
 dropping ours was stopped: 'migrate up' or 'migrate down --lab' continues from there.`,
 		Example: "  hostsched migrate status --database-dsn sqlite:lab.db -o json",
-	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) { return schema.ReadStatus(ctx, db.DB) })
+	}, config.DatabaseGroup, false, func(ctx context.Context, lab ops.Lab) (schema.Status, error) {
+		return schema.ReadStatus(ctx, lab.Main.DB.DB)
+	})
 }
 
 func migrateDownCommand() *cobra.Command {
 	var opts schema.Options
-	var yes bool
+	var yes, force bool
 	cmd := onDatabase(&cobra.Command{
 		Use: "down", Short: "Remove hostsched's tables",
 		Long: `Remove the guard and hostsched's own tables. Autotest's tables are never touched;
 tables of a lab that hostsched created go with --lab, and all their rows with
-them. If it is stopped, run it again.`,
+them. If it is stopped, run it again. While somebody leads a shard in the database,
+or etcd does not say whether, it is refused without --force.`,
 		Example: "  hostsched migrate down --database-dsn sqlite:lab.db --yes",
-	}, false, func(ctx context.Context, db *store.DB) (schema.Status, error) {
+	}, config.DatabaseGroup|config.EtcdGroup, false, func(ctx context.Context, lab ops.Lab) (schema.Status, error) {
 		if !yes {
-			return schema.Status{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, db.Target())
+			return schema.Status{}, fmt.Errorf("%w: this drops tables of %s; say --yes if it is meant", errUsage, lab.Main.Target())
 		}
-		return schema.Down(ctx, db.DB, opts)
+		if !force {
+			if err := withEtcd(lab.Config, func(client *clientv3.Client) error { return lab.RequireNoLeader(ctx, client) }); err != nil {
+				return schema.Status{}, err
+			}
+		}
+		return schema.Down(ctx, lab.Main.DB.DB, opts)
 	})
 	cmd.Flags().BoolVar(&opts.Lab, "lab", false, "also drop the lab's tables, if hostsched created them")
 	cmd.Flags().BoolVar(&yes, "yes", false, "drop without asking")
+	cmd.Flags().BoolVar(&force, "force", false, "drop even if somebody leads a shard")
 	return cmd
 }

@@ -34,7 +34,7 @@ func TestTheConfiguredShardMustExist(t *testing.T) {
 		require.Equal(t, exitInput, code, "%s: %s", command, out)
 		require.Contains(t, errs, "no such shard: lab-esat, which the setting 'shard' names, is not in afe_shards", command)
 		require.Contains(t, errs, "there are lab-east, lab-west, master", command)
-		require.Equal(t, 1, strings.Count(errs, "\n"), command)
+		require.Equal(t, 1, strings.Count("\n"+errs, "\nhostsched: "), command)
 	}
 	code, _, errs := lab.run(t, "plan", "--shard", "lab-esat")
 	require.Equal(t, exitPlanError, code)
@@ -55,7 +55,7 @@ func TestOneShardHasTheWholeDatabase(t *testing.T) {
 	}
 	code, out, errs := lab.run(t, "shard", "list", "--shard", "master")
 	require.Equal(t, exitOK, code, errs)
-	require.Regexp(t, `(?m)^master +16 +0 +board:b01$`, out)
+	require.Regexp(t, `(?m)^master +16 +0 +board:b01`, out)
 	require.NotContains(t, out, "lab-east")
 	require.Contains(t, out, "lab-west", "it has a database of its own")
 }
@@ -69,7 +69,7 @@ func TestAnotherClustersLab(t *testing.T) {
 		code, out, errs := lab.run(t, append(strings.Fields(command), "--cluster", "lab2")...)
 		require.Equal(t, exitInput, code, "%s: %s", command, out)
 		require.Contains(t, errs, "belongs to cluster lab1, and the setting 'cluster' here is lab2", command)
-		require.Equal(t, 1, strings.Count(errs, "\n"), command)
+		require.Equal(t, 1, strings.Count("\n"+errs, "\nhostsched: "), command)
 	}
 	require.Equal(t, before, rowsOf(t, lab.main, "hostsched_audit"))
 	code, _, errs := lab.run(t, "shard", "resume", "lab-east", "--reason", "no cluster is named, and no etcd is asked", "--yes")
@@ -87,4 +87,62 @@ func rowsOf(t *testing.T, db *store.DB, table string) (n int) {
 	t.Helper()
 	require.NoError(t, db.SQL().QueryRow("SELECT COUNT(*) FROM "+table).Scan(&n))
 	return n
+}
+
+// TestALivingLabIsNotStopped: what would leave a lab that works without a leader is refused,
+// names who runs or leads, and changes nothing; --force does it.
+func TestALivingLabIsNotStopped(t *testing.T) {
+	in := newInstallation(t, failoverLab, 2)
+	in.settle(t)
+	refused := func(command string, says ...string) {
+		t.Helper()
+		var out, errs strings.Builder
+		t.Setenv("HOSTSCHED_DATABASE_DSN", in.dsn)
+		require.Equal(t, exitInput, run(t.Context(), strings.Fields(command), &out, &errs), "%s: %s", command, &out)
+		for _, text := range append(says, "--force") {
+			require.Contains(t, errs.String(), text, command)
+		}
+		require.Equal(t, 1, strings.Count(errs.String(), "\n"), command)
+		require.Zero(t, rowsOf(t, in.db, "hostsched_audit WHERE subject <> 'replica-1'"), command)
+	}
+	in.command(t, exitOK, "server", "list") // it sets the environment
+	epoch := in.fence(t).Epoch
+	refused("fence adopt master --reason x --yes", "there is nothing to adopt", "leads it there")
+	refused("migrate down --yes", "leads shard master in", "stop the replicas first")
+	refused("migrate down --lab --yes", "leads shard master in")
+	refused("server add shced-1 --yes", "none of replica-1, replica-2 would have the role")
+	refused("server add replica-1 --role drone --yes", "none of replica-1, replica-2 would have the role")
+	refused("server add replica-1 --status repair_required --yes", "no replica that runs may lead")
+	require.Zero(t, rowsOf(t, in.db, "servers"))
+	require.Equal(t, epoch, in.fence(t).Epoch, "the leader leads on")
+
+	in.command(t, exitOK, "server", "add", "replica-1", "--yes")
+	in.command(t, exitOK, "server", "role", "replica-1", "--status", "backup", "--add", "drone", "--yes")
+	refused("server role replica-1 --remove host_scheduler --yes", "none of replica-1, replica-2 would have the role")
+	refused("server role replica-1 --status repair_required --yes", "no replica that runs may lead")
+	refused("server retire replica-1 --reason x --yes", "no replica that runs may lead")
+
+	t.Setenv("HOSTSCHED_ETCD_ENDPOINTS", "http://127.0.0.1:1")
+	refused("migrate down --yes", "shard master in", "etcd does not say whether it still is")
+	refused("server retire replica-1 --reason x --yes", "etcd does not say which do")
+	require.Equal(t, 1, rowsOf(t, in.db, "servers"))
+	var out, errs strings.Builder
+	require.Equal(t, exitOK, run(t.Context(), strings.Fields("server add replica-2 --yes"), &out, &errs), "it takes the role from nobody: %s", &errs)
+
+	in.command(t, exitOK, "server", "retire", "replica-2", "--reason", "x", "--yes")
+	in.command(t, exitOK, "server", "retire", "replica-1", "--reason", "x", "--yes", "--force")
+	for _, s := range in.replicas {
+		s.stop(t)
+	}
+	for range 2 {
+		in.command(t, exitOK, "migrate", "down", "--lab", "--yes")
+	}
+}
+
+// fence reads the fence of the master.
+func (in *installation) fence(t *testing.T) store.Fence {
+	t.Helper()
+	f, _, err := in.db.ReadFence(t.Context(), shard.Master)
+	require.NoError(t, err)
+	return f
 }

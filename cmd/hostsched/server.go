@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/internal/app"
 	"github.com/hostsched/hostsched/internal/config"
@@ -15,9 +16,6 @@ import (
 	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
-
-// serverStatuses are the values of --status.
-var serverStatuses = []string{admin.ServerPrimary, admin.ServerBackup, admin.ServerRepairRequired}
 
 func serverCommand() *cobra.Command {
 	return group(&cobra.Command{
@@ -42,32 +40,37 @@ func withServersOf(ctx context.Context, lab ops.Lab, work func(servers *admin.La
 }
 
 // changeServer completes a command that changes the servers table and notes it.
-func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, change func(ctx context.Context, servers *admin.Lab, name, reason string) (said string, err error)) *cobra.Command {
+func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, edits func(name, reason string) ([]admin.ServerEdit, error)) *cobra.Command {
 	cfg := &config.Config{}
 	var c consent
+	var force bool
 	cmd.Args = exactly("SERVER")
-	cmd.Long += " Recorded in hostsched_audit."
+	cmd.Long += " Refused without --force if no\nreplica that runs could lead afterwards. Recorded in hostsched_audit."
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, action := args[0], "server "+cmd.Name()
-		if err := c.ask(cmd, action+" "+name); err != nil {
+		change := ops.ServersChange{Action: "server " + cmd.Name(), Server: args[0], Force: force}
+		var err error
+		if change.Edits, err = edits(args[0], c.by().Reason); err != nil {
+			return err
+		}
+		if err := c.ask(cmd, change.Action+" "+args[0]); err != nil {
 			return err
 		}
 		ctx := cmd.Context()
 		return changeLab(ctx, cfg, func(lab ops.Lab) error {
 			return withServersOf(ctx, lab, func(servers *admin.Lab) error {
-				said, err := change(ctx, servers, name, c.reason)
-				if err != nil {
-					return err
-				}
-				if err := lab.Main.Audit(ctx, whoami(), action, name, strings.TrimSpace(said+"; "+c.reason)); err != nil {
-					return err
-				}
-				return line(cmd.OutOrStdout(), "server %s: %s", name, said)
+				return withEtcd(cfg, func(client *clientv3.Client) error {
+					said, err := lab.ChangeServers(ctx, servers, client, change, c.by())
+					if err != nil {
+						return err
+					}
+					return line(cmd.OutOrStdout(), "server %s: %s", args[0], said)
+				})
 			})
 		})
 	}
-	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	c.bind(cmd, needsReason)
+	cmd.Flags().BoolVar(&force, "force", false, "do it even if no running replica may lead afterwards")
 	cmd.ValidArgsFunction = completeArgs(cfg, listers...)
 	return cmd
 }
@@ -108,38 +111,28 @@ func serversTable(w io.Writer, all []admin.Server, wide bool) error {
 	return t.flush()
 }
 
-// statusFlag adds --status.
-func statusFlag(cmd *cobra.Command, status *string, def, usage string) {
-	cmd.Flags().StringVar(status, "status", def, usage+": "+strings.Join(serverStatuses, ", "))
-	completeFlag(cmd, "status", cobra.FixedCompletions(serverStatuses, cobra.ShellCompDirectiveNoFileComp))
-}
-
-func checkStatus(status string) error {
-	if err := oneOf(status, serverStatuses); err != nil {
-		return fmt.Errorf("%w: --status: %w", errUsage, err)
-	}
-	return nil
+// choiceFlag registers what a flag may be.
+func choiceFlag(cmd *cobra.Command, name string, all []string) {
+	completeFlag(cmd, name, cobra.FixedCompletions(all, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func serverAddCommand() *cobra.Command {
-	var status, note string
-	var roles []string
+	var s admin.Server
 	cmd := changeServer(&cobra.Command{
 		Use: "add SERVER", Short: "Add a server to the servers table",
 		Long: `Add a server to the servers table. As soon as that table has a row, only servers
-with the role host_scheduler may lead.`,
+with the role host_scheduler may lead: add one that runs first.`,
 		Example: `  hostsched server add sched-1 --yes
   hostsched server add sched-3 --status backup --yes`,
-	}, false, nil, func(ctx context.Context, servers *admin.Lab, name, _ string) (string, error) {
-		if err := checkStatus(status); err != nil {
-			return "", err
-		}
-		err := servers.AddServer(ctx, admin.Server{Name: name, Status: status, Roles: roles, Note: note})
-		return fmt.Sprintf("added as %s with roles %s", status, strings.Join(roles, ",")), err
+	}, false, nil, func(name, _ string) ([]admin.ServerEdit, error) {
+		s.Name = name
+		return []admin.ServerEdit{admin.AddServer(s)}, nil
 	})
-	statusFlag(cmd, &status, admin.ServerPrimary, "status of the server")
-	cmd.Flags().StringSliceVar(&roles, "role", []string{admin.RoleHostScheduler}, "roles of the server")
-	cmd.Flags().StringVar(&note, "note", "", "note for people")
+	cmd.Flags().StringVar(&s.Status, "status", admin.ServerPrimary, "status of the server: "+strings.Join(admin.Statuses, ", "))
+	cmd.Flags().StringSliceVar(&s.Roles, "role", []string{admin.RoleHostScheduler}, "roles of the server")
+	cmd.Flags().StringVar(&s.Note, "note", "", "note for people")
+	choiceFlag(cmd, "status", admin.Statuses)
+	choiceFlag(cmd, "role", admin.Roles)
 	return cmd
 }
 
@@ -147,56 +140,33 @@ func serverRoleCommand() *cobra.Command {
 	var add, remove, status string
 	cmd := changeServer(&cobra.Command{
 		Use: "role SERVER", Short: "Give a role to a server, take it away, or change its status",
-		Long: `Give a role to a server, take it away, or change its status. A server that loses
-the role host_scheduler hands its shards over at once.`,
+		Long: `Give a role to a server, take it away, or change its status, all at once. A server
+that loses the role host_scheduler hands its shards over at once.`,
 		Example: `  hostsched server role sched-2 --add host_scheduler --yes
   hostsched server role sched-1 --remove host_scheduler --reason 'disk errors' --yes
   hostsched server role sched-1 --status backup --yes`,
-	}, false, []lister{serverNames}, func(ctx context.Context, servers *admin.Lab, name, _ string) (string, error) {
-		return changeRole(ctx, servers, name, add, remove, status)
+	}, false, []lister{serverNames}, func(name, _ string) (edits []admin.ServerEdit, err error) {
+		if add != "" {
+			edits = append(edits, admin.GiveRole(name, add))
+		}
+		if remove != "" {
+			edits = append(edits, admin.TakeRole(name, remove))
+		}
+		if status != "" {
+			edits = append(edits, admin.SetServerStatus(name, status))
+		}
+		if len(edits) == 0 {
+			err = fmt.Errorf("%w: say what to change: --add, --remove or --status", errUsage)
+		}
+		return edits, err
 	})
 	cmd.Flags().StringVar(&add, "add", "", "role to give")
 	cmd.Flags().StringVar(&remove, "remove", "", "role to take away")
-	statusFlag(cmd, &status, "", "new status")
+	cmd.Flags().StringVar(&status, "status", "", "new status: "+strings.Join(admin.Statuses, ", "))
+	choiceFlag(cmd, "add", admin.Roles)
+	choiceFlag(cmd, "remove", admin.Roles)
+	choiceFlag(cmd, "status", admin.Statuses)
 	return cmd
-}
-
-// changeRole makes those of the changes that are not empty, and says which.
-func changeRole(ctx context.Context, servers *admin.Lab, name, add, remove, status string) (string, error) {
-	if add+remove+status == "" {
-		return "", fmt.Errorf("%w: say what to change: --add, --remove or --status", errUsage)
-	}
-	if status != "" {
-		if err := checkStatus(status); err != nil {
-			return "", err // before anything is changed
-		}
-	}
-	var said []string
-	for _, c := range []struct {
-		role string
-		has  bool
-		verb string
-	}{{add, true, "has now"}, {remove, false, "has no longer"}} {
-		if c.role == "" {
-			continue
-		}
-		changed, err := servers.SetRole(ctx, name, c.role, c.has)
-		if err != nil {
-			return "", err
-		}
-		text := fmt.Sprintf("%s the role %s", c.verb, c.role)
-		if !changed {
-			text += " (as before)"
-		}
-		said = append(said, text)
-	}
-	if status != "" {
-		if err := servers.SetServerStatus(ctx, name, status); err != nil {
-			return "", err
-		}
-		said = append(said, "status is now "+status)
-	}
-	return strings.Join(said, ", "), nil
 }
 
 func serverRetireCommand() *cobra.Command {
@@ -206,7 +176,7 @@ func serverRetireCommand() *cobra.Command {
 and never leads again. The row stays, because with an empty table every replica
 may lead.`,
 		Example: "  hostsched server retire sched-1 --reason 'end of life' --yes",
-	}, true, []lister{serverNames}, func(ctx context.Context, servers *admin.Lab, name, reason string) (string, error) {
-		return "retired", servers.RetireServer(ctx, name, reason)
+	}, true, []lister{serverNames}, func(name, reason string) ([]admin.ServerEdit, error) {
+		return []admin.ServerEdit{admin.RetireServer(name, reason)}, nil
 	})
 }

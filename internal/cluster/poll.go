@@ -77,7 +77,7 @@ func (c *Controller) askDatabase(ctx context.Context) (p poll, err error) {
 			return p, err
 		}
 	}
-	p.role, p.why = roleOf(servers, c.cfg.Server)
+	p.role, p.why = RoleOf(servers, c.cfg.Server)
 	return p, nil
 }
 

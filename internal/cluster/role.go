@@ -8,10 +8,10 @@ import (
 	"github.com/hostsched/hostsched/store/admin"
 )
 
-// roleOf says whether a server may lead, from the servers table (Autotest
+// RoleOf says whether a server may lead, from the servers table (Autotest
 // server_manager_utils.confirm_server_has_role): only with the role
 // host_scheduler, and never in repair. Without any row, every server may.
-func roleOf(servers []admin.Server, name string) (role, why string) {
+func RoleOf(servers []admin.Server, name string) (role, why string) {
 	if len(servers) == 0 {
 		return election.RolePrimary, ""
 	}

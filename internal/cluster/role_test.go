@@ -23,10 +23,10 @@ func TestRoleOf(t *testing.T) {
 		"lab-1": election.RolePrimary, "LAB-1": election.RolePrimary, "lab-2": election.RoleBackup, "sched": election.RolePrimary,
 		"lab-3": election.RoleNone, "lab-4": election.RoleNone, "lab-6": election.RoleNone, "lab-7": election.RoleNone,
 	} {
-		role, why := roleOf(servers, name)
+		role, why := RoleOf(servers, name)
 		require.Equal(t, want, role, name)
 		require.Equal(t, role == election.RoleNone, why != "", name)
 	}
-	role, _ := roleOf(nil, "anybody")
+	role, _ := RoleOf(nil, "anybody")
 	require.Equal(t, election.RolePrimary, role, "without the table every replica may lead")
 }

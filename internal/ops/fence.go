@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 )
@@ -21,17 +24,42 @@ func (l Lab) Fence(ctx context.Context, arg string) (f store.Fence, err error) {
 	return f, err
 }
 
-// AdoptFence lets a cluster lead a shard that another one led. It names the
-// database that has the fence.
-func (l Lab) AdoptFence(ctx context.Context, arg string, cluster admin.Cluster, by By) (database string, err error) {
+// Adoption is what became of a fence that was adopted.
+type Adoption struct {
+	// Database has the fence.
+	Database string
+	// Before and Now are the clusters that it belonged to and belongs to.
+	Before, Now admin.Cluster
+	Shard       shard.Name
+	// Token is the one that it had.
+	Token int64
+}
+
+// AdoptFence lets the cluster of the configuration lead a shard that another one led. force
+// does so even if its leader lives.
+func (l Lab) AdoptFence(ctx context.Context, client *clientv3.Client, arg string, force bool, by By) (out Adoption, err error) {
+	before, err := l.Fence(ctx, arg) // before etcd is asked
+	if err != nil {
+		return out, err
+	}
+	id, err := EtcdID(ctx, client)
+	if err != nil {
+		return out, err
+	}
+	out = Adoption{Before: admin.Cluster{Etcd: before.Cluster, Name: before.ClusterName}, Now: admin.Cluster{Etcd: id, Name: l.Config.Cluster}, Shard: before.Shard, Token: before.Token}
 	err = l.OnShard(ctx, arg, func(s Shard) error {
-		database = s.DB.Target()
-		if err := s.DB.AdoptFence(ctx, s.Name, cluster, by.Who, by.Reason); err != nil {
+		out.Database = s.DB.Target()
+		if !force {
+			if err := l.requireAdoptable(ctx, client, s, id); err != nil {
+				return err
+			}
+		}
+		if err := s.DB.AdoptFence(ctx, s.Name, out.Now, by.Who, by.Reason); err != nil {
 			return err
 		}
-		return l.record(ctx, s, by, "fence adopt", cluster.String()+": "+by.Reason)
+		return l.record(ctx, s, by, "fence adopt", out.Now.String()+": "+by.Reason)
 	})
-	return database, err
+	return out, err
 }
 
 // Terms lists the latest terms of a shard.

@@ -147,11 +147,16 @@ func (l Lab) RemoveShard(ctx context.Context, s admin.Shard, by By, waiting func
 		return err
 	}
 	var shown time.Time
+	var inUse error
 	for {
 		err := l.Main.RemoveShard(ctx, s.Name, by.Who, by.Reason)
+		if ctx.Err() != nil && inUse != nil && err != nil {
+			err = inUse // the time was over in the middle of an attempt
+		}
 		if !errors.Is(err, admin.ErrInUse) {
 			return err
 		}
+		inUse = err
 		if time.Since(shown) > removeProgress {
 			shown = time.Now()
 			waiting(err)

@@ -15,6 +15,9 @@ func (lab *Lab) Audit(ctx context.Context, who, action, subject, detail string) 
 	return lab.audit(ctx, lab.Pool, who, action, subject, detail)
 }
 
+// FitsAudit refuses what Audit could not note, before anything is changed.
+func FitsAudit(who, subject, detail string) error { return fitsAudit(who, subject, detail) }
+
 // AuditRecord is a row of hostsched_audit.
 type AuditRecord struct {
 	// At is by the database's clock.

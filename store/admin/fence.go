@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -34,6 +35,29 @@ func (lab *Lab) RequireCluster(ctx context.Context, cluster string, shards []sha
 		}
 	}
 	return nil
+}
+
+// RunningTerms returns the fences of the shards whose last term has no end in the history: it
+// lasts, or its leader was lost. A database without our tables has none.
+func (lab *Lab) RunningTerms(ctx context.Context) (map[shard.Name]store.Fence, error) {
+	there, err := lab.HasTable(ctx, "hostsched_terms")
+	if err != nil || !there {
+		return nil, err
+	}
+	fences, err := lab.Fences(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[shard.Name]store.Fence{}
+	err = sqldb.EachRow(ctx, lab.Pool, "SELECT shard FROM hostsched_terms WHERE ended = 0", nil, func(scan sqldb.Scanner) error {
+		var name shard.Name
+		err := scan(&name)
+		if f, led := fences[name]; led && f.Holder != "" {
+			out[name] = f
+		}
+		return err
+	})
+	return out, sqldb.Explain(err, "look for terms that last", lab.Target())
 }
 
 // AdoptFence lets the given cluster lead a shard whose fence belongs to another one, or

@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hostsched/hostsched/shard"
@@ -50,8 +52,13 @@ func (lab *Lab) HasServers(ctx context.Context) (bool, error) { return lab.HasTa
 
 // Servers lists the servers table, by name.
 func (lab *Lab) Servers(ctx context.Context) ([]Server, error) {
+	out, err := readServers(ctx, lab.Pool)
+	return out, sqldb.Explain(err, "list the servers", lab.Target())
+}
+
+func readServers(ctx context.Context, q sqldb.Querier) ([]Server, error) {
 	out := []Server{}
-	err := sqldb.EachRow(ctx, lab.Pool, "SELECT s.hostname, s.cname, s.status, s.note, r.role FROM servers s LEFT JOIN server_roles r ON r.server_id = s.id ORDER BY s.hostname, r.role", nil, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, q, "SELECT s.hostname, s.cname, s.status, s.note, r.role FROM servers s LEFT JOIN server_roles r ON r.server_id = s.id ORDER BY s.hostname, r.role", nil, func(scan sqldb.Scanner) error {
 		var name, cname, status, note, role sql.NullString
 		if err := scan(&name, &cname, &status, &note, &role); err != nil {
 			return err
@@ -64,93 +71,171 @@ func (lab *Lab) Servers(ctx context.Context) ([]Server, error) {
 		}
 		return nil
 	})
-	return out, sqldb.Explain(err, "list the servers", lab.Target())
+	return out, err
 }
 
-// AddServer adds a server with its roles. Its name must be one that a replica can
-// have: with a row that nobody can be, nobody may lead.
-func (lab *Lab) AddServer(ctx context.Context, s Server) error {
-	if err := shard.CheckName(s.Name); err != nil {
-		return fmt.Errorf("%w: server %q: %w; no replica can have this name", ErrInput, s.Name, err)
-	}
-	return lab.change(ctx, "add server "+s.Name, nil, func(tx *sql.Tx) error {
+// ServerEdit is a change of one server, within a transaction. It says what became of the
+// server.
+type ServerEdit func(ctx context.Context, lab *Lab, tx *sql.Tx) (said string, err error)
+
+// ChangeServers makes all edits or none. agree, if set, is asked with the servers table as it
+// was and as it would be; its error undoes the edits.
+func (lab *Lab) ChangeServers(ctx context.Context, what string, agree func(before, after []Server) error, edits ...ServerEdit) (said []string, err error) {
+	err = lab.change(ctx, what, nil, func(tx *sql.Tx) error {
+		said = nil // the transaction may be repeated
+		before, err := readServers(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, edit := range edits {
+			text, err := edit(ctx, lab, tx)
+			if err != nil {
+				return err
+			}
+			said = append(said, text)
+		}
+		after, err := readServers(ctx, tx)
+		if err != nil || agree == nil {
+			return err
+		}
+		return agree(before, after)
+	})
+	return said, err
+}
+
+// AddServer adds a server with its roles. Its name must be one that a replica can have: with
+// a row that nobody can be, nobody may lead.
+func AddServer(s Server) ServerEdit {
+	return func(ctx context.Context, lab *Lab, tx *sql.Tx) (string, error) {
+		if err := shard.CheckName(s.Name); err != nil {
+			return "", fmt.Errorf("%w: server %q: %w; no replica can have this name", ErrInput, s.Name, err)
+		}
+		if err := cmp.Or(knownRoles(s.Roles), knownStatus(s.Status), fits("the note", s.Note, detailWidth)); err != nil {
+			return "", err
+		}
 		_, err := serverID(ctx, tx, s.Name)
 		if err == nil {
-			return fmt.Errorf("%w: server %s exists already", ErrInput, s.Name)
+			return "", fmt.Errorf("%w: server %s exists already", ErrInput, s.Name)
 		}
 		if !errors.Is(err, ErrInput) {
-			return err
+			return "", err
 		}
 		res, err := tx.ExecContext(ctx, "INSERT INTO servers (hostname, status, note, date_created) VALUES (?, ?, ?, "+lab.Dialect.Now+")", s.Name, s.Status, s.Note)
 		if err != nil {
-			return err
+			return "", err
 		}
 		id, err := res.LastInsertId()
 		if err != nil {
-			return err
+			return "", err
 		}
 		for _, role := range s.Roles {
 			if _, err := tx.ExecContext(ctx, "INSERT INTO server_roles (server_id, role) VALUES (?, ?)", id, role); err != nil {
-				return err
+				return "", err
 			}
 		}
-		return nil
-	})
+		return fmt.Sprintf("added as %s with roles %s", s.Status, strings.Join(s.Roles, ",")), nil
+	}
 }
 
-// SetRole gives a role to a server or takes it away. It returns whether that
-// changed anything.
-func (lab *Lab) SetRole(ctx context.Context, server, role string, has bool) (changed bool, err error) {
-	err = lab.change(ctx, "change the roles of server "+server, nil, func(tx *sql.Tx) error {
+// GiveRole gives a role to a server.
+func GiveRole(server, role string) ServerEdit {
+	return func(ctx context.Context, _ *Lab, tx *sql.Tx) (string, error) {
+		if err := knownRoles([]string{role}); err != nil {
+			return "", err
+		}
 		id, err := serverID(ctx, tx, server)
 		if err != nil {
-			return err
+			return "", err
 		}
-		query := "DELETE FROM server_roles WHERE server_id = ? AND role = ?"
-		if has {
-			query = "INSERT INTO server_roles (server_id, role) SELECT s.id, ? FROM servers s WHERE s.id = ? AND NOT EXISTS (SELECT 1 FROM server_roles r WHERE r.server_id = s.id AND r.role = ?)"
-		}
-		args := []any{id, role}
-		if has {
-			args = []any{role, id, role}
-		}
-		res, err := tx.ExecContext(ctx, query, args...)
+		changed, err := changes(tx.ExecContext(ctx, "INSERT INTO server_roles (server_id, role) SELECT s.id, ? FROM servers s WHERE s.id = ? AND NOT EXISTS (SELECT 1 FROM server_roles r WHERE r.server_id = s.id AND r.role = ?)", role, id, role))
+		return "has now the role " + role + asBefore(changed), err
+	}
+}
+
+// TakeRole takes a role from a server, also one that nobody knows.
+func TakeRole(server, role string) ServerEdit {
+	return func(ctx context.Context, _ *Lab, tx *sql.Tx) (string, error) {
+		id, err := serverID(ctx, tx, server)
 		if err != nil {
-			return err
+			return "", err
 		}
-		n, err := res.RowsAffected()
-		changed = n > 0
-		return err
-	})
-	return changed, err
+		changed, err := changes(tx.ExecContext(ctx, "DELETE FROM server_roles WHERE server_id = ? AND role = ?", id, role))
+		return "has no longer the role " + role + asBefore(changed), err
+	}
+}
+
+// changes tells whether a statement changed any row.
+func changes(res sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}
+
+func asBefore(changed bool) string {
+	if changed {
+		return ""
+	}
+	return " (as before)"
 }
 
 // SetServerStatus changes a server's status.
-func (lab *Lab) SetServerStatus(ctx context.Context, server, status string) error {
-	return lab.change(ctx, "change the status of server "+server, nil, func(tx *sql.Tx) error {
+func SetServerStatus(server, status string) ServerEdit {
+	return func(ctx context.Context, _ *Lab, tx *sql.Tx) (string, error) {
+		if err := knownStatus(status); err != nil {
+			return "", err
+		}
 		id, err := serverID(ctx, tx, server)
 		if err != nil {
-			return err
+			return "", err
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE servers SET status = ? WHERE id = ?", status, id)
-		return err
-	})
+		return "status is now " + status, err
+	}
 }
 
 // RetireServer takes all roles from a server and marks it as in repair, so that
 // it never leads. The row stays: with an empty table every replica may lead.
-func (lab *Lab) RetireServer(ctx context.Context, server, reason string) error {
-	return lab.change(ctx, "retire server "+server, nil, func(tx *sql.Tx) error {
+func RetireServer(server, reason string) ServerEdit {
+	return func(ctx context.Context, _ *Lab, tx *sql.Tx) (string, error) {
 		id, err := serverID(ctx, tx, server)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM server_roles WHERE server_id = ?", id); err != nil {
-			return err
+			return "", err
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE servers SET status = ?, note = ? WHERE id = ?", ServerRepairRequired, reason, id)
-		return err
-	})
+		return "retired", err
+	}
+}
+
+// Statuses are those that a server can have, and Roles those that Autotest knows
+// (server_models.ServerRole).
+var (
+	Statuses = []string{ServerPrimary, ServerBackup, ServerRepairRequired}
+	Roles    = []string{
+		"afe", "crash_server", "database", "database_slave", "devserver", "drone", "golo_proxy", RoleHostScheduler, "reserve", "scheduler", "sentinel", "shard",
+		"skylab_drone", "suite_scheduler",
+	}
+)
+
+func knownStatus(status string) error {
+	if slices.Contains(Statuses, status) {
+		return nil
+	}
+	return fmt.Errorf("%w: status %q is unknown; there are %s", ErrInput, status, strings.Join(Statuses, ", "))
+}
+
+// knownRoles refuses a mistyped role: a server without the right one may not lead.
+func knownRoles(roles []string) error {
+	for _, role := range roles {
+		if !slices.Contains(Roles, role) {
+			return fmt.Errorf("%w: role %q is unknown; there are %s", ErrInput, role, strings.Join(Roles, ", "))
+		}
+	}
+	return nil
 }
 
 func serverID(ctx context.Context, tx *sql.Tx, name string) (id int64, err error) {

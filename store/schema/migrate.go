@@ -123,7 +123,7 @@ func (s *session) down(ctx context.Context, opts Options) error {
 		return err
 	}
 	if opts.Lab {
-		if st.Lab != LabOurs && st.Lab != LabIncomplete {
+		if st.Lab == LabAutotest {
 			return fmt.Errorf("%w: the lab tables of %s are not ours (%s); nothing was dropped", sqldb.ErrServer, s.db.Target(), st.Lab)
 		}
 		if err := refuseStrangers(ctx, s.db); err != nil {
