@@ -39,7 +39,8 @@ func (l Lab) ChangeServers(ctx context.Context, servers *admin.Lab, client *clie
 			return nil
 		}
 		if unknown != nil {
-			return fmt.Errorf("%w: %s %s may take the role %s from all replicas that run, and etcd does not say which do: %w; --force does it all the same", admin.ErrInput, c.Action, c.Server, admin.RoleHostScheduler, unknown)
+			// What etcd did not answer must not pass for what the database did not answer.
+			return fmt.Errorf("%w: %s %s may take the role %s from all replicas that run, and etcd does not say which do: %v; --force does it all the same", admin.ErrInput, c.Action, c.Server, admin.RoleHostScheduler, unknown)
 		}
 		return someoneMayLead(running.Servers, before, after, c)
 	}
