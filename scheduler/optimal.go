@@ -52,9 +52,12 @@ func (p *planner) promise(g *group, n int, round Round, wanted func(*demand) boo
 		if e.host == promised {
 			continue
 		}
-		if d := p.demandOf(g, e); wanted(d) && p.matcher.serve(d) {
+		switch d := p.demandOf(g, e); {
+		case wanted(d) && p.matcher.serve(d):
 			e.host, e.round = promised, round
 			promises++
+		case !g.mixed:
+			return promises // the others have the same demand
 		}
 	}
 	return promises
@@ -79,7 +82,7 @@ func (p *planner) keepPromises() {
 // demandOf returns the demand of an entry. It is that of the entry's group, unless the job
 // already has a host that the group could get.
 func (p *planner) demandOf(g *group, e *pending) *demand {
-	if len(e.job.held) > 0 {
+	if g.mixed {
 		if refused := p.refusedHosts(g.match, e.job); len(refused) > 0 {
 			return p.demand(g, e.job.ID, refused)
 		}

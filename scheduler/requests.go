@@ -28,9 +28,12 @@ type group struct {
 	// next is the position in entries of the first one that may still lack a host.
 	next int
 	// ahead is how many entries of other groups are served before this one.
-	ahead  int
-	match  *match
-	demand *demand // nil until it is needed, and always under PolicyExact
+	ahead int
+	match *match
+	// demand is nil until it is needed, and always under PolicyExact. mixed is true if any
+	// job of the group has had hosts, so that its entries may have a demand of their own.
+	demand *demand
+	mixed  bool
 	reason *Reason
 }
 
@@ -87,6 +90,7 @@ func (p *planner) group() {
 		if e := &p.entries[i]; e.wantsAny() {
 			g := p.groupFor(e)
 			g.entries = append(g.entries, int32(i))
+			g.mixed = g.mixed || len(e.job.held) > 0
 		}
 	}
 }
