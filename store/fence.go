@@ -134,7 +134,7 @@ func (db *DB) TakeOver(ctx context.Context, c Claim) (*Leader, error) {
 			return nil, errors.Join(sqldb.Explain(err, c.tried(), db.Target()), l.Close())
 		}
 		if l.fence.Epoch == 0 { // else the row is ours, and so is the session in it
-			if err := db.evict(ctx, c.Shard); err != nil {
+			if err := db.evictPredecessor(ctx, c); err != nil {
 				return nil, errors.Join(err, l.Close())
 			}
 		}
@@ -197,6 +197,10 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	case f.Cluster != c.Cluster:
 		return foreignCluster(f, c)
 	}
+	return overtaken(f, c)
+}
+
+func overtaken(f Fence, c Claim) error {
 	return fmt.Errorf("%w: shard %s is held by %s with token %d, ours is %d; if etcd was restored from a backup, run 'hostsched fence adopt %s'", ErrOvertaken, c.Shard, f.Holder, f.Token, c.Token, c.Shard)
 }
 

@@ -21,13 +21,29 @@ func (db *DB) evictDead(ctx context.Context, c Claim) {
 	if len(c.Deaths) == 0 {
 		return
 	}
-	if f, ok, err := db.ReadFence(ctx, c.Shard); err == nil && ok && c.Deaths[f.Holder] != "" && f.Token < c.Token {
-		_ = db.evict(ctx, c.Shard)
+	if f, ok, err := db.ReadFence(ctx, c.Shard); err == nil && ok && c.Deaths[f.Holder] != "" {
+		_ = db.evictPredecessor(ctx, c)
 	}
 }
 
-// evict disconnects the registered writers of a shard, one of which holds a
-// fence row locked and does not continue.
+// evictPredecessor disconnects whoever holds a fence row locked and does not continue.
+// A claimant that would be refused anyway touches nobody: one that was late may have met
+// its own successor, who is well.
+func (db *DB) evictPredecessor(ctx context.Context, c Claim) error {
+	f, ok, err := db.ReadFence(ctx, c.Shard)
+	if err != nil || !ok {
+		return err
+	}
+	if f.Cluster != "" && f.Cluster != c.Cluster {
+		return foreignCluster(f, c)
+	}
+	if f.Token >= c.Token {
+		return overtaken(f, c)
+	}
+	return db.evict(ctx, c.Shard)
+}
+
+// evict disconnects the registered writers of a shard.
 func (db *DB) evict(ctx context.Context, name shard.Name) error {
 	type session struct {
 		id           int64
@@ -97,9 +113,18 @@ func processField(pid, field int) string {
 	if err != nil {
 		return ""
 	}
-	_, rest, ok := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) <= field-2 {
+	return statField(string(stat), field)
+}
+
+// statField reads a field of such a text. The command may contain brackets too, so it
+// ends at the last one.
+func statField(stat string, field int) string {
+	end := strings.LastIndex(stat, ") ")
+	if end < 0 {
+		return ""
+	}
+	fields := strings.Fields(stat[end+1:])
+	if len(fields) <= field-2 {
 		return ""
 	}
 	return fields[field-2]

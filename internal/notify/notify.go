@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -207,9 +206,5 @@ func (m *Mailer) Failed(name shard.Name, err error) {
 		m.note("fenced: %v", err)
 		return
 	}
-	text := err.Error()
-	if !strings.Contains(text, "goroutine ") { // a panic brings the stack of where it happened
-		text += "\n" + string(debug.Stack())
-	}
-	m.note("uncaught error in a tick of shard %s: %s", name, text)
+	m.note("uncaught error in a tick of shard %s: %v", name, err) // that of a panic has the stack of where it happened
 }

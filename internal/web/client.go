@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -20,6 +21,9 @@ func ReadStatus(ctx context.Context, address string, bound time.Duration) (st Se
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return st, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return st, errors.Join(fmt.Errorf("%s answers %s to %s; check that a hostsched of this version listens there", address, res.Status, req.URL.Path), res.Body.Close())
 	}
 	err = json.NewDecoder(res.Body).Decode(&st)
 	return st, errors.Join(err, res.Body.Close())

@@ -134,3 +134,14 @@ func TestWaiting(t *testing.T) {
 		require.Contains(t, w.Body.String(), "database unreachable", path)
 	}
 }
+
+// TestStatusOfAStranger: an answer that is no success is not read as a status.
+func TestStatusOfAStranger(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte("{}"))
+	}))
+	defer s.Close()
+	_, err := web.ReadStatus(t.Context(), s.Listener.Addr().String(), time.Minute)
+	require.ErrorContains(t, err, "404")
+}

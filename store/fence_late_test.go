@@ -1,0 +1,41 @@
+package store_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// TestLateClaimantDisturbsNobody: whoever is refused anyway does not disconnect a leader
+// that holds its fence row for longer than a claimant waits. On SQLite a claimant can
+// only end a process that is stopped.
+func TestLateClaimantDisturbsNobody(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	storetest.FillLab(t, db)
+	plan := storetest.FullPlan(t, db)
+	leader := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	db.FailInTx(func(context.Context) error {
+		close(inside)
+		<-goOn
+		return nil
+	})
+	applied := make(chan error, 1)
+	go func() {
+		_, err := leader.Apply(context.Background(), plan)
+		applied <- err
+	}()
+	<-inside
+	db.FailInTx(nil)
+	_, late := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 9, Cluster: "test", Holder: "late"})
+	_, foreign := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 99, Cluster: "another", Holder: "foreign"})
+	close(goOn)
+	require.NoError(t, <-applied, "the leader's connection lives")
+	require.ErrorIs(t, late, store.ErrOvertaken)
+	require.ErrorIs(t, foreign, store.ErrForeignCluster)
+}
