@@ -135,8 +135,10 @@ func (c *chaos) drift(ctx context.Context, name shard.Name) (int, []string, erro
 	}
 	var out []string
 	for _, d := range found.Drift {
-		// A leader forgets hosts whose lease the hostile client has cleared.
-		if !slices.ContainsFunc(found.Unleased, func(f admin.Finding) bool { return f.Host == d.Host }) {
+		// A leader forgets hosts whose lease the hostile client has cleared, and those
+		// that it has given away; it learns of their use again when a term begins.
+		unleased := slices.ContainsFunc(found.Unleased, func(f admin.Finding) bool { return f.Host == d.Host })
+		if !unleased && !slices.Contains(c.hostile.returned, int64(d.Host)) {
 			out = append(out, fmt.Sprintf("host %d: %s", d.Host, d.Text))
 		}
 	}

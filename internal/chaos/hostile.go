@@ -19,11 +19,12 @@ type hostile struct {
 
 	mu sync.Mutex // while it acts, and while it is quiet
 	// strayed are the hosts that it gave to other shards, labels those that it took
-	// from hosts: host and label.
-	strayed []int64
-	labels  [][2]int64
-	actions int
-	quiet   bool
+	// from hosts: host and label. returned are those that were given back last.
+	strayed  []int64
+	returned []int64
+	labels   [][2]int64
+	actions  int
+	quiet    bool
 }
 
 // hostilePause is the time between two actions, on average.
@@ -214,6 +215,6 @@ func (h *hostile) calm(ctx context.Context) (wake func(), err error) {
 			return wake, fmt.Errorf("give host %d back to its shard: %w", host, err)
 		}
 	}
-	h.strayed = nil
+	h.returned, h.strayed = h.strayed, nil
 	return wake, errors.Join(h.exec(ctx, "UPDATE afe_hosts SET locked = 0 WHERE locked = 1"), h.exec(ctx, "UPDATE afe_hosts SET status = 'Ready' WHERE status = 'Repair Failed'"))
 }

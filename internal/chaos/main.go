@@ -23,6 +23,7 @@ type options struct {
 	database, out string
 	program       string
 	cluster, only string
+	keep          bool
 }
 
 func main() {
@@ -34,6 +35,7 @@ func main() {
 	flag.StringVar(&o.program, "hostsched", "bin/hostsched", "the program under test")
 	flag.StringVar(&o.cluster, "cluster", "", "what the database is: one server, galera (three nodes of MariaDB) or group (three servers of MySQL)")
 	flag.StringVar(&o.only, "only", "", "only faults whose kind contains one of these texts, comma-separated")
+	flag.BoolVar(&o.keep, "keep", false, "keep the logs although nothing is wrong")
 	flag.Parse()
 	// The driver has a lot to say about connections that faults have ended.
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // fails for nil only
@@ -68,6 +70,10 @@ func run(ctx context.Context, o options) (err error) {
 		err = c.play(ctx)
 	}
 	err = errors.Join(err, c.stop())
+	if err == nil && o.keep {
+		c.journal.say("the logs are in %s", dir)
+		return nil
+	}
 	if err == nil {
 		return os.RemoveAll(dir)
 	}
