@@ -130,6 +130,7 @@ func (a *App) open(o Options) (err error) {
 	}
 	a.metrics = metrics.New(registry)
 	a.metrics.NotLeading(func() map[shard.Name]replica.NotLeading { return ask(a, (*cluster.Controller).NotLeading) })
+	a.metrics.NotServed(func() int { return ask(a, (*cluster.Controller).Unserved) })
 	if a.observers, err = a.report(a.metrics); err != nil {
 		return err
 	}
@@ -184,7 +185,7 @@ func (a *App) schedule(ctx context.Context) error {
 	}
 	a.log.Info("the database is there", "database", dbs.Main.Target(), "database server", dbs.Main.Server())
 	c := cluster.New(cluster.Config{
-		Server: a.cfg.Server, Version: a.version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: a.metrics.Serves,
+		Server: a.cfg.Server, Version: a.version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: a.metrics.Serves, Gone: a.metrics.Forget,
 		Condemned: a.metrics.Condemned, Needless: a.metrics.Needless,
 		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, LogAssignments: a.cfg.Log.Assignments},
 	}, a.campaigner, dbs, a.observers, a.log)

@@ -36,6 +36,9 @@ type Config struct {
 	Replica replica.Config
 	// Found, if set, is called for every shard that is served.
 	Found func(shard.Name)
+	// Gone, if set, is called for every shard that is not served any more, after its
+	// last event.
+	Gone func(shard.Name)
 	// Condemned, if set, is called when another replica is taken for dead, with the
 	// reason; Needless when that happened to this one although it lived.
 	Condemned func(reason string)
@@ -178,6 +181,18 @@ func New(cfg Config, elected Election, db Databases, observer replica.Observer, 
 func (c *Controller) found(name shard.Name) {
 	if c.cfg.Found != nil {
 		c.cfg.Found(name)
+	}
+}
+
+// retire waits for the last apply of a shard, and forgets the shard unless it is served
+// again by then.
+func (c *Controller) retire(s *shardRunner) {
+	s.retire()
+	c.mu.Lock()
+	_, again := c.runners[s.name]
+	c.mu.Unlock()
+	if c.cfg.Gone != nil && !again {
+		c.cfg.Gone(s.name)
 	}
 }
 

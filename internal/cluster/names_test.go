@@ -47,3 +47,15 @@ func TestNamesThatTheDatabaseTakesForOne(t *testing.T) {
 		})
 	})
 }
+
+// TestNamesInAnotherEncoding: a name that is not UTF-8 is reported, and the rest served.
+func TestNamesInAnotherEncoding(t *testing.T) {
+	l := newLab(t, storetest.SQLiteFile(t), 1)
+	l.exec("INSERT INTO afe_shards (hostname) VALUES (CAST(X'6CE462' AS TEXT)), ('')")
+	a := l.start("a")
+	l.ledBy(a, shard.Master, shardName(0))
+	require.Contains(t, a.controller.NotServed()["l\xe4b"], "UTF-8")
+	require.Contains(t, a.controller.NotServed()[""], "empty")
+	require.Equal(t, 2, a.controller.Unserved())
+	require.Equal(t, 1, l.log.Count(`shard=l\xe4b `), "the log has it on one line")
+}

@@ -115,7 +115,7 @@ func (c *Controller) polled(p poll) {
 		s.stop(fmt.Errorf("%w: the shard was removed, renamed or got another database", replica.ErrHandOver))
 		// The last apply of a shard may take long, and role changes and hand-overs
 		// of other shards must not wait for it.
-		c.retiring.Go(s.retire)
+		c.retiring.Go(func() { c.retire(s) })
 	}
 }
 
@@ -131,6 +131,13 @@ func (c *Controller) setUnserved(unserved []admin.Unserved) {
 			c.log.Warn("this shard is not served; rename it in afe_shards, or remove it with 'hostsched shard remove'", "shard", shard.Printable(u.Name.String()), "row", u.ID, "reason", u.Reason)
 		}
 	}
+}
+
+// Unserved returns how many rows of afe_shards no replica can lead.
+func (c *Controller) Unserved() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.unserved)
 }
 
 // NotServed returns the names in afe_shards that no replica can lead, with the reason

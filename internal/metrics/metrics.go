@@ -4,7 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +20,13 @@ import (
 // Metrics implements replica.Observer.
 type Metrics struct {
 	registry *prometheus.Registry
+	// vectors are all metrics with the label shard.
+	vectors []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}
+
+	mu         sync.Mutex
+	priorities map[int64]bool
 
 	tick, snapshot, plan, lease, schedule, release *prometheus.HistogramVec
 	takeOver, transaction                          *prometheus.HistogramVec
@@ -47,9 +54,16 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
+// maxPriorities is how many priorities have a series of their own. Jobs can have any number
+// as priority, and every series costs memory here and in Prometheus for good.
+const maxPriorities = 32
+
+// otherPriorities is the label of the priorities that came after those.
+const otherPriorities = "other"
+
 // New registers all metrics. Each replica needs a registry of its own.
 func New(registry *prometheus.Registry) *Metrics {
-	m := &Metrics{registry: registry}
+	m := &Metrics{registry: registry, priorities: map[int64]bool{}}
 	m.tick = m.histogram("tick_duration_seconds", "Duration of a whole tick.", fastBuckets)
 	m.snapshot = m.histogram("snapshot_duration_seconds", "Duration of reading the snapshot of a tick.", fastBuckets)
 	m.plan = m.histogram("plan_duration_seconds", "Duration of planning a tick.", fastBuckets)
@@ -83,25 +97,55 @@ func New(registry *prometheus.Registry) *Metrics {
 func (m *Metrics) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hostsched_" + name, Help: help, Buckets: buckets}, append([]string{"shard"}, labels...))
 	m.registry.MustRegister(v)
+	m.vectors = append(m.vectors, v)
 	return v
 }
 
 func (m *Metrics) counter(name, help string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_" + name, Help: help}, []string{"shard"})
 	m.registry.MustRegister(v)
+	m.vectors = append(m.vectors, v)
 	return v
 }
 
 func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
 	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "hostsched_" + name, Help: help}, append([]string{"shard"}, labels...))
 	m.registry.MustRegister(v)
+	m.vectors = append(m.vectors, v)
 	return v
+}
+
+// label is the name of a shard as a label, which must be UTF-8: Prometheus panics otherwise.
+func label(name shard.Name) string { return shard.Printable(name.String()) }
+
+// priority is the label of a priority.
+func (m *Metrics) priority(n int64) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.priorities[n] && len(m.priorities) == maxPriorities {
+		return otherPriorities
+	}
+	m.priorities[n] = true
+	return strconv.FormatInt(n, 10)
+}
+
+// Forget removes the metrics of a shard that is not served any more.
+func (m *Metrics) Forget(name shard.Name) {
+	for _, v := range m.vectors {
+		v.DeletePartialMatch(prometheus.Labels{"shard": label(name)})
+	}
+}
+
+// NotServed adds the number of rows of afe_shards that no replica can lead.
+func (m *Metrics) NotServed(count func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_shards_not_served", Help: "Rows of afe_shards that no replica can lead, because of their names."},
+		func() float64 { return float64(count()) }))
 }
 
 // Serves makes the metrics of a shard appear before anything has happened, so
 // that a counter's first increase can be seen.
 func (m *Metrics) Serves(name shard.Name) {
-	s := name.String()
+	s := label(name)
 	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.uncaught, m.fenced, m.terms, m.replanned, m.wentBack} {
 		c.WithLabelValues(s)
 	}
@@ -147,7 +191,7 @@ func (n notLeading) Describe(out chan<- *prometheus.Desc) { out <- n.desc }
 // Collect implements prometheus.Collector.
 func (n notLeading) Collect(out chan<- prometheus.Metric) {
 	for name, why := range n.ask() {
-		out <- prometheus.MustNewConstMetric(n.desc, prometheus.GaugeValue, 1, strings.ToValidUTF8(name.String(), "\uFFFD"), string(why.Reason))
+		out <- prometheus.MustNewConstMetric(n.desc, prometheus.GaugeValue, 1, label(name), string(why.Reason))
 	}
 }
 
@@ -161,7 +205,7 @@ func (m *Metrics) Handler() http.Handler {
 
 // Leading implements replica.Observer.
 func (m *Metrics) Leading(name shard.Name, token int64, takeOver time.Duration) {
-	s := name.String()
+	s := label(name)
 	m.leader.WithLabelValues(s).Set(1)
 	m.token.WithLabelValues(s).Set(float64(token))
 	m.terms.WithLabelValues(s).Inc()
@@ -170,7 +214,7 @@ func (m *Metrics) Leading(name shard.Name, token int64, takeOver time.Duration) 
 
 // Ended implements replica.Observer.
 func (m *Metrics) Ended(name shard.Name, _ error) {
-	s := name.String()
+	s := label(name)
 	m.leader.WithLabelValues(s).Set(0)
 	m.token.WithLabelValues(s).Set(0)
 	m.waiting.WithLabelValues(s).Set(0)
@@ -178,7 +222,7 @@ func (m *Metrics) Ended(name shard.Name, _ error) {
 
 // Ticked implements replica.Observer.
 func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
-	s := name.String()
+	s := label(name)
 	applied := r.Result.Applied
 	m.ticks.WithLabelValues(s).Inc()
 	m.assignments.WithLabelValues(s).Add(float64(len(applied.Assignments)))
@@ -203,7 +247,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	}
 	for i := range applied.Assignments {
 		if a := &applied.Assignments[i]; a.QueuedSeconds >= 0 {
-			m.queued.WithLabelValues(s, strconv.FormatInt(a.Priority, 10)).Observe(float64(a.QueuedSeconds))
+			m.queued.WithLabelValues(s, m.priority(a.Priority)).Observe(float64(a.QueuedSeconds))
 		}
 	}
 }
@@ -217,21 +261,21 @@ func (m *Metrics) Needless() { m.needless.Inc() }
 // Checked implements replica.Observer.
 func (m *Metrics) Checked(name shard.Name, f admin.Findings) {
 	for _, kind := range f.Kinds() {
-		m.findings.WithLabelValues(name.String(), kind.Name).Set(float64(len(kind.All)))
+		m.findings.WithLabelValues(label(name), kind.Name).Set(float64(len(kind.All)))
 	}
 }
 
 // Replanned implements replica.Observer.
-func (m *Metrics) Replanned(name shard.Name) { m.replanned.WithLabelValues(name.String()).Inc() }
+func (m *Metrics) Replanned(name shard.Name) { m.replanned.WithLabelValues(label(name)).Inc() }
 
 // Failed implements replica.Observer.
 func (m *Metrics) Failed(name shard.Name, err error) {
 	switch {
 	case errors.Is(err, store.ErrFenced):
-		m.fenced.WithLabelValues(name.String()).Inc()
+		m.fenced.WithLabelValues(label(name)).Inc()
 		return
 	case errors.Is(err, store.ErrWentBack):
-		m.wentBack.WithLabelValues(name.String()).Inc()
+		m.wentBack.WithLabelValues(label(name)).Inc()
 	}
-	m.uncaught.WithLabelValues(name.String()).Inc()
+	m.uncaught.WithLabelValues(label(name)).Inc()
 }

@@ -1,0 +1,71 @@
+package metrics_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/metrics"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+)
+
+func text(m *metrics.Metrics) string {
+	r := httptest.NewRecorder()
+	m.Handler().ServeHTTP(r, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return r.Body.String()
+}
+
+// events are all that can happen to a shard.
+func events(m *metrics.Metrics, name shard.Name, priorities ...int64) {
+	var r replica.Report
+	for _, p := range priorities {
+		r.Result.Applied.Assignments = append(r.Result.Applied.Assignments, scheduler.Assignment{Priority: p, QueuedSeconds: 1})
+	}
+	m.Serves(name)
+	m.Leading(name, 1, time.Second)
+	m.Ticked(name, r)
+	m.Checked(name, admin.NoFindings())
+	m.Failed(name, store.ErrFenced)
+	m.Ended(name, nil)
+}
+
+// TestAnyName: no name of a shard ends the process.
+func TestAnyName(t *testing.T) {
+	for _, name := range []shard.Name{"", "l\xe4b", "a\nb", "\x00", "läb", "{shard=\"x\"}"} {
+		m := metrics.New(prometheus.NewRegistry())
+		events(m, name, 1)
+		require.Contains(t, text(m), "hostsched_leader")
+	}
+}
+
+func TestMetricsOfARemovedShard(t *testing.T) {
+	m := metrics.New(prometheus.NewRegistry())
+	m.Serves("stays")
+	before := text(m)
+	events(m, "goes", 1, 2)
+	require.NotEqual(t, before, text(m))
+	m.Forget("goes")
+	require.Equal(t, before, text(m))
+}
+
+// TestManyPriorities: jobs with many priorities make no more than a bounded number of
+// series, and none is lost.
+func TestManyPriorities(t *testing.T) {
+	m := metrics.New(prometheus.NewRegistry())
+	var all []int64
+	for p := range int64(1000) {
+		all = append(all, p)
+	}
+	events(m, "a", all...)
+	require.LessOrEqual(t, strings.Count(text(m), "hostsched_queued_seconds_count"), 33)
+	require.Contains(t, text(m), `hostsched_queued_seconds_count{priority="other",shard="a"} 968`)
+}
