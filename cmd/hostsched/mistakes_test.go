@@ -146,3 +146,50 @@ func (in *installation) fence(t *testing.T) store.Fence {
 	require.NoError(t, err)
 	return f
 }
+
+// TestResumeOfAShardThatIsNotPaused says so, and changes and records nothing, wherever the
+// shard's rows are.
+func TestResumeOfAShardThatIsNotPaused(t *testing.T) {
+	lab := newShardsLab(t, "http://127.0.0.1:1")
+	before := []int{rowsOf(t, lab.main, "hostsched_audit"), rowsOf(t, lab.west, "hostsched_audit")}
+	for _, name := range []string{"master", "lab-west"} {
+		code, out, errs := lab.run(t, "shard", "resume", name, "--reason", "test", "--yes")
+		require.Equal(t, exitOK, code, errs)
+		require.Equal(t, "shard "+name+": is not paused; nothing was changed\n", out)
+	}
+	require.Equal(t, before, []int{rowsOf(t, lab.main, "hostsched_audit"), rowsOf(t, lab.west, "hostsched_audit")})
+	code, out, errs := lab.run(t, "shard", "resume", "lab-east", "--reason", "test", "--yes")
+	require.Equal(t, exitOK, code, errs)
+	require.Equal(t, "shard lab-east: resumed\n", out)
+	require.Equal(t, before[0]+1, rowsOf(t, lab.main, "hostsched_audit"))
+}
+
+// TestHistoryOfARemovedShard can be read as long as its terms are there.
+func TestHistoryOfARemovedShard(t *testing.T) {
+	lab := newShardsLab(t, "http://127.0.0.1:1")
+	_, err := lab.main.SQL().Exec("DELETE FROM afe_shards WHERE hostname = 'lab-east'")
+	require.NoError(t, err)
+	code, out, errs := lab.run(t, "cluster", "history", "lab-east")
+	require.Equal(t, exitOK, code, errs)
+	require.Contains(t, out, "leader-of-lab-east")
+	code, _, errs = lab.run(t, "cluster", "history", "nowhere")
+	require.Equal(t, exitInput, code)
+	require.Contains(t, errs, "no such shard: nowhere; there are lab-west, master")
+	code, _, errs = lab.run(t, "fence", "show", "lab-east")
+	require.Equal(t, exitInput, code, errs)
+}
+
+// TestShardsOwnFileIsStoredWithItsFolder: replicas run in other folders than the command.
+func TestShardsOwnFileIsStoredWithItsFolder(t *testing.T) {
+	lab := newShardsLab(t, "http://127.0.0.1:1")
+	lab.open(t, "third.db")
+	t.Chdir(lab.dir)
+	code, _, errs := lab.run(t, "shard", "add", "lab-third", "--dsn", "sqlite:third.db", "--yes")
+	require.Equal(t, exitOK, code, errs)
+	t.Chdir("/")
+	code, out, errs := lab.run(t, "shard", "list", "-o", "wide")
+	require.Equal(t, exitOK, code, errs)
+	require.Contains(t, out, lab.dsn("third.db"))
+	code, _, errs = lab.run(t, "plan", "lab-third")
+	require.Equal(t, exitOK, code, errs)
+}

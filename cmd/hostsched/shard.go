@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -263,7 +264,7 @@ planned before is written any more. Recorded in hostsched_audit.`,
 func resumeCommand() *cobra.Command {
 	return pausing("resume", &cobra.Command{
 		Short:   "Continue scheduling in a paused shard",
-		Long:    "Continue scheduling in a paused shard. Recorded in hostsched_audit.",
+		Long:    "Continue scheduling in a paused shard. Recorded in hostsched_audit, unless the shard\nwas not paused: then nothing is changed, and the exit code is 0.",
 		Example: "  hostsched shard resume lab-east --reason 'power is back' --yes",
 	}, ops.Lab.ResumeShard)
 }
@@ -278,7 +279,11 @@ func pausing(verb string, cmd *cobra.Command, change func(ops.Lab, context.Conte
 			return err
 		}
 		return changeLab(cmd.Context(), cfg, func(lab ops.Lab) error {
-			if err := change(lab, cmd.Context(), args[0], c.by()); err != nil {
+			err := change(lab, cmd.Context(), args[0], c.by())
+			switch {
+			case errors.Is(err, admin.ErrNotPaused):
+				return line(cmd.OutOrStdout(), "shard %s: is not paused; nothing was changed", args[0])
+			case err != nil:
 				return err
 			}
 			return line(cmd.OutOrStdout(), "shard %s: %sd", args[0], verb)

@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -62,11 +63,32 @@ func (l Lab) AdoptFence(ctx context.Context, client *clientv3.Client, arg string
 	return out, err
 }
 
-// Terms lists the latest terms of a shard.
+// Terms lists the latest terms of a shard, also of one that was removed.
 func (l Lab) Terms(ctx context.Context, arg string, limit int) (terms []store.Term, err error) {
+	if terms, err = l.formerTerms(ctx, arg, limit); err != nil || len(terms) > 0 {
+		return terms, err
+	}
 	err = l.OnShard(ctx, arg, func(s Shard) error {
 		terms, err = s.DB.Terms(ctx, s.Name, limit)
 		return err
 	})
 	return terms, err
+}
+
+// formerTerms lists the terms of a shard that is served no longer. Its row is gone, but its
+// history stays in the database that it was led in.
+func (l Lab) formerTerms(ctx context.Context, arg string, limit int) ([]store.Term, error) {
+	name, err := l.Name(arg)
+	if err != nil || !l.Config.Shared() {
+		return nil, err
+	}
+	bare, err := isBare(ctx, l.Main)
+	if err != nil || bare {
+		return nil, err
+	}
+	there, err := l.ShardNames(ctx)
+	if err != nil || slices.Contains(there, name.String()) {
+		return nil, err
+	}
+	return l.Main.Terms(ctx, name, limit)
 }

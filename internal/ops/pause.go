@@ -37,7 +37,7 @@ func (l Lab) PauseShard(ctx context.Context, arg string, by By) error {
 	return l.setPause(ctx, arg, "shard pause", by.Reason, by)
 }
 
-// ResumeShard lets scheduling continue in a shard.
+// ResumeShard lets scheduling continue in a shard; admin.ErrNotPaused if it never stopped.
 func (l Lab) ResumeShard(ctx context.Context, arg string, by By) error {
 	return l.setPause(ctx, arg, "shard resume", "", by)
 }

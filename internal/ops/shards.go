@@ -10,6 +10,7 @@ import (
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // How often RemoveShard looks whether the hosts have left, and says that it waits.
@@ -65,6 +66,9 @@ func (l Lab) AddShard(ctx context.Context, arg, dsn string, by By) (shard.Name, 
 		return "", err
 	}
 	if dsn != "" {
+		if dsn, err = sqldb.Absolute(dsn); err != nil {
+			return "", err
+		}
 		if err := l.mayOwn(ctx, admin.Shard{Name: name, DSN: dsn}); err != nil {
 			return "", err
 		}

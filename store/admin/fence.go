@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/hostsched/hostsched/shard"
@@ -89,7 +90,8 @@ func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster Cluster
 
 // PauseShard stops scheduling in a shard; it keeps its leader. When it returns,
 // no plan that was made before can be applied any more. An empty pause resumes.
-// The reason is for the audit record.
+// The reason is for the audit record. ErrNotPaused says that there was nothing to
+// resume.
 func (lab *Lab) PauseShard(ctx context.Context, name shard.Name, who, pause, reason string) error {
 	if err := cmp.Or(fits("the reason", pause, pauseWidth), fitsAudit(who, name.String(), reason)); err != nil {
 		return err
@@ -100,9 +102,27 @@ func (lab *Lab) PauseShard(ctx context.Context, name shard.Name, who, pause, rea
 		action, by, at = "shard resume", "", "0"
 	}
 	return lab.change(ctx, action+" of shard "+name.String(), []shard.Name{name}, func(tx *sql.Tx) error {
+		if pause == "" {
+			if err := requirePaused(ctx, tx, name); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET pause_reason = ?, paused_by = ?, paused_at = "+at+" WHERE shard = ?", pause, by, name.String()); err != nil {
 			return err
 		}
 		return lab.audit(ctx, tx, who, action, name.String(), reason)
 	})
+}
+
+// ErrNotPaused means that a shard that should be resumed is not paused. Nothing was changed.
+var ErrNotPaused = errors.New("it is not paused")
+
+// requirePaused looks under the fence, so that nobody pauses or resumes the shard meanwhile.
+func requirePaused(ctx context.Context, tx *sql.Tx, name shard.Name) error {
+	var paused int
+	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = ? AND pause_reason <> ''", name.String()).Scan(&paused)
+	if err == nil && paused == 0 {
+		return fmt.Errorf("shard %s: %w", name, ErrNotPaused)
+	}
+	return err
 }

@@ -66,6 +66,16 @@ func parseSQLite(path string) (target, error) {
 	return target{name: "sqlite:" + abs, path: abs, local: true}, nil
 }
 
+// Absolute writes a DSN so that it means the same database in whichever folder a process
+// was started.
+func Absolute(dsn string) (string, error) {
+	t, err := parseDSN(dsn)
+	if err != nil || t.mysql != nil {
+		return dsn, err
+	}
+	return t.name, nil
+}
+
 // HasPassword tells whether a DSN carries a password, which does not belong on
 // a command line.
 func HasPassword(dsn string) bool {
