@@ -64,7 +64,7 @@ var layers = map[string][]string{
 	"internal/cluster":    {"internal/peers", "internal/replica", "internal/suspicion", "recurring", "store", "store/admin", "election", "scheduler", "shard"},
 	"internal/metrics":    {"internal/replica", "store", "store/admin", "shard"},
 	"internal/notify":     {"internal/replica", "store", "store/admin", "shard"},
-	"internal/queuetimes": {"internal/replica", "shard"},
+	"internal/queuetimes": {"internal/replica", "recurring", "shard"},
 	"internal/web":        {"internal/replica", "scheduler", "shard"},
 	"internal/ops": {"internal/cluster", "internal/config", "internal/replica", "internal/web", "recurring", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "scheduler", "shard"},

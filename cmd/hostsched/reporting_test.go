@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -35,11 +36,15 @@ func TestLifetimeMailMetadataAndMetricsFile(t *testing.T) {
 
 	smtp := testserver.NewSMTP(t)
 	var records atomic.Int64
-	bulk := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	bulk := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
-		if err == nil {
-			records.Add(int64(strings.Count(string(body), "job_time_breakdown")))
+		if err != nil {
+			return
 		}
+		n := strings.Count(string(body), "job_time_breakdown")
+		records.Add(int64(n))
+		taken := strings.TrimSuffix(strings.Repeat(`{"index":{"status":201}},`, n), ",")
+		_, _ = fmt.Fprintf(w, `{"errors":false,"items":[%s]}`, taken) // the metrics file tells if this fails
 	}))
 	t.Cleanup(bulk.Close)
 	metricsFile := filepath.Join(dir, "metrics.prom")

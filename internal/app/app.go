@@ -75,6 +75,8 @@ type App struct {
 	controller atomic.Pointer[cluster.Controller]
 	// waiting says what it waits for: a string, empty when it does not.
 	waiting atomic.Value
+	// metadataFault says why queued-time records were not taken.
+	metadataFault func() string
 	// reporters run until everything else has ended, and then send what is left.
 	reporters []func(context.Context)
 	// closers undo what New opened, the last first.
@@ -93,7 +95,7 @@ type App struct {
 // New checks what can be checked without a database, and takes the address. If it
 // fails, nothing stays open.
 func New(o Options) (*App, error) {
-	a := &App{cfg: o.Config, log: o.Log, version: o.Version, done: make(chan struct{})}
+	a := &App{cfg: o.Config, log: o.Log, version: o.Version, metadataFault: func() string { return "" }, done: make(chan struct{})}
 	a.waiting.Store("starting")
 	if a.log == nil {
 		a.log = hclog.NewNullLogger()
@@ -145,7 +147,7 @@ func (a *App) handler() http.Handler {
 	pages.Handle("GET "+peers.Path, a.heartbeats)
 	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
-		Waiting:   a.waitingFor,
+		Waiting: a.waitingFor, MetadataFault: a.metadataFault,
 		Status:    func() []replica.Status { return ask(a, (*cluster.Controller).Status) },
 		NotServed: func() map[shard.Name]string { return ask(a, (*cluster.Controller).NotServed) },
 		Role: func() (role, why string) {

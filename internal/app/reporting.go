@@ -35,6 +35,7 @@ func (a *App) report(m *metrics.Metrics) (replica.Observers, error) {
 	if c.Metadata.URL != "" {
 		reporter := queuetimes.New(queuetimes.Config{URL: c.Metadata.URL, Interval: c.Metadata.Interval}, a.log)
 		m.Metadata(reporter.Sent, reporter.Dropped)
+		a.metadataFault = reporter.Fault
 		observers = append(observers, reporter)
 		a.reporters = append(a.reporters, reporter.Run)
 	}

@@ -29,6 +29,8 @@ type Config struct {
 	// Waiting says what the replica waits for before it can take part, empty once it
 	// does.
 	Waiting func() string
+	// MetadataFault says why queued-time records were not taken, empty if they were.
+	MetadataFault func() string
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }
@@ -49,6 +51,8 @@ type ServerStatus struct {
 	Shards []replica.Status `json:"shards"`
 	// NotServed are the shards that no server can serve, with the reason.
 	NotServed map[shard.Name]string `json:"not_served,omitempty"`
+	// MetadataFault is why the metadata endpoint did not take queued-time records.
+	MetadataFault string `json:"metadata_fault,omitempty"`
 }
 
 // Handler returns the handler of all paths.
@@ -59,7 +63,10 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /readyz", cfg.ready)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		role, why := cfg.Role()
-		answer(w, http.StatusOK, ServerStatus{Server: cfg.Server, Version: cfg.Version, Now: time.Now().UTC(), Role: role, Why: why, Shards: cfg.Status(), NotServed: cfg.NotServed()})
+		answer(w, http.StatusOK, ServerStatus{
+			Server: cfg.Server, Version: cfg.Version, Now: time.Now().UTC(), Role: role, Why: why,
+			Shards: cfg.Status(), NotServed: cfg.NotServed(), MetadataFault: cfg.MetadataFault(),
+		})
 	})
 	mux.HandleFunc("GET /v1/recorder", cfg.recorder)
 	return mux

@@ -22,10 +22,11 @@ func get(t *testing.T, s replica.Status, path string) (int, string) {
 	m.Serves(shard.Master)
 	h := web.Handler(web.Config{
 		Server: "s1", Version: "v", Metrics: m.Handler(),
-		Status:    func() []replica.Status { return []replica.Status{s} },
-		Role:      func() (string, string) { return "primary", "" },
-		Waiting:   func() string { return "" },
-		NotServed: func() map[shard.Name]string { return map[shard.Name]string{"a/b": "it has a slash"} },
+		Status:        func() []replica.Status { return []replica.Status{s} },
+		Role:          func() (string, string) { return "primary", "" },
+		Waiting:       func() string { return "" },
+		MetadataFault: func() string { return "400 mapper_parsing_exception" },
+		NotServed:     func() map[shard.Name]string { return map[shard.Name]string{"a/b": "it has a slash"} },
 		Recorder: func(shard.Name) map[scheduler.HostID]scheduler.JobID {
 			if s.State != replica.StateLeader {
 				return nil
@@ -89,6 +90,7 @@ func TestReadiness(t *testing.T) {
 	require.NotContains(t, body, "0001-01-01", "a time that never was is left out")
 	_, body = get(t, leader, "/v1/status")
 	require.Contains(t, body, `"not_served":{"a/b":"it has a slash"}`)
+	require.Contains(t, body, `"metadata_fault":"400 mapper_parsing_exception"`)
 }
 
 func TestHealth(t *testing.T) {
