@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/roles"
 	"github.com/hostsched/hostsched/recurring"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/admin"
@@ -77,7 +78,7 @@ func (c *Controller) askDatabase(ctx context.Context) (p poll, err error) {
 			return p, err
 		}
 	}
-	p.role, p.why = RoleOf(servers, c.cfg.Server)
+	p.role, p.why = roles.Of(servers, c.cfg.Server)
 	return p, nil
 }
 

@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
-	"github.com/hostsched/hostsched/internal/cluster"
+	"github.com/hostsched/hostsched/internal/roles"
 	"github.com/hostsched/hostsched/store/admin"
 )
 
@@ -40,7 +40,7 @@ func (l Lab) ChangeServers(ctx context.Context, servers *admin.Lab, client *clie
 		}
 		if unknown != nil {
 			// What etcd did not answer must not pass for what the database did not answer.
-			return fmt.Errorf("%w: %s %s may take the role %s from all replicas that run, and etcd does not say which do: %v; --force does it all the same", admin.ErrInput, c.Action, c.Server, admin.RoleHostScheduler, unknown)
+			return fmt.Errorf("%w: %s %s may take the role %s from all replicas that run, and etcd does not say which do: %s; --force does it all the same", admin.ErrInput, c.Action, c.Server, admin.RoleHostScheduler, unknown.Error())
 		}
 		return someoneMayLead(running.Servers, before, after, c)
 	}
@@ -74,7 +74,7 @@ func keepsAll(before, after []admin.Server) bool {
 }
 
 func mayLead(servers []admin.Server, name string) bool {
-	role, _ := cluster.RoleOf(servers, name)
+	role, _ := roles.Of(servers, name)
 	return role != election.RoleNone
 }
 

@@ -1,4 +1,4 @@
-package cluster
+package roles_test
 
 import (
 	"testing"
@@ -6,10 +6,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/roles"
 	"github.com/hostsched/hostsched/store/admin"
 )
 
-func TestRoleOf(t *testing.T) {
+func TestOf(t *testing.T) {
 	scheduler := []string{"drone", admin.RoleHostScheduler}
 	servers := []admin.Server{
 		{Name: "lab-1", Status: "primary", Roles: scheduler},
@@ -23,10 +24,10 @@ func TestRoleOf(t *testing.T) {
 		"lab-1": election.RolePrimary, "LAB-1": election.RolePrimary, "lab-2": election.RoleBackup, "sched": election.RolePrimary,
 		"lab-3": election.RoleNone, "lab-4": election.RoleNone, "lab-6": election.RoleNone, "lab-7": election.RoleNone,
 	} {
-		role, why := RoleOf(servers, name)
+		role, why := roles.Of(servers, name)
 		require.Equal(t, want, role, name)
 		require.Equal(t, role == election.RoleNone, why != "", name)
 	}
-	role, _ := RoleOf(nil, "anybody")
+	role, _ := roles.Of(nil, "anybody")
 	require.Equal(t, election.RolePrimary, role, "without the table every replica may lead")
 }

@@ -1,4 +1,6 @@
-package cluster
+// Package roles says which role a server has in the cluster, from the servers table. The
+// replicas and the commands that change the table both ask it.
+package roles
 
 import (
 	"fmt"
@@ -8,10 +10,10 @@ import (
 	"github.com/hostsched/hostsched/store/admin"
 )
 
-// RoleOf says whether a server may lead, from the servers table (Autotest
+// Of says whether a server may lead, from the servers table (Autotest
 // server_manager_utils.confirm_server_has_role): only with the role
 // host_scheduler, and never in repair. Without any row, every server may.
-func RoleOf(servers []admin.Server, name string) (role, why string) {
+func Of(servers []admin.Server, name string) (role, why string) {
 	if len(servers) == 0 {
 		return election.RolePrimary, ""
 	}
