@@ -125,13 +125,13 @@ func (l *Leader) amendTerm(ctx context.Context, end TermEnd) error {
 	return err
 }
 
-// maxTerms bounds how much history is read at once.
-const maxTerms = 1000
+// MaxRows bounds how many rows of a log, like the history, are read at once.
+const MaxRows = 1000
 
 // Terms returns the latest terms of a shard, latest first; at most limit.
 func (db *DB) Terms(ctx context.Context, name shard.Name, limit int) ([]Term, error) {
 	out := []Term{}
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT "+termColumns+" FROM hostsched_terms t WHERE shard = ? ORDER BY id DESC LIMIT ?", []any{name.String(), min(limit, maxTerms)}, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, db.Pool, "SELECT "+termColumns+" FROM hostsched_terms t WHERE shard = ? ORDER BY id DESC LIMIT ?", []any{name.String(), min(limit, MaxRows)}, func(scan sqldb.Scanner) error {
 		t, err := scanTerm(scan)
 		t.Shard = name
 		if len(out) > 0 {

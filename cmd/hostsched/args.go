@@ -108,6 +108,9 @@ func refuseUnknown(root *cobra.Command) {
 		switch cmd.Name() {
 		case "completion":
 			group(cmd)
+			for _, shell := range cmd.Commands() {
+				shell.Args = noArgs
+			}
 		case "help":
 			cmd.Run, cmd.RunE = nil, helpOn
 		}

@@ -15,7 +15,7 @@ const defaultRows = 20
 func auditCommand() *cobra.Command {
 	cfg := &config.Config{}
 	var out output
-	var rows limit
+	var rows int
 	cmd := &cobra.Command{
 		Use: "audit", Short: "Show what people changed by command: who, when, what, why", Args: noArgs,
 		Long: `Show what people changed by command: who, when, what, why. A change in a database
@@ -24,7 +24,7 @@ what is shown.`,
 		Example: "  hostsched audit --limit 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
-				records, err := lab.Main.AuditRecords(cmd.Context(), int(rows))
+				records, err := lab.Main.AuditRecords(cmd.Context(), rows)
 				if err != nil {
 					return err
 				}
@@ -41,6 +41,6 @@ what is shown.`,
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	out.bind(cmd)
-	rows.bind(cmd, "show at most so many records, the latest")
+	bindRows(cmd, &rows, "show at most so many records, the latest")
 	return cmd
 }

@@ -19,8 +19,13 @@ import (
 	"github.com/hostsched/hostsched/store"
 )
 
-// defaultWatchInterval is how often `cluster status --watch` shows it again.
-const defaultWatchInterval = time.Second
+// How often `cluster status --watch` shows it again. Each time asks etcd, the database and
+// all replicas.
+const (
+	defaultWatchInterval = time.Second
+	minWatchInterval     = 100 * time.Millisecond
+	maxWatchInterval     = time.Hour
+)
 
 func clusterCommand() *cobra.Command {
 	return group(&cobra.Command{
@@ -71,9 +76,6 @@ The exit code is 1 if a shard has no leader or something did not answer.`,
   hostsched cluster status --watch
   hostsched cluster status -o json | jq '.shards[] | {shard, leader}'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if interval <= 0 {
-				return fmt.Errorf("%w: --interval is %v; it must be positive", errUsage, interval)
-			}
 			if err := cfg.Load(); err != nil {
 				return err
 			}
@@ -94,7 +96,7 @@ The exit code is 1 if a shard has no leader or something did not answer.`,
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	out.bind(cmd, outputWide)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until Ctrl-C, also while etcd or the database is down")
-	cmd.Flags().DurationVar(&interval, "interval", defaultWatchInterval, "with --watch, how often")
+	bind(cmd, &interval, "interval", defaultWatchInterval, minWatchInterval, maxWatchInterval, "with --watch, how often")
 	return cmd
 }
 
@@ -191,13 +193,13 @@ func millis(n int64, suffix string) string {
 func clusterHistoryCommand() *cobra.Command {
 	cfg := &config.Config{}
 	var out output
-	var rows limit
+	var rows int
 	cmd := &cobra.Command{
 		Use: "history [SHARD]", Short: "Show every term of a shard (default: master): who, when, how long, why it ended", Args: atMostOneShard,
 		Example: "  hostsched cluster history master --limit 5",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
-				terms, err := lab.Terms(cmd.Context(), shardArg(args), int(rows))
+				terms, err := lab.Terms(cmd.Context(), shardArg(args), rows)
 				if err != nil {
 					return err
 				}
@@ -207,7 +209,7 @@ func clusterHistoryCommand() *cobra.Command {
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	out.bind(cmd, outputWide)
-	rows.bind(cmd, "show at most so many terms, the latest")
+	bindRows(cmd, &rows, "show at most so many terms, the latest")
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
 }

@@ -48,14 +48,14 @@ screen. The exit code is not 0 if anything was assigned twice or nothing at all.
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&opts.Hosts, "hosts", devHosts, "hosts in the lab")
-	f.IntVar(&opts.Replicas, "replicas", devReplicas, "replicas, each a process")
+	bind(cmd, &opts.Hosts, "hosts", devHosts, 1, dev.MaxHosts, "hosts in the lab")
+	bind(cmd, &opts.Replicas, "replicas", devReplicas, 1, dev.MaxReplicas, "replicas, each a process")
 	f.Uint64Var(&opts.Seed, "seed", devSeed, "seed of the lab")
-	f.DurationVar(&opts.Duration, "duration", 0, "end after this time and print a summary")
-	f.DurationVar(&opts.KillLeaderEvery, "kill-leader-every", 0, "kill -9 the leader at this interval and restart it as a follower")
+	bind(cmd, &opts.Duration, "duration", 0, 0, dev.MaxDuration, "end after this time and print a summary")
+	bind(cmd, &opts.KillLeaderEvery, "kill-leader-every", 0, 0, dev.MaxDuration, "kill -9 the leader at this interval and restart it as a follower")
 	f.BoolVar(&opts.JSON, "json", false, "print the summary as one JSON object")
-	f.DurationVar(&opts.TTL, "ttl", devTTL, "etcd lease TTL, whole seconds")
-	f.DurationVar(&opts.MinTick, "tick-min", devMinTick, "shortest time from one tick to the next")
+	bind(cmd, &opts.TTL, "ttl", devTTL, dev.MinTTL, dev.MaxTTL, "etcd lease TTL, whole seconds")
+	bind(cmd, &opts.MinTick, "tick-min", devMinTick, 0, dev.MaxTick, "shortest time from one tick to the next")
 	cmd.PersistentFlags().StringVar(&opts.DataDir, "data-dir", devDataDir, "data folder, cleared at start")
 	cmd.AddCommand(
 		devSendCommand(&opts, dev.KillLeader, "Kill the leader of a running `hostsched dev` with SIGKILL"),

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -71,31 +70,6 @@ func oneOf(value string, all []string) error {
 		return nil
 	}
 	return fmt.Errorf("%q is unknown; it must be one of %s", value, strings.Join(all, ", "))
-}
-
-// limit is the flag --limit of a command that shows the latest rows of a log.
-type limit int
-
-var _ pflag.Value = (*limit)(nil)
-
-func (l *limit) String() string { return strconv.Itoa(int(*l)) }
-
-// Set implements pflag.Value.
-func (l *limit) Set(s string) error {
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		return fmt.Errorf("it must be a number, at least 1")
-	}
-	*l = limit(n)
-	return nil
-}
-
-// Type implements pflag.Value.
-func (l *limit) Type() string { return "int" }
-
-func (l *limit) bind(cmd *cobra.Command, usage string) {
-	*l = defaultRows
-	cmd.Flags().Var(l, "limit", usage)
 }
 
 // table prints rows of cells for people. Like line, it escapes what comes from outside,

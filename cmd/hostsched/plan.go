@@ -89,7 +89,7 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 	out.bind(cmd)
 	policy.bind(cmd)
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "plan at every tick beside a running scheduler and report agreement")
-	cmd.Flags().IntVar(&ticks, "ticks", 0, "with --shadow, end after so many ticks (0: never)")
+	bind(cmd, &ticks, "ticks", 0, 0, maxTicks, "with --shadow, end after so many ticks (0: never)")
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
 }

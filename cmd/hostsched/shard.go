@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -191,8 +192,8 @@ database, as 'shard list' shows it, or with --row by its id.`,
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup)
 	c.bind(cmd, true)
-	cmd.Flags().Int64Var(&row, "row", 0, "id of the row of afe_shards, instead of its name")
-	cmd.Flags().DurationVar(&timeout, "timeout", defaultRemoveTimeout, "how long to wait for hosts in use")
+	bind(cmd, &row, "row", 0, 1, math.MaxInt64, "id of the row of afe_shards, instead of its name")
+	bind(cmd, &timeout, "timeout", defaultRemoveTimeout, minWait, maxWait, "how long to wait for hosts in use")
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
 }
@@ -214,9 +215,6 @@ Recorded in hostsched_audit, and in the history with the reason.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if to == "" {
 				return fmt.Errorf("%w: say with --to which server should lead, or 'any'", errUsage)
-			}
-			if timeout <= 0 {
-				return fmt.Errorf("%w: --timeout is %v; it must be positive", errUsage, timeout)
 			}
 			if err := c.ask(cmd, fmt.Sprintf("hand shard %s over to %s", args[0], to)); err != nil {
 				return err
@@ -243,7 +241,7 @@ Recorded in hostsched_audit, and in the history with the reason.`,
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	c.bind(cmd, false)
 	cmd.Flags().StringVar(&to, "to", "", "server that should lead, or any")
-	cmd.Flags().DurationVar(&timeout, "timeout", defaultSwitchTimeout, "how long to wait for it")
+	bind(cmd, &timeout, "timeout", defaultSwitchTimeout, minWait, maxWait, "how long to wait for it")
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	completeFlag(cmd, "to", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		return complete(cmd, cfg, leaderNames, prefix)

@@ -19,7 +19,7 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// Options are the flags of `hostsched dev`.
+// Options are the flags of `hostsched dev`, within the bounds below.
 type Options struct {
 	Hosts    int
 	Replicas int
@@ -47,12 +47,19 @@ var ErrProof = errors.New("the run is not sound")
 // ErrOptions are flags that make no lab. Nothing was started or written.
 var ErrOptions = errors.New("hostsched dev")
 
+// The bounds of the options. More is a slip of the finger, and would fill the memory before
+// anybody could correct it, or never end.
+const (
+	MaxHosts    = 1_000_000
+	MaxReplicas = 100
+	MinTTL      = time.Second
+	MaxTTL      = 10 * time.Minute
+	MaxTick     = 10 * time.Minute
+	MaxDuration = 365 * 24 * time.Hour
+)
+
 const (
 	clusterName = "dev"
-	// More than this is a slip of the finger, and would fill the memory before
-	// anybody could correct it.
-	maxHosts    = 1_000_000
-	maxReplicas = 100
 	// The simulated lab: 40 suites at first, half of which are guaranteed hosts that
 	// add up to a twenty-fifth of the lab; more entries wait than there are hosts.
 	labSuites       = 40
@@ -99,17 +106,12 @@ func Run(ctx context.Context, opts Options) error {
 	return summary.verdict()
 }
 
+// check refuses options that do not go together.
 func (d *dev) check() error {
 	o := d.opts
 	switch {
-	case o.Hosts < 1 || o.Hosts > maxHosts:
-		return fmt.Errorf("%w: --hosts is %d; it must be from 1 to %d", ErrOptions, o.Hosts, maxHosts)
-	case o.Replicas < 1 || o.Replicas > maxReplicas:
-		return fmt.Errorf("%w: --replicas is %d; it must be from 1 to %d", ErrOptions, o.Replicas, maxReplicas)
-	case o.TTL < time.Second || o.TTL%time.Second != 0:
+	case o.TTL%time.Second != 0:
 		return fmt.Errorf("%w: --ttl is %v; whole seconds are needed", ErrOptions, o.TTL)
-	case o.KillLeaderEvery < 0 || o.Duration < 0 || o.MinTick < 0:
-		return fmt.Errorf("%w: durations cannot be negative", ErrOptions)
 	case o.KillLeaderEvery > 0 && o.Replicas < 2:
 		return fmt.Errorf("%w: --kill-leader-every needs at least 2 replicas, or nobody is left to take over", ErrOptions)
 	}

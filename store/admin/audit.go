@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -28,13 +29,10 @@ type AuditRecord struct {
 	Detail  string    `json:"detail"`
 }
 
-// maxAuditRecords bounds how many records are read at once.
-const maxAuditRecords = 1000
-
 // AuditRecords returns the latest audit records, latest first.
 func (lab *Lab) AuditRecords(ctx context.Context, limit int) ([]AuditRecord, error) {
 	out := []AuditRecord{}
-	err := sqldb.EachRow(ctx, lab.Pool, "SELECT "+lab.Dialect.Unix("at")+", who, action, subject, detail FROM hostsched_audit ORDER BY id DESC LIMIT ?", []any{min(limit, maxAuditRecords)}, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, lab.Pool, "SELECT "+lab.Dialect.Unix("at")+", who, action, subject, detail FROM hostsched_audit ORDER BY id DESC LIMIT ?", []any{min(limit, store.MaxRows)}, func(scan sqldb.Scanner) error {
 		var r AuditRecord
 		var at int64
 		err := scan(&at, &r.Who, &r.Action, &r.Subject, &r.Detail)

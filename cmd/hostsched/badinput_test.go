@@ -1,0 +1,79 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+)
+
+// outOfBounds are values that no flag of a type may take.
+var outOfBounds = map[string][]string{
+	"int":      {"-1", "x", "", "1.5", "99999999999999999999"},
+	"uint64":   {"-1", "x", "", "1.5", "99999999999999999999999"},
+	"float":    {"-1", "x", "", "NaN", "Inf", "1e300"},
+	"duration": {"-1s", "x", "", "5", "876000h", "9999999999h"},
+	"bool":     {"maybe"},
+	"format":   {"yaml", ""},
+	"policy":   {"fair", ""},
+}
+
+// TestEveryCommandRefusesBadInput walks all commands and all their flags: whatever is not
+// understood is one line and exit code 2, and no database is opened or made.
+func TestEveryCommandRefusesBadInput(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("HOSTSCHED_DATABASE_DSN", "sqlite:"+filepath.Join(dir, "lab.db"))
+	refused := func(path []string, args ...string) {
+		t.Helper()
+		want := exitInput
+		if path[0] == "plan" {
+			want = exitPlanError
+		}
+		var out, errs strings.Builder
+		line := slices.Concat(path, args)
+		require.Equal(t, want, run(t.Context(), line, &out, &errs), "%q: %s%s", line, &out, &errs)
+		require.Equal(t, 1, strings.Count(errs.String(), "\n"), "%q: %s", line, &errs)
+		require.Empty(t, out.String(), "%q", line)
+	}
+	commands, flags := 0, 0
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		path := strings.Fields(cmd.CommandPath())[1:]
+		commands++
+		if len(path) > 0 {
+			refused(path, "--nonsense")
+			refused(path, slices.Repeat([]string{"nonsense"}, 1+strings.Count(cmd.Use, " "))...)
+			cmd.Flags().VisitAll(func(f *pflag.Flag) {
+				flags++
+				for _, value := range outOfBounds[f.Value.Type()] {
+					refused(path, "--"+f.Name+"="+value)
+				}
+			})
+		}
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	root := newRoot()
+	walk(root)
+	require.Greater(t, commands, 25)
+	require.Greater(t, flags, 500)
+	refused([]string{"nonsense"})
+	refused([]string{"--nonsense"})
+
+	for _, command := range []string{
+		"dev --hosts 0", "dev --hosts 100000000000", "dev --replicas 0", "dev --ttl 0s", "dev --ttl 1500ms", "dev --kill-leader-every 1s --replicas 1",
+		"audit --limit 0", "cluster history --limit 1001", "cluster status --watch --interval 0s",
+		"shard switchover master --to any --yes --timeout 0s", "shard remove --row 0 --reason x --yes", "serve --database-dsn sqlite:", "check --database-dsn nonsense",
+	} {
+		refused(strings.Fields(command))
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
