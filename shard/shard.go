@@ -14,9 +14,6 @@ type Name string
 // Master is the shard of every host and entry that no other shard owns.
 const Master Name = "master"
 
-// maxNameLength is the width of the column that stores a name, in characters.
-const maxNameLength = 190
-
 // ErrName is returned for a name that cannot be stored or used as a key.
 var ErrName = errors.New("invalid shard name")
 
@@ -38,8 +35,8 @@ func CheckName(s string) error {
 	if s == "" {
 		return errors.New("an empty name is not allowed")
 	}
-	if n := utf8.RuneCountInString(s); n > maxNameLength {
-		return fmt.Errorf("%d characters, at most %d are allowed", n, maxNameLength)
+	if err := Fits("it", s, MaxName); err != nil {
+		return err
 	}
 	if s == "." || s == ".." {
 		return errors.New("it would be a folder")

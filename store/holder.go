@@ -3,10 +3,10 @@ package store
 import (
 	"fmt"
 	"strings"
-)
+	"unicode/utf8"
 
-// maxHolder is the width of the columns that have a holder.
-const maxHolder = 190
+	"github.com/hostsched/hostsched/shard"
+)
 
 // HolderName names a process in the fence and in the history: its server, its process
 // id, a mark that no other process has, and the address of its pages. People and
@@ -14,7 +14,7 @@ const maxHolder = 190
 // does not fit is left out.
 func HolderName(server string, pid int, mark, address string) string {
 	name := fmt.Sprintf("%s/%d/%s", server, pid, mark)
-	if full := name + "/" + address; address != "" && len(full) <= maxHolder {
+	if full := name + "/" + address; address != "" && utf8.RuneCountInString(full) <= shard.MaxName {
 		return full
 	}
 	return name

@@ -77,3 +77,16 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+// TestReasonsAreNotLongerThanTheirRecord: every command that asks for one refuses it before
+// it opens a database.
+func TestReasonsAreNotLongerThanTheirRecord(t *testing.T) {
+	t.Setenv("HOSTSCHED_DATABASE_DSN", "sqlite:"+filepath.Join(t.TempDir(), "lab.db"))
+	for _, command := range append([]string{"fence adopt master --yes"}, commandsThatChange...) {
+		var out, errs strings.Builder
+		args := append(strings.Fields(command), "--reason", strings.Repeat("x", 5001))
+		require.Equal(t, exitInput, run(t.Context(), args, &out, &errs), command)
+		require.Contains(t, errs.String(), "--reason has 5001 characters, at most 5000 are stored", command)
+		require.Equal(t, 1, strings.Count(errs.String(), "\n"), command)
+	}
+}

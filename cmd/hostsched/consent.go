@@ -32,6 +32,9 @@ func (c *consent) ask(cmd *cobra.Command, what string) error {
 	if c.needsReason && strings.TrimSpace(c.reason) == "" {
 		return fmt.Errorf("%w: say with --reason why to %s; it goes into the audit record", errUsage, what)
 	}
+	if err := shard.Fits("--reason", c.reason, shard.MaxReason); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
 	if c.yes {
 		return nil
 	}

@@ -252,10 +252,6 @@ func (c *Config) passwordsInFlags() error {
 	return nil
 }
 
-// maxServerName leaves room for the number and the mark of the process behind
-// the name, in the column of the fence that says who holds it.
-const maxServerName = 170
-
 // check refuses what a single setting's tags cannot tell.
 func (c *Config) check() error {
 	if c.Database.DSN == "" {
@@ -279,13 +275,11 @@ func (c *Config) check() error {
 // checkNames holds names of etcd keys and database rows to the one rule for
 // them.
 func (c *Config) checkNames() error {
-	for key, name := range map[string]string{"server": c.Server, "cluster": c.Cluster} {
-		if err := shard.CheckName(name); err != nil {
-			return fmt.Errorf("%w: %s is %q: %w", ErrConfig, key, name, err)
-		}
+	if err := shard.CheckName(c.Cluster); err != nil {
+		return fmt.Errorf("%w: cluster is %q: %w", ErrConfig, c.Cluster, err)
 	}
-	if len(c.Server) > maxServerName {
-		return fmt.Errorf("%w: server is %q: %d characters, at most %d are allowed", ErrConfig, c.Server, len(c.Server), maxServerName)
+	if err := shard.CheckServer(c.Server); err != nil {
+		return fmt.Errorf("%w: server is %q: %w", ErrConfig, c.Server, err)
 	}
 	if c.Shard == "" {
 		return nil

@@ -5,8 +5,8 @@ import (
 	"context"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -43,25 +43,17 @@ func (lab *Lab) AuditRecords(ctx context.Context, limit int) ([]AuditRecord, err
 	return out, sqldb.Explain(err, "read the audit records", lab.Target())
 }
 
-// The widths of columns in characters. A text of detailWidth characters fits
-// into the bytes of its column whatever its letters are.
-const (
-	nameWidth   = 190
-	pauseWidth  = 500
-	detailWidth = 16000
-)
-
 // fits refuses a text that is longer than its column.
-func fits(what, text string, width int) error {
-	if n := utf8.RuneCountInString(text); n > width {
-		return fmt.Errorf("%w: %s has %d characters, at most %d are stored; shorten it", ErrInput, what, n, width)
+func fits(what, text string, limit int) error {
+	if err := shard.Fits(what, text, limit); err != nil {
+		return fmt.Errorf("%w: %w", ErrInput, err)
 	}
 	return nil
 }
 
 // fitsAudit refuses what does not fit into an audit record.
 func fitsAudit(who, subject, detail string) error {
-	return cmp.Or(fits("the user's name", who, nameWidth), fits("the name", subject, nameWidth), fits("the reason", detail, detailWidth))
+	return cmp.Or(fits("the user's name", who, shard.MaxName), fits("the name", subject, shard.MaxName), fits("the reason", detail, shard.MaxDetail))
 }
 
 func (lab *Lab) audit(ctx context.Context, tx sqldb.Querier, who, action, subject, detail string) error {

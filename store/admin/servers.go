@@ -107,10 +107,10 @@ func (lab *Lab) ChangeServers(ctx context.Context, what string, agree func(befor
 // a row that nobody can be, nobody may lead.
 func AddServer(s Server) ServerEdit {
 	return func(ctx context.Context, lab *Lab, tx *sql.Tx) (string, error) {
-		if err := shard.CheckName(s.Name); err != nil {
+		if err := shard.CheckServer(s.Name); err != nil {
 			return "", fmt.Errorf("%w: server %q: %w; no replica can have this name", ErrInput, s.Name, err)
 		}
-		if err := cmp.Or(knownRoles(s.Roles), knownStatus(s.Status), fits("the note", s.Note, detailWidth)); err != nil {
+		if err := cmp.Or(knownRoles(s.Roles), knownStatus(s.Status), fits("the note", s.Note, shard.MaxReason)); err != nil {
 			return "", err
 		}
 		_, err := serverID(ctx, tx, s.Name)

@@ -133,6 +133,9 @@ func (lab *Lab) AddShard(ctx context.Context, name shard.Name, dsn, who, reason 
 	if name.IsMaster() {
 		return fmt.Errorf("%w: %s is the shard of everything that no other owns; it is always there", ErrInput, name)
 	}
+	if err := cmp.Or(fits("the DSN", dsn, shard.MaxDSN), fitsAudit(who, name.String(), reason)); err != nil {
+		return err
+	}
 	return lab.change(ctx, "add shard "+name.String(), nil, func(tx *sql.Tx) error {
 		res, err := tx.ExecContext(ctx, "INSERT INTO afe_shards (hostname) VALUES (?)", name.String())
 		if err != nil {

@@ -76,6 +76,42 @@ func TestTextsLongerThanTheirColumn(t *testing.T) {
 	})
 }
 
+// TestLongestTextsAreStoredWhole: what the limits allow fits into its column, whatever its
+// letters are.
+func TestLongestTextsAreStoredWhole(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		lab := admin.New(db)
+		text := func(limit int) string { return strings.Repeat("😀", limit) }
+		name, who, pause, reason := shard.Name(text(shard.MaxName)), text(shard.MaxName), text(shard.MaxPause), text(shard.MaxReason)
+		require.NoError(t, lab.AddShard(t.Context(), name, text(shard.MaxDSN), who, reason))
+		require.NoError(t, lab.PauseShard(t.Context(), name, who, pause, text(shard.MaxDetail)))
+		server := admin.Server{Name: text(shard.MaxServer), Status: admin.ServerPrimary, Note: reason}
+		_, err := lab.ChangeServers(t.Context(), "test", nil, admin.AddServer(server))
+		require.NoError(t, err)
+
+		shards, err := lab.Shards(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, name, shards[len(shards)-1].Name)
+		require.Equal(t, text(shard.MaxDSN), shards[len(shards)-1].DSN)
+		fence, _, err := db.ReadFence(t.Context(), name)
+		require.NoError(t, err)
+		require.Equal(t, []string{pause, who}, []string{fence.Paused, fence.PausedBy})
+		records, err := lab.AuditRecords(t.Context(), 2)
+		require.NoError(t, err)
+		require.Equal(t, text(shard.MaxDetail), records[0].Detail)
+		require.Equal(t, text(shard.MaxDSN)+" "+reason, records[1].Detail)
+		servers, err := lab.Servers(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{server.Name, reason}, []string{servers[len(servers)-1].Name, servers[len(servers)-1].Note})
+
+		require.ErrorIs(t, lab.AddShard(t.Context(), "other", text(shard.MaxDSN+1), who, ""), admin.ErrInput)
+		server.Name += "x"
+		_, err = lab.ChangeServers(t.Context(), "test", nil, admin.AddServer(server))
+		require.ErrorIs(t, err, admin.ErrInput)
+		require.ErrorContains(t, err, "129 characters, at most 128")
+	})
+}
+
 // TestRefusedChangeWritesNothing: not even a row of the fence.
 func TestRefusedChangeWritesNothing(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
