@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -39,6 +40,29 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 	s.leadsWithin(t, patience)
 	s.signal(t, syscall.SIGTERM)
 	require.Zero(t, s.exits(t, patience))
+}
+
+// TestHangupChangesTheLevelOfTheLog: of all parts of the replica.
+func TestHangupChangesTheLevelOfTheLog(t *testing.T) {
+	dsn := storetest.SQLiteFile(t)
+	db := storetest.NewLab(t, dsn)
+	file := filepath.Join(t.TempDir(), "hostsched.yaml")
+	write := func(level string) {
+		require.NoError(t, os.WriteFile(file, []byte("log: {level: "+level+"}\n"), 0o600))
+	}
+	write("error")
+	s := newReplica(t, dsn, "--config", file)
+	s.start(t)
+	s.leadsWithin(t, patience)
+	require.NotContains(t, s.log(t), "[INFO]")
+	write("debug")
+	require.Eventually(t, func() bool {
+		s.signal(t, syscall.SIGHUP)
+		return strings.Contains(s.log(t), "the configuration was read again")
+	}, patience, 50*time.Millisecond)
+	_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return strings.Contains(s.log(t), "[DEBUG]") && strings.Contains(s.log(t), "assigned=") }, patience, 10*time.Millisecond, "ticks are in the log")
 }
 
 // TestPasswordIsChanged changes the password of the database's user while a replica

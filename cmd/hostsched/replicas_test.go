@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -153,7 +154,10 @@ func (s *server) start(t *testing.T) {
 	require.NoError(t, err)
 	// The DSN has a password field, so it goes by the environment.
 	args := append([]string{"serve", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
-		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms", "--log-level", "debug"}, s.in.args...)
+		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms"}, s.in.args...)
+	if !slices.Contains(args, "--config") { // a configuration file may set the level itself
+		args = append(args, "--log-level", "debug")
+	}
 	if s.peerLink != nil {
 		args = append(args, "--advertise", s.peerLink.Addr)
 	}

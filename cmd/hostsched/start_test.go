@@ -188,6 +188,56 @@ func tables(t *testing.T, db *testserver.Server) (n [3]int) {
 	return n
 }
 
+// TestStartOnAServerWithAnotherVersion: what a server says of its version decides
+// nothing, because an administrator may have it say anything.
+func TestStartOnAServerWithAnotherVersion(t *testing.T) {
+	if testserver.Shared(t).Kind != testserver.MariaDB {
+		return // MySQL always says its own
+	}
+	for _, version := range []string{"5.7.44-log", "8.0.36", "10.11.6-log"} {
+		t.Run(version, func(t *testing.T) {
+			dsn, err := testserver.StartAnother(t, "--version="+version).Create("lab")
+			require.NoError(t, err)
+			code, out := program(t, dsn, "migrate", "up")
+			require.Zero(t, code, out)
+			require.Contains(t, out, "MariaDB "+version)
+			s := newReplica(t, dsn)
+			s.start(t)
+			s.leadsWithin(t, patience)
+		})
+	}
+}
+
+// TestMigrateUpThatStopsHalfWay: the exit code tells an error after which nothing is
+// written from one after which something is.
+func TestMigrateUpThatStopsHalfWay(t *testing.T) {
+	dsn, admin := testserver.Database(t), testserver.Shared(t).Admin()
+	database := dsn[strings.LastIndex(dsn, "/")+1:]
+	user := testserver.User(t, dsn, "halfway", "sesame", "SELECT, INSERT, UPDATE, DELETE")
+	made := func() (n int) {
+		require.NoError(t, admin.QueryRow("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = ?", database).Scan(&n))
+		return n
+	}
+	code, out := program(t, user, "migrate", "up")
+	require.Equal(t, exitInput, code, out)
+	require.Zero(t, made())
+
+	grant := func(rights string) {
+		_, err := admin.Exec("GRANT " + rights + " ON " + database + ".* TO 'halfway'@'127.0.0.1'")
+		require.NoError(t, err)
+	}
+	grant("CREATE, DROP, REFERENCES") // the guard needs ALTER
+	code, out = program(t, user, "migrate", "up")
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "still to be done")
+	require.Contains(t, out, "something may have been written")
+	require.NotZero(t, made())
+
+	grant("ALTER")
+	code, out = program(t, user, "migrate", "up")
+	require.Zero(t, code, out)
+}
+
 // program runs a command as a process, and returns its exit code and output.
 func program(t *testing.T, dsn string, args ...string) (code int, out string) {
 	t.Helper()

@@ -243,3 +243,48 @@ func TestSecrets(t *testing.T) {
 	require.ErrorIs(t, err, ErrConfig)
 	require.NotContains(t, err.Error(), "sesame")
 }
+
+// TestPasswordsAreReadAgain: a password that comes from a file may be changed while a
+// process runs; one from the environment stays.
+func TestPasswordsAreReadAgain(t *testing.T) {
+	dir, path := t.TempDir(), filepath.Join(t.TempDir(), "password")
+	write := func(path, password string) { require.NoError(t, os.WriteFile(path, []byte(password+"\n"), 0o600)) }
+	write(path, "one")
+	t.Setenv("HOSTSCHED_ETCD_PASSWORD", "from-environment")
+	c, err := loadFile(t, "database: {password_file: "+path+"}\nservers: {dsn: 'u@tcp(127.0.0.1:1)/s', password_file: "+path+"}\n"+
+		"notify: {smtp_user: u, smtp_password_file: "+path+"}\nshards: {password_dir: "+dir+"}\n")
+	require.NoError(t, err)
+	servers, _ := c.ServersStore()
+	of := map[string]func() (string, error){
+		"database": c.Store().Password, "servers": servers.Password, "mail": c.Secret("notify.smtp_password").Read, "shard": c.ShardStore("lab-east", dsn).Password,
+	}
+	is := func(want string, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			got, err := of[name]()
+			require.NoError(t, err, name)
+			require.Equal(t, want, got, name)
+		}
+	}
+	is("one", "database", "servers", "mail", "shard")
+	write(path, "two")
+	is("two", "database", "servers", "mail", "shard")
+
+	// A shard's own password comes before that of the main database as soon as it is there.
+	write(filepath.Join(dir, "lab-east"), "three")
+	is("three", "shard")
+	write(filepath.Join(dir, "lab-east"), "four")
+	is("four", "shard")
+	is("two", "database")
+
+	etcd := c.Secret("etcd.password")
+	t.Setenv("HOSTSCHED_ETCD_PASSWORD", "changed")
+	got, err := etcd.Read()
+	require.NoError(t, err)
+	require.Equal(t, "from-environment", got)
+	require.Contains(t, etcd.Advice, "restart")
+
+	require.NoError(t, os.Remove(path))
+	_, err = c.Store().Password()
+	require.ErrorContains(t, err, "read database.password_file")
+}

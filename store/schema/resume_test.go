@@ -2,6 +2,7 @@ package schema_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -158,6 +159,24 @@ func TestUpAfterAGrant(t *testing.T) {
 	again := open(t, testserver.Shared(t).DSN(db.Database(), "poorer", "sesame"))
 	up(t, again)
 	requireClean(t, clean(t, dsn), open(t, dsn))
+}
+
+// TestLongDatabaseName: the name of the migrators' lock has the database's name in it,
+// and MySQL refuses names of locks with more than 64 characters.
+func TestLongDatabaseName(t *testing.T) {
+	server := testserver.Shared(t)
+	for _, name := range []string{strings.Repeat("n", 60), strings.Repeat("ä", 60)} {
+		dsn, err := server.Create("`" + name + "`")
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			_, err := server.Admin().Exec("DROP DATABASE `" + name + "`")
+			require.NoError(t, err)
+		})
+		db := open(t, strings.ReplaceAll(dsn, "`", ""))
+		require.Equal(t, name, db.Database())
+		up(t, db)
+		requireClean(t, clean(t, dsn), db)
+	}
 }
 
 // TestServerSettings: what the server does by default makes no difference.
