@@ -29,7 +29,7 @@ with the role host_scheduler. Running replicas notice changes by themselves.`,
 
 // withServersOf opens the database with the servers table of a lab.
 func withServersOf(ctx context.Context, lab ops.Lab, work func(servers *admin.Lab) error) error {
-	servers, closer, err := app.OpenServers(ctx, lab.Config, lab.Main.DB)
+	servers, closer, err := app.OpenServers(ctx, lab.Config, lab.Main.DB, nil)
 	if err != nil {
 		return err
 	}

@@ -71,28 +71,31 @@ func (a *App) waitForDatabases(ctx context.Context) (cluster.Databases, error) {
 // openDatabases opens and checks the main database and that of servers and roles:
 // both or none.
 func (a *App) openDatabases(ctx context.Context) (cluster.Databases, error) {
-	main, err := OpenChecked(ctx, a.cfg)
+	main, err := a.openMain(ctx)
 	if err != nil {
 		return cluster.Databases{}, err
 	}
-	servers, closeServers, err := OpenServers(ctx, a.cfg, main)
+	servers, closeServers, err := OpenServers(ctx, a.cfg, main, a.databaseChanged)
 	if err != nil {
 		return cluster.Databases{}, errors.Join(err, main.Close())
 	}
 	a.closers = append(a.closers, main.Close, closeServers)
-	open := func(ctx context.Context, name shard.Name, dsn string) (*store.DB, error) {
-		return OpenShard(ctx, a.cfg, name, dsn)
-	}
-	return cluster.Databases{Main: main, Servers: servers, Open: open}, nil
+	return cluster.Databases{Main: main, Servers: servers, Open: a.openShard}, nil
 }
 
-// OpenChecked opens the database and makes sure that it fits the configuration.
-func OpenChecked(ctx context.Context, c *config.Config) (*store.DB, error) {
-	db, err := openChecked(ctx, c, c.Store(), c.Shared())
+// databaseChanged says that a database is not the one that was opened, because what
+// comes after may be unlike what came before.
+func (a *App) databaseChanged(database, was, is string) {
+	a.log.Warn("the address of the database leads to another server, or that one's settings have changed; connections are made anew", "database", database, "was", was, "is", is)
+}
+
+// openMain opens the main database and makes sure that it fits the configuration.
+func (a *App) openMain(ctx context.Context) (*store.DB, error) {
+	db, err := a.openChecked(ctx, a.cfg.Store(), a.cfg.Shared())
 	if err != nil {
 		return nil, err
 	}
-	if err := fits(ctx, c, admin.New(db)); err != nil {
+	if err := fits(ctx, a.cfg, admin.New(db)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -116,29 +119,31 @@ func fits(ctx context.Context, c *config.Config, db *admin.Lab) error {
 	return db.RequireCluster(ctx, c.Cluster, served)
 }
 
-func openChecked(ctx context.Context, c *config.Config, cfg sqldb.Config, shared bool) (*store.DB, error) {
+func (a *App) openChecked(ctx context.Context, cfg sqldb.Config, shared bool) (*store.DB, error) {
+	cfg.Changed = a.databaseChanged
 	db, err := store.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.Labels.RespectStatic, Shared: shared}); err != nil {
+	if err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: a.cfg.Labels.RespectStatic, Shared: shared}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-// OpenShard opens the database that a shard has of its own.
-func OpenShard(ctx context.Context, c *config.Config, name shard.Name, dsn string) (*store.DB, error) {
-	return openChecked(ctx, c, c.ShardStore(name, dsn), false)
+// openShard opens the database that a shard has of its own.
+func (a *App) openShard(ctx context.Context, name shard.Name, dsn string) (*store.DB, error) {
+	return a.openChecked(ctx, a.cfg.ShardStore(name, dsn), false)
 }
 
 // OpenServers finds the database with the servers table: one of its own, the
-// main one, or none.
-func OpenServers(ctx context.Context, c *config.Config, main *store.DB) (servers *store.DB, closer func() error, err error) {
+// main one, or none. One of its own calls changed as sqldb.Config says.
+func OpenServers(ctx context.Context, c *config.Config, main *store.DB, changed func(database, was, is string)) (servers *store.DB, closer func() error, err error) {
 	closer = func() error { return nil }
 	cfg, own := c.ServersStore()
 	servers = main
 	if own {
+		cfg.Changed = changed
 		if servers, err = store.Open(ctx, cfg); err != nil {
 			return nil, closer, fmt.Errorf("the database of servers and roles: %w", err)
 		}

@@ -52,20 +52,20 @@ func (e *eras) remove(c *conn) {
 	delete(e.open, c)
 }
 
-// saw notes which server the address leads to, and tells whether it is another
-// one than before.
-func (e *eras) saw(server string) (changed bool) {
+// saw notes which server the address leads to, and tells which it led to before and
+// whether that is another one.
+func (e *eras) saw(server string) (was string, changed bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	changed = e.server != "" && e.server != server
-	e.server = server
+	was, e.server = e.server, server
+	changed = was != "" && was != server
 	if changed {
 		e.era++
 		e.stopCutting()
 		era := e.era
 		e.cutting = time.AfterFunc(cutAfter, func() { e.cutBefore(era) })
 	}
-	return changed
+	return was, changed
 }
 
 // stopCutting needs the lock.
@@ -171,10 +171,14 @@ func (db *DB) look(ctx context.Context) error {
 		parts = append(parts, name+"="+value)
 		return err
 	})
-	if err == nil && db.eras.saw(strings.Join(parts, " ")) && db.Config.Changed != nil {
-		db.Config.Changed()
+	if err != nil {
+		return err
 	}
-	return err
+	is := strings.Join(parts, " ")
+	if was, changed := db.eras.saw(is); changed && db.Config.Changed != nil {
+		db.Config.Changed(db.target.name, was, is)
+	}
+	return nil
 }
 
 // Era changes when the address of the database leads to another server: what was

@@ -23,8 +23,9 @@ type Config struct {
 	// PasswordAdvice is added to the error of a refused login.
 	PasswordAdvice string
 	// Changed, if set, is called when the address of the database leads to another
-	// server, or the server's state has changed. It must not block.
-	Changed func()
+	// server, or the server's state has changed, with the variables that tell. It must
+	// not block.
+	Changed func(database, was, is string)
 	// Create makes an SQLite file that does not exist yet. Without it a missing
 	// file is an error, and nothing is written.
 	Create bool
