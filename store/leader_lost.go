@@ -81,7 +81,7 @@ func (r *row) fields() []any { return []any{&r.epoch, &r.holder, &r.lastWrite} }
 func (w *writer) readRow(ctx context.Context, q sqldb.Querier, suffix string) (r row, err error) {
 	err = q.QueryRowContext(ctx, "SELECT "+rowColumns+" FROM hostsched_fence WHERE shard = ? AND lane = ?"+suffix, w.l.fence.Shard.String(), w.num).Scan(r.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("%w: shard %s has no fence row of writer %d any more", ErrWentBack, w.l.fence.Shard, w.num)
+		err = w.l.elsewhere()
 	}
 	return r, err
 }
@@ -91,6 +91,8 @@ func (w *writer) readRow(ctx context.Context, q sqldb.Querier, suffix string) (r
 func (w *writer) judge(r row) error {
 	f := w.l.fence
 	switch {
+	case r.epoch == 0:
+		return w.l.elsewhere()
 	case r.epoch < f.Epoch:
 		return fmt.Errorf("%w: shard %s was taken over with epoch %d, and now its epoch is %d", ErrWentBack, f.Shard, f.Epoch, r.epoch)
 	case r.epoch != f.Epoch || r.holder != f.Holder:
@@ -99,6 +101,12 @@ func (w *writer) judge(r row) error {
 		return fmt.Errorf("%w: the last write of shard %s was %q, and now it is %q", ErrWentBack, f.Shard, w.last, r.lastWrite)
 	}
 	return nil
+}
+
+// elsewhere is the error of a term whose database was never led: the address leads to
+// another database now, which has not lost anything, because it never had it.
+func (l *Leader) elsewhere() error {
+	return fmt.Errorf("%w: shard %s was never led in the database to which the address leads now", ErrFenced, l.fence.Shard)
 }
 
 // mine tells whether a write is the last one of this writer: the last that was
@@ -118,7 +126,11 @@ func (l *Leader) checkWrites(ctx context.Context) error {
 		seen++
 		return l.writers[num].judge(r)
 	})
-	if err == nil && seen < len(l.writers) {
+	switch {
+	case err != nil:
+	case seen == 0:
+		err = l.elsewhere()
+	case seen < len(l.writers):
 		err = fmt.Errorf("%w: shard %s has %d fence rows, and had %d", ErrWentBack, l.fence.Shard, seen, len(l.writers))
 	}
 	return l.main().explain(err, "check the last writes")

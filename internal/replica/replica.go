@@ -230,7 +230,8 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	}
 	took := time.Since(began)
 	fence := t.leader.Fence()
-	if r.cfg.Epoch != nil && fence.Epoch <= r.cfg.Epoch() {
+	// The first epoch is that of a database that was never led and lost nothing.
+	if r.cfg.Epoch != nil && fence.Epoch > 1 && fence.Epoch <= r.cfg.Epoch() {
 		err := fmt.Errorf("%w: shard %s was led with epoch %d, and now its epoch is %d", store.ErrWentBack, name, r.cfg.Epoch(), fence.Epoch)
 		return errors.Join(r.resign(won, err, r.wentBack(ctx, t.leader, err)), t.leader.Close())
 	}

@@ -334,7 +334,11 @@ func TestDatabaseThatLostCommits(t *testing.T) {
 func TestTakeoverThatWasLost(t *testing.T) {
 	db := openLab(t)
 	var w witness
-	startReplica(t, replica.Config{Holder: "a", Epoch: func() int64 { return 7 }}, election.NewMemory().Replica("a"), db, &w, hclog.NewNullLogger())
+	m := election.NewMemory()
+	former := start(t, "a", m.Replica("a"), db, &w)
+	w.until(t, "leading", func(w *witness) bool { return w.leading == 1 })
+	former.stop()
+	startReplica(t, replica.Config{Holder: "b", Epoch: func() int64 { return 7 }}, m.Replica("b"), db, &w, hclog.NewNullLogger())
 	require.Eventually(t, func() bool {
 		f, _, err := db.ReadFence(t.Context(), shard.Master)
 		return err == nil && f.Paused != "" && f.Epoch > 7
