@@ -23,8 +23,9 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [SHARD]",
 		Short: "Look for inconsistencies in the database",
-		Long: `Look for hosts with several active entries, leased hosts that nobody holds, and
-active entries on unleased hosts. Without SHARD all shards of the lab are looked
+		Long: `Look for hosts with several active entries, leased hosts that nobody holds,
+active entries on unleased hosts, and hosts in one shard whose labels belong to
+another and that will not move there by themselves. Without SHARD all shards of the lab are looked
 at, those with a database of their own included; if the configuration names a
 shard, only that one is. Nothing is written. The leader does the same every
 audit.every ticks and reports it as metrics.

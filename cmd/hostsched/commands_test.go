@@ -258,6 +258,29 @@ func TestPlanOfAPausedShard(t *testing.T) {
 	require.Equal(t, resumed.Waiting, paused.Waiting[len(paused.Waiting)-len(resumed.Waiting):], "the others have the reasons that they would have")
 }
 
+// TestShardRemoveSaysWhoHoldsItUp: hosts that only a person can free end the removal at
+// once; it names them and says what to do.
+func TestShardRemoveSaysWhoHoldsItUp(t *testing.T) {
+	lab := newShardsLab(t, "http://127.0.0.1:1")
+	for _, text := range []string{
+		"UPDATE afe_host_queue_entries SET active = 0, complete = 1",
+		"UPDATE afe_special_tasks SET is_active = 0, is_complete = 1",
+		"UPDATE afe_hosts SET leased = 1, locked = 1, status = 'Ready' WHERE shard_id IS NOT NULL",
+	} {
+		_, err := lab.main.SQL().Exec(text)
+		require.NoError(t, err)
+	}
+	code, _, errs := lab.run(t, "shard", "remove", "lab-east", "--reason", "test", "--yes", "--timeout", "10m")
+	require.Equal(t, exitFailed, code, errs)
+	require.Contains(t, errs, "8 hosts (")
+	require.Contains(t, errs, " and 3 more) are leased for nobody")
+	require.Contains(t, errs, "run the command again")
+	require.NotContains(t, errs, "does somebody lead it?")
+	code, out, _ := lab.run(t, "check", "lab-east")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, out, "carries labels that belong to shard master")
+}
+
 // TestPlanUnderAConfigurationThatNamesAShard: the whole database is that shard's,
 // whatever the tables say of it.
 func TestPlanUnderAConfigurationThatNamesAShard(t *testing.T) {

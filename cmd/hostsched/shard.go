@@ -156,8 +156,10 @@ func shardRemoveCommand() *cobra.Command {
 			return exactly("SHARD")(cmd, args)
 		},
 		Long: `Give the labels of a shard back to the master, wait until its hosts have followed
-(the shard's leader hands them over as they become free), and remove it. If the
-command is interrupted, run it again. A database that the shard has of its own is
+(the shard's leader hands them over as they become free), and remove it. It says
+which hosts it waits for and why, and ends at once if waiting does not help: they
+are locked and leased for nobody, or were put into the shard by hand. If the
+command ends before the shard is removed, run it again. A database that the shard has of its own is
 left as it is. Recorded in hostsched_audit.
 
 A row of afe_shards that no replica can lead (see NOTE in 'hostsched shard list') is

@@ -160,14 +160,24 @@ func (l Lab) RemoveShard(ctx context.Context, s admin.Shard, by By, waiting func
 		if !errors.Is(err, admin.ErrInUse) {
 			return err
 		}
-		inUse = err
-		if time.Since(shown) > removeProgress {
+		if inUse == nil {
+			inUse = err
+		}
+		if time.Since(shown) > removeProgress && ctx.Err() == nil {
 			shown = time.Now()
+			text, stuck, why := l.Main.Remaining(ctx, s.ID)
+			if why == nil && text != "" {
+				err = fmt.Errorf("%w: %s", err, text)
+			}
+			inUse = err
+			if stuck {
+				return fmt.Errorf("%w; the shard has no labels any more; run the command again when these hosts have been changed", err)
+			}
 			waiting(err)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; does somebody lead it? see 'hostsched cluster status', and run the command again", err)
+			return fmt.Errorf("%w; does somebody lead it? see 'hostsched cluster status', and run the command again", inUse)
 		case <-time.After(removePoll):
 		}
 	}

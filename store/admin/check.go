@@ -26,6 +26,9 @@ type Findings struct {
 	// NotServed are rows of afe_shards that no replica can lead. They are found with
 	// the master.
 	NotServed []Finding `json:"not_served"`
+	// Stranded are hosts in one shard whose labels belong to another, and that will not
+	// move there until somebody changes them.
+	Stranded []Finding `json:"stranded"`
 	// Lost are assignments that the database had and has lost, as far as their leader
 	// knew, while the shard is paused for that.
 	Lost []Finding `json:"lost"`
@@ -55,7 +58,7 @@ type kind struct {
 func (f *Findings) kinds() []kind {
 	return []kind{
 		{"overlapping", &f.Overlapping}, {"lost", &f.Lost}, {"unleased", &f.Unleased}, {"drift", &f.Drift},
-		{"unheld", &f.Unheld}, {"not_served", &f.NotServed},
+		{"unheld", &f.Unheld}, {"stranded", &f.Stranded}, {"not_served", &f.NotServed},
 	}
 }
 
@@ -110,6 +113,7 @@ func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *schedule
 			"is leased, but no entry and no special task uses it")
 		findings(r, scope.Shard, &f.Unleased, "SELECT h.id, h.hostname, h.status, q.id, q.job_id FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.active = 1 AND h.leased = 0"+own.Hosts+" ORDER BY h.id, q.id",
 			"has an active entry, but no lease")
+		f.Stranded = append(f.Stranded, readStranded(r, scope, own)...)
 		for _, w := range readWaiting(r, scope) {
 			f.NotServed = append(f.NotServed, Finding{Shard: w.Name, Text: w.String()})
 		}

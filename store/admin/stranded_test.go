@@ -139,3 +139,64 @@ func TestLabelMovesOnBeforeItsHosts(t *testing.T) {
 		w.requireAtHome()
 	})
 }
+
+// TestStrandedHostsAreFound: hosts that are not where their labels belong, and do not
+// get there by waiting, are found by the check, and named by what removes the shard.
+func TestStrandedHostsAreFound(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillShardedLab(t, db)
+		w := &wanderers{T: t, db: db, lab: admin.New(db), shards: []shard.Name{shard.Master, "a", "b"}}
+		w.exec("UPDATE afe_host_queue_entries SET active = 0, complete = 1, status = 'Completed'")
+		w.exec("UPDATE afe_special_tasks SET is_active = 0, is_complete = 1")
+		w.exec("UPDATE afe_hosts SET leased = 0, locked = 0, status = 'Ready'")
+		w.settle()
+		require.Empty(t, w.stranded("a"))
+		text, stuck, err := w.lab.Remaining(t.Context(), 1)
+		require.NoError(t, err)
+		require.False(t, stuck, text)
+
+		// carrying is a host that carries a label.
+		carrying := func(label string, nth int) int {
+			return storetest.Count(t, db, fmt.Sprintf("SELECT l.host_id FROM afe_hosts_labels l JOIN afe_labels n ON n.id = l.label_id WHERE n.name = '%s' ORDER BY l.host_id LIMIT 1 OFFSET %d", label, nth))
+		}
+		pinned, locked, broken := carrying("board:b02", 0), carrying("board:b00", 0), carrying("board:b00", 1)
+		w.exec("UPDATE afe_hosts SET shard_id = 1 WHERE id = ?", pinned)
+		w.exec("UPDATE afe_hosts SET leased = 1, locked = 1 WHERE id = ?", locked)
+		w.exec("UPDATE afe_hosts SET leased = 1, status = 'Repair Failed' WHERE id = ?", broken)
+		w.assign(0, shard.Master)
+		_, stuck, err = w.lab.Remaining(t.Context(), 1)
+		require.NoError(t, err)
+		require.False(t, stuck, "the others have yet to move")
+		w.settleAsTheyAre()
+		require.Len(t, w.stranded("a"), 3)
+		require.Empty(t, w.stranded("b"))
+		require.Empty(t, w.stranded(shard.Master))
+		text, stuck, err = w.lab.Remaining(t.Context(), 1)
+		require.NoError(t, err)
+		require.True(t, stuck, text)
+		for _, want := range []string{"put there by hand", "while locked", "Repair Failed"} {
+			require.Contains(t, text, want)
+		}
+
+		w.exec("UPDATE afe_hosts SET locked = 0, status = 'Ready'")
+		w.exec("UPDATE afe_hosts SET shard_id = NULL WHERE id = ?", pinned)
+		w.settle()
+		require.Empty(t, w.stranded("a"))
+		require.NoError(t, w.lab.RemoveShard(t.Context(), "a", "me", "test"))
+	})
+}
+
+// settleAsTheyAre lets every shard tick without repairing any host.
+func (w *wanderers) settleAsTheyAre() {
+	w.Helper()
+	for _, name := range w.shards {
+		w.tick(name)
+	}
+}
+
+func (w *wanderers) stranded(name shard.Name) []admin.Finding {
+	w.Helper()
+	found, err := w.lab.Check(w.Context(), storetest.SharedScope(name), nil)
+	require.NoError(w, err)
+	return found.Stranded
+}
