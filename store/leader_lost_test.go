@@ -42,9 +42,12 @@ func TestDatabaseThatWentBack(t *testing.T) {
 			storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET last_write = ? WHERE shard = 'master' AND lane = ?", before, num)
 		}
 
-		// It lost the takeover, too.
+		// It lost the takeover, too. A database that was never led lost nothing.
+		l = storetest.TakeOver(t, db, storetest.WholeLab, 11)
 		storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET epoch = epoch - 1, holder = 'former' WHERE shard = 'master'")
 		require.ErrorIs(t, l.Verify(t.Context()), store.ErrWentBack)
+		storetest.Exec(t, db.DB, "DELETE FROM hostsched_fence")
+		require.ErrorIs(t, l.Verify(t.Context()), store.ErrFenced)
 	})
 }
 
