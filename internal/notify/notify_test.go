@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,4 +92,60 @@ func TestNeverBlocks(t *testing.T) {
 func TestBadAddressIsRefused(t *testing.T) {
 	_, err := notify.New(notify.Config{To: []string{"not an address"}, From: "a@b.c", Host: "localhost", Port: 25}, hclog.NewNullLogger())
 	require.Error(t, err)
+}
+
+// TestPasswordIsChanged: every mail is sent with the password that counts then, and one
+// that is refused is lost, and nothing else.
+func TestPasswordIsChanged(t *testing.T) {
+	smtp := testserver.NewSMTP(t)
+	var password atomic.Value
+	var log syncBuffer
+	m, err := notify.New(notify.Config{
+		To: []string{"lab@example.com"}, From: "hostsched@example.com", Host: "127.0.0.1", Port: smtp.Port, Interval: time.Millisecond, Server: "s1",
+		User: "sched", Password: func() (string, error) { return password.Load().(string), nil },
+	}, hclog.New(&hclog.LoggerOptions{Output: &log}))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	arrives := func(text string) {
+		t.Helper()
+		m.Failed("master", errors.New(text))
+		require.Eventually(t, func() bool { return strings.Contains(strings.Join(smtp.Mails(), ""), text) }, soon, time.Millisecond)
+	}
+	smtp.SetPassword("sesame-one")
+	password.Store("sesame-one")
+	arrives("error A")
+	smtp.SetPassword("sesame-two")
+	m.Failed("master", errors.New("error B"))
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "the password is wrong") }, soon, time.Millisecond)
+	password.Store("sesame-two")
+	arrives("error C")
+	require.NotContains(t, strings.Join(smtp.Mails(), ""), "error B")
+	require.NotContains(t, log.String(), "sesame")
+}
+
+// syncBuffer is a log that is read while it is written.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

@@ -2,6 +2,10 @@ package testserver
 
 import (
 	"bufio"
+	"crypto/hmac"
+	"crypto/md5" // what CRAM-MD5 is made of
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"strings"
@@ -17,6 +21,8 @@ type SMTP struct {
 
 	mu    sync.Mutex
 	mails []string
+	// password is that of every user who logs in.
+	password string
 }
 
 // NewSMTP starts a mail server for one test.
@@ -42,6 +48,13 @@ func NewSMTP(t testing.TB) *SMTP {
 	return s
 }
 
+// SetPassword changes the password of every user. Nobody needs to log in.
+func (s *SMTP) SetPassword(password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.password = password
+}
+
 // Mails returns the mails received so far, headers and all.
 func (s *SMTP) Mails() []string {
 	s.mu.Lock()
@@ -56,6 +69,17 @@ func (s *SMTP) serve(conn net.Conn) {
 	in := bufio.NewScanner(conn)
 	for in.Scan() {
 		switch verb, _, _ := strings.Cut(strings.ToUpper(in.Text()), " "); verb {
+		case "EHLO":
+			say("250-test")
+			say("250 AUTH CRAM-MD5")
+		case "AUTH":
+			const challenge = "<1@test>"
+			say("334 " + base64.StdEncoding.EncodeToString([]byte(challenge)))
+			if !in.Scan() || !s.lets(in.Text(), challenge) {
+				say("535 the password is wrong")
+				continue
+			}
+			say("235 welcome")
 		case "DATA":
 			say("354 go on")
 			s.receive(in)
@@ -67,6 +91,20 @@ func (s *SMTP) serve(conn net.Conn) {
 			say("250 ok")
 		}
 	}
+}
+
+// lets tells whether an answer to a challenge was made with the password, as RFC 2195
+// says: the user, a space, and a sum in hexadecimal.
+func (s *SMTP) lets(answer, challenge string) bool {
+	text, err := base64.StdEncoding.DecodeString(answer)
+	if err != nil {
+		return false
+	}
+	s.mu.Lock()
+	sum := hmac.New(md5.New, []byte(s.password))
+	s.mu.Unlock()
+	sum.Write([]byte(challenge))
+	return strings.HasSuffix(string(text), " "+hex.EncodeToString(sum.Sum(nil)))
 }
 
 func (s *SMTP) receive(in *bufio.Scanner) {
