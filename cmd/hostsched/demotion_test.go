@@ -2,7 +2,9 @@ package main
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // leftWithin is how long a replica may go on using a server to which the address of
@@ -39,12 +42,58 @@ func (a asRoot) SQL() *sql.DB { return a.Admin() }
 
 func (a asRoot) addr() string { return fmt.Sprintf("127.0.0.1:%d", a.Port) }
 
-// assigns waits until any entry has a host.
+// assigns waits until an entry has a host that it still uses.
 func (a asRoot) assigns(t *testing.T, within time.Duration) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		return storetest.Count(t, a, "SELECT COUNT(*) FROM lab.afe_host_queue_entries WHERE host_id IS NOT NULL") > 0
+		return storetest.Count(t, a, "SELECT COUNT(*) FROM lab.afe_host_queue_entries WHERE host_id IS NOT NULL AND complete = 0") > 0
 	}, within, 20*time.Millisecond, "an entry gets a host")
+}
+
+// follows makes the lab the same as another server's, as it is with a standby that has
+// lost nothing, and then ends all jobs, so that waiting entries get hosts.
+func (a asRoot) follows(t *testing.T, former asRoot) {
+	t.Helper()
+	conn, err := a.SQL().Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	exec := func(text string, args ...any) {
+		_, err := conn.ExecContext(t.Context(), text, args...)
+		require.NoError(t, err, text)
+	}
+	exec("SET foreign_key_checks = 0")
+	for _, table := range texts(t, former, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'lab'") {
+		exec("DELETE FROM lab." + table)
+		rows, err := former.SQL().QueryContext(t.Context(), "SELECT * FROM lab."+table)
+		require.NoError(t, err)
+		columns, err := rows.Columns()
+		require.NoError(t, err)
+		into := "INSERT INTO lab." + table + " (`" + strings.Join(columns, "`, `") + "`) VALUES (" + strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ") + ")"
+		for rows.Next() {
+			values, targets := make([]any, len(columns)), make([]any, len(columns))
+			for i := range values {
+				targets[i] = &values[i]
+			}
+			require.NoError(t, rows.Scan(targets...))
+			exec(into, values...)
+		}
+		require.NoError(t, errors.Join(rows.Err(), rows.Close()))
+	}
+	exec("UPDATE lab.afe_special_tasks SET is_active = 0, is_complete = 1")
+	exec("UPDATE lab.afe_host_queue_entries SET status = 'Completed', active = 0, complete = 1 WHERE host_id IS NOT NULL")
+	exec("SET foreign_key_checks = 1")
+}
+
+// texts are the values of a query.
+func texts(t *testing.T, a asRoot, query string) (out []string) {
+	t.Helper()
+	require.NoError(t, sqldb.EachRow(t.Context(), a.SQL(), query, nil, func(scan sqldb.Scanner) error {
+		var text string
+		err := scan(&text)
+		out = append(out, text)
+		return err
+	}))
+	return out
 }
 
 // TestTheDatabaseFailsOver demotes a server behind a proxy while its connections
@@ -58,10 +107,12 @@ func TestTheDatabaseFailsOver(t *testing.T) {
 	s.leadsWithin(t, patience)
 
 	storetest.Exec(t, former, "SET GLOBAL read_only = 1")
+	next.follows(t, former)
 	proxy.LeadTo(t, next.addr())
 	switched := time.Now()
 	next.assigns(t, leftWithin+testTTL)
 	t.Logf("an entry got a host from the new server after %v", time.Since(switched).Round(time.Millisecond))
+	require.Regexp(t, fmt.Sprintf("the address of the database leads to another server.* is=.*port=%d", next.Port), s.log(t))
 
 	require.Eventually(t, func() bool { return time.Since(switched) > leftWithin }, patience, 50*time.Millisecond)
 	storetest.Exec(t, former, "SET GLOBAL log_output = 'TABLE'")
