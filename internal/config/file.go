@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -31,7 +30,7 @@ func (c *Config) readFile() (map[string]reflect.Value, error) {
 	if c.file == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(c.file)
+	data, err := readFile(c.file)
 	if err != nil {
 		return nil, fmt.Errorf("%w: read the file given with --config: %w", ErrConfig, err)
 	}

@@ -2,9 +2,9 @@ package config
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -32,13 +32,13 @@ func (o option) at() string { return fmt.Sprintf("%s, line %d", o.file, o.line) 
 
 // read adds a file; its options replace those that are there.
 func (c ini) read(path string) error {
-	f, err := os.Open(path)
+	data, err := readFile(path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }() // it was only read
 	section, name := "", ""
-	lines := bufio.NewScanner(f)
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, maxFile+1)
 	for n := 1; lines.Scan(); n++ {
 		line := lines.Text()
 		switch {

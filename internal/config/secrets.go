@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -64,7 +63,7 @@ func (s secretSource) read() (string, error) {
 	if s.file == "" {
 		return s.text, nil
 	}
-	data, err := os.ReadFile(s.file)
+	data, err := readFile(s.file)
 	if err != nil {
 		return "", fmt.Errorf("%w: read %s: %w", ErrConfig, s.from, err)
 	}
