@@ -67,6 +67,7 @@ type Reason struct {
 	wanted     []int64     // labels that the request requires
 	labels     *labelTable // has the names of the labels
 	impossible string      // the label that no host carries
+	elsewhere  string      // which other shards have hosts that carry them
 	details    *details
 }
 
@@ -96,9 +97,9 @@ func (r *Reason) String() string {
 		return fmt.Sprintf("owner %q is in no ACL group", r.owner)
 	case NoMatchingHost:
 		if r.impossible != "" {
-			return fmt.Sprintf("%s: no host carries %s", wants, r.impossible)
+			return fmt.Sprintf("%s: no host carries %s%s", wants, r.impossible, r.elsewhere)
 		}
-		return wants + ": no valid host carries all of them"
+		return wants + ": no valid host carries all of them" + r.elsewhere
 	case NoSharedACL:
 		return fmt.Sprintf("%s: %d hosts match, none shares an ACL group with owner %q", wants, r.Matching, r.owner)
 	case JobHasHosts:
@@ -171,7 +172,7 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 		r.Code = NoACLGroup
 		return r
 	case r.Matching == 0:
-		r.Code = NoMatchingHost
+		r.Code, r.elsewhere = NoMatchingHost, p.elsewhere(r.wanted)
 		return r
 	case r.Eligible == 0:
 		r.Code = NoSharedACL

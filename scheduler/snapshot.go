@@ -58,6 +58,8 @@ type Snapshot struct {
 	Details bool
 	// ACLGroups are needed for details only.
 	ACLGroups []ACLGroup
+	// Elsewhere are the valid hosts of other shards. They are needed for details only.
+	Elsewhere []OtherHost
 
 	// Basis is what the snapshot was read for. MakePlan copies it to the plan.
 	Basis Basis

@@ -114,6 +114,9 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy) (Plan
 	if snapshot.Recorder, err = s.DB.Recorder(ctx, scope); err != nil {
 		return PlanReport{}, err
 	}
+	if snapshot.Elsewhere, err = s.DB.Elsewhere(ctx, scope); err != nil {
+		return PlanReport{}, err
+	}
 	paused := snapshot.Basis.Paused
 	snapshot.Basis.Paused = ""
 	configured := snapshot.Rules.Policy.OrDefault()

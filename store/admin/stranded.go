@@ -14,6 +14,7 @@ import (
 // resident is a host of a shard, and why it is still there.
 type resident struct {
 	id       int64
+	shardID  shard.ID
 	hostname string
 	labels   []int64
 	// used tells whether an active entry or an open special task uses it.
@@ -60,11 +61,11 @@ func (h resident) claimed(layout shard.Layout, owner shard.ID) bool {
 func readResidents(r *sqldb.Reader, where string) []resident {
 	var out []resident
 	num := map[int64]int{}
-	r.Rows("SELECT h.id, h.hostname, h.leased, h.locked, h.status, "+
+	r.Rows("SELECT h.id, h.hostname, h.leased, h.locked, h.status, h.shard_id, "+
 		"CASE WHEN EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1) OR EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0) THEN 1 ELSE 0 END"+
 		" FROM afe_hosts h WHERE 1=1"+where+" ORDER BY h.hostname, h.id", func(v sqldb.Row) {
-		leased, locked, used := v.Int(2), v.Int(3), v.Int(5)
-		h := resident{id: v.Int(0).N, hostname: v.Text(1), leased: leased.Flag(), locked: locked.Flag(), status: v.Text(4), used: used.N != 0}
+		leased, locked, used := v.Int(2), v.Int(3), v.Int(6)
+		h := resident{id: v.Int(0).N, shardID: shard.ID(v.Int(5).N), hostname: v.Text(1), leased: leased.Flag(), locked: locked.Flag(), status: v.Text(4), used: used.N != 0}
 		h.ready = v[4] == nil || strings.EqualFold(h.status, scheduler.HostReady)
 		num[h.id] = len(out)
 		out = append(out, h)
@@ -112,6 +113,26 @@ func suspects(owner shard.ID) string {
 		return " AND h.leased = 1 AND " + claims + ")"
 	}
 	return fmt.Sprintf(" AND NOT %s AND s.shard_id = %d)", claims, owner)
+}
+
+// Elsewhere reads the valid hosts that belong to other shards than that of a shared
+// database which is looked at.
+func (lab *Lab) Elsewhere(ctx context.Context, scope store.Scope) (out []scheduler.OtherHost, err error) {
+	err = lab.Read(ctx, func(r *sqldb.Reader) {
+		own := store.ReadOwnership(r, scope)
+		if own.Hosts == "" {
+			return
+		}
+		layout := store.ReadLayout(r, true)
+		for _, h := range readResidents(r, " AND h.invalid = 0 AND h.id NOT IN (SELECT h.id FROM afe_hosts h WHERE 1=1"+own.Hosts+")") {
+			labels := make([]scheduler.LabelID, len(h.labels))
+			for i, l := range h.labels {
+				labels[i] = scheduler.LabelID(l)
+			}
+			out = append(out, scheduler.OtherHost{Shard: layout.Name(layout.OfHost(h.shardID)).String(), Labels: labels})
+		}
+	})
+	return out, sqldb.Explain(err, "look for the hosts of other shards", lab.Target())
 }
 
 // shownHosts is how many hosts a message names for each reason.

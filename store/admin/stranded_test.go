@@ -178,6 +178,14 @@ func TestStrandedHostsAreFound(t *testing.T) {
 			require.Contains(t, text, want)
 		}
 
+		elsewhere, err := w.lab.Elsewhere(t.Context(), storetest.SharedScope(shard.Master))
+		require.NoError(t, err)
+		require.Len(t, elsewhere, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE shard_id IS NOT NULL AND invalid = 0"))
+		for _, h := range elsewhere {
+			require.Contains(t, []string{"a", "b"}, h.Shard)
+			require.NotEmpty(t, h.Labels)
+		}
+
 		w.exec("UPDATE afe_hosts SET locked = 0, status = 'Ready'")
 		w.exec("UPDATE afe_hosts SET shard_id = NULL WHERE id = ?", pinned)
 		w.settle()
