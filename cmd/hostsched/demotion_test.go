@@ -2,7 +2,6 @@ package main
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -64,24 +63,35 @@ func (a asRoot) follows(t *testing.T, former asRoot) {
 	exec("SET foreign_key_checks = 0")
 	for _, table := range texts(t, former, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'lab'") {
 		exec("DELETE FROM lab." + table)
-		rows, err := former.SQL().QueryContext(t.Context(), "SELECT * FROM lab."+table)
-		require.NoError(t, err)
-		columns, err := rows.Columns()
-		require.NoError(t, err)
+		columns, rows := former.rows(t, table)
 		into := "INSERT INTO lab." + table + " (`" + strings.Join(columns, "`, `") + "`) VALUES (" + strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ") + ")"
-		for rows.Next() {
-			values, targets := make([]any, len(columns)), make([]any, len(columns))
-			for i := range values {
-				targets[i] = &values[i]
-			}
-			require.NoError(t, rows.Scan(targets...))
-			exec(into, values...)
+		for _, row := range rows {
+			exec(into, row...)
 		}
-		require.NoError(t, errors.Join(rows.Err(), rows.Close()))
 	}
 	exec("UPDATE lab.afe_special_tasks SET is_active = 0, is_complete = 1")
 	exec("UPDATE lab.afe_host_queue_entries SET status = 'Completed', active = 0, complete = 1 WHERE host_id IS NOT NULL")
 	exec("SET foreign_key_checks = 1")
+}
+
+// rows are all rows of a table.
+func (a asRoot) rows(t *testing.T, table string) (columns []string, out [][]any) {
+	t.Helper()
+	rows, err := a.SQL().QueryContext(t.Context(), "SELECT * FROM lab."+table)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
+	columns, err = rows.Columns()
+	require.NoError(t, err)
+	for rows.Next() {
+		row, targets := make([]any, len(columns)), make([]any, len(columns))
+		for i := range row {
+			targets[i] = &row[i]
+		}
+		require.NoError(t, rows.Scan(targets...))
+		out = append(out, row)
+	}
+	require.NoError(t, rows.Err())
+	return columns, out
 }
 
 // texts are the values of a query.
