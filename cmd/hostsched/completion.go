@@ -82,7 +82,7 @@ func serverNames(ctx context.Context, lab ops.Lab) ([]string, error) {
 	var out []string
 	err := withServersOf(ctx, lab, func(servers *admin.Lab) error {
 		all, err := servers.Servers(ctx)
-		for _, s := range all {
+		for _, s := range all.Rows {
 			out = append(out, s.Name)
 		}
 		return err

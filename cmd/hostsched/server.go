@@ -40,19 +40,29 @@ func withServersOf(ctx context.Context, lab ops.Lab, work func(servers *admin.La
 }
 
 // changeServer completes a command that changes the servers table and notes it.
-func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, edits func(name, reason string) ([]admin.ServerEdit, error)) *cobra.Command {
+func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, edits func(server admin.ServerRef, reason string) ([]admin.ServerEdit, error)) *cobra.Command {
 	cfg := &config.Config{}
 	var c consent
 	var force bool
-	cmd.Args = exactly("SERVER")
+	var row int64
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if row == 0 {
+			return exactly("SERVER")(cmd, args)
+		}
+		return noArgs(cmd, args)
+	}
 	cmd.Long += " Refused without --force if no\nreplica that runs could lead afterwards. Recorded in hostsched_audit."
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		change := ops.ServersChange{Action: "server " + cmd.Name(), Server: args[0], Force: force}
+		server := admin.ServerRef{Row: row}
+		if row == 0 {
+			server.Name = args[0]
+		}
+		change := ops.ServersChange{Action: "server " + cmd.Name(), Server: server.String(), Force: force}
 		var err error
-		if change.Edits, err = edits(args[0], c.by().Reason); err != nil {
+		if change.Edits, err = edits(server, c.by().Reason); err != nil {
 			return err
 		}
-		if err := c.ask(cmd, change.Action+" "+args[0]); err != nil {
+		if err := c.ask(cmd, change.Action+" "+change.Server); err != nil {
 			return err
 		}
 		ctx := cmd.Context()
@@ -63,7 +73,7 @@ func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, edits 
 					if err != nil {
 						return err
 					}
-					return line(cmd.OutOrStdout(), "server %s: %s", args[0], said)
+					return line(cmd.OutOrStdout(), "server %s: %s", server, said)
 				})
 			})
 		})
@@ -71,6 +81,9 @@ func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, edits 
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	c.bind(cmd, needsReason)
 	cmd.Flags().BoolVar(&force, "force", false, "do it even if no running replica may lead afterwards")
+	if len(listers) > 0 {
+		cmd.Flags().Int64Var(&row, "row", 0, "id of the row of the servers table, instead of its name")
+	}
 	cmd.ValidArgsFunction = completeArgs(cfg, listers...)
 	return cmd
 }
@@ -89,7 +102,7 @@ func serverListCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					return out.write(cmd, all, func(w io.Writer) error { return serversTable(w, all, out.wide()) })
+					return out.write(cmd, all.Rows, func(w io.Writer) error { return serversTable(w, all.Rows, out.wide()) })
 				})
 			})
 		},
@@ -101,9 +114,9 @@ func serverListCommand() *cobra.Command {
 
 func serversTable(w io.Writer, all []admin.Server, wide bool) error {
 	t := newTable(w)
-	t.row("SERVER", "STATUS", "ROLES", inWide(wide, "CNAME", "NOTE"))
+	t.row("SERVER", "STATUS", "ROLES", inWide(wide, "ROW", "CNAME", "NOTE"))
 	for _, s := range all {
-		t.row(s.Name, orDash(s.Status), orDash(strings.Join(s.Roles, ",")), inWide(wide, orDash(s.CName), orDash(s.Note)))
+		t.row(orDash(s.Name), orDash(s.Status), orDash(strings.Join(s.Roles, ",")), inWide(wide, s.Row, orDash(s.CName), orDash(s.Note)))
 	}
 	if len(all) == 0 {
 		t.row("(none: every replica may lead)")
@@ -124,8 +137,8 @@ func serverAddCommand() *cobra.Command {
 with the role host_scheduler may lead: add one that runs first.`,
 		Example: `  hostsched server add sched-1 --yes
   hostsched server add sched-3 --status backup --yes`,
-	}, false, nil, func(name, _ string) ([]admin.ServerEdit, error) {
-		s.Name = name
+	}, false, nil, func(server admin.ServerRef, _ string) ([]admin.ServerEdit, error) {
+		s.Name = server.Name
 		return []admin.ServerEdit{admin.AddServer(s)}, nil
 	})
 	cmd.Flags().StringVar(&s.Status, "status", admin.ServerPrimary, "status of the server: "+strings.Join(admin.Statuses, ", "))
@@ -139,21 +152,21 @@ with the role host_scheduler may lead: add one that runs first.`,
 func serverRoleCommand() *cobra.Command {
 	var add, remove, status string
 	cmd := changeServer(&cobra.Command{
-		Use: "role SERVER", Short: "Give a role to a server, take it away, or change its status",
+		Use: "role SERVER | --row ID", Short: "Give a role to a server, take it away, or change its status",
 		Long: `Give a role to a server, take it away, or change its status, all at once. A server
 that loses the role host_scheduler hands its shards over at once.`,
 		Example: `  hostsched server role sched-2 --add host_scheduler --yes
   hostsched server role sched-1 --remove host_scheduler --reason 'disk errors' --yes
   hostsched server role sched-1 --status backup --yes`,
-	}, false, []lister{serverNames}, func(name, _ string) (edits []admin.ServerEdit, err error) {
+	}, false, []lister{serverNames}, func(server admin.ServerRef, _ string) (edits []admin.ServerEdit, err error) {
 		if add != "" {
-			edits = append(edits, admin.GiveRole(name, add))
+			edits = append(edits, admin.GiveRole(server, add))
 		}
 		if remove != "" {
-			edits = append(edits, admin.TakeRole(name, remove))
+			edits = append(edits, admin.TakeRole(server, remove))
 		}
 		if status != "" {
-			edits = append(edits, admin.SetServerStatus(name, status))
+			edits = append(edits, admin.SetServerStatus(server, status))
 		}
 		if len(edits) == 0 {
 			err = fmt.Errorf("%w: say what to change: --add, --remove or --status", errUsage)
@@ -171,12 +184,14 @@ that loses the role host_scheduler hands its shards over at once.`,
 
 func serverRetireCommand() *cobra.Command {
 	return changeServer(&cobra.Command{
-		Use: "retire SERVER", Short: "Take all roles from a server, for good",
+		Use: "retire SERVER | --row ID", Short: "Take all roles from a server, for good",
 		Long: `Take all roles from a server and mark it repair_required: it hands its shards over
 and never leads again. The row stays, because with an empty table every replica
-may lead.`,
-		Example: "  hostsched server retire sched-1 --reason 'end of life' --yes",
-	}, true, []lister{serverNames}, func(name, reason string) ([]admin.ServerEdit, error) {
-		return []admin.ServerEdit{admin.RetireServer(name, reason)}, nil
+may lead. A server whose name cannot be typed is named with --row by the id of its
+row, which 'hostsched server list -o wide' shows.`,
+		Example: `  hostsched server retire sched-1 --reason 'end of life' --yes
+  hostsched server retire --row 7 --reason 'entered by mistake' --yes`,
+	}, true, []lister{serverNames}, func(server admin.ServerRef, reason string) ([]admin.ServerEdit, error) {
+		return []admin.ServerEdit{admin.RetireServer(server, reason)}, nil
 	})
 }

@@ -166,7 +166,7 @@ func (c *chaos) divide(ctx context.Context) error {
 	}
 	for i := range replicas {
 		s := admin.Server{Name: replicaName(i + 1), Status: admin.ServerPrimary, Roles: []string{admin.RoleHostScheduler}}
-		if _, err := c.admin.ChangeServers(ctx, "add server "+s.Name, nil, admin.AddServer(s)); err != nil {
+		if _, err := c.admin.ChangeServers(ctx, "add server "+s.Name, admin.Agreement{}, admin.AddServer(s)); err != nil {
 			return err
 		}
 	}

@@ -72,9 +72,9 @@ func (c *Controller) askDatabase(ctx context.Context) (p poll, err error) {
 	if err := c.askScope(ctx, &p); err != nil {
 		return p, err
 	}
-	var servers []admin.Server
+	var servers admin.ServersTable
 	if c.db.Servers != nil {
-		if servers, err = admin.New(c.db.Servers).Servers(ctx); err != nil {
+		if servers, err = admin.New(c.db.Servers).Servers(ctx, c.cfg.Server); err != nil {
 			return p, err
 		}
 	}

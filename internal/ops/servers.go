@@ -34,7 +34,7 @@ func (l Lab) ChangeServers(ctx context.Context, servers *admin.Lab, client *clie
 		defer cancel()
 		running, unknown = election.Look(asked, client, l.Config.Cluster)
 	}
-	agree := func(before, after []admin.Server) error {
+	agree := admin.Agreement{Ask: func(before, after admin.ServersTable) error {
 		if c.Force || keepsAll(before, after) {
 			return nil
 		}
@@ -43,6 +43,9 @@ func (l Lab) ChangeServers(ctx context.Context, servers *admin.Lab, client *clie
 			return fmt.Errorf("%w: %s %s may take the role %s from all replicas that run, and etcd does not say which do: %s; --force does it all the same", admin.ErrInput, c.Action, c.Server, admin.RoleHostScheduler, unknown.Error())
 		}
 		return someoneMayLead(running.Servers, before, after, c)
+	}}
+	for _, m := range running.Servers {
+		agree.Servers = append(agree.Servers, m.Server)
 	}
 	all, err := servers.ChangeServers(ctx, c.Action+" "+c.Server, agree, c.Edits...)
 	if err != nil {
@@ -61,25 +64,31 @@ func (l Lab) ChangeServers(ctx context.Context, servers *admin.Lab, client *clie
 
 // keepsAll tells whether every replica that may lead before a change may do so afterwards,
 // whichever run.
-func keepsAll(before, after []admin.Server) bool {
-	if len(before) == 0 {
-		return len(after) == 0 // every replica may lead
+func keepsAll(before, after admin.ServersTable) bool {
+	if len(before.Rows) == 0 {
+		return len(after.Rows) == 0 // every replica may lead
 	}
-	for _, s := range before {
-		if mayLead(before, s.Name) && !mayLead(after, s.Name) {
+	for _, s := range before.Rows {
+		changed, _ := after.Row(s.Row)
+		if rowMayLead(s) && !rowMayLead(changed) {
 			return false
 		}
 	}
 	return true
 }
 
-func mayLead(servers []admin.Server, name string) bool {
+func rowMayLead(s admin.Server) bool {
+	role, _ := roles.OfRow(s)
+	return role != election.RoleNone
+}
+
+func mayLead(servers admin.ServersTable, name string) bool {
 	role, _ := roles.Of(servers, name)
 	return role != election.RoleNone
 }
 
 // someoneMayLead refuses a change after which no running replica may lead, if one may now.
-func someoneMayLead(running []election.Member, before, after []admin.Server, c ServersChange) error {
+func someoneMayLead(running []election.Member, before, after admin.ServersTable, c ServersChange) error {
 	var names []string
 	could := false
 	for _, m := range running {

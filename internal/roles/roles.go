@@ -4,7 +4,6 @@ package roles
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/store/admin"
@@ -13,24 +12,26 @@ import (
 // Of says whether a server may lead, from the servers table (Autotest
 // server_manager_utils.confirm_server_has_role): only with the role
 // host_scheduler, and never in repair. Without any row, every server may.
-func Of(servers []admin.Server, name string) (role, why string) {
-	if len(servers) == 0 {
+func Of(servers admin.ServersTable, name string) (role, why string) {
+	if len(servers.Rows) == 0 {
 		return election.RolePrimary, ""
 	}
-	for _, s := range servers {
-		if !s.Is(name) {
-			continue
-		}
-		status := strings.ToLower(s.Status)
-		switch {
-		case !s.HasRole(admin.RoleHostScheduler):
-			return election.RoleNone, fmt.Sprintf("server %s does not have the role %s", s.Name, admin.RoleHostScheduler)
-		case status == admin.ServerBackup:
-			return election.RoleBackup, ""
-		case status == admin.ServerPrimary, status == "":
-			return election.RolePrimary, ""
-		}
-		return election.RoleNone, fmt.Sprintf("server %s has status %s", s.Name, s.Status)
+	s, ok := servers.Of(name)
+	if !ok {
+		return election.RoleNone, fmt.Sprintf("server %s is not in the servers table", name)
 	}
-	return election.RoleNone, fmt.Sprintf("server %s is not in the servers table", name)
+	return OfRow(s)
+}
+
+// OfRow is Of by the row of the server.
+func OfRow(s admin.Server) (role, why string) {
+	switch {
+	case !s.HasRole(admin.RoleHostScheduler):
+		return election.RoleNone, fmt.Sprintf("server %s does not have the role %s", s.Name, admin.RoleHostScheduler)
+	case s.Status == admin.ServerBackup:
+		return election.RoleBackup, ""
+	case s.Status == admin.ServerPrimary, s.Status == "":
+		return election.RolePrimary, ""
+	}
+	return election.RoleNone, fmt.Sprintf("server %s has status %s", s.Name, s.Status)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 // Server is a row of the servers table with its roles (Autotest
 // server_models.Server).
 type Server struct {
+	Row    int64    `json:"row"`
 	Name   string   `json:"server"`
 	CName  string   `json:"cname,omitempty"`
 	Status string   `json:"status"`
@@ -31,59 +31,123 @@ const (
 	RoleHostScheduler    = "host_scheduler"
 )
 
-// Is tells whether this is the server called name.
-func (s Server) Is(name string) bool {
-	return strings.EqualFold(s.Name, name) || s.CName != "" && strings.EqualFold(s.CName, name)
+// HasRole tells whether the server has a role.
+func (s Server) HasRole(role string) bool { return slices.Contains(s.Roles, role) }
+
+// ServersTable is the servers table.
+type ServersTable struct {
+	Rows []Server
+	// rowOf are the rows of the servers that were asked for, by their names. Which these
+	// are is the database's decision, which may disregard case, accents and trailing blanks.
+	rowOf map[string]int64
 }
 
-// HasRole tells whether the server has a role.
-func (s Server) HasRole(role string) bool {
-	for _, r := range s.Roles {
-		if strings.EqualFold(r, role) {
-			return true
-		}
+// Of returns the row of a server that was asked for; ok is false if it has none.
+func (t ServersTable) Of(name string) (s Server, ok bool) { return t.Row(t.rowOf[name]) }
+
+// Row returns a row; ok is false if it is not there.
+func (t ServersTable) Row(id int64) (s Server, ok bool) {
+	at := slices.IndexFunc(t.Rows, func(s Server) bool { return s.Row == id })
+	if at < 0 {
+		return Server{}, false
 	}
-	return false
+	return t.Rows[at], true
 }
 
 // HasServers tells whether this database has a servers table at all: Autotest
 // may keep it in another database, or not use it.
 func (lab *Lab) HasServers(ctx context.Context) (bool, error) { return lab.HasTable(ctx, "servers") }
 
-// Servers lists the servers table, by name.
-func (lab *Lab) Servers(ctx context.Context) ([]Server, error) {
-	out, err := readServers(ctx, lab.Pool)
+// Servers lists the servers table by name, and finds the rows of the servers named.
+func (lab *Lab) Servers(ctx context.Context, names ...string) (ServersTable, error) {
+	out, err := readServers(ctx, lab.Pool, names)
 	return out, sqldb.Explain(err, "list the servers", lab.Target())
 }
 
-func readServers(ctx context.Context, q sqldb.Querier) ([]Server, error) {
-	out := []Server{}
-	err := sqldb.EachRow(ctx, q, "SELECT s.hostname, s.cname, s.status, s.note, r.role FROM servers s LEFT JOIN server_roles r ON r.server_id = s.id ORDER BY s.hostname, r.role", nil, func(scan sqldb.Scanner) error {
+func readServers(ctx context.Context, q sqldb.Querier, names []string) (ServersTable, error) {
+	out := ServersTable{Rows: []Server{}, rowOf: map[string]int64{}}
+	query := "SELECT s.id, s.hostname, s.cname, " + sqldb.Spelled("s.status", Statuses...) + ", s.note, " + sqldb.Spelled("r.role", Roles...) +
+		" FROM servers s LEFT JOIN server_roles r ON r.server_id = s.id ORDER BY s.hostname, s.id, r.role"
+	err := sqldb.EachRow(ctx, q, query, nil, func(scan sqldb.Scanner) error {
+		var id int64
 		var name, cname, status, note, role sql.NullString
-		if err := scan(&name, &cname, &status, &note, &role); err != nil {
+		if err := scan(&id, &name, &cname, &status, &note, &role); err != nil {
 			return err
 		}
-		if len(out) == 0 || out[len(out)-1].Name != name.String {
-			out = append(out, Server{Name: name.String, CName: cname.String, Status: status.String, Note: note.String, Roles: []string{}})
+		if n := len(out.Rows); n == 0 || out.Rows[n-1].Row != id {
+			out.Rows = append(out.Rows, Server{Row: id, Name: name.String, CName: cname.String, Status: status.String, Note: note.String, Roles: []string{}})
 		}
-		if s := &out[len(out)-1]; role.Valid {
+		if s := &out.Rows[len(out.Rows)-1]; role.Valid {
 			s.Roles = append(s.Roles, role.String)
 		}
 		return nil
 	})
+	for _, name := range names {
+		if id, ok, findErr := findServer(ctx, q, name); findErr != nil {
+			err = cmp.Or(err, findErr)
+		} else if ok {
+			out.rowOf[name] = id
+		}
+	}
 	return out, err
+}
+
+// findServer finds the row of a server by its name, or else by its cname.
+func findServer(ctx context.Context, q sqldb.Querier, name string) (id int64, ok bool, err error) {
+	err = sqldb.EachRow(ctx, q, "SELECT id FROM servers WHERE hostname = ? OR cname = ? AND cname <> '' ORDER BY CASE WHEN hostname = ? THEN 0 ELSE 1 END, id LIMIT 1", []any{name, name, name}, func(scan sqldb.Scanner) error {
+		ok = true
+		return scan(&id)
+	})
+	return id, ok, err
+}
+
+// ServerRef says which server is meant: by its name, or by its row, if the name is one that
+// cannot be typed.
+type ServerRef struct {
+	Name string
+	Row  int64 // 0 means by name
+}
+
+func (r ServerRef) String() string {
+	if r.Row != 0 {
+		return fmt.Sprintf("row %d", r.Row)
+	}
+	return r.Name
+}
+
+// find returns the id of the row, which must be there.
+func (r ServerRef) find(ctx context.Context, tx *sql.Tx) (id int64, err error) {
+	ok := false
+	if r.Row == 0 {
+		id, ok, err = findServer(ctx, tx, r.Name)
+	} else {
+		err = sqldb.EachRow(ctx, tx, "SELECT id FROM servers WHERE id = ?", []any{r.Row}, func(scan sqldb.Scanner) error {
+			ok = true
+			return scan(&id)
+		})
+	}
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: there is no server %q; see 'hostsched server list -o wide'", ErrInput, r)
+	}
+	return id, err
 }
 
 // ServerEdit is a change of one server, within a transaction. It says what became of the
 // server.
 type ServerEdit func(ctx context.Context, lab *Lab, tx *sql.Tx) (said string, err error)
 
-// ChangeServers makes all edits or none. agree, if set, is asked with the servers table as it
-// was and as it would be; its error undoes the edits.
-func (lab *Lab) ChangeServers(ctx context.Context, what string, agree func(before, after []Server) error, edits ...ServerEdit) (said []string, err error) {
+// Agreement is asked before a change of the servers table is made, with the table as it was
+// and as it would be; its error undoes the change. Both find the rows of the Servers.
+type Agreement struct {
+	Servers []string
+	Ask     func(before, after ServersTable) error
+}
+
+// ChangeServers makes all edits or none.
+func (lab *Lab) ChangeServers(ctx context.Context, what string, agree Agreement, edits ...ServerEdit) (said []string, err error) {
 	err = lab.change(ctx, what, nil, func(tx *sql.Tx) error {
 		said = nil // the transaction may be repeated
-		before, err := readServers(ctx, tx)
+		before, err := readServers(ctx, tx, agree.Servers)
 		if err != nil {
 			return err
 		}
@@ -94,11 +158,11 @@ func (lab *Lab) ChangeServers(ctx context.Context, what string, agree func(befor
 			}
 			said = append(said, text)
 		}
-		after, err := readServers(ctx, tx)
-		if err != nil || agree == nil {
+		after, err := readServers(ctx, tx, agree.Servers)
+		if err != nil || agree.Ask == nil {
 			return err
 		}
-		return agree(before, after)
+		return agree.Ask(before, after)
 	})
 	return said, err
 }
@@ -113,12 +177,12 @@ func AddServer(s Server) ServerEdit {
 		if err := cmp.Or(knownRoles(s.Roles), knownStatus(s.Status), fits("the note", s.Note, shard.MaxReason)); err != nil {
 			return "", err
 		}
-		_, err := serverID(ctx, tx, s.Name)
-		if err == nil {
-			return "", fmt.Errorf("%w: server %s exists already", ErrInput, s.Name)
-		}
-		if !errors.Is(err, ErrInput) {
+		_, exists, err := findServer(ctx, tx, s.Name)
+		if err != nil {
 			return "", err
+		}
+		if exists {
+			return "", fmt.Errorf("%w: server %s exists already", ErrInput, s.Name)
 		}
 		res, err := tx.ExecContext(ctx, "INSERT INTO servers (hostname, status, note, date_created) VALUES (?, ?, ?, "+lab.Dialect.Now+")", s.Name, s.Status, s.Note)
 		if err != nil {
@@ -138,12 +202,12 @@ func AddServer(s Server) ServerEdit {
 }
 
 // GiveRole gives a role to a server.
-func GiveRole(server, role string) ServerEdit {
+func GiveRole(server ServerRef, role string) ServerEdit {
 	return func(ctx context.Context, _ *Lab, tx *sql.Tx) (string, error) {
 		if err := knownRoles([]string{role}); err != nil {
 			return "", err
 		}
-		id, err := serverID(ctx, tx, server)
+		id, err := server.find(ctx, tx)
 		if err != nil {
 			return "", err
 		}
@@ -153,9 +217,9 @@ func GiveRole(server, role string) ServerEdit {
 }
 
 // TakeRole takes a role from a server, also one that nobody knows.
-func TakeRole(server, role string) ServerEdit {
+func TakeRole(server ServerRef, role string) ServerEdit {
 	return func(ctx context.Context, _ *Lab, tx *sql.Tx) (string, error) {
-		id, err := serverID(ctx, tx, server)
+		id, err := server.find(ctx, tx)
 		if err != nil {
 			return "", err
 		}
@@ -181,12 +245,12 @@ func asBefore(changed bool) string {
 }
 
 // SetServerStatus changes a server's status.
-func SetServerStatus(server, status string) ServerEdit {
+func SetServerStatus(server ServerRef, status string) ServerEdit {
 	return func(ctx context.Context, _ *Lab, tx *sql.Tx) (string, error) {
 		if err := knownStatus(status); err != nil {
 			return "", err
 		}
-		id, err := serverID(ctx, tx, server)
+		id, err := server.find(ctx, tx)
 		if err != nil {
 			return "", err
 		}
@@ -197,9 +261,9 @@ func SetServerStatus(server, status string) ServerEdit {
 
 // RetireServer takes all roles from a server and marks it as in repair, so that
 // it never leads. The row stays: with an empty table every replica may lead.
-func RetireServer(server, reason string) ServerEdit {
+func RetireServer(server ServerRef, reason string) ServerEdit {
 	return func(ctx context.Context, _ *Lab, tx *sql.Tx) (string, error) {
-		id, err := serverID(ctx, tx, server)
+		id, err := server.find(ctx, tx)
 		if err != nil {
 			return "", err
 		}
@@ -236,12 +300,4 @@ func knownRoles(roles []string) error {
 		}
 	}
 	return nil
-}
-
-func serverID(ctx context.Context, tx *sql.Tx, name string) (id int64, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT id FROM servers WHERE hostname = ? OR cname = ?", name, name).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("%w: there is no server %q; see 'hostsched server list'", ErrInput, name)
-	}
-	return id, err
 }

@@ -86,7 +86,7 @@ func TestLongestTextsAreStoredWhole(t *testing.T) {
 		require.NoError(t, lab.AddShard(t.Context(), name, text(shard.MaxDSN), who, reason))
 		require.NoError(t, lab.PauseShard(t.Context(), name, who, pause, text(shard.MaxDetail)))
 		server := admin.Server{Name: text(shard.MaxServer), Status: admin.ServerPrimary, Note: reason}
-		_, err := lab.ChangeServers(t.Context(), "test", nil, admin.AddServer(server))
+		_, err := lab.ChangeServers(t.Context(), "test", admin.Agreement{}, admin.AddServer(server))
 		require.NoError(t, err)
 
 		shards, err := lab.Shards(t.Context())
@@ -102,11 +102,11 @@ func TestLongestTextsAreStoredWhole(t *testing.T) {
 		require.Equal(t, text(shard.MaxDSN)+" "+reason, records[1].Detail)
 		servers, err := lab.Servers(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, []string{server.Name, reason}, []string{servers[len(servers)-1].Name, servers[len(servers)-1].Note})
+		require.Equal(t, []string{server.Name, reason}, []string{servers.Rows[len(servers.Rows)-1].Name, servers.Rows[len(servers.Rows)-1].Note})
 
 		require.ErrorIs(t, lab.AddShard(t.Context(), "other", text(shard.MaxDSN+1), who, ""), admin.ErrInput)
 		server.Name += "x"
-		_, err = lab.ChangeServers(t.Context(), "test", nil, admin.AddServer(server))
+		_, err = lab.ChangeServers(t.Context(), "test", admin.Agreement{}, admin.AddServer(server))
 		require.ErrorIs(t, err, admin.ErrInput)
 		require.ErrorContains(t, err, "129 characters, at most 128")
 	})

@@ -136,3 +136,15 @@ type Pair struct {
 	Key   int64
 	Value string
 }
+
+// Spelled selects a column with all spellings of the given texts as they are given. Which
+// texts are the same is the database's decision, so that what it finds by a text and what
+// we make of it agree. The texts are our own, without quotes.
+func Spelled[T ~string](column string, texts ...T) string {
+	var b strings.Builder
+	b.WriteString("CASE")
+	for _, text := range texts {
+		b.WriteString(" WHEN " + column + " = '" + string(text) + "' THEN '" + string(text) + "'")
+	}
+	return b.String() + " ELSE " + column + " END"
+}
