@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -113,6 +112,9 @@ type Replica struct {
 	// uses them.
 	backoff backoff
 	claim   store.Claim
+	// led is true if the latest attempt took the shard over. Only the goroutine of the
+	// loop uses it.
+	led bool
 	// announced is what etcd shows of this leader. Only the goroutine of the
 	// loop uses it.
 	announced election.Announcement
@@ -157,7 +159,7 @@ func (r *Replica) Run(ctx context.Context) {
 			r.faults.Warn("the campaign or term ended with an error; campaigning again", "error", err)
 			r.status.set(func(s *Status) { s.LastError = err.Error() })
 		}
-		sleep(ctx, r.backoff.pause())
+		sleep(ctx, r.backoff.pause(r.led))
 	}
 	stop()
 	r.Follow()
@@ -166,6 +168,7 @@ func (r *Replica) Run(ctx context.Context) {
 // attempt campaigns and serves one term. After a takeover that failed it first
 // rehearses the next one: as long as that fails, too, there is no campaign.
 func (r *Replica) attempt(ctx context.Context) error {
+	r.led = false
 	if r.backoff.doubtful() {
 		if err := r.db.RehearseTakeOver(ctx, r.claim); err != nil {
 			if ctx.Err() == nil {
@@ -175,14 +178,6 @@ func (r *Replica) attempt(ctx context.Context) error {
 		}
 	}
 	return r.serveTerm(ctx)
-}
-
-// failed notes a failure that a replica on another server may not have.
-func (r *Replica) failed(err error) {
-	r.backoff.failed(err)
-	if r.cfg.ReportFailure != nil {
-		r.cfg.ReportFailure(err)
-	}
 }
 
 // Follow sets the status to that of a healthy replica which does not lead.
@@ -242,6 +237,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 		s.Terms++
 		s.LastError = ""
 	})
+	r.led = true
 	before := r.Status()
 	r.announced = election.Announcement{}
 	r.keep(t.recorder)
@@ -396,72 +392,6 @@ func (r *Replica) announce(ctx context.Context, won *election.Term) {
 	r.announced = says
 }
 
-// fenced counts a write of this term that the database refused.
-func (r *Replica) fenced(err error) error {
-	r.observer.Failed(r.cfg.Scope.Shard, err)
-	r.status.set(func(s *Status) { s.FencedWrites++ })
-	r.backoff.failed(err)
-	return err
-}
-
-// wentBack pauses the shard, because the database has lost what its leader committed:
-// hosts may be at work for jobs that the database takes for waiting. It tries until it
-// succeeds or ctx ends, because a leader that does not know would give these hosts away.
-func (r *Replica) wentBack(ctx context.Context, leader *store.Leader, why error) error {
-	r.observer.Failed(r.cfg.Scope.Shard, why)
-	r.status.set(func(s *Status) { s.Errors++; s.LastError = why.Error() })
-	epoch := leader.Fence().Epoch
-	if r.cfg.Epoch != nil {
-		epoch = max(epoch, r.cfg.Epoch())
-	}
-	for {
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotTimeout)
-		lost, err := leader.Lost(bound)
-		if err == nil {
-			err = admin.New(r.db).PauseAfterLoss(bound, r.cfg.Scope.Shard, epoch, r.cfg.Holder, why, lost)
-		}
-		cancel()
-		if err == nil {
-			r.log.Error("the database lost commits; the shard is paused until somebody resumes it", "reason", why, "lost assignments", len(lost))
-			return why
-		}
-		r.faults.Error("cannot pause a shard whose database lost commits; trying again", "reason", why, "error", err)
-		if ctx.Err() != nil {
-			return errors.Join(why, err)
-		}
-		sleep(ctx, maxPause)
-	}
-}
-
-// recover prepares the next tick after a failed one. It asks the database whether
-// the term is over, because a successor may have ended the connection, and
-// reconciles the recorder with that part of the plan which was applied.
-func (r *Replica) recover(ctx context.Context, t *term, err error, failures int) error {
-	t.emptyPlan = nil
-	r.observer.Failed(r.cfg.Scope.Shard, err)
-	r.faults.Error("tick failed", "error", err, "in a row", failures)
-	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
-	if failures >= maxFailures {
-		r.failed(err)
-		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
-	}
-	switch verr := t.leader.Verify(ctx); {
-	case errors.Is(verr, store.ErrFenced):
-		return r.fenced(verr)
-	case errors.Is(verr, store.ErrWentBack):
-		return r.wentBack(ctx, t.leader, verr)
-	}
-	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
-	if rerr != nil {
-		r.failed(rerr)
-		return fmt.Errorf("stepping down: %w", errors.Join(err, rerr))
-	}
-	r.recorderMu.Lock()
-	defer r.recorderMu.Unlock()
-	t.recorder.Reconcile(rebuilt)
-	return nil
-}
-
 // Holdings returns which suite holds which host according to the recorder of the
 // current term. It is nil if this replica does not lead.
 func (r *Replica) Holdings() map[scheduler.HostID]scheduler.JobID {
@@ -477,105 +407,6 @@ func (r *Replica) keep(recorder *scheduler.Recorder) {
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
 	r.recorder = recorder
-}
-
-// tick reads a snapshot, makes a plan and applies it.
-func (r *Replica) tick(ctx context.Context, t *term) (err error) {
-	defer func() {
-		r.phase(PhaseIdle)
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in a tick: %v\n%s", p, debug.Stack())
-		}
-	}()
-	rep := Report{Began: time.Now()}
-	snapshot, changed, err := r.snapshot(ctx, t)
-	if err != nil {
-		return err
-	}
-	rep.Snapshot = time.Since(rep.Began)
-
-	r.phase(PhasePlan)
-	plan := t.plan(snapshot, changed)
-	rep.Plan = time.Since(rep.Began) - rep.Snapshot
-
-	r.phase(PhaseApply)
-	defer r.warnIfSlow(slowPhase)()
-	// The end of ctx does not interrupt an apply, which is finished first.
-	rep.Result, err = t.leader.Apply(context.WithoutCancel(ctx), plan)
-	r.record(t.recorder, rep.Result.Applied)
-	r.logApplied(snapshot, rep.Result.Applied)
-	rep.Total = time.Since(rep.Began)
-	rep.Apply = rep.Total - rep.Snapshot - rep.Plan
-	if err != nil {
-		return err
-	}
-	r.report(rep)
-	return nil
-}
-
-// plan makes the plan of a tick. If the last plan was empty and the snapshot is the
-// same, the plan is the same: it depends on the snapshot and the recorder only, and
-// the recorder changes only by plans that are not empty and by changed snapshots.
-func (t *term) plan(snapshot *scheduler.Snapshot, changed bool) scheduler.Plan {
-	t.quiet = !changed && t.emptyPlan != nil
-	if t.quiet {
-		return *t.emptyPlan
-	}
-	plan := scheduler.MakePlan(snapshot)
-	t.emptyPlan = nil
-	if plan.Empty() {
-		t.emptyPlan = &plan
-	}
-	return plan
-}
-
-func (r *Replica) snapshot(ctx context.Context, t *term) (*scheduler.Snapshot, bool, error) {
-	r.phase(PhaseSnapshot)
-	defer r.warnIfSlow(slowSnapshot)()
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
-	defer cancel()
-	var s *scheduler.Snapshot
-	var changed bool
-	err := r.prefetch.use(func() (err error) {
-		s, changed, err = r.readSnapshot(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	r.recorderMu.Lock()
-	defer r.recorderMu.Unlock()
-	if s.Basis.Paused == "" && (changed || t.emptyPlan == nil) {
-		t.recorder.ForgetUnleased(s.Hosts)
-	}
-	s.Recorder = t.recorder
-	r.status.set(func(st *Status) { st.Paused = s.Basis.Paused })
-	return s, changed, nil
-}
-
-func (r *Replica) record(recorder *scheduler.Recorder, applied scheduler.Plan) {
-	r.recorderMu.Lock()
-	defer r.recorderMu.Unlock()
-	recorder.Record(applied)
-}
-
-// check looks for inconsistencies in the database and reports them.
-func (r *Replica) check(ctx context.Context, recorder *scheduler.Recorder) error {
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
-	defer cancel()
-	f, err := admin.New(r.db).Check(ctx, r.cfg.Scope, recorder)
-	if err != nil {
-		return err
-	}
-	if f.Count() > 0 {
-		var counts []any
-		for _, kind := range f.Kinds() {
-			counts = append(counts, kind.Name, len(kind.All))
-		}
-		r.log.Warn("the leader found inconsistencies in the database", counts...)
-	}
-	r.observer.Checked(r.cfg.Scope.Shard, f)
-	return nil
 }
 
 func (r *Replica) report(rep Report) {

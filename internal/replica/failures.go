@@ -1,0 +1,84 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+)
+
+// failed notes a failure that a replica on another server may not have.
+func (r *Replica) failed(err error) {
+	r.backoff.failed(err)
+	if r.cfg.ReportFailure != nil {
+		r.cfg.ReportFailure(err)
+	}
+}
+
+// fenced counts a write of this term that the database refused.
+func (r *Replica) fenced(err error) error {
+	r.observer.Failed(r.cfg.Scope.Shard, err)
+	r.status.set(func(s *Status) { s.FencedWrites++ })
+	r.backoff.failed(err)
+	return err
+}
+
+// wentBack pauses the shard, because the database has lost what its leader committed:
+// hosts may be at work for jobs that the database takes for waiting. It tries until it
+// succeeds or ctx ends, because a leader that does not know would give these hosts away.
+func (r *Replica) wentBack(ctx context.Context, leader *store.Leader, why error) error {
+	r.observer.Failed(r.cfg.Scope.Shard, why)
+	r.status.set(func(s *Status) { s.Errors++; s.LastError = why.Error() })
+	epoch := leader.Fence().Epoch
+	if r.cfg.Epoch != nil {
+		epoch = max(epoch, r.cfg.Epoch())
+	}
+	for {
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotTimeout)
+		lost, err := leader.Lost(bound)
+		if err == nil {
+			err = admin.New(r.db).PauseAfterLoss(bound, r.cfg.Scope.Shard, epoch, r.cfg.Holder, why, lost)
+		}
+		cancel()
+		if err == nil {
+			r.log.Error("the database lost commits; the shard is paused until somebody resumes it", "reason", why, "lost assignments", len(lost))
+			return why
+		}
+		r.faults.Error("cannot pause a shard whose database lost commits; trying again", "reason", why, "error", err)
+		if ctx.Err() != nil {
+			return errors.Join(why, err)
+		}
+		sleep(ctx, maxPause)
+	}
+}
+
+// recover prepares the next tick after a failed one. It asks the database whether
+// the term is over, because a successor may have ended the connection, and
+// reconciles the recorder with that part of the plan which was applied.
+func (r *Replica) recover(ctx context.Context, t *term, err error, failures int) error {
+	t.emptyPlan = nil
+	r.observer.Failed(r.cfg.Scope.Shard, err)
+	r.faults.Error("tick failed", "error", err, "in a row", failures)
+	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
+	if failures >= maxFailures {
+		r.failed(err)
+		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
+	}
+	switch verr := t.leader.Verify(ctx); {
+	case errors.Is(verr, store.ErrFenced):
+		return r.fenced(verr)
+	case errors.Is(verr, store.ErrWentBack):
+		return r.wentBack(ctx, t.leader, verr)
+	}
+	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
+	if rerr != nil {
+		r.failed(rerr)
+		return fmt.Errorf("stepping down: %w", errors.Join(err, rerr))
+	}
+	r.recorderMu.Lock()
+	defer r.recorderMu.Unlock()
+	t.recorder.Reconcile(rebuilt)
+	return nil
+}
