@@ -269,6 +269,9 @@ func (c *Config) check() error {
 	if c.Metadata.URL != "" && !strings.HasPrefix(c.Metadata.URL, "http://") && !strings.HasPrefix(c.Metadata.URL, "https://") {
 		return fmt.Errorf("%w: metadata.url is %q; it must begin with http:// or https://", ErrConfig, c.Metadata.URL)
 	}
+	if err := c.checkAddresses(); err != nil {
+		return err
+	}
 	return c.checkNames()
 }
 

@@ -134,6 +134,25 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// Ports are bounded wherever they stand.
+func TestPorts(t *testing.T) {
+	for _, setting := range []string{
+		"listen: '127.0.0.1:65536'", "listen: ':-1'", "listen: 127.0.0.1", "listen: ':'", "advertise: lab-1:99999", "advertise: lab-1:nonsense",
+		"etcd: {endpoints: ['http://127.0.0.1:99999']}", "etcd: {endpoints: ['http://127.0.0.1:2379', 'https://other:70000']}",
+	} {
+		_, err := loadFile(t, setting)
+		require.ErrorIs(t, err, ErrConfig, setting)
+		require.NotContains(t, err.Error(), "\n")
+	}
+	for _, setting := range []string{
+		"listen: ':0'", "listen: '[::1]:8470'", "listen: ':http'", "advertise: lab-1:65535",
+		"etcd: {endpoints: ['http://etcd']}", "etcd: {endpoints: ['unix://localhost:m1']}", "etcd: {endpoints: ['[::1]:2379']}",
+	} {
+		_, err := loadFile(t, setting)
+		require.NoError(t, err, setting)
+	}
+}
+
 var commentedKey = regexp.MustCompile(`(?m)^# ( *[a-z_]+:( .*)?)$`)
 
 // The example names every setting, perhaps in a comment, and no other.

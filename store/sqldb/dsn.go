@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -34,6 +35,11 @@ func parseDSN(dsn string) (target, error) {
 	}
 	if cfg.DBName == "" {
 		return target{}, fmt.Errorf("%w: no database name; write user@tcp(host:port)/database", ErrDSN)
+	}
+	if _, port, err := net.SplitHostPort(cfg.Addr); err == nil && cfg.Net == "tcp" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return target{}, fmt.Errorf("%w: there is no port %q; it must be from 1 to 65535", ErrDSN, port)
+		}
 	}
 	shown := *cfg
 	shown.Passwd = ""

@@ -31,6 +31,8 @@ func TestOpenRefusesBadInput(t *testing.T) {
 		"no slash":       {sqldb.Config{DSN: "root:sesame@tcp(localhost)"}, sqldb.ErrDSN, "slash"},
 		"brackets":       {sqldb.Config{DSN: "root:sesame@tcp(localhost/x"}, sqldb.ErrDSN, ""},
 		"no database":    {sqldb.Config{DSN: "root:sesame@tcp(localhost:3306)/"}, sqldb.ErrDSN, "database name"},
+		"port":           {sqldb.Config{DSN: "root:sesame@tcp(localhost:65536)/x"}, sqldb.ErrDSN, "from 1 to 65535"},
+		"no port":        {sqldb.Config{DSN: "root:sesame@tcp(localhost:0)/x"}, sqldb.ErrDSN, "from 1 to 65535"},
 		"no path":        {sqldb.Config{DSN: "sqlite:"}, sqldb.ErrDSN, "file path"},
 		"not local":      {sqldb.Config{DSN: "root:sesame@tcp(db.example.com:3306)/afe"}, sqldb.ErrNotLocal, "--production"},
 		"not local ip":   {sqldb.Config{DSN: "root:sesame@tcp(10.1.2.3:3306)/afe"}, sqldb.ErrNotLocal, "--production"},
