@@ -156,11 +156,11 @@ func shardRemoveCommand() *cobra.Command {
 			return exactly("SHARD")(cmd, args)
 		},
 		Long: `Give the labels of a shard back to the master, wait until its hosts have followed
-(the shard's leader hands them over as they become free), and remove it. It says
-which hosts it waits for and why, and ends at once if waiting does not help: they
-are locked and leased for nobody, or were put into the shard by hand. If the
-command ends before the shard is removed, run it again. A database that the shard has of its own is
-left as it is. Recorded in hostsched_audit.
+(the shard's leader hands them over as they become free), and remove it. The command
+says which hosts it waits for and why, and ends at once if waiting does not help:
+they are leased for nobody and locked or broken, or only afe_hosts.shard_id keeps
+them there. If it ends before the shard is removed, run it again. A database that
+the shard has of its own is left as it is. Recorded in hostsched_audit.
 
 A row of afe_shards that no replica can lead (see NOTE in 'hostsched shard list') is
 removed at once, with its hosts going to the master. It is named as it is in the

@@ -38,7 +38,7 @@ func (h resident) stays(layout shard.Layout, owner shard.ID) (why string, stuck 
 	case h.claimed(layout, owner):
 		return "carrying a label of the shard", false
 	case layout.Home(owner, h.labels) == owner:
-		return "put there by hand, without a label that is or was a shard's: set shard_id to NULL", true
+		return "there by afe_hosts.shard_id alone, and no label takes it elsewhere: set that to NULL", true
 	}
 	return "about to move", false
 }

@@ -174,7 +174,7 @@ func TestStrandedHostsAreFound(t *testing.T) {
 		text, stuck, err = w.lab.Remaining(t.Context(), 1)
 		require.NoError(t, err)
 		require.True(t, stuck, text)
-		for _, want := range []string{"put there by hand", "while locked", "Repair Failed"} {
+		for _, want := range []string{"by afe_hosts.shard_id alone", "while locked", "Repair Failed"} {
 			require.Contains(t, text, want)
 		}
 
