@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/hostsched/hostsched/scheduler"
 )
@@ -22,6 +23,8 @@ type Leader struct {
 	// termID is the row of hostsched_terms.
 	termID     int64
 	chunkSizer chunkSizer
+	// contended is set while other clients keep rows locked that plans want.
+	contended atomic.Bool
 	// given are the latest assignments of this term.
 	given []Given
 	// basis is what the plan being applied stands on; nil outside of Apply.

@@ -16,7 +16,11 @@ type Result struct {
 	Applied scheduler.Plan
 	// Conflicts are entries whose row, or whose host's row, another client
 	// changed after the snapshot. They are planned anew in the next tick.
+	// So are those that need a row which another client keeps locked.
 	Conflicts []scheduler.EntryID
+	// Locked are the rows that other clients kept locked, in order. Whatever needs one
+	// of them was left out.
+	Locked []LockedRow
 	// Transactions and LongestTx describe the writing, by all writers.
 	Transactions int
 	LongestTx    time.Duration
@@ -33,6 +37,13 @@ var errChanged = errors.New("rows changed since the snapshot")
 // any other error the plan may be applied in part; Result says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
 	a := &applier{l: l, writer: l.main()}
+	err := a.apply(ctx, plan)
+	l.foundLocked(&a.res)
+	return a.res, err
+}
+
+func (a *applier) apply(ctx context.Context, plan scheduler.Plan) error {
+	l := a.l
 	l.basis = &plan.Basis
 	defer l.applied()
 	a.res.Applied.Basis = plan.Basis
@@ -40,7 +51,7 @@ func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error)
 	a.res.Applied.Problems = plan.Problems
 	if !plan.Empty() {
 		if err := l.checkWrites(ctx); err != nil {
-			return a.res, err
+			return err
 		}
 	}
 	defer func() { l.remember(a.res.Applied) }()
@@ -57,10 +68,10 @@ func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error)
 		err := step.run()
 		*step.took = time.Since(began)
 		if err != nil {
-			return a.res, err
+			return err
 		}
 	}
-	return a.res, nil
+	return nil
 }
 
 func (l *Leader) applied() {
@@ -85,7 +96,19 @@ type applier struct {
 // too long for a row. Nothing of it was written.
 const lockAttempts = 5
 
+// write repeats a transaction that collided with another client.
 func (a *applier) write(ctx context.Context, what string, work func(context.Context, sqldb.Querier) error) error {
+	return a.writeWhile(ctx, sqldb.IsLockTimeout, what, work)
+}
+
+// writeOnce does the same, but gives up as soon as it waited too long for a row,
+// because the caller can do without that row.
+func (a *applier) writeOnce(ctx context.Context, what string, work func(context.Context, sqldb.Querier) error) error {
+	again := func(err error) bool { return sqldb.IsLockTimeout(err) && !sqldb.IsLockWait(err) }
+	return a.writeWhile(ctx, again, what, work)
+}
+
+func (a *applier) writeWhile(ctx context.Context, again func(error) bool, what string, work func(context.Context, sqldb.Querier) error) error {
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
 		err := a.writer.write(ctx, what, work)
@@ -99,27 +122,36 @@ func (a *applier) write(ctx context.Context, what string, work func(context.Cont
 			attempt--
 			continue
 		}
-		if !sqldb.IsLockTimeout(err) || attempt == lockAttempts {
+		if !again(err) || attempt == lockAttempts {
 			return err
 		}
 	}
 }
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
+	host := func(l scheduler.Lease) int64 { return int64(l.Host) }
 	for chunk := range chunks(&a.l.chunkSizer, leases) {
-		ids := sqldb.IDsOf(chunk, func(l scheduler.Lease) int64 { return int64(l.Host) })
-		err := a.write(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx sqldb.Querier) error {
-			// A host locked or leased meanwhile is left alone: the next tick
-			// looks at its task again.
-			_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(ids)+a.owner())
-			return err
+		err := writeHosts(ctx, a, chunk, host, func(chunk []scheduler.Lease) error {
+			return a.leaseChunk(ctx, chunk, sqldb.IDsOf(chunk, host))
 		})
 		if err != nil {
 			return err
 		}
-		a.res.Applied.Leases = append(a.res.Applied.Leases, chunk...)
 	}
 	return nil
+}
+
+func (a *applier) leaseChunk(ctx context.Context, chunk []scheduler.Lease, ids []int64) error {
+	err := a.writeOnce(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx sqldb.Querier) error {
+		// A host locked or leased meanwhile is left alone: the next tick
+		// looks at its task again.
+		_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(ids)+a.owner())
+		return err
+	})
+	if err == nil {
+		a.res.Applied.Leases = append(a.res.Applied.Leases, chunk...)
+	}
+	return err
 }
 
 // unit is what must happen together: one assignment, or all assignments and
@@ -186,21 +218,39 @@ func chunkOfUnits(all []unit, size int) int {
 // last is the place of the unit's last assignment in the plan.
 func (u unit) last() int { return u.places[len(u.places)-1] }
 
-// applyUnits writes a chunk. If rows have changed, the units concerned are left
-// out and the rest is written; if what changed cannot be seen, the chunk is
-// halved until the culprit stands alone.
-func (a *applier) applyUnits(ctx context.Context, us []unit) error {
+// applyUnits writes a chunk. If rows have changed, or another client keeps them
+// locked, the units concerned are left out and the rest is written; if it cannot be
+// seen which these are, the chunk is halved until the culprit stands alone.
+func (a *applier) applyUnits(ctx context.Context, all []unit) error {
+	looked := a.l.contended.Load()
+	us, err := withoutLocked(ctx, a, all, unit.rowsNeeded)
+	if err != nil {
+		return err
+	}
+	if len(us) < len(all) {
+		a.conflicts(all, us)
+	}
 	if len(us) == 0 {
 		return nil
 	}
 	c := chunkOf(a.l.db.Dialect, us, a.owner())
-	err := a.write(ctx, "write assignments", func(ctx context.Context, tx sqldb.Querier) error { return a.writeChunk(ctx, tx, c) })
+	err = a.writeOnce(ctx, "write assignments", func(ctx context.Context, tx sqldb.Querier) error { return a.writeChunk(ctx, tx, c) })
 	if err == nil {
 		for _, u := range us {
 			a.res.Applied.Assignments = append(a.res.Applied.Assignments, u.assignments...)
 			a.res.Applied.Changes = append(a.res.Applied.Changes, u.changes...)
 		}
 		return nil
+	}
+	if sqldb.IsLockWait(err) {
+		a.l.contended.Store(true)
+		if !looked {
+			return a.applyUnits(ctx, us)
+		}
+		if len(us) == 1 {
+			a.res.Locked = append(a.res.Locked, us[0].rowsNeeded()...)
+		}
+		return a.applyHalves(ctx, us)
 	}
 	if !errors.Is(err, errChanged) && !sqldb.IsDuplicate(err) {
 		return err
@@ -213,6 +263,12 @@ func (a *applier) applyUnits(ctx context.Context, us []unit) error {
 		a.conflicts(us, kept)
 		return a.applyUnits(ctx, kept)
 	}
+	return a.applyHalves(ctx, us)
+}
+
+// applyHalves writes a chunk in two halves because something that cannot be seen
+// keeps it from being written whole.
+func (a *applier) applyHalves(ctx context.Context, us []unit) error {
 	if len(us) == 1 {
 		a.conflicts(us, nil)
 		return nil
@@ -314,26 +370,35 @@ const (
 )
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
+	host := func(r scheduler.Release) int64 { return int64(r.Host) }
 	for chunk := range chunks(&a.l.chunkSizer, releases) {
-		ids := sqldb.IDsOf(chunk, func(r scheduler.Release) int64 { return int64(r.Host) })
-		kept := chunk
-		err := a.write(ctx, "release hosts", func(ctx context.Context, tx sqldb.Querier) error {
-			res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+sqldb.List(ids)+a.owner()+unused)
-			if err != nil {
-				return err
-			}
-			if n, err := res.RowsAffected(); err != nil || n == int64(len(ids)) {
-				return err
-			}
-			kept, err = stillLeased(ctx, tx, chunk, ids)
-			return err
+		err := writeHosts(ctx, a, chunk, host, func(chunk []scheduler.Release) error {
+			return a.releaseChunk(ctx, chunk, sqldb.IDsOf(chunk, host))
 		})
 		if err != nil {
 			return err
 		}
-		a.res.Applied.Releases = append(a.res.Applied.Releases, kept...)
 	}
 	return nil
+}
+
+func (a *applier) releaseChunk(ctx context.Context, chunk []scheduler.Release, ids []int64) error {
+	kept := chunk
+	err := a.writeOnce(ctx, "release hosts", func(ctx context.Context, tx sqldb.Querier) error {
+		res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+sqldb.List(ids)+a.owner()+unused)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == int64(len(ids)) {
+			return err
+		}
+		kept, err = stillLeased(ctx, tx, chunk, ids)
+		return err
+	})
+	if err == nil {
+		a.res.Applied.Releases = append(a.res.Applied.Releases, kept...)
+	}
+	return err
 }
 
 // stillLeased returns the releases less those that did not happen because the

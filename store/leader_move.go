@@ -19,7 +19,8 @@ func (a *applier) moves(ctx context.Context, moves []scheduler.Move) error {
 	}
 	for _, to := range slices.Sorted(maps.Keys(byTarget)) {
 		for chunk := range chunks(&a.l.chunkSizer, byTarget[to]) {
-			if err := a.moveChunk(ctx, chunk, to); err != nil {
+			host := func(m scheduler.Move) int64 { return int64(m.Host) }
+			if err := writeHosts(ctx, a, chunk, host, func(chunk []scheduler.Move) error { return a.moveChunk(ctx, chunk, to) }); err != nil {
 				return err
 			}
 		}
@@ -34,7 +35,7 @@ func (a *applier) moveChunk(ctx context.Context, chunk []scheduler.Move, to sche
 	}
 	ids := sqldb.IDsOf(chunk, func(m scheduler.Move) int64 { return int64(m.Host) })
 	var kept []scheduler.Move
-	err := a.write(ctx, "hand hosts over to another shard", func(ctx context.Context, tx sqldb.Querier) error {
+	err := a.writeOnce(ctx, "hand hosts over to another shard", func(ctx context.Context, tx sqldb.Querier) error {
 		_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET shard_id = "+target+" WHERE leased = 0 AND id IN "+sqldb.List(ids)+a.owner()+unused)
 		if err != nil {
 			return err

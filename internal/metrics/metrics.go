@@ -32,10 +32,10 @@ type Metrics struct {
 	takeOver, transaction                          *prometheus.HistogramVec
 	queued                                         *prometheus.HistogramVec
 
-	ticks, assignments, releases, moves, conflicts *prometheus.CounterVec
-	uncaught, fenced, terms, replanned, wentBack   *prometheus.CounterVec
-	waiting, malformed, leader, token              *prometheus.GaugeVec
-	findings                                       *prometheus.GaugeVec
+	ticks, assignments, releases, moves, conflicts, locked *prometheus.CounterVec
+	uncaught, fenced, terms, replanned, wentBack           *prometheus.CounterVec
+	waiting, malformed, leader, token                      *prometheus.GaugeVec
+	findings                                               *prometheus.GaugeVec
 
 	condemned *prometheus.CounterVec
 	needless  prometheus.Counter
@@ -77,7 +77,8 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.assignments = m.counter("assignments_total", "Entries that got a host.")
 	m.releases = m.counter("releases_total", "Hosts released.")
 	m.moves = m.counter("moves_total", "Hosts handed over to another shard.")
-	m.conflicts = m.counter("overtaken_total", "Assignments left out because another client changed the rows first.")
+	m.conflicts = m.counter("overtaken_total", "Assignments left out because another client changed the rows first, or kept them locked.")
+	m.locked = m.counter("locked_rows_total", "Rows passed over because another client kept them locked, counted in every tick.")
 	m.uncaught = m.counter("uncaught_errors_total", "Ticks that ended with an error other than a fenced write.")
 	m.wentBack = m.counter("lost_commits_total", "How often the database was found to have lost what a leader committed.")
 	m.fenced = m.counter("fenced_writes_total", "Writes that the database refused because another replica had taken over.")
@@ -146,7 +147,7 @@ func (m *Metrics) NotServed(count func() int) {
 // that a counter's first increase can be seen.
 func (m *Metrics) Serves(name shard.Name) {
 	s := label(name)
-	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.uncaught, m.fenced, m.terms, m.replanned, m.wentBack} {
+	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.locked, m.uncaught, m.fenced, m.terms, m.replanned, m.wentBack} {
 		c.WithLabelValues(s)
 	}
 	for _, g := range []*prometheus.GaugeVec{m.waiting, m.malformed, m.leader, m.token} {
@@ -229,6 +230,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	m.releases.WithLabelValues(s).Add(float64(len(applied.Releases)))
 	m.moves.WithLabelValues(s).Add(float64(len(applied.Moves)))
 	m.conflicts.WithLabelValues(s).Add(float64(len(r.Result.Conflicts)))
+	m.locked.WithLabelValues(s).Add(float64(len(r.Result.Locked)))
 	m.waiting.WithLabelValues(s).Set(float64(len(applied.Waiting)))
 	m.malformed.WithLabelValues(s).Set(float64(len(applied.Problems)))
 	for _, d := range []struct {

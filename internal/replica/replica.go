@@ -108,6 +108,9 @@ type Replica struct {
 	status     status
 	// faults is the log for what fails again and again.
 	faults *recurring.Log
+	// locked is the log for rows that other clients keep locked. A good tick is not the
+	// end of that.
+	locked *recurring.Log
 	// backoff and claim are those of the last takeover. Only the goroutine of the loop
 	// uses them.
 	backoff backoff
@@ -141,7 +144,7 @@ type term struct {
 // New returns a replica that does nothing until Run.
 func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Observer, log hclog.Logger) *Replica {
 	r := &Replica{cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log.With("shard", cfg.Scope.Shard.String())}
-	r.faults = recurring.New(r.log)
+	r.faults, r.locked = recurring.New(r.log), recurring.New(r.log)
 	r.status.set(func(s *Status) { s.Shard, s.State, s.Phase = cfg.Scope.Shard, StateStarting, PhaseIdle })
 	return r
 }
@@ -416,10 +419,22 @@ func (r *Replica) report(rep Report) {
 	for _, p := range applied.Problems {
 		r.log.Debug("malformed row", "problem", p.Text)
 	}
+	r.warnLocked(rep.Result.Locked)
 	if !applied.Empty() || len(rep.Result.Conflicts) > 0 {
 		r.log.Debug("tick", "assigned", len(applied.Assignments), "released", len(applied.Releases), "leased", len(applied.Leases),
 			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Conflicts), "took", rep.Total)
 	}
+}
+
+// lockedListed bounds how many locked rows the log names.
+const lockedListed = 10
+
+func (r *Replica) warnLocked(rows []store.LockedRow) {
+	if len(rows) == 0 {
+		return
+	}
+	r.locked.Warn("another client keeps rows locked; what needs them waits, see who it is with SHOW ENGINE INNODB STATUS and SHOW PROCESSLIST",
+		"locked", len(rows), "rows", fmt.Sprint(rows[:min(len(rows), lockedListed)]))
 }
 
 func (r *Replica) phase(p Phase) {

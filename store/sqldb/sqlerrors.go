@@ -50,6 +50,7 @@ func IsAway(err error) bool {
 // MySQL error numbers, from the server's error reference.
 const (
 	myDupEntry     = 1062
+	mySyntax       = 1064
 	myLockWait     = 1205
 	MyDeadlock     = 1213
 	MyNoSuchThread = 1094
@@ -149,6 +150,14 @@ func IsLockTimeout(err error) bool {
 	code := MysqlCode(err)
 	return code == myLockWait || code == MyDeadlock || sqliteCode(err)&sqlitePrimary == sqlite3.SQLITE_BUSY
 }
+
+// IsLockWait tells whether a statement waited too long for a row that another client
+// keeps locked.
+func IsLockWait(err error) bool { return MysqlCode(err) == myLockWait }
+
+// IsSyntax tells whether the server does not know a statement, as MariaDB before 10.6
+// does not know SKIP LOCKED.
+func IsSyntax(err error) bool { return MysqlCode(err) == mySyntax }
 
 // IsDuplicate tells whether a unique key refused a row.
 func IsDuplicate(err error) bool {
