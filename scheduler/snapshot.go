@@ -209,6 +209,11 @@ const (
 	StatusProvisioning EntryStatus = "Provisioning"
 )
 
+// EntryStatuses are all of these.
+var EntryStatuses = []EntryStatus{
+	StatusQueued, StatusPending, StatusStarting, StatusStopped, StatusVerifying, StatusCleaning, StatusResetting, StatusProvisioning,
+}
+
 // notYetRun tells whether an entry in this status may still come to run
 // (Autotest PRE_JOB_STATUSES).
 func (s EntryStatus) notYetRun() bool {

@@ -322,7 +322,7 @@ func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, e
 	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
 	err := db.Read(ctx, func(r *sqldb.Reader) {
 		r.IDs("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(hosts)+owner+noActiveEntry, func(id int64) { free[id] = true })
-		r.Rows("SELECT id, host_id, status FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+sqldb.List(entries), func(v sqldb.Row) {
+		r.Rows("SELECT id, host_id, "+sqldb.Spelled("status", scheduler.EntryStatuses...)+" FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+sqldb.List(entries), func(v sqldb.Row) {
 			id := v.Int(0).N
 			asPlanned[id] = expect[id] == entryRow{host: v.Int(1).N, status: scheduler.EntryStatus(v.Text(2))}
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -118,6 +119,47 @@ func TestRowsChangedByAnotherClient(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSpellingsOfStatuses: what the database takes for a status is that status, in the
+// snapshot, in the plan and when rows are read again after a conflict.
+func TestSpellingsOfStatuses(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		storetest.FillLab(t, db)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		// One entry of a synchronous job is pending beside those that wait.
+		storetest.Exec(t, db, "UPDATE afe_jobs SET synch_count = 2 WHERE id = 3")
+		storetest.Exec(t, db, "INSERT INTO afe_host_queue_entries ("+simlab.EntryColumns+") VALUES (9998, 3, 57, NULL, 'Pending', 1, 0, 0, 0, '')")
+		before, err := db.Snapshot(t.Context(), storetest.WholeLab)
+		require.NoError(t, err)
+		require.NotEmpty(t, before.Siblings)
+		plan := storetest.FullPlan(t, db)
+		require.NotEmpty(t, plan.Assignments)
+		require.NotEmpty(t, plan.Releases)
+
+		blank := ""
+		storetest.Exec(t, db, "UPDATE afe_hosts SET status = 'Ready ' WHERE id = 1")
+		if storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE id = 1 AND status = 'Ready'") == 1 {
+			blank = " "
+		}
+		for _, table := range []string{"afe_hosts", "afe_host_queue_entries"} {
+			for _, status := range []string{"Ready", "Queued", "Pending", "Stopped"} {
+				storetest.Exec(t, db, "UPDATE "+table+" SET status = ? WHERE status = ?", strings.ToUpper(status)+blank, status)
+			}
+		}
+		storetest.Exec(t, db, "UPDATE afe_hosts SET status = ? WHERE id = 1", "READY"+blank)
+		after, err := db.Snapshot(t.Context(), storetest.WholeLab)
+		require.NoError(t, err)
+		require.Equal(t, before.Siblings, after.Siblings)
+		require.Equal(t, plan, storetest.FullPlan(t, db))
+
+		victim := plan.Assignments[3]
+		storetest.Exec(t, db, "UPDATE afe_hosts SET locked = 1 WHERE id = ?", int64(victim.Host))
+		res, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		require.Equal(t, []scheduler.EntryID{victim.Entry}, res.Conflicts, "the others are as planned")
+		require.Len(t, res.Applied.Releases, len(plan.Releases))
+	})
 }
 
 // TestReleaseConflicts: a host that came into use after the snapshot stays

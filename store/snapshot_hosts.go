@@ -3,7 +3,6 @@ package store
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -52,7 +51,7 @@ func (lab *labRows) readHostRows(r *sqldb.Reader) (changed, added bool) {
 		lock = ", CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END"
 	}
 	reordered := false // a host is new or renamed
-	r.Rows("SELECT id, hostname, status, locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+lab.own.Hosts, func(v sqldb.Row) {
+	r.Rows("SELECT id, hostname, "+sqldb.Spelled("status", scheduler.HostReady)+", locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+lab.own.Hosts, func(v sqldb.Row) {
 		id := v.Int(0).N
 		i, known := h.num[id]
 		if !known {
@@ -121,7 +120,7 @@ func (lab *labRows) hostRow(h *scheduler.Host, v sqldb.Row) (changed, renamed bo
 	if renamed = !v.Same(1, h.Hostname); renamed {
 		fresh.Hostname = v.Text(1)
 	}
-	fresh.Ready = v[2] == nil || strings.EqualFold(fresh.Status, scheduler.HostReady)
+	fresh.Ready = v[2] == nil || fresh.Status == scheduler.HostReady
 	if !lab.own.basis.Shared {
 		fresh.Shard = scheduler.ShardID(shardID.N)
 	}

@@ -288,7 +288,7 @@ func (lab *labRows) readSiblings(r *sqldb.Reader, stale func(tables ...string) b
 	known := jobFinder{jobs: s.Jobs}
 	var siblings []scheduler.Sibling
 	for where := range sqldb.Ranges("job_id", ids) {
-		r.Rows("SELECT id, job_id, host_id, status, execution_subdir FROM afe_host_queue_entries WHERE "+where+" ORDER BY id", func(v sqldb.Row) {
+		r.Rows("SELECT id, job_id, host_id, "+sqldb.Spelled("status", scheduler.EntryStatuses...)+", execution_subdir FROM afe_host_queue_entries WHERE "+where+" ORDER BY id", func(v sqldb.Row) {
 			entry, id, host := scheduler.EntryID(v.Int(0).N), scheduler.JobID(v.Int(1).N), v.Int(2)
 			if !several[id] || lab.queue.isPending(entry) {
 				return
