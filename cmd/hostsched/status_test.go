@@ -87,7 +87,7 @@ func TestStatusOfHalfACluster(t *testing.T) {
 	var out storetest.Log
 	ended := make(chan int)
 	go func() {
-		ended <- run(ctx, []string{"cluster", "status", "--watch", "--interval", "10ms", "--database-dsn", "root@tcp(" + refusing + ")/lab"}, &out, &out)
+		ended <- run(ctx, []string{"cluster", "status", "--watch", "--interval", "100ms", "--database-dsn", "root@tcp(" + refusing + ")/lab"}, &out, &out)
 	}()
 	require.Eventually(t, func() bool { return out.Count("MISSING  database: ") > 2 }, patience, 10*time.Millisecond)
 	cancel()
