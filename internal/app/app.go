@@ -189,7 +189,7 @@ func (a *App) schedule(ctx context.Context) error {
 	c := cluster.New(cluster.Config{
 		Server: a.cfg.Server, Version: a.version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: a.metrics.Serves, Gone: a.metrics.Forget,
 		Condemned: a.metrics.Condemned, Needless: a.metrics.Needless,
-		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, LogAssignments: a.cfg.Log.Assignments},
+		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, LogAssignments: a.cfg.Log.Assignments},
 	}, a.campaigner, dbs, a.observers, a.log)
 	a.controller.Store(c)
 	c.Run(ctx)

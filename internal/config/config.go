@@ -94,6 +94,10 @@ type Config struct {
 		Every int `key:"every" default:"1200" min:"0" max:"1000000" usage:"the leader checks the database every so many ticks; 0 never"`
 	} `key:"audit" group:"replica"`
 
+	History struct {
+		Days int `key:"days" default:"90" min:"0" max:"36500" usage:"the leader deletes terms and audit records older than so many days; 0 keeps them for ever"`
+	} `key:"history" group:"replica"`
+
 	Labels struct {
 		RespectStatic bool     `key:"respect_static" default:"false" usage:"look replaced labels up among static labels"`
 		ProvisionKeys []string `key:"provision_keys" usage:"label keys that a Provision task handles"`

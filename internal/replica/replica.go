@@ -30,6 +30,9 @@ type Config struct {
 	// CheckEvery is after how many ticks the leader looks for inconsistencies in
 	// the database. With 0 it never does.
 	CheckEvery int
+	// KeepDays is after how many days the leader deletes terms and audit records. With 0
+	// it never does.
+	KeepDays int
 	// LogAssignments makes the log say at level info who got which host and why, and
 	// which hosts were released; else it says so at level debug.
 	LogAssignments bool
@@ -58,6 +61,10 @@ const (
 	snapshotTimeout = 30 * time.Second
 	// resignTimeout bounds the end of a term.
 	resignTimeout = time.Second
+	// pruneInterval is how often a leader deletes old history; pruneTimeout bounds how long
+	// that holds its ticks up.
+	pruneInterval = time.Hour
+	pruneTimeout  = 5 * time.Second
 	// quietTick is how long a leader waits after a tick that found nothing new,
 	// because even such a tick costs the database some queries. After any other tick
 	// it only rests for restShare of the time that the tick took, so that other
@@ -309,7 +316,7 @@ func (r *Replica) resign(term *election.Term, reason, err error) error {
 
 // lead ticks until the term ends or ctx does.
 func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
-	failures := 0
+	failures, pruned := 0, time.Time{}
 	for n := 1; ; n++ {
 		began := time.Now()
 		err := r.tick(ctx, t)
@@ -335,6 +342,10 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 			failures = 0
 			r.steady(won)
 			r.announce(ctx, won)
+			if time.Since(pruned) > pruneInterval {
+				r.prune(ctx)
+				pruned = time.Now()
+			}
 		default:
 			failures++
 			if err := r.recover(ctx, t, err, failures); err != nil && ctx.Err() == nil {

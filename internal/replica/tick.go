@@ -108,3 +108,20 @@ func (r *Replica) check(ctx context.Context, recorder *scheduler.Recorder) error
 	r.observer.Checked(r.cfg.Scope.Shard, f)
 	return nil
 }
+
+// prune deletes what is too old in the history. Of the leaders that share a database the
+// master's does so.
+func (r *Replica) prune(ctx context.Context) {
+	if r.cfg.KeepDays == 0 || r.cfg.Scope.Shared && !r.cfg.Scope.Shard.IsMaster() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, pruneTimeout)
+	defer cancel()
+	terms, records, err := admin.New(r.db).Prune(ctx, r.cfg.KeepDays)
+	if err != nil {
+		r.faults.Warn("cannot delete old history; trying again in an hour", "error", err)
+	}
+	if terms+records > 0 {
+		r.log.Info("deleted old history", "terms", terms, "audit records", records, "older than days", r.cfg.KeepDays)
+	}
+}

@@ -1,0 +1,45 @@
+package admin
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// Bounds of a pruning: what is left is deleted the next time.
+const (
+	pruneChunk  = 1000
+	pruneChunks = 20
+)
+
+// Prune deletes terms that ended more than so many days ago, by the database's clock, and
+// audit records as old. Every shard keeps its latest term, and the records of lost commits
+// stay. It deletes a bounded number of rows, in small transactions of their own.
+func (lab *Lab) Prune(ctx context.Context, days int) (terms, records int, err error) {
+	old := []any{days * 24 * 60 * 60}
+	terms, err = lab.prune(ctx, "hostsched_terms", "ended > 0 AND ended < "+lab.Dialect.NowMillis+" - ? * 1000 AND id NOT IN (SELECT MAX(id) FROM hostsched_terms GROUP BY shard)", old)
+	records, rerr := lab.prune(ctx, "hostsched_audit", lab.Dialect.Unix("at")+" < "+lab.Dialect.NowMillis+" / 1000 - ? AND action <> '"+lostAction+"'", old)
+	return terms, records, sqldb.Explain(errors.Join(err, rerr), "delete old history", lab.Target())
+}
+
+// prune deletes the rows of a table that a condition finds, the oldest first.
+func (lab *Lab) prune(ctx context.Context, table, where string, args []any) (n int, err error) {
+	for range pruneChunks {
+		var ids []int64
+		err := sqldb.EachRow(ctx, lab.Pool, "SELECT id FROM "+table+" WHERE "+where+" ORDER BY id LIMIT ?", append(args[:len(args):len(args)], pruneChunk), func(scan sqldb.Scanner) error {
+			var id int64
+			err := scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+		if err != nil || len(ids) == 0 {
+			return n, err
+		}
+		if _, err := lab.Pool.ExecContext(ctx, "DELETE FROM "+table+" WHERE id IN "+sqldb.List(ids)); err != nil {
+			return n, err
+		}
+		n += len(ids)
+	}
+	return n, nil
+}

@@ -1,0 +1,42 @@
+package admin_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
+)
+
+// TestPrune: what is old goes, but for the latest term of each shard and the records of
+// lost commits.
+func TestPrune(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		lab := admin.New(db)
+		for _, token := range []int64{1, 5, 9} {
+			l := storetest.TakeOver(t, db, storetest.WholeLab, token)
+			require.NoError(t, l.EndTerm(t.Context(), store.TermEnd{Cause: "handed over", Planned: true}))
+			require.NoError(t, l.Close())
+		}
+		for _, action := range []string{"shard pause", "commits lost", "shard resume"} {
+			require.NoError(t, lab.Audit(t.Context(), "me", action, "master", "test"))
+		}
+		count := func() [2]int {
+			return [2]int{storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_terms"), storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_audit")}
+		}
+		terms, records, err := lab.Prune(t.Context(), 90)
+		require.NoError(t, err)
+		require.Equal(t, [2]int{0, 0}, [2]int{terms, records}, "nothing is old")
+		require.Equal(t, [2]int{3, 3}, count())
+
+		const day = 24 * 60 * 60 * 1000
+		storetest.Exec(t, db.DB, "UPDATE hostsched_terms SET began = began - ?, ended = ended - ?", 91*day, 91*day)
+		storetest.Exec(t, db.DB, "UPDATE hostsched_audit SET at = '2020-02-03 04:05:06' WHERE action <> 'shard resume'")
+		terms, records, err = lab.Prune(t.Context(), 90)
+		require.NoError(t, err)
+		require.Equal(t, [2]int{2, 1}, [2]int{terms, records})
+		require.Equal(t, [2]int{1, 2}, count())
+	})
+}
