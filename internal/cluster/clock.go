@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/hostsched/hostsched/recurring"
+	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/store"
 )
 

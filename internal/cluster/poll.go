@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/roles"
-	"github.com/hostsched/hostsched/recurring"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/admin"
 )

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/replica"
-	"github.com/hostsched/hostsched/recurring"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"

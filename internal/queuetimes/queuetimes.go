@@ -8,8 +8,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/replica"
-	"github.com/hostsched/hostsched/recurring"
 	"github.com/hostsched/hostsched/shard"
 )
 

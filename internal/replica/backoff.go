@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/hostsched/hostsched/recurring"
+	"github.com/hostsched/hostsched/election/recurring"
 )
 
 const (
