@@ -112,13 +112,14 @@ func newMembership(p Presence, keepOnce func(context.Context, *Membership) error
 // keys as leader or candidate disappear, so that others follow at once. The view
 // says which leases these are; of a process without any there is nothing to do.
 func (m *Membership) Revoke(ctx context.Context, v View, holder string) error {
-	var errs []error
 	for _, lease := range v.Leases(holder) {
 		if err := m.revoke(ctx, lease); err != nil {
-			errs = append(errs, fmt.Errorf("revoke lease %x of %s: %w", lease, holder, err))
+			// The member's key, whose lease is the last, stays then: as long as it is
+			// there, the rest is tried again.
+			return fmt.Errorf("revoke lease %x of %s: %w", lease, holder, err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Set changes what this replica says about itself.

@@ -51,17 +51,13 @@ type Candidate struct {
 	Lease    int64  `json:"lease"`
 }
 
-// Leases returns the leases of all keys of one process.
+// Leases returns the leases of all keys of one process: those of its campaigns first, and
+// that of its key as a member, if it has one, last.
 func (v View) Leases(holder string) []int64 {
 	if holder == "" {
 		return nil
 	}
 	found := map[int64]bool{}
-	for _, a := range v.Servers {
-		if a.Holder == holder {
-			found[a.Lease] = true
-		}
-	}
 	for _, c := range v.Shards {
 		for _, k := range c.Candidates {
 			if k.Holder == holder {
@@ -70,7 +66,13 @@ func (v View) Leases(holder string) []int64 {
 		}
 	}
 	delete(found, 0)
-	return slices.Sorted(maps.Keys(found))
+	out := slices.Sorted(maps.Keys(found))
+	for _, a := range v.Servers {
+		if a.Holder == holder && a.Lease != 0 && !found[a.Lease] {
+			out = append(out, a.Lease)
+		}
+	}
+	return out
 }
 
 // Member is a replica that is a member of the cluster.

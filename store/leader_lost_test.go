@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"database/sql/driver"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -60,4 +61,29 @@ func TestEveryWriteNeedsTheOneBefore(t *testing.T) {
 		storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET last_write = '1.1' WHERE shard = ?", shard.Master.String())
 		require.ErrorIs(t, l.WriteNothing(t.Context()), store.ErrWentBack)
 	})
+}
+
+// TestTwoDoubts: two commits in a row are not answered, the first of which happened. That
+// is no loss.
+func TestTwoDoubts(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+	require.NoError(t, l.WriteNothing(t.Context()))
+	db.FailAfterCommit(func() error { // nor is the question what became of it
+		storetest.Exec(t, db.DB, "ALTER TABLE hostsched_fence RENAME TO away")
+		return driver.ErrBadConn
+	})
+	require.Error(t, l.WriteNothing(t.Context()))
+	storetest.Exec(t, db.DB, "ALTER TABLE away RENAME TO hostsched_fence")
+	var first string
+	require.NoError(t, db.SQL().QueryRow("SELECT last_write FROM hostsched_fence WHERE lane = 0").Scan(&first))
+	db.FailAfterCommit(func() error { // as if it had not happened
+		storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET last_write = ? WHERE lane = 0", first)
+		return driver.ErrBadConn
+	})
+	err := l.WriteNothing(t.Context())
+	require.Error(t, err)
+	require.NotErrorIs(t, err, store.ErrWentBack)
+	db.FailAfterCommit(nil)
+	require.NoError(t, l.WriteNothing(t.Context()))
 }

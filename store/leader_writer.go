@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -177,11 +176,31 @@ func (w *writer) inTx(ctx context.Context, tx sqldb.Querier, id string, work fun
 	return work(ctx, tx)
 }
 
+// settle finds out which of the last two writes was committed, if that is not known.
+// Reading the row for update waits for a COMMIT that is still under way.
+func (w *writer) settle(ctx context.Context, tx sqldb.Querier) error {
+	if w.doubtful == "" {
+		return nil
+	}
+	r, err := w.readRow(ctx, tx, w.l.db.Dialect.ForUpdate)
+	if err == nil {
+		err = w.judge(r)
+	}
+	if err != nil {
+		return err
+	}
+	w.last, w.doubtful = r.lastWrite, ""
+	return nil
+}
+
 // checkFence locks the fence row of the writer for this transaction, if the term is
 // still the latest and the layout is the one the plan was made on.
 func (w *writer) checkFence(ctx context.Context, tx sqldb.Querier, id string) error {
-	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND lane = ? AND epoch = ? AND holder = ? AND last_write IN (?, ?)"
-	args := []any{id, w.l.fence.Shard.String(), w.num, w.l.fence.Epoch, w.l.fence.Holder, w.last, cmp.Or(w.doubtful, w.last)}
+	if err := w.settle(ctx, tx); err != nil {
+		return err
+	}
+	query := "UPDATE hostsched_fence SET ticks = ticks + 1, last_write = ? WHERE shard = ? AND lane = ? AND epoch = ? AND holder = ? AND last_write = ?"
+	args := []any{id, w.l.fence.Shard.String(), w.num, w.l.fence.Epoch, w.l.fence.Holder, w.last}
 	if w.l.basis != nil {
 		query += " AND layout = ?"
 		args = append(args, w.l.basis.Layout)

@@ -19,8 +19,8 @@ func (c *Controller) saw(v election.View) {
 	c.mu.Lock()
 	c.members = v.Servers
 	for name, elected := range v.Shards {
-		if s := c.runners[name]; s != nil && len(elected.Candidates) > 0 && elected.Candidates[0].Epoch > s.epoch.Load() {
-			s.epoch.Store(elected.Candidates[0].Epoch)
+		if s := c.runners[name]; s != nil && len(elected.Candidates) > 0 {
+			s.sawEpoch(elected.Candidates[0].Epoch)
 		}
 	}
 	c.mu.Unlock()

@@ -162,6 +162,14 @@ func (s *shardRunner) retire() {
 	s.own = nil
 }
 
+// sawEpoch notes with which epoch a replica leads the shard. The first epoch is that of a
+// database that was never led, with which counting begins anew.
+func (s *shardRunner) sawEpoch(epoch int64) {
+	if epoch == 1 || epoch > s.epoch.Load() {
+		s.epoch.Store(epoch)
+	}
+}
+
 // lost says why the shard's database counts as lost, empty if it does not.
 func (s *shardRunner) lost(now time.Time) string {
 	s.mu.Lock()

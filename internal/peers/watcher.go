@@ -156,12 +156,21 @@ func (w *Watcher) pulse() {
 				w.stood = now
 			}
 			for _, c := range w.peers {
-				c.last = c.last.Add(stood)
+				c.last = earlier(c.last.Add(stood), now)
 			}
 			w.mu.Unlock()
 		}
 		last = now
 	}
+}
+
+// earlier returns the earlier of two times: a heartbeat that arrived during the stall and
+// was read after it may be newer than it seems.
+func earlier(a, b time.Time) time.Time {
+	if a.After(b) {
+		return b
+	}
+	return a
 }
 
 // listen keeps connecting to a peer until ctx ends.

@@ -28,13 +28,9 @@ func (r *Replica) fenced(err error) error {
 // wentBack pauses the shard, because the database has lost what its leader committed:
 // hosts may be at work for jobs that the database takes for waiting. It tries until it
 // succeeds or ctx ends, because a leader that does not know would give these hosts away.
-func (r *Replica) wentBack(ctx context.Context, leader *store.Leader, why error) error {
+func (r *Replica) wentBack(ctx context.Context, leader *store.Leader, epoch int64, why error) error {
 	r.observer.Failed(r.cfg.Scope.Shard, why)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = why.Error() })
-	epoch := leader.Fence().Epoch
-	if r.cfg.Epoch != nil {
-		epoch = max(epoch, r.cfg.Epoch())
-	}
 	for {
 		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotTimeout)
 		lost, err := leader.Lost(bound)
@@ -70,7 +66,7 @@ func (r *Replica) recover(ctx context.Context, t *term, err error, failures int)
 	case errors.Is(verr, store.ErrFenced):
 		return r.fenced(verr)
 	case errors.Is(verr, store.ErrWentBack):
-		return r.wentBack(ctx, t.leader, verr)
+		return r.wentBack(ctx, t.leader, t.leader.Fence().Epoch, verr)
 	}
 	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
 	if rerr != nil {

@@ -224,6 +224,11 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 			r.handOverNow(won)
 		}
 	})()
+	// What is seen later may be a successor's epoch.
+	led := int64(0)
+	if r.cfg.Epoch != nil {
+		led = r.cfg.Epoch()
+	}
 	began := time.Now()
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
@@ -236,9 +241,9 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	took := time.Since(began)
 	fence := t.leader.Fence()
 	// The first epoch is that of a database that was never led and lost nothing.
-	if r.cfg.Epoch != nil && fence.Epoch > 1 && fence.Epoch <= r.cfg.Epoch() {
-		err := fmt.Errorf("%w: shard %s was led with epoch %d, and now its epoch is %d", store.ErrWentBack, name, r.cfg.Epoch(), fence.Epoch)
-		return errors.Join(r.resign(won, err, r.wentBack(ctx, t.leader, err)), t.leader.Close())
+	if fence.Epoch > 1 && fence.Epoch <= led {
+		err := fmt.Errorf("%w: shard %s was led with epoch %d, and now its epoch is %d", store.ErrWentBack, name, led, fence.Epoch)
+		return errors.Join(r.resign(won, err, r.wentBack(ctx, t.leader, led, err)), t.leader.Close())
 	}
 	r.said()("leading", "token", won.Token, "epoch", fence.Epoch, "takeover", took)
 	r.observer.Leading(name, won.Token, took)
@@ -327,7 +332,7 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		case errors.Is(err, store.ErrFenced):
 			return r.fenced(err)
 		case errors.Is(err, store.ErrWentBack):
-			return r.wentBack(ctx, t.leader, err)
+			return r.wentBack(ctx, t.leader, t.leader.Fence().Epoch, err)
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, store.ErrNoShard):
