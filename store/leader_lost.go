@@ -116,6 +116,8 @@ func (w *writer) mine(id string) bool { return id == w.last || w.doubtful != "" 
 // checkWrites makes sure, before a plan is applied, that no writer's commits were
 // lost. A writer alone cannot tell: its own row may be older than what was lost.
 func (l *Leader) checkWrites(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.db.Config.TxTimeout)
+	defer cancel()
 	seen := 0
 	err := sqldb.EachRow(ctx, l.db.Pool, "SELECT lane, "+rowColumns+" FROM hostsched_fence WHERE shard = ? AND lane < ?", []any{l.fence.Shard.String(), len(l.writers)}, func(scan sqldb.Scanner) error {
 		var num int

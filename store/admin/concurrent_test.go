@@ -150,6 +150,7 @@ func requireHostsFollow(t *testing.T, db *store.DB, names []shard.Name, last map
 func runTicks(t *testing.T, db *store.DB, names []shard.Name, token int64) {
 	t.Helper()
 	leaders := map[shard.Name]*store.Leader{}
+	db.ServeShards(len(names))
 	for i, name := range names {
 		leaders[name] = storetest.TakeOver(t, db, storetest.SharedScope(name), token+int64(i))
 	}
