@@ -78,6 +78,17 @@ func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...be
 	for _, p := range prepare {
 		p(t, in)
 	}
+	// The logs come last, also if a replica does not end as it should.
+	t.Cleanup(func() {
+		if t.Failed() {
+			in.printLogs(t)
+		}
+	})
+	t.Cleanup(func() {
+		for _, s := range in.replicas {
+			s.stop(t)
+		}
+	})
 	for i := range replicas {
 		port, err := testserver.FreePort()
 		require.NoError(t, err)
@@ -95,14 +106,6 @@ func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...be
 		in.replicas = append(in.replicas, s)
 		s.start(t)
 	}
-	t.Cleanup(func() {
-		for _, s := range in.replicas {
-			s.stop(t)
-		}
-		if t.Failed() {
-			in.printLogs(t)
-		}
-	})
 	return in
 }
 

@@ -3,8 +3,10 @@ package embedetcd
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
+	"strconv"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -101,11 +103,23 @@ func freeURL() (url.URL, error) {
 	return url.URL{Scheme: "http", Host: addr}, err
 }
 
+// The ports of FreeAddr. The system gives the ports above to connections that it opens,
+// and might take one of those before somebody listens on it.
+const (
+	firstPort, lastPort = 12000, 32000
+	portTries           = 100
+)
+
 // FreeAddr returns a local address, host:port, on which nobody listens.
 func FreeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var failed error
+	for range portTries {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort)))
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return addr, l.Close()
+		}
+		failed = err
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("find a free port between %d and %d: %w", firstPort, lastPort, failed)
 }
