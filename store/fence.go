@@ -192,9 +192,12 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return nil
 	case n > 0:
 		return fmt.Errorf("%w: the %d rows of shard %s in hostsched_fence contradict each other; run 'hostsched fence adopt %s'", ErrOvertaken, len(l.writers), c.Shard, c.Shard)
-	case f.CheckCluster(c.ClusterName, l.db.Target()) != nil: // somebody was faster
-		return f.CheckCluster(c.ClusterName, l.db.Target())
-	case f.Cluster != c.Cluster:
+	}
+	// Somebody was faster.
+	if err := f.CheckCluster(c.ClusterName, l.db.Target()); err != nil {
+		return err
+	}
+	if f.Cluster != c.Cluster {
 		return foreignCluster(f, c)
 	}
 	return overtaken(f, c)

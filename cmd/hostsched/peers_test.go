@@ -29,11 +29,7 @@ func TestDeathIsNoticedByThePeers(t *testing.T) {
 		{"kill -9", "crashed", 2 * time.Second, (*server).kill, (*server).start},
 		{"SIGSTOP", "silent", 5 * time.Second, func(s *server, t *testing.T) { s.signal(t, syscall.SIGSTOP) }, func(s *server, t *testing.T) { s.signal(t, syscall.SIGCONT) }},
 	} {
-		in.followersReady(t)
-		in.spread(t, 4, shard.Bound(4, 1, 3))
-		leaders, old := in.balanced(t)
-		victim := in.busiest(leaders)
-		names := ledBy(leaders, victim)
+		victim, names, _, old := in.victim(t)
 		fault.break_(victim, t)
 		took := in.allTakenOver(t, names, old, time.Now())
 		t.Logf("%s of a server that leads %d shards: all taken over after %v", fault.name, len(names), took.Round(time.Millisecond))
@@ -65,11 +61,7 @@ func (in *installation) causeOf(t *testing.T, name shard.Name, epoch int64) stri
 func TestServerLosesTheDatabase(t *testing.T) {
 	in := newInstallation(t, failoverLab, 3, withShards(3, 3), func(_ *testing.T, in *installation) { in.links = true })
 	stopSimulator := in.simulate(t, busy)
-	in.followersReady(t)
-	in.spread(t, 4, shard.Bound(4, 1, 3))
-	leaders, old := in.balanced(t)
-	blind := in.busiest(leaders)
-	names := ledBy(leaders, blind)
+	blind, names, _, old := in.victim(t)
 	blind.dbLink.Cut(t)
 	took := in.allTakenOver(t, names, old, time.Now())
 	t.Logf("database lost by a server that leads %d shards: all taken over after %v", len(names), took.Round(time.Millisecond))
@@ -80,7 +72,8 @@ func TestServerLosesTheDatabase(t *testing.T) {
 
 	// A leader dies while a standby is blind: the shards go to the one that can lead.
 	in.spread(t, 4, 2)
-	leaders, old = in.leaders(), in.epochs(t)
+	leaders := in.leaders()
+	old = in.epochs(t)
 	victim := in.busiest(leaders)
 	names = ledBy(leaders, victim)
 	victim.kill(t)
@@ -105,11 +98,7 @@ func TestServerLosesTheDatabase(t *testing.T) {
 func TestWrongVerdict(t *testing.T) {
 	in := newInstallation(t, failoverLab, 3, withShards(3, 3), func(_ *testing.T, in *installation) { in.links = true })
 	stopSimulator := in.simulate(t, busy)
-	in.followersReady(t)
-	in.spread(t, 4, shard.Bound(4, 1, 3))
-	leaders, old := in.balanced(t)
-	victim := in.busiest(leaders)
-	names := ledBy(leaders, victim)
+	victim, names, _, old := in.victim(t)
 	victim.peerLink.Cut(t)
 	took := in.allTakenOver(t, names, old, time.Now())
 	t.Logf("a server that nobody hears, with %d shards: all taken over after %v", len(names), took.Round(time.Millisecond))

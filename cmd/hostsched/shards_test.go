@@ -134,6 +134,17 @@ func (in *installation) balanced(t *testing.T) (leaders map[shard.Name]*server, 
 	return leaders, fences
 }
 
+// victim waits until everything is led in balance, and returns the server that leads
+// most, what it leads, who leads the rest, and the fences.
+func (in *installation) victim(t *testing.T) (victim *server, names []shard.Name, leaders map[shard.Name]*server, old map[shard.Name]store.Fence) {
+	t.Helper()
+	in.followersReady(t)
+	in.spread(t, 4, shard.Bound(4, 1, 3))
+	leaders, old = in.balanced(t)
+	victim = in.busiest(leaders)
+	return victim, ledBy(leaders, victim), leaders, old
+}
+
 // busiest returns the replica that leads most.
 func (in *installation) busiest(leaders map[shard.Name]*server) *server {
 	return slices.MaxFunc(in.replicas, func(a, b *server) int { return len(ledBy(leaders, a)) - len(ledBy(leaders, b)) })
@@ -221,11 +232,7 @@ func TestShardsUnderFaults(t *testing.T) {
 		{"SIGSTOP", func(s *server, t *testing.T) { s.signal(t, syscall.SIGSTOP) }, func(s *server, t *testing.T) { s.signal(t, syscall.SIGCONT) }},
 		{"etcd partition", func(s *server, t *testing.T) { s.link.Cut(t) }, func(s *server, t *testing.T) { s.link.Heal(t) }},
 	} {
-		in.followersReady(t)
-		in.spread(t, 4, shard.Bound(4, 1, 3))
-		leaders, old := in.balanced(t)
-		victim := in.busiest(leaders)
-		names := ledBy(leaders, victim)
+		victim, names, leaders, old := in.victim(t)
 		require.GreaterOrEqual(t, len(names), 2, "%s leads several shards", victim.name)
 		others := map[shard.Name]store.Fence{}
 		for name, f := range old {

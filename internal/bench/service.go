@@ -87,17 +87,13 @@ func (in *installation) stop() error {
 }
 
 func (s *serverProcess) start() error {
-	log, err := os.OpenFile(filepath.Join(s.in.dir, s.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
 	s.cmd = exec.Command(s.in.l.b.program, "serve", "--server", s.name, "--listen", s.listen, "--cluster", "bench",
 		"--etcd-endpoints", s.in.etcd.Endpoint, "--etcd-ttl", leaseTTL.String(), "--log-level", "warn")
 	// The DSN has a password field, so it goes by the environment.
 	s.cmd.Env = append(os.Environ(), "HOSTSCHED_DATABASE_DSN="+s.in.l.dsn)
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.exit, err = child.Start(s.cmd)
-	return errors.Join(err, log.Close())
+	var err error
+	s.exit, err = child.StartLogging(s.cmd, filepath.Join(s.in.dir, s.name+".log"))
+	return err
 }
 
 // end sends a signal and waits for the end of the process.

@@ -66,18 +66,14 @@ func (c *chaos) newReplica(n int) (*replica, error) {
 }
 
 func (r *replica) start() error {
-	log, err := os.OpenFile(filepath.Join(r.dir, r.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
 	r.cmd = exec.Command(r.program, "serve", "--server", r.name, "--listen", r.listen,
 		"--etcd-ttl", leaseTTL.String(), "--tick-min", tickMin.String(), "--placement-hold-off", holdOff.String(), "--log-level", "debug")
 	r.cmd.Env = append(os.Environ(), r.env...)
-	r.cmd.Stdout, r.cmd.Stderr = log, log
 	r.starts++
 	r.goroutines, r.down = nil, false
-	r.exit, err = child.Start(r.cmd)
-	return errors.Join(err, log.Close())
+	var err error
+	r.exit, err = child.StartLogging(r.cmd, filepath.Join(r.dir, r.name+".log"))
+	return err
 }
 
 func (r *replica) ended() bool {

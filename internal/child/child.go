@@ -1,6 +1,8 @@
 package child
 
 import (
+	"errors"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -17,6 +19,17 @@ func (e *Exit) Done() <-chan struct{} { return e.done }
 
 // Err is the result of the command's Wait. It is valid once Done is closed.
 func (e *Exit) Err() error { return e.err }
+
+// StartLogging is Start for a command whose output is appended to a file.
+func StartLogging(cmd *exec.Cmd, file string) (*Exit, error) {
+	log, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	exit, err := Start(cmd)
+	return exit, errors.Join(err, log.Close())
+}
 
 // Start starts a command that the kernel kills when this process ends. Other
 // attributes in cmd.SysProcAttr are kept.

@@ -33,21 +33,16 @@ const stopTimeout = 10 * time.Second
 
 // start begins the process.
 func (p *process) start() error {
-	log, err := os.OpenFile(p.logTo, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	exe, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return errors.Join(err, log.Close())
-	}
 	cmd := exec.Command(exe, p.args...)
-	cmd.Stdout, cmd.Stderr = log, log
 	// A process group of its own: Ctrl-C is for the supervisor, which then stops
 	// the replicas in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	exit, err := child.Start(cmd)
-	if err := errors.Join(err, log.Close()); err != nil {
+	exit, err := child.StartLogging(cmd, p.logTo)
+	if err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.mu.Lock()

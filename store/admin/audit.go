@@ -16,9 +16,6 @@ func (lab *Lab) Audit(ctx context.Context, who, action, subject, detail string) 
 	return lab.audit(ctx, lab.Pool, who, action, subject, detail)
 }
 
-// FitsAudit refuses what Audit could not note, before anything is changed.
-func FitsAudit(who, subject, detail string) error { return fitsAudit(who, subject, detail) }
-
 // AuditRecord is a row of hostsched_audit.
 type AuditRecord struct {
 	// At is by the database's clock.
@@ -51,13 +48,14 @@ func fits(what, text string, limit int) error {
 	return nil
 }
 
-// fitsAudit refuses what does not fit into an audit record.
-func fitsAudit(who, subject, detail string) error {
+// FitsAudit refuses what does not fit into an audit record. Whoever asks it first changes
+// nothing that Audit could not note.
+func FitsAudit(who, subject, detail string) error {
 	return cmp.Or(fits("the user's name", who, shard.MaxName), fits("the name", subject, shard.MaxName), fits("the reason", detail, shard.MaxDetail))
 }
 
 func (lab *Lab) audit(ctx context.Context, tx sqldb.Querier, who, action, subject, detail string) error {
-	if err := fitsAudit(who, subject, detail); err != nil {
+	if err := FitsAudit(who, subject, detail); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_audit (at, who, action, subject, detail) VALUES ("+lab.Dialect.Now+", ?, ?, ?, ?)", who, action, subject, detail)

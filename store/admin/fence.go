@@ -93,7 +93,7 @@ func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster Cluster
 // The reason is for the audit record. ErrNotPaused says that there was nothing to
 // resume.
 func (lab *Lab) PauseShard(ctx context.Context, name shard.Name, who, pause, reason string) error {
-	if err := cmp.Or(fits("the reason of the pause", pause, shard.MaxPause), fitsAudit(who, name.String(), reason)); err != nil {
+	if err := cmp.Or(fits("the reason of the pause", pause, shard.MaxPause), FitsAudit(who, name.String(), reason)); err != nil {
 		return err
 	}
 	action := "shard pause"

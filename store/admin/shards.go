@@ -133,7 +133,7 @@ func (lab *Lab) AddShard(ctx context.Context, name shard.Name, dsn, who, reason 
 	if name.IsMaster() {
 		return fmt.Errorf("%w: %s is the shard of everything that no other owns; it is always there", ErrInput, name)
 	}
-	if err := cmp.Or(fits("the DSN", dsn, shard.MaxDSN), fitsAudit(who, name.String(), reason)); err != nil {
+	if err := cmp.Or(fits("the DSN", dsn, shard.MaxDSN), FitsAudit(who, name.String(), reason)); err != nil {
 		return err
 	}
 	return lab.change(ctx, "add shard "+name.String(), nil, func(tx *sql.Tx) error {

@@ -24,11 +24,10 @@ const (
 
 // eras counts the servers that the address has led to.
 type eras struct {
-	mu      sync.Mutex
-	era     int64
-	server  string // what tells it from another
-	open    map[*conn]bool
-	cutting *time.Timer
+	mu     sync.Mutex
+	era    int64
+	server string // what tells it from another
+	open   map[*conn]bool
 }
 
 func (e *eras) now() int64 {
@@ -61,18 +60,10 @@ func (e *eras) saw(server string) (was string, changed bool) {
 	changed = was != "" && was != server
 	if changed {
 		e.era++
-		e.stopCutting()
 		era := e.era
-		e.cutting = time.AfterFunc(cutAfter, func() { e.cutBefore(era) })
+		time.AfterFunc(cutAfter, func() { e.cutBefore(era) })
 	}
 	return was, changed
-}
-
-// stopCutting needs the lock.
-func (e *eras) stopCutting() {
-	if e.cutting != nil {
-		e.cutting.Stop()
-	}
 }
 
 // cutBefore cuts the connections of former eras. What they still do would only
@@ -85,12 +76,6 @@ func (e *eras) cutBefore(era int64) {
 			_ = c.socket.Close() // it may be closed already
 		}
 	}
-}
-
-func (e *eras) end() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.stopCutting()
 }
 
 // driverConn is what a connection of the driver can do.

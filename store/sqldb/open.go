@@ -216,7 +216,6 @@ func (db *DB) Close() error {
 		db.unwatch()
 		db.watching.Wait()
 	}
-	db.eras.end()
 	var errs []error
 	for _, pool := range []*sql.DB{db.probe, db.reads, db.Pool} {
 		if pool != nil {
