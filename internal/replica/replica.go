@@ -61,8 +61,8 @@ const (
 	snapshotTimeout = 30 * time.Second
 	// resignTimeout bounds the end of a term.
 	resignTimeout = time.Second
-	// pruneInterval is how often a leader deletes old history; pruneTimeout bounds how long
-	// that holds its ticks up.
+	// pruneInterval is how often a leader deletes old history, and pruneTimeout how long it
+	// may take.
 	pruneInterval = time.Hour
 	pruneTimeout  = 5 * time.Second
 	// quietTick is how long a leader waits after a tick that found nothing new,
@@ -321,7 +321,12 @@ func (r *Replica) resign(term *election.Term, reason, err error) error {
 
 // lead ticks until the term ends or ctx does.
 func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
-	failures, pruned := 0, time.Time{}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	pruning, end := context.WithCancel(ctx)
+	defer end()
+	beside.Go(func() { r.keepPruning(pruning) })
+	failures := 0
 	for n := 1; ; n++ {
 		began := time.Now()
 		err := r.tick(ctx, t)
@@ -347,10 +352,6 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 			failures = 0
 			r.steady(won)
 			r.announce(ctx, won)
-			if time.Since(pruned) > pruneInterval {
-				r.prune(ctx)
-				pruned = time.Now()
-			}
 		default:
 			failures++
 			if err := r.recover(ctx, t, err, failures); err != nil && ctx.Err() == nil {

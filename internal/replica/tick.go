@@ -109,16 +109,24 @@ func (r *Replica) check(ctx context.Context, recorder *scheduler.Recorder) error
 	return nil
 }
 
-// prune deletes what is too old in the history. Of the leaders that share a database the
+// keepPruning deletes what is too old in the history, beside the ticks: they must not
+// wait for a row that somebody else keeps locked. Of the leaders that share a database the
 // master's does so.
-func (r *Replica) prune(ctx context.Context) {
+func (r *Replica) keepPruning(ctx context.Context) {
 	if r.cfg.KeepDays == 0 || r.cfg.Scope.Shared && !r.cfg.Scope.Shard.IsMaster() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, pruneTimeout)
+	for ctx.Err() == nil {
+		r.prune(ctx)
+		sleep(ctx, pruneInterval)
+	}
+}
+
+func (r *Replica) prune(ctx context.Context) {
+	bound, cancel := context.WithTimeout(ctx, pruneTimeout)
 	defer cancel()
-	terms, records, err := admin.New(r.db).Prune(ctx, r.cfg.KeepDays)
-	if err != nil {
+	terms, records, err := admin.New(r.db).Prune(bound, r.cfg.KeepDays)
+	if err != nil && ctx.Err() == nil {
 		r.faults.Warn("cannot delete old history; trying again in an hour", "error", err)
 	}
 	if terms+records > 0 {
