@@ -54,6 +54,9 @@ type Presence struct {
 	Oldest int `json:"oldest"`
 }
 
+// MayLead tells whether this replica's role lets it lead.
+func (p Presence) MayLead() bool { return p.Role == RolePrimary || p.Role == RoleBackup }
+
 // Suspicion is what a replica thinks of another one that it cannot hear.
 type Suspicion struct {
 	Why string `json:"why"`

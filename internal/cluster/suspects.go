@@ -119,31 +119,31 @@ func (c *Controller) suspect(ctx context.Context, now time.Time) {
 	c.answerAccusation(now)
 }
 
-// verdicts returns what all replicas but one say of that one under its present lease, and
-// which of them reach the database. That a replica is in the view means that it reaches etcd.
-func (c *Controller) verdicts(holder string, lease int64) (said map[string]suspicion.Verdict, able []string) {
-	said = map[string]suspicion.Verdict{}
+// voters returns what all replicas but one say of that one under its present lease, and
+// whether they could lead in its place. That a replica is in the view means that it
+// reaches etcd.
+func (c *Controller) voters(suspect election.Member) []suspicion.Voter {
+	var out []suspicion.Voter
 	for _, m := range c.view.Servers {
-		if m.Holder == holder || m.Holder == "" {
+		if m.Holder == suspect.Holder || m.Holder == "" {
 			continue
 		}
-		about := m.Suspects[holder]
+		about := m.Suspects[suspect.Holder]
 		if m.Holder == c.cfg.Replica.Holder {
-			about = c.suspects.said[holder]
+			about = c.suspects.said[suspect.Holder]
 		}
-		if about.Lease == lease {
-			said[m.Holder] = suspicion.Verdict(about.Why)
+		v := suspicion.Voter{MayLead: m.MayLead(), SameShards: m.Only == suspect.Only, ReachesLab: m.Database == ""}
+		if about.Lease == suspect.Lease {
+			v.Says = suspicion.Verdict(about.Why)
 		}
-		if m.Database == "" {
-			able = append(able, m.Holder)
-		}
+		out = append(out, v)
 	}
-	return said, able
+	return out
 }
 
 // condemn revokes the leases of a process if enough replicas take it for dead.
 func (c *Controller) condemn(ctx context.Context, m election.Member, now time.Time) {
-	verdict := suspicion.Condemn(c.verdicts(m.Holder, m.Lease))
+	verdict := suspicion.Condemn(c.voters(m))
 	if verdict == suspicion.Alive {
 		return
 	}
@@ -175,7 +175,8 @@ func (c *Controller) answerAccusation(now time.Time) {
 		s.needless = s.needless[1:]
 		c.tell()
 	}
-	verdict := suspicion.Condemn(c.verdicts(c.cfg.Replica.Holder, c.suspects.lease))
+	self := election.Member{Presence: election.Presence{Holder: c.cfg.Replica.Holder, Only: c.cfg.Only}, Lease: c.suspects.lease}
+	verdict := suspicion.Condemn(c.voters(self))
 	accused := verdict != suspicion.Alive
 	if accused && !c.suspects.accused {
 		stood := now.Sub(c.suspects.watcher.StoodStill()) < time.Duration(2*suspicion.Patience(len(c.suspects.needless)))*time.Millisecond

@@ -76,15 +76,28 @@ func Judge(c Contact) Verdict {
 	return Alive
 }
 
-// Condemn says whether a replica's leases are to be revoked, and why. said is what
-// the others say about it, by name; able are the names of those others that reach
-// etcd and the database, so that they could lead in its place. If nobody could,
-// nothing is gained by revoking.
-func Condemn(said map[string]Verdict, able []string) Verdict {
-	silent := false
-	all := len(able) > 0
-	for _, name := range able {
-		switch said[name] {
+// Voter is another replica, as far as what it says about a suspect counts.
+type Voter struct {
+	// Says is its verdict.
+	Says Verdict
+	// MayLead is true if it has a role with which servers lead; SameShards if it serves
+	// the shards that the suspect serves; ReachesLab if it reaches etcd and the database.
+	MayLead, SameShards, ReachesLab bool
+}
+
+// couldFollow tells whether it could lead in the suspect's place.
+func (v Voter) couldFollow() bool { return v.MayLead && v.SameShards && v.ReachesLab }
+
+// Condemn says whether a replica's leases are to be revoked, and why. Only those count
+// that could lead in its place: by a verdict of others nothing would be gained, and the
+// veto of others would keep successors waiting.
+func Condemn(voters []Voter) Verdict {
+	silent, all := false, true
+	for _, v := range voters {
+		if !v.couldFollow() {
+			continue
+		}
+		switch v.Says {
 		case Crashed:
 			return Crashed
 		case Silent:
