@@ -76,7 +76,7 @@ var layers = map[string][]string{
 	"internal/chaos": {"internal/child", "internal/embedetcd", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
 		"store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/app": {"internal/cluster", "internal/config", "internal/metrics", "internal/notify", "internal/peers", "internal/queuetimes", "internal/replica",
-		"internal/web", "store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
+		"internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
 	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/ops", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "shard"},
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/metrics"
@@ -61,6 +62,7 @@ type Options struct {
 type App struct {
 	cfg        *config.Config
 	log        hclog.Logger
+	faults     *recurring.Log
 	version    string
 	listener   net.Listener
 	server     *http.Server
@@ -100,6 +102,7 @@ func New(o Options) (*App, error) {
 	if a.log == nil {
 		a.log = hclog.NewNullLogger()
 	}
+	a.faults = recurring.New(a.log)
 	if err := a.open(o); err != nil {
 		return nil, errors.Join(err, a.close())
 	}

@@ -17,12 +17,10 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// While a database is away, it is tried again every retryInterval, and the log has
-// the reason every sayInterval.
+// While a database is away, it is tried again every retryInterval.
 const (
 	retryInterval = 500 * time.Millisecond
 	attemptBound  = 30 * time.Second
-	sayInterval   = 5 * time.Second
 )
 
 // checkDSNs refuses what can be refused without asking any server.
@@ -44,7 +42,6 @@ func (a *App) checkDSNs() error {
 // after a power cut the replica may be up before its database is. It gives up if
 // something is wrong that only a person can mend, and when ctx ends.
 func (a *App) waitForDatabases(ctx context.Context) (cluster.Databases, error) {
-	var said time.Time
 	for {
 		attempt, cancel := context.WithTimeout(ctx, attemptBound)
 		dbs, err := a.openDatabases(attempt)
@@ -56,10 +53,8 @@ func (a *App) waitForDatabases(ctx context.Context) (cluster.Databases, error) {
 		if ctx.Err() != nil || !sqldb.IsAway(err) {
 			return cluster.Databases{}, err
 		}
-		if before, _ := a.waiting.Swap(err.Error()).(string); before != err.Error() || time.Since(said) >= sayInterval {
-			a.log.Warn("waiting for the database", "reason", err)
-			said = time.Now()
-		}
+		a.waiting.Store(err.Error())
+		a.faults.Warn("waiting for the database", "reason", err)
 		select {
 		case <-ctx.Done():
 			return cluster.Databases{}, ctx.Err()
@@ -86,7 +81,7 @@ func (a *App) openDatabases(ctx context.Context) (cluster.Databases, error) {
 // databaseChanged says that a database is not the one that was opened, because what
 // comes after may be unlike what came before.
 func (a *App) databaseChanged(database, was, is string) {
-	a.log.Warn("the address of the database leads to another server, or that one's settings have changed; connections are made anew", "database", database, "was", was, "is", is)
+	a.faults.Warn("the address of the database leads to another server, or that one's settings have changed; connections are made anew", "database", database, "was", was, "is", is)
 }
 
 // openMain opens the main database and makes sure that it fits the configuration.
