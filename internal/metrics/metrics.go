@@ -213,12 +213,14 @@ func (m *Metrics) Leading(name shard.Name, token int64, takeOver time.Duration) 
 	m.takeOver.WithLabelValues(s).Observe(takeOver.Seconds())
 }
 
-// Ended implements replica.Observer.
+// Ended implements replica.Observer. What only a leader knows is nobody's word any
+// more: without this, the last values would stand beside those of the next leader.
 func (m *Metrics) Ended(name shard.Name, _ error) {
 	s := label(name)
-	m.leader.WithLabelValues(s).Set(0)
-	m.token.WithLabelValues(s).Set(0)
-	m.waiting.WithLabelValues(s).Set(0)
+	for _, g := range []*prometheus.GaugeVec{m.leader, m.token, m.waiting, m.malformed} {
+		g.WithLabelValues(s).Set(0)
+	}
+	m.findings.DeletePartialMatch(prometheus.Labels{"shard": s})
 }
 
 // Ticked implements replica.Observer.

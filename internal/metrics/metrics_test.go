@@ -69,3 +69,23 @@ func TestManyPriorities(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(text(m), "hostsched_queued_seconds_count"), 33)
 	require.Contains(t, text(m), `hostsched_queued_seconds_count{priority="other",shard="a"} 968`)
 }
+
+// TestWhatOnlyALeaderKnows: when a term ends, its values end with it.
+func TestWhatOnlyALeaderKnows(t *testing.T) {
+	m := metrics.New(prometheus.NewRegistry())
+	for _, name := range []shard.Name{"stays", "over"} {
+		m.Leading(name, 7, time.Second)
+		m.Ticked(name, replica.Report{Result: store.Result{Applied: scheduler.Plan{
+			Waiting: make([]scheduler.Waiting, 3), Problems: make([]scheduler.Problem, 2),
+		}}})
+		m.Checked(name, admin.NoFindings())
+	}
+	m.Ended("over", nil)
+	after := text(m)
+	for _, gauge := range []string{"leader", "token", "entries_without_host", "malformed_rows"} {
+		require.Contains(t, after, "hostsched_"+gauge+`{shard="over"} 0`)
+		require.NotContains(t, after, "hostsched_"+gauge+`{shard="stays"} 0`)
+	}
+	require.Regexp(t, `hostsched_inspection_findings{[^}]*shard="stays"}`, after)
+	require.NotRegexp(t, `hostsched_inspection_findings{[^}]*shard="over"}`, after)
+}
