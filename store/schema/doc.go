@@ -12,7 +12,7 @@
 //     is for MySQL and MariaDB alike. N is one more than the last; a version is
 //     the number in its file's name.
 //  2. In version.go raise SchemaVersion to N, and the pattern of the files to
-//     embed. (00005_next.sql moves up by one: it stands for the version after
+//     embed. (00006_next.sql moves up by one: it stands for the version after
 //     the last in the test of rolling upgrades, see version_next.go.)
 //  3. Name new columns in check.go if replicas use them, and tell in hostsched_facts
 //     (UPDATE ... WHERE name = 'oldest') the lowest version whose binaries can

@@ -44,7 +44,7 @@ func TestTablesAreThoseOfTheFiles(t *testing.T) {
 		require.ElementsMatch(t, tableNames(t, db), append(tables, "hostsched_schema", "hostsched_lab_schema"))
 		if !isSQLite(db) {
 			require.Empty(t, texts(t, db, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'hostsched%' AND TABLE_COMMENT <> 'made by hostsched'"))
-			require.Equal(t, 86, storetest.Count(t, db, "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'hostsched%'"))
+			require.Equal(t, 91, storetest.Count(t, db, "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'hostsched%'"))
 		}
 	})
 }

@@ -274,6 +274,10 @@ CREATE TABLE IF NOT EXISTS server_roles (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COMMENT='made by hostsched';
 
 -- +goose Down
+-- Files are undone in the order of their numbers: tables of later ones that refer to these go
+-- first.
+DROP TABLE IF EXISTS afe_host_attributes;
+DROP TABLE IF EXISTS afe_aborted_host_queue_entries;
 DROP TABLE IF EXISTS server_roles;
 DROP TABLE IF EXISTS servers;
 DROP TABLE IF EXISTS afe_special_tasks;

@@ -270,6 +270,10 @@ CREATE TABLE IF NOT EXISTS server_roles (
 CREATE INDEX IF NOT EXISTS server_roles_fk_server_roles_server_idx ON server_roles (`server_id`);
 
 -- +goose Down
+-- Files are undone in the order of their numbers: tables of later ones that refer to these go
+-- first.
+DROP TABLE IF EXISTS afe_host_attributes;
+DROP TABLE IF EXISTS afe_aborted_host_queue_entries;
 DROP TABLE IF EXISTS server_roles;
 DROP TABLE IF EXISTS servers;
 DROP TABLE IF EXISTS afe_special_tasks;
