@@ -20,8 +20,11 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/election/recurring"
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
@@ -77,6 +80,8 @@ type App struct {
 	controller atomic.Pointer[cluster.Controller]
 	// waiting says what it waits for: a string, empty when it does not.
 	waiting atomic.Value
+	// lab is nil as long as controller is.
+	lab atomic.Pointer[lab.Lab]
 	// metadataFault says why queued-time records were not taken.
 	metadataFault func() string
 	// reporters run until everything else has ended, and then send what is left.
@@ -148,6 +153,7 @@ func (a *App) open(o Options) (err error) {
 func (a *App) handler() http.Handler {
 	pages := http.NewServeMux()
 	pages.Handle("GET "+peers.Path, a.heartbeats)
+	pages.Handle(api.Prefix+"/", api.New(a.apiConfig()))
 	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
 		Waiting: a.waitingFor, MetadataFault: a.metadataFault,
@@ -164,6 +170,17 @@ func (a *App) handler() http.Handler {
 		},
 	}))
 	return pages
+}
+
+func (a *App) apiConfig() api.Config {
+	c := api.Config{Version: a.version, Lab: a.lab.Load, Waiting: a.waitingFor, Log: a.log.Named("api")}
+	switch {
+	case a.cfg.API.Auth == "none":
+		c.Anonymous = access.Admin
+	case a.cfg.API.Anonymous == access.Viewer.String():
+		c.Anonymous = access.Viewer
+	}
+	return c
 }
 
 // ask asks the controller, if there is one yet.
@@ -195,6 +212,7 @@ func (a *App) schedule(ctx context.Context) error {
 		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, LogAssignments: a.cfg.Log.Assignments},
 	}, a.campaigner, dbs, a.observers, a.log)
 	a.controller.Store(c)
+	a.lab.Store(lab.New(dbs.Main))
 	c.Run(ctx)
 	return nil
 }

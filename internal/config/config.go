@@ -70,6 +70,11 @@ type Config struct {
 		PasswordDir string `key:"password_dir" usage:"folder with a file per shard that has a database of its own: its password; without one the password of the main database is used"`
 	} `key:"shards" group:"database"`
 
+	API struct {
+		Auth      string `key:"auth" default:"token" oneof:"token or none" usage:"who may call the API: token, who has one; or none, everybody as administrator, only on a loopback address"`
+		Anonymous string `key:"anonymous" default:"none" oneof:"none or viewer" usage:"what callers without token may do: none, or viewer, read all but secrets"`
+	} `key:"api" group:"replica"`
+
 	Placement struct {
 		// The default is longer than a restart, and shorter than anybody would
 		// wait for.
@@ -275,6 +280,9 @@ func (c *Config) check() error {
 	}
 	if err := c.checkAddresses(); err != nil {
 		return err
+	}
+	if c.API.Auth == "none" && !loopback(c.Listen) {
+		return fmt.Errorf("%w: api.auth is none, which makes everybody an administrator, and listen is %q; that is only allowed on a loopback address like 127.0.0.1:8470", ErrConfig, c.Listen)
 	}
 	return c.checkNames()
 }

@@ -32,6 +32,8 @@ var names = []struct{ key, flag, env, def string }{
 	{"labels.skip_provision", "labels-skip-provision", "HOSTSCHED_LABELS_SKIP_PROVISION", "skip_provision"},
 	{"lifetime.hours", "lifetime-hours", "HOSTSCHED_LIFETIME_HOURS", "0"},
 	{"listen", "listen", "HOSTSCHED_LISTEN", "127.0.0.1:8470"},
+	{"api.auth", "api-auth", "HOSTSCHED_API_AUTH", "token"},
+	{"api.anonymous", "api-anonymous", "HOSTSCHED_API_ANONYMOUS", "none"},
 	{"log.assignments", "log-assignments", "HOSTSCHED_LOG_ASSIGNMENTS", "false"},
 	{"log.format", "log-format", "HOSTSCHED_LOG_FORMAT", "text"},
 	{"log.level", "log-level", "HOSTSCHED_LOG_LEVEL", "info"},

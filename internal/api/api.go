@@ -1,0 +1,116 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/shard"
+)
+
+// Prefix begins the path of every route.
+const Prefix = "/api/v1"
+
+// Bounds of requests.
+const (
+	// maxBody is for ordinary requests; a suite of thousands of jobs has its own.
+	maxBody = 1 << 20
+	// bodyTimeout is how long a body may take to arrive.
+	bodyTimeout = 30 * time.Second
+)
+
+// Config is what the API works with.
+type Config struct {
+	Version string
+	// Lab returns the lab once its database is there, nil before; Waiting says what
+	// the replica waits for then.
+	Lab     func() *lab.Lab
+	Waiting func() string
+	// Wake tells the leader of a shard that there is something to do. It must not wait.
+	Wake func(shard.Name)
+	// Anonymous is the role of callers without token.
+	Anonymous access.Role
+	Log       hclog.Logger
+}
+
+// API answers under Prefix.
+type API struct {
+	cfg Config
+	api huma.API
+	mux *http.ServeMux
+	// rules are those of the routes, by method and path, for the test that walks them.
+	rules map[string]access.Rule
+}
+
+// New returns the API.
+func New(cfg Config) *API {
+	a := &API{cfg: cfg, mux: http.NewServeMux(), rules: map[string]access.Rule{}}
+	a.api = humago.NewWithPrefix(a.mux, Prefix, documentConfig(cfg.Version))
+	a.peopleRoutes()
+	return a
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// OpenAPI returns the document that describes all routes.
+func (a *API) OpenAPI() *huma.OpenAPI { return a.api.OpenAPI() }
+
+func documentConfig(version string) huma.Config {
+	c := huma.DefaultConfig("hostsched", version)
+	// The viewer of huma loads its scripts from elsewhere; labs are offline.
+	c.DocsPath = ""
+	c.SchemasPath = ""
+	c.CreateHooks = nil
+	c.RejectUnknownQueryParameters = true
+	c.Transformers = append(c.Transformers, named)
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of 'hostsched token create'."}}
+	return c
+}
+
+// route registers an operation under a rule. The handler gets who calls from callerOf, and
+// checks the rule again with checkRelated if it depends on what the request is about.
+func route[In, Out any](a *API, rule access.Rule, op huma.Operation, handle func(context.Context, *lab.Lab, *In) (*Out, error)) {
+	if op.MaxBodyBytes == 0 {
+		op.MaxBodyBytes = maxBody
+	}
+	op.BodyReadTimeout = bodyTimeout
+	op.Security = []map[string][]string{{"token": {}}}
+	op.Middlewares = append(op.Middlewares, a.authenticate(rule))
+	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)
+	a.rules[op.Method+" "+op.Path] = rule
+	huma.Register(a.api, op, func(ctx context.Context, in *In) (*Out, error) {
+		out, err := handle(ctx, a.cfg.Lab(), in)
+		if err != nil {
+			return nil, a.asProblem(err)
+		}
+		return out, nil
+	})
+}
+
+// body is an answer with nothing but a body.
+type body[T any] struct{ Body T }
+
+func answer[T any](v T, err error) (*body[T], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &body[T]{v}, nil
+}
+
+// nothing is the answer of a call that only does something.
+type nothing struct{}
+
+// Document returns the OpenAPI document as it is kept in the repository: without the
+// version of the binary.
+func Document() ([]byte, error) {
+	a := New(Config{Version: "v1", Lab: func() *lab.Lab { return nil }, Log: hclog.NewNullLogger()})
+	return json.MarshalIndent(a.OpenAPI(), "", "  ")
+}

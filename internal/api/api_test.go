@@ -1,0 +1,108 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/api"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
+)
+
+// TestDocument: the contract in the repository is the one that is served.
+func TestDocument(t *testing.T) {
+	served, err := api.Document()
+	require.NoError(t, err)
+	kept, err := os.ReadFile("openapi.json")
+	require.NoError(t, err)
+	require.JSONEq(t, string(kept), string(served), "run 'go generate ./internal/api', and read the difference")
+}
+
+// server is an API on an empty lab, whose administrator is root.
+type server struct {
+	*httptest.Server
+	db  *store.DB
+	lab *lab.Lab
+	// admin is root's token.
+	admin string
+}
+
+func newServer(t *testing.T, db *store.DB) *server {
+	t.Helper()
+	storetest.Exec(t, db, "INSERT INTO afe_users (login, access_level, reboot_before, reboot_after) VALUES ('root', 100, 0, 0)")
+	l := lab.New(db)
+	s := &server{db: db, lab: l}
+	s.Server = httptest.NewServer(api.New(api.Config{
+		Version: "test", Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Wake: func(shard.Name) {}, Log: hclog.NewNullLogger(),
+	}))
+	t.Cleanup(s.Close)
+	s.admin = s.token(t, labapi.TokenInput{Login: "root", Name: "test"})
+	return s
+}
+
+func (s *server) token(t *testing.T, in labapi.TokenInput) string {
+	t.Helper()
+	made, err := s.lab.CreateToken(context.Background(), access.Caller{Login: "test", Role: access.Admin}, in)
+	require.NoError(t, err)
+	return made.Secret
+}
+
+// call sends a request and reads the answer into out, if there is any.
+func (s *server) call(t *testing.T, token, method, path string, in, out any) (status int) {
+	t.Helper()
+	var body bytes.Buffer
+	if in != nil {
+		require.NoError(t, json.NewEncoder(&body).Encode(in))
+	}
+	req, err := http.NewRequest(method, s.URL+api.Prefix+path, &body)
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, res.Body.Close()) }()
+	if out != nil {
+		require.NoError(t, json.NewDecoder(res.Body).Decode(out))
+	}
+	return res.StatusCode
+}
+
+func TestTokens(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s := newServer(t, db)
+		var me labapi.Whoami
+		require.Equal(t, http.StatusOK, s.call(t, s.admin, http.MethodGet, "/whoami", nil, &me))
+		require.Equal(t, labapi.Whoami{Login: "root", Role: "admin", By: "token"}, me)
+
+		var made labapi.NewToken
+		require.Equal(t, http.StatusCreated, s.call(t, s.admin, http.MethodPost, "/tokens", labapi.TokenInput{Name: "ci", Role: "viewer"}, &made))
+		require.Equal(t, http.StatusOK, s.call(t, made.Secret, http.MethodGet, "/whoami", nil, &me))
+		require.Equal(t, "viewer", me.Role)
+
+		require.Equal(t, http.StatusNoContent, s.call(t, s.admin, http.MethodDelete, "/tokens/"+jsonText(t, made.ID), nil, nil))
+		var problem struct{ Type, Detail string }
+		require.Equal(t, http.StatusUnauthorized, s.call(t, made.Secret, http.MethodGet, "/whoami", nil, &problem))
+		require.Equal(t, "/problems/token-not-valid", problem.Type)
+	})
+}
+
+func jsonText(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(text)
+}

@@ -1,0 +1,83 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// typePrefix begins the stable types of problems. They are names, not pages.
+const typePrefix = "/problems/"
+
+// problem is what an error of the lab becomes.
+type problem struct {
+	err    error
+	status int
+	name   string
+}
+
+// problems are the errors that callers can do something about. The first that fits counts.
+var problems = []problem{
+	{lab.ErrToken, http.StatusUnauthorized, "token-not-valid"},
+	{access.ErrDenied, http.StatusForbidden, "not-allowed"},
+	{lab.ErrNotFound, http.StatusNotFound, "not-found"},
+	{lab.ErrExists, http.StatusConflict, "exists"},
+	{lab.ErrStale, http.StatusPreconditionFailed, "stale-version"},
+	{lab.ErrConflict, http.StatusConflict, "conflict"},
+	{lab.ErrUnplaceable, http.StatusUnprocessableEntity, "no-host-can-ever-run"},
+	{lab.ErrInput, http.StatusUnprocessableEntity, "bad-input"},
+	{sqldb.ErrUnreachable, http.StatusServiceUnavailable, "database-away"},
+	{sqldb.ErrBusy, http.StatusServiceUnavailable, "database-busy"},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, "too-slow"},
+}
+
+// asProblem makes a problem document of an error. What is none of the caller's business
+// is said in the log only.
+func (a *API) asProblem(err error) error {
+	var ready huma.StatusError
+	if errors.As(err, &ready) {
+		return err
+	}
+	for _, p := range problems {
+		if errors.Is(err, p.err) {
+			return newProblem(p.status, p.name, err.Error())
+		}
+	}
+	a.cfg.Log.Error("answering a request", "error", err)
+	return newProblem(http.StatusInternalServerError, "internal", "the server failed; its log says why")
+}
+
+func newProblem(status int, name, detail string) *huma.ErrorModel {
+	return &huma.ErrorModel{Type: typePrefix + name, Title: http.StatusText(status), Status: status, Detail: detail}
+}
+
+// namesOf are the types of the problems that huma finds by itself.
+var namesOf = map[int]string{
+	http.StatusBadRequest:            "bad-request",
+	http.StatusUnauthorized:          "not-authenticated",
+	http.StatusForbidden:             "not-allowed",
+	http.StatusNotFound:              "not-found",
+	http.StatusMethodNotAllowed:      "method-not-allowed",
+	http.StatusNotAcceptable:         "not-acceptable",
+	http.StatusRequestTimeout:        "too-slow",
+	http.StatusRequestEntityTooLarge: "too-large",
+	http.StatusUnsupportedMediaType:  "media-type",
+	http.StatusUnprocessableEntity:   "bad-input",
+	http.StatusTooManyRequests:       "too-many-requests",
+}
+
+// named gives huma's own problems a type.
+func named(_ huma.Context, _ string, v any) (any, error) {
+	if model, ok := v.(*huma.ErrorModel); ok && model.Type == "" {
+		if name := namesOf[model.Status]; name != "" {
+			model.Type = typePrefix + name
+		}
+	}
+	return v, nil
+}

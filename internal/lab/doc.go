@@ -1,0 +1,12 @@
+// Package lab is what people do with a lab: hosts, labels, ACL groups, users, jobs,
+// suites, holds and tokens, as rows of Autotest's tables and of hostsched's own. It knows
+// nothing of HTTP; internal/api serves it.
+//
+//   - lab.go has the transactions and the errors that callers tell apart.
+//   - journal.go notes what was done, in the transaction that did it.
+//   - tokens.go and people.go say who a caller is.
+//
+// A change locks the rows that it checks, checks them again inside its transaction, and
+// is repeated if another client was in its way. Changes do not take the fence of a shard:
+// for the planner they are another client's, which it always has to expect.
+package lab

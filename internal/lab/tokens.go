@@ -1,0 +1,197 @@
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strings"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// tokenPrefix tells a token of a user from other secrets, for scanners of leaked ones.
+const tokenPrefix = "hsu_"
+
+// ErrToken is a token that gives no right: unknown, expired, or revoked.
+var ErrToken = errors.New("the token is not valid")
+
+// newSecret makes the secret of a token: 256 random bits and their checksum, so that a
+// mistyped token is told from an unknown one without the database.
+func newSecret() (string, error) {
+	var b [32]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", err
+	}
+	body := base64.RawURLEncoding.EncodeToString(b[:])
+	return tokenPrefix + body + "_" + checksum(body), nil
+}
+
+func checksum(body string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body))) }
+
+// wellFormed tells whether a text can be a token at all.
+func wellFormed(secret string) bool {
+	rest, ok := strings.CutPrefix(secret, tokenPrefix)
+	i := strings.LastIndex(rest, "_")
+	return ok && i > 0 && checksum(rest[:i]) == rest[i+1:]
+}
+
+// hashOf is how a token is stored. A random secret needs no slow hash.
+func hashOf(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// lastUsedEvery bounds how often the use of a token is noted: reads should not all write.
+const lastUsedEvery = time.Minute
+
+// Authenticate returns whose token this is, with ErrToken if it gives no right.
+func (l *Lab) Authenticate(ctx context.Context, secret string) (access.Caller, error) {
+	if !wellFormed(secret) {
+		return access.Caller{}, fmt.Errorf("%w: it is no token of hostsched", ErrToken)
+	}
+	var id, now int64
+	var login, atMost string
+	var expires, used, revoked sql.NullInt64
+	err := l.db.Pool.QueryRowContext(ctx, "SELECT id, login, role, expires, last_used, revoked, "+l.db.Dialect.NowMillis+" FROM hostsched_tokens WHERE token_hash = ?", hashOf(secret)).
+		Scan(&id, &login, &atMost, &expires, &used, &revoked, &now)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return access.Caller{}, fmt.Errorf("%w: nobody knows it", ErrToken)
+	case err != nil:
+		return access.Caller{}, l.explain(err, "look a token up")
+	case revoked.Valid:
+		return access.Caller{}, fmt.Errorf("%w: it was revoked at %s", ErrToken, millis(revoked).Format(time.RFC3339))
+	case expires.Valid && expires.Int64 <= now:
+		return access.Caller{}, fmt.Errorf("%w: it expired at %s; get a new one with 'hostsched token create'", ErrToken, millis(expires).Format(time.RFC3339))
+	}
+	if now-used.Int64 > lastUsedEvery.Milliseconds() {
+		if _, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_tokens SET last_used = ? WHERE id = ?", now, id); err != nil {
+			return access.Caller{}, l.explain(err, "note the use of a token")
+		}
+	}
+	role, err := l.RoleOf(ctx, login)
+	if err != nil {
+		return access.Caller{}, err
+	}
+	if atMost != "" {
+		limit, err := access.ParseRole(atMost)
+		if err != nil {
+			return access.Caller{}, err
+		}
+		role = min(role, limit)
+	}
+	return access.Caller{Login: login, Role: role, By: "token"}, nil
+}
+
+// RoleOf returns the role of a user: the one that was granted, else the one that
+// Autotest's access_level gives, and Nobody if there is no such user.
+func (l *Lab) RoleOf(ctx context.Context, login string) (access.Role, error) {
+	var level sql.NullInt64
+	var granted sql.NullString
+	err := l.db.Pool.QueryRowContext(ctx, "SELECT u.access_level, (SELECT g.role FROM hostsched_role_grants g WHERE g.kind = 'user' AND g.name = ?) FROM afe_users u WHERE u.login = ?", login, login).Scan(&level, &granted)
+	if errors.Is(err, sql.ErrNoRows) {
+		return access.Nobody, nil
+	}
+	if err != nil {
+		return access.Nobody, l.explain(err, "look the role of "+login+" up")
+	}
+	if granted.Valid {
+		return access.ParseRole(granted.String)
+	}
+	return access.OfAccessLevel(level.Int64), nil
+}
+
+// CreateToken makes a token and returns it with its secret, which nobody can read again.
+func (l *Lab) CreateToken(ctx context.Context, who access.Caller, in labapi.TokenInput) (labapi.NewToken, error) {
+	secret, err := newSecret()
+	if err != nil {
+		return labapi.NewToken{}, err
+	}
+	var id int64
+	err = l.change(ctx, "create a token", func(tx *sql.Tx) error {
+		if err := l.requireUser(ctx, tx, in.Login); err != nil {
+			return err
+		}
+		res, err := tx.ExecContext(ctx, "INSERT INTO hostsched_tokens (token_hash, login, name, role, created, created_by, expires) VALUES (?, ?, ?, ?, "+l.db.Dialect.NowMillis+", ?, ?)",
+			hashOf(secret), in.Login, in.Name, in.Role, who.Login, toMillis(in.Expires))
+		if err != nil {
+			return err
+		}
+		if id, err = res.LastInsertId(); err != nil {
+			return err
+		}
+		return l.note(ctx, tx, Event{Kind: "token.created", Who: who.Login, Subject: in.Login + ": " + in.Name})
+	})
+	if err != nil {
+		return labapi.NewToken{}, err
+	}
+	made, err := l.Token(ctx, id)
+	return labapi.NewToken{Token: made, Secret: secret}, err
+}
+
+// requireUser fails unless there is such a user.
+func (l *Lab) requireUser(ctx context.Context, tx sqldb.Querier, login string) error {
+	var n int
+	if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM afe_users WHERE login = ?", login).Scan(&n); err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("%w: there is no user %q; enter it with 'hostsched user add %[2]s'", ErrNotFound, login)
+	}
+	return nil
+}
+
+const tokenColumns = "id, name, login, role, created, created_by, expires, last_used, revoked"
+
+func scanToken(scan sqldb.Scanner) (t labapi.Token, err error) {
+	var created int64
+	var expires, used, revoked sql.NullInt64
+	err = scan(&t.ID, &t.Name, &t.Login, &t.Role, &created, &t.CreatedBy, &expires, &used, &revoked)
+	t.Created = time.UnixMilli(created).UTC()
+	t.Expires, t.LastUsed, t.Revoked = millis(expires), millis(used), millis(revoked)
+	return t, err
+}
+
+// Token returns one token.
+func (l *Lab) Token(ctx context.Context, id int64) (labapi.Token, error) {
+	t, err := scanToken(l.db.Pool.QueryRowContext(ctx, "SELECT "+tokenColumns+" FROM hostsched_tokens WHERE id = ?", id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("%w: there is no token %d", ErrNotFound, id)
+	}
+	return t, l.explain(err, "read a token")
+}
+
+// Tokens returns the tokens of a user, or all if login is empty.
+func (l *Lab) Tokens(ctx context.Context, login string) ([]labapi.Token, error) {
+	query, args := "SELECT "+tokenColumns+" FROM hostsched_tokens", []any(nil)
+	if login != "" {
+		query, args = query+" WHERE login = ?", []any{login}
+	}
+	out := []labapi.Token{}
+	err := l.each(ctx, "read tokens", query+" ORDER BY id", args, func(scan sqldb.Scanner) error {
+		t, err := scanToken(scan)
+		out = append(out, t)
+		return err
+	})
+	return out, err
+}
+
+// RevokeToken ends a token at once.
+func (l *Lab) RevokeToken(ctx context.Context, who access.Caller, id int64) error {
+	return l.change(ctx, "revoke a token", func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, "UPDATE hostsched_tokens SET revoked = "+l.db.Dialect.NowMillis+" WHERE id = ? AND revoked IS NULL", id)
+		if err := one(res, err, "there is no token %d that could be revoked", id); err != nil {
+			return err
+		}
+		return l.note(ctx, tx, Event{Kind: "token.revoked", Who: who.Login, Subject: fmt.Sprint(id)})
+	})
+}
