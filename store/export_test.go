@@ -79,6 +79,9 @@ func (s *chunkSizer) Chunk(n, writers int) int { return s.chunk(n, writers) }
 // Took notes a chunk.
 func (s *chunkSizer) Took(n int, d time.Duration) { s.took(n, d) }
 
+// PerRow is how long a row takes, as measured lately.
+func (l *Leader) PerRow() time.Duration { return l.chunkSizer.perRow }
+
 // SmallChunks makes the chunks of the next plan small.
 func (l *Leader) SmallChunks() { l.chunkSizer.perRow = time.Hour }
 

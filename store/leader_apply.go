@@ -88,6 +88,11 @@ type applier struct {
 	// turn is that of the chunk of assignments being written, before that of the one
 	// before it in queue order.
 	turn, before *turn
+	// took is the own time of the last transaction: without what it waited for the chunk
+	// before, and without earlier attempts. wrote is how many rows the last chunk of
+	// assignments had. Together they tell how fast the server is.
+	took, waited time.Duration
+	wrote        int
 	res          Result
 }
 
@@ -111,7 +116,9 @@ func (a *applier) writeOnce(ctx context.Context, what string, work func(context.
 func (a *applier) writeWhile(ctx context.Context, again func(error) bool, what string, work func(context.Context, sqldb.Querier) error) error {
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
+		a.waited = 0
 		err := a.writer.write(ctx, what, work)
+		a.took = time.Since(began) - a.waited
 		a.res.Transactions++
 		a.res.LongestTx = max(a.res.LongestTx, time.Since(began))
 		if errors.Is(err, errOutOfTurn) {
@@ -236,6 +243,7 @@ func (a *applier) applyUnits(ctx context.Context, all []unit) error {
 	c := chunkOf(a.l.db.Dialect, us, a.owner())
 	err = a.writeOnce(ctx, "write assignments", func(ctx context.Context, tx sqldb.Querier) error { return a.writeChunk(ctx, tx, c) })
 	if err == nil {
+		a.wrote = rows(us)
 		for _, u := range us {
 			a.res.Applied.Assignments = append(a.res.Applied.Assignments, u.assignments...)
 			a.res.Applied.Changes = append(a.res.Applied.Changes, u.changes...)

@@ -61,10 +61,10 @@ func (s *sharedPlan) writeWith(ctx context.Context, w *writer) {
 
 // write writes one chunk. However it ends, the chunk after it does not wait any more.
 func (s *sharedPlan) write(ctx context.Context, part *applier, chunk []unit) {
-	began, err := time.Now(), errPanic
+	err := errPanic
 	defer func() {
 		close(part.turn.ended)
-		s.done(rows(chunk), time.Since(began), err)
+		s.done(part, err)
 	}()
 	err = part.applyUnits(ctx, chunk)
 }
@@ -95,12 +95,12 @@ func (s *sharedPlan) next(w *writer) (chunk []unit, part *applier) {
 
 // done notes how a chunk ended. That the term is over is what matters, whatever
 // else went wrong in another writer.
-func (s *sharedPlan) done(n int, took time.Duration, err error) {
+func (s *sharedPlan) done(part *applier, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case err == nil:
-		s.chunkSizer.took(n, took)
+		s.chunkSizer.took(part.wrote, part.took)
 	case s.err == nil || errors.Is(err, ErrFenced):
 		s.err = err
 	case !errors.Is(s.err, ErrFenced) && err.Error() != s.err.Error():
@@ -185,17 +185,25 @@ func (t *turn) await(ctx context.Context, step <-chan struct{}) error {
 	}
 }
 
+// await waits for a step of the chunk before, and notes for how long: that is not the
+// own time of this chunk.
+func (a *applier) await(ctx context.Context, step <-chan struct{}) error {
+	began := time.Now()
+	defer func() { a.waited += time.Since(began) }()
+	return a.before.await(ctx, step)
+}
+
 // inOrder does the steps of a chunk in its turn: insert inserts the tasks, assign
 // changes the entries, and rest is everything else before the commit.
 func (a *applier) inOrder(ctx context.Context, insert, assign, rest func() error) error {
-	if err := a.before.await(ctx, a.before.inserted); err != nil {
+	if err := a.await(ctx, a.before.inserted); err != nil {
 		return err
 	}
 	inserts := a.before.inserts.Load()
 	// next waits for a later step of the chunk before, and makes sure that its tasks
 	// are still those that were inserted before ours.
 	next := func(step <-chan struct{}) error {
-		err := a.before.await(ctx, step)
+		err := a.await(ctx, step)
 		if err == nil && a.before.inserts.Load() != inserts {
 			err = errOutOfTurn
 		}

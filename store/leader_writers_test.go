@@ -103,6 +103,27 @@ func TestWritersShareAPlan(t *testing.T) {
 	})
 }
 
+// TestAChunkIsMeasuredAlone: what a chunk waits for the one before it says nothing about
+// the speed of the server, whether it waits inside its transaction or is repeated.
+func TestAChunkIsMeasuredAlone(t *testing.T) {
+	for _, slow := range []time.Duration{store.TurnWait * 4 / 5, 2 * store.TurnWait} {
+		t.Run(slow.String(), func(t *testing.T) {
+			db := storetest.NewServerLab(t)
+			fillLargeLab(t, db)
+			l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+			plan := storetest.FullPlan(t, db)
+			db.FailInTx(inTx(meet(db, func() error { return nil }))) // side by side
+			db.FailInChunk(nth(1, func() error { time.Sleep(slow); return nil }))
+			res, err := l.Apply(t.Context(), plan)
+			require.NoError(t, err)
+			require.Equal(t, plan, res.Applied)
+			both := l.PerRow() * time.Duration(len(plan.Assignments)) // in two chunks
+			require.Greater(t, both, slow)
+			require.Less(t, both, 2*slow, "the slow one and another")
+		})
+	}
+}
+
 // TestStaleEpochIsRefusedInEveryWriter, also if a takeover forgot a writer: the rows of
 // the others say so.
 func TestStaleEpochIsRefusedInEveryWriter(t *testing.T) {
