@@ -42,6 +42,8 @@ type Presence struct {
 	Needless int `json:"needless,omitempty"`
 	// Database says why this replica cannot reach the database, empty if it can.
 	Database string `json:"database,omitempty"`
+	// Lost are the shards whose own database this replica cannot reach.
+	Lost []shard.Name `json:"lost,omitempty"`
 	// DatabaseID tells the main databases of replicas apart; empty as long as it is not known.
 	DatabaseID string `json:"database_id,omitempty"`
 	// Only is the one shard to which this replica gives its whole database; empty if it

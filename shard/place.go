@@ -17,9 +17,13 @@ const (
 	Backup
 )
 
-// avoidTiers is added to the tier of a server that failed to lead a shard. Therefore it
-// leads the shard only if all other servers failed too, or are gone.
-const avoidTiers = 2
+// These are added to the tier of a server. One that failed to lead a shard a while ago
+// leads it only if all others failed too, or are gone. One that has lost the shard's
+// database now comes after those: what made all of them fail may be over.
+const (
+	avoidTiers = 2
+	lostTiers  = 4
+)
 
 // Server is a server that may lead.
 type Server struct {
@@ -34,14 +38,19 @@ type Server struct {
 	Established bool
 	// Avoids are shards that the server recently failed to lead.
 	Avoids map[Name]bool
-	// AvoidsAll is true while the server cannot reach the database.
-	AvoidsAll bool
+	// Lost are shards whose own database the server cannot reach now; LostAll is true
+	// while it cannot reach the main one.
+	Lost    map[Name]bool
+	LostAll bool
 }
 
 func (s *Server) weight() float64 { return float64(max(1, s.Weight)) }
 
 func (s *Server) tier(name Name) Tier {
-	if s.AvoidsAll || s.Avoids[name] {
+	switch {
+	case s.LostAll || s.Lost[name]:
+		return s.Tier + lostTiers
+	case s.Avoids[name]:
 		return s.Tier + avoidTiers
 	}
 	return s.Tier

@@ -207,6 +207,40 @@ func TestAvoidedShard(t *testing.T) {
 	require.Equal(t, now, shard.Place(all, hold(in, now)), "failures everywhere: it stays")
 }
 
+// TestLostDatabase: a server that has lost the database of a shard now leads it only if
+// nobody else can try, whatever failed before: what made all of them fail may be over.
+func TestLostDatabase(t *testing.T) {
+	const name = shard.Name("shard-1")
+	names := map[shard.Name]bool{name: true}
+	for what, lose := range map[string]func(*shard.Server){
+		"the main database":      func(s *shard.Server) { s.LostAll = true },
+		"the shard's own":        func(s *shard.Server) { s.Lost = names },
+		"also failed before":     func(s *shard.Server) { s.LostAll, s.Avoids = true, names },
+		"own, and failed before": func(s *shard.Server) { s.Lost, s.Avoids = names, names },
+	} {
+		for _, others := range []func(*shard.Server){
+			func(*shard.Server) {},
+			func(s *shard.Server) { s.Avoids = names },
+			func(s *shard.Server) { s.Tier = shard.Backup },
+			func(s *shard.Server) { s.Tier, s.Avoids = shard.Backup, names },
+		} {
+			for _, holder := range []string{"server-1", ""} {
+				all := servers(3)
+				lose(&all[0])
+				others(&all[1])
+				others(&all[2])
+				led := []shard.Leadership{{Shard: name, Holder: holder}}
+				require.NotEqual(t, "server-1", shard.Place(all, led)[name], "%s is lost; held by %q", what, holder)
+				lose(&all[1])
+				require.Equal(t, "server-3", shard.Place(all, led)[name], "only one has not lost it")
+				require.Equal(t, "server-3", shard.Heir(all, led[0]))
+				lose(&all[2])
+				require.Contains(t, []string{"server-1", "server-2", "server-3"}, shard.Place(all, led)[name], "all have lost it")
+			}
+		}
+	}
+}
+
 func TestPlaceProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := servers(rapid.IntRange(1, 6).Draw(t, "servers"))

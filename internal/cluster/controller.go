@@ -144,6 +144,8 @@ type Controller struct {
 	// its leases lately although it lived.
 	told     map[string]election.Suspicion
 	needless int
+	// lost are the shards whose own database this replica does not reach.
+	lost []shard.Name
 	// members are the servers of the view.
 	members []election.Member
 
@@ -269,11 +271,11 @@ func (c *Controller) announce() {
 	for name, a := range c.failures {
 		avoids[name] = a.reason
 	}
-	suspects, needless := c.told, c.needless
+	suspects, needless, lost := c.told, c.needless, c.lost
 	c.mu.Unlock()
 	database := c.probe.lost(time.Now())
 	c.membership.Set(func(p *election.Presence) {
-		p.Role, p.Why, p.Avoids, p.Suspects, p.Needless, p.Database = role, why, avoids, suspects, needless, database
+		p.Role, p.Why, p.Avoids, p.Suspects, p.Needless, p.Database, p.Lost = role, why, avoids, suspects, needless, database, lost
 	})
 }
 

@@ -52,6 +52,7 @@ func (c *Controller) decide(ctx context.Context) {
 	if c.seen {
 		should = shard.Place(servers, c.leaderships(runners))
 	}
+	c.noteLost(runners, now)
 	for _, s := range runners {
 		lost := s.lost(now)
 		if lost != "" && s.dsn != "" && c.avoided(s.name) == "" {
@@ -82,6 +83,24 @@ func (c *Controller) decide(ctx context.Context) {
 		s.standBy(ctx, heir)
 	}
 	c.explain(runners, should, now)
+}
+
+// noteLost tells the others which shards have a database of their own that this replica
+// does not reach. The main database is the business of suspect.
+func (c *Controller) noteLost(runners []*shardRunner, now time.Time) {
+	var lost []shard.Name
+	for _, s := range runners {
+		if s.dsn != "" && s.lost(now) != "" {
+			lost = append(lost, s.name)
+		}
+	}
+	c.mu.Lock()
+	changed := !slices.Equal(c.lost, lost)
+	c.lost = lost
+	c.mu.Unlock()
+	if changed {
+		c.announce()
+	}
 }
 
 // whyMove says why another server should lead a shard that this one leads.
@@ -127,7 +146,11 @@ func (c *Controller) servers(now time.Time) []shard.Server {
 		}
 		s := shard.Server{
 			Name: a.Server, Tier: tier, Weight: a.Weight, Avoids: make(map[shard.Name]bool, len(a.Avoids)),
-			Established: now.Sub(c.arrivals[a.Lease]) >= c.cfg.HoldOff, AvoidsAll: a.Database != "",
+			Established: now.Sub(c.arrivals[a.Lease]) >= c.cfg.HoldOff,
+			Lost:        make(map[shard.Name]bool, len(a.Lost)), LostAll: a.Database != "",
+		}
+		for _, name := range a.Lost {
+			s.Lost[name] = true
 		}
 		for name := range a.Avoids {
 			s.Avoids[name] = true
