@@ -1,9 +1,9 @@
 package scheduler
 
 // assignable decides whether a host may be assigned in this tick. A host that is
-// leased, in use, locked or about to move to another shard may not be. No round sees
-// such a host, because numberHosts leaves it out of planner.free.
-func assignable(h *Host) bool { return outcomeAtStart(h) == outcomeFree }
+// leased, in use, locked, contended or about to move to another shard may not be. No round
+// sees such a host, because numberHosts leaves it out of planner.free.
+func (p *planner) assignable(h *Host) bool { return p.outcomeAtStart(h) == outcomeFree }
 
 // hostOutcome is what became of a host in this tick.
 type hostOutcome int8
@@ -12,6 +12,7 @@ const (
 	outcomeFree hostOutcome = iota
 	outcomeLeased
 	outcomeLocked
+	outcomeContended
 	outcomeMoving
 	outcomeTaken
 	outcomeKinds
@@ -19,7 +20,7 @@ const (
 
 // outcomeAtStart is what keeps a host from being assigned from the start of the tick,
 // and outcomeFree if nothing does.
-func outcomeAtStart(h *Host) hostOutcome {
+func (p *planner) outcomeAtStart(h *Host) hostOutcome {
 	switch {
 	// A host with an active entry is never assigned, even if somebody cleared its
 	// lease by hand. The original trusts the lease alone.
@@ -27,6 +28,8 @@ func outcomeAtStart(h *Host) hostOutcome {
 		return outcomeLeased
 	case h.Locked:
 		return outcomeLocked
+	case p.contended.hosts[h.ID]:
+		return outcomeContended
 	case h.Displaced:
 		return outcomeMoving
 	}
@@ -46,7 +49,7 @@ func (p *planner) outcome(num int32) hostOutcome {
 }
 
 func (p *planner) findOutcome(num int, h *Host) hostOutcome {
-	at := outcomeAtStart(h)
+	at := p.outcomeAtStart(h)
 	if at == outcomeFree && !p.free.Test(uint(num)) {
 		return outcomeTaken
 	}

@@ -47,6 +47,9 @@ func labs() *rapid.Generator[*Snapshot] {
 		for _, id := range s.TaskHosts {
 			s.Hosts[id-1].OpenTask = true
 		}
+		if chance(t, 30) {
+			s.Contended = genContended(t, s)
+		}
 		return s
 	})
 }
@@ -88,6 +91,25 @@ func genHost(t *rapid.T, id HostID) Host {
 		h.Displaced, h.Home = true, ShardID(rapid.IntRange(0, 2).Draw(t, "home"))
 	}
 	return h
+}
+
+func genContended(t *rapid.T, s *Snapshot) (c Contended) {
+	for _, h := range some(t, s.Hosts, 30) {
+		c.Hosts = append(c.Hosts, h.ID)
+	}
+	for _, e := range some(t, s.Entries, 10) {
+		c.Entries = append(c.Entries, e.ID)
+	}
+	for _, e := range some(t, s.Siblings, 10) {
+		c.Entries = append(c.Entries, e.ID)
+	}
+	for _, j := range some(t, s.Jobs, 10) {
+		c.Jobs = append(c.Jobs, j.ID)
+	}
+	for _, u := range some(t, s.Users, 5) {
+		c.Users = append(c.Users, u.ID)
+	}
+	return c
 }
 
 // freeHosts lets every host be assigned, so that it matters which entry gets which.

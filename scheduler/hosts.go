@@ -36,7 +36,7 @@ func (p *planner) numberHosts() {
 		if !h.Invalid {
 			p.valid.add(num)
 		}
-		if assignable(h) {
+		if p.assignable(h) {
 			p.free.Set(uint(num))
 		}
 		for _, l := range h.Labels {

@@ -61,14 +61,15 @@ func (n *naive) order(a, b *Entry) int {
 		cmp.Compare(none(int64(a.MetaHost)), none(int64(b.MetaHost))), cmp.Compare(ja.Parent, jb.Parent), cmp.Compare(a.Job, b.Job), cmp.Compare(a.ID, b.ID))
 }
 
-// servable tells whether the owner is known and the suite's minimum can be parsed.
+// servable tells whether the owner is known, the suite's minimum can be parsed, and no
+// row that the entry needs is contended.
 func (n *naive) servable(e *Entry) bool {
 	job := n.jobs[e.Job]
 	bad := slices.ContainsFunc(n.s.Minimums, func(m Minimum) bool {
 		_, ok := parseMinimum(m.Value)
 		return m.Suite == job.Parent && !ok
 	})
-	return n.users[strings.ToLower(job.Owner)] != nil && !bad
+	return n.users[strings.ToLower(job.Owner)] != nil && !bad && !n.contended(e)
 }
 
 // request returns a text that is equal for entries with equal requests for any host.

@@ -51,6 +51,8 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 	case p.free.Test(bit):
 	case p.freeAtStart.Test(bit):
 		codes = append(codes, HostTaken)
+	case p.contended.hosts[h.ID] && !h.Leased && !h.ActiveEntry:
+		codes = append(codes, HostContended)
 	case h.Displaced && !h.Leased && !h.ActiveEntry:
 		codes = append(codes, HostMoving)
 	case h.Leased || h.ActiveEntry || !h.Locked:
@@ -96,6 +98,8 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 		return fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner)
 	case HostLocked:
 		return "is locked" + lockText(h)
+	case HostContended:
+		return "is held by another transaction"
 	case HostMoving:
 		return "is moving to another shard"
 	case HostTaken:

@@ -66,6 +66,8 @@ type planner struct {
 	s       *Snapshot
 	actions Actions
 	plan    Plan
+	// contended are the rows that cannot be written.
+	contended contended
 
 	hosts   []*Host // by number
 	hostNum lookup  // id -> number
@@ -183,6 +185,7 @@ func newPlanner(s *Snapshot) *planner {
 	}
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	p.plan.Basis = s.Basis
+	p.contended = contendedIn(s)
 	p.labels = newLabelTable(s.Labels, p.actions)
 	for _, l := range s.ReplacedLabels {
 		p.replaced[l] = true

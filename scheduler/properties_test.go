@@ -104,6 +104,10 @@ var properties = []property{
 		p.Moves = p.Moves[min(1, len(p.Moves)):]
 		return p
 	}},
+	{"contended rows are left alone: hosts", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Hosts = nil })},
+	{"contended rows are left alone: entries", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Entries = nil })},
+	{"contended rows are left alone: jobs", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Jobs = nil })},
+	{"contended rows are left alone: users", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Users = nil })},
 	{"every entry is accounted for", accountedFor, func(s *Snapshot) Plan {
 		p := MakePlan(s)
 		p.Waiting = p.Waiting[min(1, len(p.Waiting)):]
@@ -249,7 +253,7 @@ func noInversion(s *Snapshot, plan planFunc) error {
 
 // waitsForGood tells whether an entry waits for something other than a free host.
 func waitsForGood(w Waiting) bool {
-	return w.Reason.Code == JobStopped || w.Reason.Code == BadMinimum || w.Reason.Code == UnknownOwner
+	return w.Reason.Code == JobStopped || w.Reason.Code == BadMinimum || w.Reason.Code == UnknownOwner || w.Reason.Code == EntryContended
 }
 
 // gaveBack tells whether a job was stopped in this tick after its entries had got hosts.
@@ -451,7 +455,7 @@ func releasesUnused(s *Snapshot, plan planFunc) error {
 		released[r.Host] = true
 	}
 	for _, h := range s.Hosts {
-		unused := h.Leased && !h.Locked && h.Ready && !h.ActiveEntry && !h.OpenTask
+		unused := h.Leased && !h.Locked && h.Ready && !h.ActiveEntry && !h.OpenTask && !slices.Contains(s.Contended.Hosts, h.ID)
 		if released[h.ID] != unused {
 			return fmt.Errorf("host %d: released %t, unused %t", h.ID, released[h.ID], unused)
 		}
@@ -468,11 +472,44 @@ func movesUnused(s *Snapshot, plan planFunc) error {
 		moved[m.Host] = m.To
 	}
 	for _, h := range s.Hosts {
-		used := h.Leased || h.ActiveEntry || h.OpenTask || slices.ContainsFunc(p.Leases, func(l Lease) bool { return l.Host == h.ID })
+		used := h.Leased || h.ActiveEntry || h.OpenTask || slices.Contains(s.Contended.Hosts, h.ID) || slices.ContainsFunc(p.Leases, func(l Lease) bool { return l.Host == h.ID })
 		to, moves := moved[h.ID]
 		if moves != (h.Displaced && !used) || moves && to != h.Home {
 			return fmt.Errorf("host %d: moves %t to %d, displaced %t, home %d, used %t", h.ID, moves, to, h.Displaced, h.Home, used)
 		}
+	}
+	return nil
+}
+
+// contendedAlone checks that nothing is planned that needs a contended row.
+func contendedAlone(s *Snapshot, plan planFunc) error {
+	r, c := rulesOf(s), s.Contended
+	p := plan(s)
+	var hosts []HostID
+	var entries []EntryID
+	for _, l := range p.Leases {
+		hosts = append(hosts, l.Host)
+	}
+	for _, rel := range p.Releases {
+		hosts = append(hosts, rel.Host)
+	}
+	for _, m := range p.Moves {
+		hosts = append(hosts, m.Host)
+	}
+	for _, change := range p.Changes {
+		hosts, entries = append(hosts, change.Host), append(entries, change.Entry)
+	}
+	for _, a := range p.Assignments {
+		hosts, entries = append(hosts, a.Host), append(entries, a.Entry)
+		if slices.Contains(c.Users, a.RequestedBy) || !a.Named && slices.Contains(c.Jobs, a.Job) || r.contended(r.entry(a.Entry)) {
+			return fmt.Errorf("entry %d needs a contended row", a.Entry)
+		}
+	}
+	if slices.ContainsFunc(hosts, func(h HostID) bool { return slices.Contains(c.Hosts, h) }) {
+		return fmt.Errorf("contended are the hosts %v, planned %v", c.Hosts, hosts)
+	}
+	if slices.ContainsFunc(entries, func(e EntryID) bool { return slices.Contains(c.Entries, e) }) {
+		return fmt.Errorf("contended are the entries %v, planned %v", c.Entries, entries)
 	}
 	return nil
 }

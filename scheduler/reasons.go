@@ -35,13 +35,17 @@ const (
 	HostLeased Code = "host_leased"
 	HostTaken  Code = "host_taken"
 	HostMoving Code = "host_moving"
+
+	// These go away when transactions of other clients end.
+	HostContended  Code = "host_contended"
+	EntryContended Code = "entry_contended"
 )
 
 // Lasting tells whether the entry can never run unless somebody changes the job, a
 // host or an ACL group.
 func (c Code) Lasting() bool {
 	switch c {
-	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken, HostMoving:
+	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken, HostMoving, HostContended, EntryContended:
 		return false
 	}
 	return true
@@ -52,9 +56,9 @@ type Reason struct {
 	Code Code
 	// Matching is how many valid hosts carry all required labels. Eligible is how many of
 	// these share an ACL group with the owner. The others count what became of the
-	// eligible hosts: they are leased, locked but not leased, moving to another shard, or
-	// were assigned to other entries in this tick.
-	Matching, Eligible, Leased, Locked, Moving, GivenAway int
+	// eligible hosts: they are leased, locked but not leased, contended but
+	// neither, moving to another shard, or were assigned to other entries in this tick.
+	Matching, Eligible, Leased, Locked, Contended, Moving, GivenAway int
 	// Minimum is the guaranteed minimum of the suite, and Held how many hosts it holds.
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
@@ -79,8 +83,8 @@ func (r *Reason) Equal(other *Reason) bool {
 	return r.Code == other.Code && r.counts() == other.counts() && r.String() == other.String()
 }
 
-func (r *Reason) counts() [9]int {
-	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Moving, r.GivenAway, r.Minimum, r.Held, r.Ahead}
+func (r *Reason) counts() [10]int {
+	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Contended, r.Moving, r.GivenAway, r.Minimum, r.Held, r.Ahead}
 }
 
 // String returns a sentence for a person.
@@ -122,6 +126,7 @@ func (r *Reason) busyText() string {
 	}
 	add(r.Leased, "leased", d.suites)
 	add(r.Locked, "locked", d.locks)
+	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
 	add(r.GivenAway, "given to others in this tick", d.holders)
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
@@ -179,13 +184,16 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 		return r
 	}
 	counts := p.count(m)
-	r.Leased, r.Locked, r.Moving, r.GivenAway = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeMoving], counts[outcomeTaken]
+	r.Leased, r.Locked, r.Contended = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeContended]
+	r.Moving, r.GivenAway = counts[outcomeMoving], counts[outcomeTaken]
 	r.details = p.details(g)
 	switch {
-	case r.Eligible > r.Leased+r.Locked+r.Moving+r.GivenAway:
+	case r.Eligible > r.Leased+r.Locked+r.Contended+r.Moving+r.GivenAway:
 		r.Code = JobHasHosts
 	case r.GivenAway > 0:
 		r.Code = Outranked
+	case r.Contended > 0:
+		r.Code = HostContended
 	default:
 		r.Code = HostsBusy
 	}

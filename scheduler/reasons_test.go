@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -109,4 +110,69 @@ func TestHostOfAStoppedJob(t *testing.T) {
 		codes[w.Entry] = w.Reason.Code
 	}
 	require.Equal(t, map[EntryID]Code{2: JobStopped, 3: Outranked}, codes)
+}
+
+// TestReasonsOfContendedRows: what another transaction holds has a reason of its own,
+// which is not a lasting one, and everything else is served.
+func TestReasonsOfContendedRows(t *testing.T) {
+	lab := func() *Snapshot {
+		hosts := func(ids ...HostID) (out []Host) {
+			for _, id := range ids {
+				out = append(out, Host{ID: id, Hostname: fmt.Sprintf("h%d", id), Ready: true, Labels: []LabelID{1}, ACLs: []ACLID{1}})
+			}
+			return out
+		}
+		return &Snapshot{
+			Labels: []Label{{1, "board:a"}},
+			Users:  []User{{1, "alice", []ACLID{1}}, {2, "bob", []ACLID{1}}},
+			Hosts:  hosts(1, 2),
+			Jobs:   []Job{{ID: 10, Owner: "alice", Priority: 9, Deps: []LabelID{1}}, {ID: 11, Owner: "bob", SynchCount: 2, Deps: []LabelID{1}}},
+			Entries: []Entry{
+				{ID: 1, Job: 10, MetaHost: 1}, {ID: 2, Job: 10, Host: 2},
+			},
+		}
+	}
+	reasons := func(s *Snapshot) (texts []string, given map[EntryID]HostID) {
+		p := MakePlan(s)
+		for _, w := range p.Waiting {
+			require.False(t, w.Reason.Code.Lasting())
+			texts = append(texts, fmt.Sprint(w.Entry, " ", w.Reason.Code, ": ", w.Reason))
+		}
+		given = map[EntryID]HostID{}
+		for _, a := range p.Assignments {
+			given[a.Entry] = a.Host
+		}
+		return texts, given
+	}
+	for name, test := range map[string]struct {
+		change func(*Snapshot)
+		texts  []string
+		given  map[EntryID]HostID
+	}{
+		"its host": {func(s *Snapshot) { s.Contended.Hosts = []HostID{2} },
+			[]string{"2 host_contended: names host h2, which is held by another transaction"}, map[EntryID]HostID{1: 1}},
+		"the only free host": {func(s *Snapshot) { s.Contended.Hosts, s.Hosts[1].Leased = []HostID{1}, true },
+			[]string{"2 host_leased: names host h2, which is leased", "1 host_contended: needs board:a: 2 hosts match; 1 leased, 1 held by another transaction; 0 entries ahead"}, map[EntryID]HostID{}},
+		"another host that it may have": {func(s *Snapshot) { s.Contended.Hosts, s.Entries = []HostID{1}, s.Entries[:1] },
+			nil, map[EntryID]HostID{1: 2}},
+		"its row": {func(s *Snapshot) { s.Contended.Entries = []EntryID{1} },
+			[]string{"1 entry_contended: its row is held by another transaction"}, map[EntryID]HostID{2: 2}},
+		"its job, to which an entry that names its host need not refer": {func(s *Snapshot) { s.Contended.Jobs = []JobID{10} },
+			[]string{"1 entry_contended: the row of its job is held by another transaction"}, map[EntryID]HostID{2: 2}},
+		"its owner": {func(s *Snapshot) { s.Contended.Users, s.Entries[1].Job, s.Jobs[1].SynchCount = []UserID{1}, 11, 1 },
+			[]string{"1 entry_contended: the row of its owner is held by another transaction"}, map[EntryID]HostID{2: 2}},
+		"an entry that starts together with it": {func(s *Snapshot) {
+			s.Entries = []Entry{{ID: 3, Job: 11, MetaHost: 1}}
+			s.Siblings = []Sibling{{ID: 4, Job: 11, Host: 7, Status: StatusPending}}
+			s.Contended.Entries = []EntryID{4}
+		}, []string{"3 entry_contended: a row of an entry that starts together with it, or of the host of one, is held by another transaction"}, map[EntryID]HostID{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := lab()
+			test.change(s)
+			texts, given := reasons(s)
+			require.ElementsMatch(t, test.texts, texts)
+			require.Equal(t, test.given, given)
+		})
+	}
 }

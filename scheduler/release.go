@@ -26,7 +26,7 @@ func (p *planner) release() {
 		}
 	}
 	for num, h := range p.hosts {
-		if h.Locked || h.OpenTask || used.Test(uint(num)) {
+		if h.Locked || h.OpenTask || p.contended.hosts[h.ID] || used.Test(uint(num)) {
 			continue
 		}
 		// A host whose entry is stopped by this plan becomes Ready by that.

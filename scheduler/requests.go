@@ -111,7 +111,8 @@ func (e *pending) wantsAny() bool { return e.entry.Host == 0 && e.reason == nil 
 // groupFor returns the group of an entry that wants any host.
 func (p *planner) groupFor(e *pending) *group { return &p.groups[p.groupOf[e.job.request]] }
 
-// readRequest gives an entry the reason of its job, if there is one. What a job asks for
+// readRequest gives an entry the reason of its job, if there is one, or that of a
+// contended row. What a job asks for
 // is the same for all its entries, so it is computed once.
 func (p *planner) readRequest(e *pending) {
 	if !e.job.read {
@@ -119,6 +120,9 @@ func (p *planner) readRequest(e *pending) {
 	}
 	if e.reason = e.job.reason; e.reason != nil && e.reason.Code == Malformed {
 		p.problem(e.entry, fmt.Sprintf("entry %d: %s", e.entry.ID, e.reason))
+	}
+	if e.reason == nil {
+		e.reason = p.contended.reason(e)
 	}
 }
 

@@ -49,7 +49,24 @@ func (r *rules) carries(h *Host, l LabelID, named bool) bool {
 
 // free tells whether a host could be assigned to any entry when the tick began.
 func (r *rules) free(h *Host) bool {
-	return !h.Locked && !h.Leased && !h.ActiveEntry && !h.Displaced && !slices.Contains(r.s.TaskHosts, h.ID)
+	return !h.Locked && !h.Leased && !h.ActiveEntry && !h.Displaced && !slices.Contains(r.s.Contended.Hosts, h.ID) && !slices.Contains(r.s.TaskHosts, h.ID)
+}
+
+// contended tells whether an entry needs a row that another transaction holds, other than
+// that of the host it gets.
+func (r *rules) contended(e *Entry) bool {
+	c, job := r.s.Contended, r.jobs[e.Job]
+	if slices.Contains(c.Entries, e.ID) || e.Host == 0 && slices.Contains(c.Jobs, e.Job) {
+		return true
+	}
+	if user := r.users[strings.ToLower(job.Owner)]; user != nil && slices.Contains(c.Users, user.ID) {
+		return true
+	}
+	other := func(job JobID, id EntryID, host HostID) bool {
+		return job == e.Job && (slices.Contains(c.Entries, id) || slices.Contains(c.Hosts, host))
+	}
+	return job.SynchCount > 1 && (slices.ContainsFunc(r.s.Entries, func(e Entry) bool { return other(e.Job, e.ID, e.Host) }) ||
+		slices.ContainsFunc(r.s.Siblings, func(e Sibling) bool { return other(e.Job, e.ID, e.Host) }))
 }
 
 // eligible returns why a host may not be assigned to an entry, whether or not the host is
@@ -60,6 +77,9 @@ func (r *rules) eligible(e *Entry, h *Host) error {
 	user := r.users[strings.ToLower(job.Owner)]
 	if user == nil {
 		return errors.New("the owner is unknown")
+	}
+	if r.contended(e) {
+		return errors.New("another transaction holds a row that the entry needs")
 	}
 	for _, l := range r.required(job) {
 		if !r.carries(h, l, named) {

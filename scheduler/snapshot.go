@@ -48,6 +48,10 @@ type Snapshot struct {
 	// entry that are neither active nor complete.
 	TaskHosts []HostID
 
+	// Contended are the rows that others keep locked. They are not read from the database,
+	// but known from writing the last plans.
+	Contended Contended
+
 	// Malformed are rows with values that cannot be used. They are not in the lists
 	// above; the plan reports them as problems.
 	Malformed []Problem
