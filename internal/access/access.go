@@ -45,6 +45,20 @@ func OfAccessLevel(level int64) Role {
 	return User
 }
 
+// Of is the role of a user with an access_level in Autotest's tables, a role that was granted
+// by name, and one that an identity provider's groups gave; Nobody stands for none. What was
+// granted by name counts alone: it may also take something away.
+func Of(accessLevel int64, granted, signedIn Role) Role {
+	role := OfAccessLevel(accessLevel)
+	switch {
+	case granted != Nobody:
+		return granted
+	case signedIn != Nobody && role == User:
+		return signedIn
+	}
+	return max(role, signedIn)
+}
+
 // Caller is who asks.
 type Caller struct {
 	Login string

@@ -92,22 +92,31 @@ func (l *Lab) Authenticate(ctx context.Context, secret string) (access.Caller, e
 	return access.Caller{Login: login, Role: role, By: "token"}, nil
 }
 
-// RoleOf returns the role of a user: the one that was granted, else the one that
-// Autotest's access_level gives, and Nobody if there is no such user.
+// RoleOf returns the role of a user: the one that was granted by name; else what the
+// identity provider's groups gave at the last login, or Autotest's access_level, if that is
+// more than an ordinary user's. It is Nobody if there is no such user.
 func (l *Lab) RoleOf(ctx context.Context, login string) (access.Role, error) {
 	var level sql.NullInt64
-	var granted sql.NullString
-	err := l.db.Pool.QueryRowContext(ctx, "SELECT u.access_level, (SELECT g.role FROM hostsched_role_grants g WHERE g.kind = 'user' AND g.name = ?) FROM afe_users u WHERE u.login = ?", login, login).Scan(&level, &granted)
+	grants := map[string]access.Role{}
+	err := l.db.Pool.QueryRowContext(ctx, "SELECT access_level FROM afe_users WHERE login = ?", login).Scan(&level)
 	if errors.Is(err, sql.ErrNoRows) {
 		return access.Nobody, nil
+	}
+	if err == nil {
+		err = sqldb.EachRow(ctx, l.db.Pool, "SELECT kind, role FROM hostsched_role_grants WHERE kind IN ('user', 'login') AND name = ?", []any{login}, func(scan sqldb.Scanner) error {
+			var kind, role string
+			if err := scan(&kind, &role); err != nil {
+				return err
+			}
+			var err error
+			grants[kind], err = access.ParseRole(role)
+			return err
+		})
 	}
 	if err != nil {
 		return access.Nobody, l.explain(err, "look the role of "+login+" up")
 	}
-	if granted.Valid {
-		return access.ParseRole(granted.String)
-	}
-	return access.OfAccessLevel(level.Int64), nil
+	return access.Of(level.Int64, grants["user"], grants["login"]), nil
 }
 
 // CreateToken makes a token and returns it with its secret, which nobody can read again.
