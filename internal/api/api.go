@@ -37,28 +37,41 @@ type Config struct {
 	Wake func(shard.Name)
 	// Anonymous is the role of callers without token.
 	Anonymous access.Role
-	Log       hclog.Logger
+	// SignIn is nil where no identity provider is configured.
+	SignIn *SignIn
+	Log    hclog.Logger
 }
 
 // API answers under Prefix.
 type API struct {
-	cfg Config
-	api huma.API
-	mux *http.ServeMux
+	cfg         Config
+	api         huma.API
+	mux         *http.ServeMux
+	crossOrigin *http.CrossOriginProtection
 	// rules are those of the routes, by method and path, for the test that walks them.
 	rules map[string]access.Rule
 }
 
 // New returns the API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, mux: http.NewServeMux(), rules: map[string]access.Rule{}}
+	a := &API{cfg: cfg, mux: http.NewServeMux(), crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}}
 	a.api = humago.NewWithPrefix(a.mux, Prefix, documentConfig(cfg.Version))
 	a.peopleRoutes()
+	a.loginRoutes()
 	return a
 }
 
-// ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+// ServeHTTP implements http.Handler. A browser sends its cookie also where a page of another
+// site makes it call; such a call changes nothing.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") == "" {
+		if err := a.crossOrigin.Check(r); err != nil {
+			writeProblem(w, newProblem(http.StatusForbidden, "cross-origin", "a page of another site may not change anything here"))
+			return
+		}
+	}
+	a.mux.ServeHTTP(w, r)
+}
 
 // OpenAPI returns the document that describes all routes.
 func (a *API) OpenAPI() *huma.OpenAPI { return a.api.OpenAPI() }

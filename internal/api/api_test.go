@@ -35,18 +35,27 @@ type server struct {
 	*httptest.Server
 	db  *store.DB
 	lab *lab.Lab
+	// config is what the API was made with.
+	config api.Config
 	// admin is root's token.
 	admin string
 }
 
 func newServer(t *testing.T, db *store.DB) *server {
 	t.Helper()
+	return newServerWith(t, db, func(*api.Config) {})
+}
+
+// newServerWith is a server whose configuration differs.
+func newServerWith(t *testing.T, db *store.DB, change func(*api.Config)) *server {
+	t.Helper()
 	storetest.Exec(t, db, "INSERT INTO afe_users (login, access_level, reboot_before, reboot_after) VALUES ('root', 100, 0, 0)")
 	l := lab.New(db)
-	s := &server{db: db, lab: l}
-	s.Server = httptest.NewServer(api.New(api.Config{
+	s := &server{db: db, lab: l, config: api.Config{
 		Version: "test", Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Wake: func(shard.Name) {}, Log: hclog.NewNullLogger(),
-	}))
+	}}
+	change(&s.config)
+	s.Server = httptest.NewServer(api.New(s.config))
 	t.Cleanup(s.Close)
 	s.admin = s.token(t, labapi.TokenInput{Login: "root", Name: "test"})
 	return s

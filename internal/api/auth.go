@@ -49,14 +49,35 @@ func (a *API) identify(ctx huma.Context) (access.Caller, error) {
 		return known, nil
 	}
 	header := ctx.Header("Authorization")
-	if header == "" {
-		return access.Caller{Login: "anonymous", Role: a.cfg.Anonymous, By: "anonymous"}, nil
-	}
-	scheme, token, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	secret := bearer(header)
+	if header != "" && secret == "" {
 		return access.Caller{}, newProblem(http.StatusUnauthorized, "not-authenticated", "the header Authorization must be: Bearer TOKEN")
 	}
-	return l.Authenticate(ctx.Context(), strings.TrimSpace(token))
+	if header == "" {
+		secret = a.session(ctx)
+	}
+	if secret == "" {
+		return access.Caller{Login: "anonymous", Role: a.cfg.Anonymous, By: "anonymous"}, nil
+	}
+	return l.Authenticate(ctx.Context(), secret)
+}
+
+// bearer returns the token of a header, empty if it has none.
+func bearer(header string) string {
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// session returns the token of a browser that logged in.
+func (a *API) session(ctx huma.Context) string {
+	c, err := huma.ReadCookie(ctx, sessionCookie)
+	if err != nil {
+		return ""
+	}
+	return c.Value
 }
 
 // refusal tells a caller without token to bring one, and others what they lack.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/signin"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -25,6 +27,10 @@ type problem struct {
 // problems are the errors that callers can do something about. The first that fits counts.
 var problems = []problem{
 	{lab.ErrToken, http.StatusUnauthorized, "token-not-valid"},
+	{signin.ErrSlowDown, http.StatusTooManyRequests, "slow-down"},
+	{signin.ErrPending, http.StatusConflict, "login-pending"},
+	{signin.ErrRefused, http.StatusForbidden, "login-refused"},
+	{signin.ErrAway, http.StatusBadGateway, "identity-provider-away"},
 	{access.ErrDenied, http.StatusForbidden, "not-allowed"},
 	{lab.ErrNotFound, http.StatusNotFound, "not-found"},
 	{lab.ErrExists, http.StatusConflict, "exists"},
@@ -55,6 +61,14 @@ func (a *API) asProblem(err error) error {
 
 func newProblem(status int, name, detail string) *huma.ErrorModel {
 	return &huma.ErrorModel{Type: typePrefix + name, Title: http.StatusText(status), Status: status, Detail: detail}
+}
+
+// writeProblem answers outside of any route.
+func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	// The client is gone if this fails; there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(p)
 }
 
 // namesOf are the types of the problems that huma finds by itself.

@@ -20,7 +20,6 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/election/recurring"
-	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
@@ -170,17 +169,6 @@ func (a *App) handler() http.Handler {
 		},
 	}))
 	return pages
-}
-
-func (a *App) apiConfig() api.Config {
-	c := api.Config{Version: a.version, Lab: a.lab.Load, Waiting: a.waitingFor, Log: a.log.Named("api")}
-	switch {
-	case a.cfg.API.Auth == "none":
-		c.Anonymous = access.Admin
-	case a.cfg.API.Anonymous == access.Viewer.String():
-		c.Anonymous = access.Viewer
-	}
-	return c
 }
 
 // ask asks the controller, if there is one yet.

@@ -73,7 +73,23 @@ type Config struct {
 	API struct {
 		Auth      string `key:"auth" default:"token" oneof:"token or none" usage:"who may call the API: token, who has one; or none, everybody as administrator, only on a loopback address"`
 		Anonymous string `key:"anonymous" default:"none" oneof:"none or viewer" usage:"what callers without token may do: none, or viewer, read all but secrets"`
+		URL       string `key:"url" usage:"how browsers reach the replicas, like https://lab.example; the address that they used if empty"`
 	} `key:"api" group:"replica"`
+
+	OIDC struct {
+		Issuer                 string        `key:"issuer" usage:"URL of the OpenID provider at which people log in; nobody can without it"`
+		ClientID               string        `key:"client_id" usage:"what the provider calls this lab"`
+		ClientSecret           string        `key:"client_secret" secret:"yes"`
+		ClientSecretFile       string        `key:"client_secret_file" usage:"file with the client's secret (or env HOSTSCHED_OIDC_CLIENT_SECRET)"`
+		DeviceClientID         string        `key:"device_client_id" usage:"what the provider calls this lab for logins of the command line, if it is another client"`
+		DeviceClientSecret     string        `key:"device_client_secret" secret:"yes"`
+		DeviceClientSecretFile string        `key:"device_client_secret_file" usage:"file with that client's secret (or env HOSTSCHED_OIDC_DEVICE_CLIENT_SECRET)"`
+		Scopes                 []string      `key:"scopes" default:"openid,profile,email" usage:"what the provider is asked for"`
+		UserClaim              string        `key:"user_claim" default:"preferred_username" usage:"the claim that has the login; it must be one that people cannot choose themselves"`
+		GroupsClaim            string        `key:"groups_claim" default:"groups" usage:"the claim that has the groups; 'hostsched role grant group NAME ROLE' gives them roles"`
+		Least                  string        `key:"least_role" default:"user" oneof:"viewer or user" usage:"the role of people who have no other: viewer or user"`
+		Session                time.Duration `key:"session" default:"12h" min:"1m" max:"8760h" usage:"how long a login lasts"`
+	} `key:"oidc" group:"replica"`
 
 	Placement struct {
 		// The default is longer than a restart, and shorter than anybody would
@@ -284,7 +300,26 @@ func (c *Config) check() error {
 	if c.API.Auth == "none" && !loopback(c.Listen) {
 		return fmt.Errorf("%w: api.auth is none, which makes everybody an administrator, and listen is %q; that is only allowed on a loopback address like 127.0.0.1:8470", ErrConfig, c.Listen)
 	}
+	if err := c.checkOIDC(); err != nil {
+		return err
+	}
 	return c.checkNames()
+}
+
+// checkOIDC refuses half a client.
+func (c *Config) checkOIDC() error {
+	o := c.OIDC
+	switch {
+	case o.Issuer == "" && o.ClientID == "":
+		return nil
+	case o.Issuer == "" || o.ClientID == "":
+		return fmt.Errorf("%w: oidc.issuer and oidc.client_id go together", ErrConfig)
+	case !strings.HasPrefix(o.Issuer, "https://") && !strings.HasPrefix(o.Issuer, "http://localhost") && !strings.HasPrefix(o.Issuer, "http://127.0.0.1"):
+		return fmt.Errorf("%w: oidc.issuer is %q; it must begin with https://", ErrConfig, o.Issuer)
+	case !slices.Contains(o.Scopes, "openid"):
+		return fmt.Errorf("%w: oidc.scopes must have openid among them", ErrConfig)
+	}
+	return nil
 }
 
 // checkNames holds names of etcd keys and database rows to the one rule for

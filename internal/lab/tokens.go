@@ -204,3 +204,16 @@ func (l *Lab) RevokeToken(ctx context.Context, who access.Caller, id int64) erro
 		return l.note(ctx, tx, Event{Kind: "token.revoked", Who: who.Login, Subject: fmt.Sprint(id)})
 	})
 }
+
+// RevokeSecret ends the token that has this secret.
+func (l *Lab) RevokeSecret(ctx context.Context, who access.Caller, secret string) error {
+	var id int64
+	err := l.db.Pool.QueryRowContext(ctx, "SELECT id FROM hostsched_tokens WHERE token_hash = ?", hashOf(secret)).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: there is no such token", ErrNotFound)
+	}
+	if err != nil {
+		return l.explain(err, "look a token up")
+	}
+	return l.RevokeToken(ctx, who, id)
+}

@@ -85,3 +85,18 @@ type Page[T any] struct {
 	Items []T    `json:"items"`
 	After string `json:"after,omitempty"`
 }
+
+// DeviceLogin is a login of a command line: its person opens the address and confirms the
+// code, and meanwhile the command line asks for the token.
+type DeviceLogin struct {
+	Code            string `json:"code" doc:"For POST /login/device/token."`
+	UserCode        string `json:"user_code"`
+	VerificationURL string `json:"verification_url"`
+	// Interval is in seconds.
+	Interval int64 `json:"interval" doc:"Seconds to wait between two questions."`
+}
+
+// DeviceCode asks for the token of a DeviceLogin.
+type DeviceCode struct {
+	Code string `json:"code" minLength:"1" maxLength:"4000"`
+}

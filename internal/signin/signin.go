@@ -253,7 +253,7 @@ func (p *Provider) fromClaims(claims map[string]any) (Identity, error) {
 	who := Identity{}
 	who.Login, _ = claims[p.cfg.UserClaim].(string)
 	if who.Login == "" {
-		return who, fmt.Errorf("%w: the provider says no %s; name another claim with api.oidc.user_claim", ErrRefused, p.cfg.UserClaim)
+		return who, fmt.Errorf("%w: the provider says no %s; name another claim with oidc.user_claim", ErrRefused, p.cfg.UserClaim)
 	}
 	if p.cfg.UserClaim == "email" && claims["email_verified"] != true {
 		return who, fmt.Errorf("%w: the provider has not verified the address %s", ErrRefused, who.Login)

@@ -1,0 +1,39 @@
+package app
+
+import (
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/api"
+	"github.com/hostsched/hostsched/internal/signin"
+)
+
+func (a *App) apiConfig() api.Config {
+	c := api.Config{Version: a.version, Lab: a.lab.Load, Waiting: a.waitingFor, Log: a.log.Named("api")}
+	switch {
+	case a.cfg.API.Auth == "none":
+		c.Anonymous = access.Admin
+	case a.cfg.API.Anonymous == access.Viewer.String():
+		c.Anonymous = access.Viewer
+	}
+	c.SignIn = a.signIn()
+	return c
+}
+
+// signIn returns how people log in at the identity provider, nil if there is none.
+func (a *App) signIn() *api.SignIn {
+	o := a.cfg.OIDC
+	if o.Issuer == "" {
+		return nil
+	}
+	least := access.User
+	if o.Least == access.Viewer.String() {
+		least = access.Viewer
+	}
+	return &api.SignIn{
+		URL: a.cfg.API.URL, Least: least, For: o.Session,
+		Provider: signin.New(signin.Config{
+			Issuer: o.Issuer, Scopes: o.Scopes, UserClaim: o.UserClaim, GroupsClaim: o.GroupsClaim,
+			ClientID: o.ClientID, Secret: a.cfg.Secret("oidc.client_secret").Read,
+			DeviceClientID: o.DeviceClientID, DeviceSecret: a.cfg.Secret("oidc.device_client_secret").Read,
+		}),
+	}
+}
