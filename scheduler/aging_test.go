@@ -87,7 +87,7 @@ func hoursUntilServed(policy Policy, aging float64, hosts, picky int, priority i
 	const waiting = 1
 	s := &Snapshot{
 		Rules: Rules{Policy: policy, Aging: aging}, Labels: []Label{{1, "camera"}}, Users: []User{{1, "alice", []ACLID{1}}},
-		Jobs:     []Job{{ID: waiting, Owner: "alice", SynchCount: 1, Deps: []LabelID{1}, Created: 1}},
+		Jobs:     []Job{{ID: waiting, Owner: "alice", User: 1, SynchCount: 1, Deps: []LabelID{1}, Created: 1}},
 		Entries:  []Entry{{ID: waiting, Job: waiting, MetaHost: 1}},
 		Recorder: NewRecorder(nil),
 	}
@@ -102,7 +102,7 @@ func hoursUntilServed(policy Policy, aging float64, hosts, picky int, priority i
 	for hour := int64(0); hour < never; hour++ {
 		s.Now = 1 + hour*secondsPerHour
 		for range hosts {
-			s.Jobs = append(s.Jobs, Job{ID: next, Owner: "alice", Priority: priority, SynchCount: 1, Created: s.Now})
+			s.Jobs = append(s.Jobs, Job{ID: next, Owner: "alice", User: 1, Priority: priority, SynchCount: 1, Created: s.Now})
 			s.Entries = append(s.Entries, Entry{ID: EntryID(next), Job: next, MetaHost: 1})
 			next++
 		}

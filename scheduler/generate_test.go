@@ -10,7 +10,7 @@ import (
 // Names in generated labs. There are few of each kind, so that requests compete.
 var (
 	genLabels = []string{"board:a", "board:b", "pool:x", "wifi", "cros-version:1", "cros-version:2", "fwrw-version:1", "rpm", "skip_provision"}
-	genOwners = []string{"alice", "Bob", "carol", "nobody"}
+	genUsers  = []User{{1, "alice", []ACLID{1}}, {2, "bob", []ACLID{1, 2}}, {3, "carol", nil}}
 )
 
 // labs generates small labs with every feature of the rules.
@@ -22,12 +22,11 @@ func labs() *rapid.Generator[*Snapshot] {
 		}
 		for i, name := range genLabels {
 			s.Labels = append(s.Labels, Label{LabelID(i + 1), name})
-			s.StaticLabels = append(s.StaticLabels, Label{LabelID(i + 101), name})
 			if chance(t, 20) {
-				s.ReplacedLabels = append(s.ReplacedLabels, LabelID(i+1))
+				s.ReplacedLabels = append(s.ReplacedLabels, ReplacedLabel{LabelID(i + 1), LabelID(i + 101)})
 			}
 		}
-		s.Users = []User{{1, "alice", []ACLID{1}}, {2, "bob", []ACLID{1, 2}}, {3, "carol", nil}}
+		s.Users = slices.Clone(genUsers)
 		for i := range rapid.IntRange(0, 9).Draw(t, "hosts") {
 			s.Hosts = append(s.Hosts, genHost(t, HostID(i+1)))
 		}
@@ -124,7 +123,7 @@ func freeHosts(s *Snapshot) {
 func shareHosts(s *Snapshot) {
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
-		j.Owner, j.Priority, j.SynchCount = genOwners[0], j.Priority/2, 1
+		j.User, j.Priority, j.SynchCount = genUsers[0].ID, j.Priority/2, 1
 	}
 }
 
@@ -139,7 +138,7 @@ func genJobs(t *rapid.T, s *Snapshot) {
 	entry := EntryID(1)
 	for i := range rapid.IntRange(0, 8).Draw(t, "jobs") {
 		job := Job{
-			ID: JobID(10 + i), Owner: rapid.SampledFrom(genOwners).Draw(t, "owner"), Priority: int64(rapid.IntRange(0, 3).Draw(t, "priority")),
+			ID: JobID(10 + i), User: UserID(rapid.IntRange(0, len(genUsers)).Draw(t, "user")), Priority: int64(rapid.IntRange(0, 3).Draw(t, "priority")),
 			Parent: JobID(rapid.IntRange(0, 3).Draw(t, "parent")), SynchCount: 1, RunVerify: chance(t, 30), RunReset: chance(t, 60),
 			RebootBefore: RebootBefore(rapid.IntRange(0, 2).Draw(t, "reboot")),
 		}

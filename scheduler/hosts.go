@@ -42,11 +42,13 @@ func (p *planner) numberHosts() {
 		for _, l := range h.Labels {
 			p.addCarrier(l, num)
 		}
+		for _, l := range h.StaticLabels {
+			addHost(p.staticHosts, l, num, n)
+		}
 		for _, a := range h.ACLs {
 			addHost(p.aclHosts, a, num, n)
 		}
 	}
-	p.readStaticLabels()
 }
 
 // addCarrier notes that a host carries a plain label. A label that does not exist is
@@ -68,20 +70,4 @@ func (p *planner) carriers(l LabelID) *hostSet {
 		return p.labelHosts[at]
 	}
 	return nil
-}
-
-// readStaticLabels builds the sets of hosts by the names of their static labels. The ids
-// of static labels say nothing, because they are independent of those of plain labels.
-func (p *planner) readStaticLabels() {
-	names := make(map[LabelID]string, len(p.s.StaticLabels))
-	for _, l := range p.s.StaticLabels {
-		names[l.ID] = strings.ToLower(l.Name)
-	}
-	for num, h := range p.hosts {
-		for _, l := range h.StaticLabels {
-			if name, ok := names[l]; ok {
-				addHost(p.staticHosts, name, num, len(p.hosts))
-			}
-		}
-	}
 }

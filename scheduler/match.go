@@ -1,7 +1,5 @@
 package scheduler
 
-import "strings"
-
 // labelled are the valid hosts that carry all labels of a set. They are computed once for
 // each set.
 type labelled struct {
@@ -109,8 +107,8 @@ func (p *planner) withoutCommonest(ids []int64) (rest setID, commonest LabelID) 
 // hostsWith returns the hosts that satisfy a required label. A replaced label is
 // satisfied only by a static label of the same name.
 func (p *planner) hostsWith(l LabelID) *hostSet {
-	if p.s.Rules.RespectStaticLabels && p.replaced[l] {
-		return p.staticHosts[strings.ToLower(p.labels.get(l).name)]
+	if static, replaced := p.replaced[l]; replaced && p.s.Rules.RespectStaticLabels {
+		return p.staticHosts[static]
 	}
 	return p.carriers(l)
 }

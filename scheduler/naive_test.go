@@ -69,7 +69,7 @@ func (n *naive) servable(e *Entry) bool {
 		_, ok := parseMinimum(m.Value)
 		return m.Suite == job.Parent && !ok
 	})
-	return n.users[strings.ToLower(job.Owner)] != nil && !bad && !n.contended(e)
+	return n.users[job.User] != nil && !bad && !n.contended(e)
 }
 
 // request returns a text that is equal for entries with equal requests for any host.
@@ -79,7 +79,7 @@ func (n *naive) request(e *Entry) string {
 		kind := DefaultActions().kind(n.name[l])
 		return kind != labelRequired && kind != labelProvision
 	})
-	acls := slices.Sorted(slices.Values(n.users[strings.ToLower(job.Owner)].ACLs))
+	acls := slices.Sorted(slices.Values(n.users[job.User].ACLs))
 	return fmt.Sprint(kept, acls, job.Parent, job.Priority)
 }
 

@@ -387,8 +387,8 @@ func TestOptimalServesThePicky(t *testing.T) {
 			{ID: 2, Hostname: "h2", Ready: true, Labels: []LabelID{1}, ACLs: []ACLID{1}},
 		},
 		Jobs: []Job{
-			{ID: 10, Owner: "alice", Priority: 9, SynchCount: 1, Deps: []LabelID{1}},
-			{ID: 11, Owner: "alice", SynchCount: 1, Deps: []LabelID{1, 2}},
+			{ID: 10, Owner: "alice", User: 1, Priority: 9, SynchCount: 1, Deps: []LabelID{1}},
+			{ID: 11, Owner: "alice", User: 1, SynchCount: 1, Deps: []LabelID{1, 2}},
 		},
 		Entries:  []Entry{{ID: 1, Job: 10, MetaHost: 1}, {ID: 2, Job: 11, MetaHost: 1}},
 		Recorder: NewRecorder(nil),

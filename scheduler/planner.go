@@ -3,7 +3,6 @@ package scheduler
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/bits-and-blooms/bitset"
 )
@@ -73,16 +72,12 @@ type planner struct {
 	hostNum lookup  // id -> number
 	jobNum  lookup  // id -> position in jobs
 	jobs    []jobInfo
-	users   map[string]*userInfo // by folded login
-	// owner is the user that was last looked for, by ownerLogin. It is nil if there is
-	// no such user.
-	owner      *userInfo
-	ownerLogin string
+	users   map[UserID]*userInfo
 
 	labels      *labelTable
-	labelHosts  []*hostSet          // by position of the plain label in the snapshot
-	staticHosts map[string]*hostSet // by folded static label name
-	replaced    map[LabelID]bool
+	labelHosts  []*hostSet           // by position of the plain label in the snapshot
+	staticHosts map[LabelID]*hostSet // by id of the static label
+	replaced    map[LabelID]LabelID  // label -> static label, 0 if there is none of its name
 	aclHosts    map[ACLID]*hostSet
 	shared      map[setID]*hostSet // ACL set -> hosts in any of its groups
 
@@ -167,10 +162,10 @@ func newPlanner(s *Snapshot) *planner {
 	p := &planner{
 		s:             s,
 		actions:       s.Rules.Actions.orDefault(),
-		users:         make(map[string]*userInfo, len(s.Users)),
-		staticHosts:   make(map[string]*hostSet),
+		users:         make(map[UserID]*userInfo, len(s.Users)),
+		staticHosts:   make(map[LabelID]*hostSet),
 		aclHosts:      make(map[ACLID]*hostSet),
-		replaced:      make(map[LabelID]bool, len(s.ReplacedLabels)),
+		replaced:      make(map[LabelID]LabelID, len(s.ReplacedLabels)),
 		shared:        make(map[setID]*hostSet),
 		minimums:      make(map[JobID]int),
 		badMinimums:   make(map[JobID]string),
@@ -188,7 +183,7 @@ func newPlanner(s *Snapshot) *planner {
 	p.contended = contendedIn(s)
 	p.labels = newLabelTable(s.Labels, p.actions)
 	for _, l := range s.ReplacedLabels {
-		p.replaced[l] = true
+		p.replaced[l.ID] = l.Static
 	}
 	for i := range s.Users {
 		p.readUser(&s.Users[i])
@@ -204,13 +199,13 @@ func newPlanner(s *Snapshot) *planner {
 	return p
 }
 
-// readUser makes a user known by login. Logins compare without regard to case.
+// readUser makes a user known by id.
 func (p *planner) readUser(u *User) {
 	acls := make([]int64, len(u.ACLs))
 	for i, a := range u.ACLs {
 		acls[i] = int64(a)
 	}
-	p.users[strings.ToLower(u.Login)] = &userInfo{User: u, acls: p.sets.intern(acls)}
+	p.users[u.ID] = &userInfo{User: u, acls: p.sets.intern(acls)}
 }
 
 // job finds a job of the snapshot by id, and returns nil if there is none.

@@ -149,7 +149,7 @@ func clone(s *Snapshot) *Snapshot {
 	c := *s
 	c.Hosts, c.Jobs, c.Entries = slices.Clone(s.Hosts), slices.Clone(s.Jobs), slices.Clone(s.Entries)
 	c.Labels, c.Users, c.Siblings = slices.Clone(s.Labels), slices.Clone(s.Users), slices.Clone(s.Siblings)
-	c.StaticLabels, c.ReplacedLabels = slices.Clone(s.StaticLabels), slices.Clone(s.ReplacedLabels)
+	c.ReplacedLabels = slices.Clone(s.ReplacedLabels)
 	c.Minimums, c.TaskHosts = slices.Clone(s.Minimums), slices.Clone(s.TaskHosts)
 	return &c
 }

@@ -30,13 +30,13 @@ func reasonsLab() *Snapshot {
 			host(7, "gone", func(h *Host) { h.Invalid, h.Shard = true, 3 }),
 		},
 		Jobs: []Job{
-			{ID: 10, Owner: "alice", Priority: 50, Parent: 81, Deps: []LabelID{1, 2}},
-			{ID: 11, Owner: "alice", Priority: 40, Parent: 90, Deps: []LabelID{1, 2}},
-			{ID: 12, Owner: "loner", Priority: 40, Deps: []LabelID{1}},
-			{ID: 13, Owner: "alice", Priority: 40, Deps: []LabelID{1, 3}},
+			{ID: 10, Owner: "alice", User: 1, Priority: 50, Parent: 81, Deps: []LabelID{1, 2}},
+			{ID: 11, Owner: "alice", User: 1, Priority: 40, Parent: 90, Deps: []LabelID{1, 2}},
+			{ID: 12, Owner: "loner", User: 2, Priority: 40, Deps: []LabelID{1}},
+			{ID: 13, Owner: "alice", User: 1, Priority: 40, Deps: []LabelID{1, 3}},
 			{ID: 14, Owner: "ghost", Priority: 40},
-			{ID: 15, Owner: "alice", Priority: 40, Deps: []LabelID{3}},
-			{ID: 16, Owner: "alice", Priority: 30, Parent: 99},
+			{ID: 15, Owner: "alice", User: 1, Priority: 40, Deps: []LabelID{3}},
+			{ID: 16, Owner: "alice", User: 1, Priority: 30, Parent: 99},
 		},
 		Entries: []Entry{
 			{ID: 1, Job: 10, MetaHost: 1}, {ID: 2, Job: 11, MetaHost: 1}, {ID: 3, Job: 12, MetaHost: 1}, {ID: 4, Job: 13, MetaHost: 1},
@@ -99,8 +99,8 @@ func TestHostOfAStoppedJob(t *testing.T) {
 			{ID: 2, Hostname: "h2", Ready: true, Labels: []LabelID{1}, ACLs: []ACLID{1}},
 		},
 		Jobs: []Job{
-			{ID: 10, Owner: "alice", Priority: 9, SynchCount: 3, Deps: []LabelID{1}}, // has two entries only
-			{ID: 11, Owner: "alice", SynchCount: 1, Deps: []LabelID{1}},
+			{ID: 10, Owner: "alice", User: 1, Priority: 9, SynchCount: 3, Deps: []LabelID{1}}, // has two entries only
+			{ID: 11, Owner: "alice", User: 1, SynchCount: 1, Deps: []LabelID{1}},
 		},
 		Entries: []Entry{{ID: 1, Job: 10, MetaHost: 1}, {ID: 2, Job: 10, MetaHost: 1}, {ID: 3, Job: 11, MetaHost: 1}},
 	}
@@ -126,7 +126,7 @@ func TestReasonsOfContendedRows(t *testing.T) {
 			Labels: []Label{{1, "board:a"}},
 			Users:  []User{{1, "alice", []ACLID{1}}, {2, "bob", []ACLID{1}}},
 			Hosts:  hosts(1, 2),
-			Jobs:   []Job{{ID: 10, Owner: "alice", Priority: 9, Deps: []LabelID{1}}, {ID: 11, Owner: "bob", SynchCount: 2, Deps: []LabelID{1}}},
+			Jobs:   []Job{{ID: 10, Owner: "alice", User: 1, Priority: 9, Deps: []LabelID{1}}, {ID: 11, Owner: "bob", User: 2, SynchCount: 2, Deps: []LabelID{1}}},
 			Entries: []Entry{
 				{ID: 1, Job: 10, MetaHost: 1}, {ID: 2, Job: 10, Host: 2},
 			},

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // request is what an entry requires of a host, and its rank in the queue. Entries with
@@ -130,7 +129,7 @@ func (p *planner) readRequest(e *pending) {
 // served.
 func (p *planner) readJob(job *jobInfo) {
 	job.read = true
-	job.user = p.userOf(job.Owner)
+	job.user = p.users[job.User]
 	if job.user == nil {
 		// The original acquires a one-time host for such an entry and then crashes.
 		// It never serves any other request of an unknown owner.
@@ -160,20 +159,6 @@ func (p *planner) number(key request) int32 {
 		p.requests = append(p.requests, key)
 	}
 	return n
-}
-
-// userOf finds a user by login, without regard to case. Neighbouring jobs often have one
-// owner, so it remembers the last result.
-func (p *planner) userOf(login string) *userInfo {
-	if p.owner != nil && login == p.ownerLogin {
-		return p.owner
-	}
-	u := p.users[login]
-	if u == nil {
-		u = p.users[strings.ToLower(login)]
-	}
-	p.owner, p.ownerLogin = u, login
-	return u
 }
 
 // jobRequest computes the request of a job. ok is false if one of its labels does not

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // rules answers questions about a snapshot in the slow and obvious way. The properties
@@ -14,12 +13,12 @@ type rules struct {
 	s     *Snapshot
 	jobs  map[JobID]*Job
 	hosts map[HostID]*Host
-	users map[string]*User
+	users map[UserID]*User
 	name  map[LabelID]string
 }
 
 func rulesOf(s *Snapshot) *rules {
-	r := &rules{s, map[JobID]*Job{}, map[HostID]*Host{}, map[string]*User{}, map[LabelID]string{}}
+	r := &rules{s, map[JobID]*Job{}, map[HostID]*Host{}, map[UserID]*User{}, map[LabelID]string{}}
 	for i := range s.Jobs {
 		r.jobs[s.Jobs[i].ID] = &s.Jobs[i]
 	}
@@ -27,9 +26,9 @@ func rulesOf(s *Snapshot) *rules {
 		r.hosts[s.Hosts[i].ID] = &s.Hosts[i]
 	}
 	for i := range s.Users {
-		r.users[strings.ToLower(s.Users[i].Login)] = &s.Users[i]
+		r.users[s.Users[i].ID] = &s.Users[i]
 	}
-	for _, l := range append(slices.Clone(s.Labels), s.StaticLabels...) {
+	for _, l := range s.Labels {
 		r.name[l.ID] = l.Name
 	}
 	return r
@@ -41,8 +40,9 @@ func (r *rules) required(j *Job) []LabelID {
 }
 
 func (r *rules) carries(h *Host, l LabelID, named bool) bool {
-	if !named && r.s.Rules.RespectStaticLabels && slices.Contains(r.s.ReplacedLabels, l) {
-		return slices.ContainsFunc(h.StaticLabels, func(st LabelID) bool { return r.name[st] == r.name[l] })
+	replaced := slices.IndexFunc(r.s.ReplacedLabels, func(p ReplacedLabel) bool { return p.ID == l })
+	if replaced >= 0 && !named && r.s.Rules.RespectStaticLabels {
+		return slices.Contains(h.StaticLabels, r.s.ReplacedLabels[replaced].Static)
 	}
 	return slices.Contains(h.Labels, l)
 }
@@ -59,7 +59,7 @@ func (r *rules) contended(e *Entry) bool {
 	if slices.Contains(c.Entries, e.ID) || e.Host == 0 && slices.Contains(c.Jobs, e.Job) {
 		return true
 	}
-	if user := r.users[strings.ToLower(job.Owner)]; user != nil && slices.Contains(c.Users, user.ID) {
+	if r.users[job.User] != nil && slices.Contains(c.Users, job.User) {
 		return true
 	}
 	other := func(job JobID, id EntryID, host HostID) bool {
@@ -74,7 +74,7 @@ func (r *rules) contended(e *Entry) bool {
 func (r *rules) eligible(e *Entry, h *Host) error {
 	job := r.jobs[e.Job]
 	named := e.Host != 0
-	user := r.users[strings.ToLower(job.Owner)]
+	user := r.users[job.User]
 	if user == nil {
 		return errors.New("the owner is unknown")
 	}
@@ -147,7 +147,7 @@ func (r *rules) oneRequest(suite JobID) bool {
 	for _, e := range r.s.Entries {
 		if j := r.jobs[e.Job]; j.Parent == suite && e.Host == 0 {
 			deps := slices.Sorted(slices.Values(j.Deps))
-			kinds[fmt.Sprint(deps, strings.ToLower(j.Owner), j.Priority)] = true
+			kinds[fmt.Sprint(deps, j.User, j.Priority)] = true
 		}
 	}
 	return len(kinds) == 1

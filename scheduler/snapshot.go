@@ -24,11 +24,8 @@ type Snapshot struct {
 	Now int64
 
 	Labels []Label
-	// StaticLabels are the rows of afe_static_labels. Host.StaticLabels refers
-	// to their ids, which are independent of the ids of Labels.
-	StaticLabels []Label
 	// ReplacedLabels are the labels listed in afe_replaced_labels.
-	ReplacedLabels []LabelID
+	ReplacedLabels []ReplacedLabel
 
 	Hosts []Host
 	Users []User
@@ -103,10 +100,19 @@ type Rules struct {
 	Actions Actions
 }
 
-// Label is a row of afe_labels or afe_static_labels.
+// Label is a row of afe_labels.
 type Label struct {
 	ID   LabelID
 	Name string
+}
+
+// ReplacedLabel is a label that counts only as a static label of the same name. Which names
+// are the same is the database's decision.
+type ReplacedLabel struct {
+	ID LabelID
+	// Static is the row of afe_static_labels with the name, and 0 if there is none. The ids
+	// of static labels are independent of those of labels.
+	Static LabelID
 }
 
 // ACLGroup is a row of afe_acl_groups.
@@ -151,7 +157,8 @@ type Host struct {
 	Displaced bool
 	Home      ShardID
 
-	Labels       []LabelID
+	Labels []LabelID
+	// StaticLabels are ids of afe_static_labels.
 	StaticLabels []LabelID
 	ACLs         []ACLID
 
@@ -161,7 +168,7 @@ type Host struct {
 	OpenTask bool
 }
 
-// User owns jobs. Logins compare without regard to case.
+// User owns jobs.
 type User struct {
 	ID    UserID
 	Login string
@@ -180,8 +187,11 @@ const (
 
 // Job is what the scheduler needs of a row of afe_jobs.
 type Job struct {
-	ID    JobID
+	ID JobID
+	// Owner is the text that the job has for its owner, and User the user whose login that
+	// is, 0 if it is nobody's. Which texts are the same is the database's decision.
 	Owner string
+	User  UserID
 	// Priority is higher for more urgent jobs. It is NoPriority if NULL.
 	Priority int64
 	// Parent is the suite job, and 0 if there is none.

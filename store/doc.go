@@ -6,8 +6,9 @@
 //     changed. snapshot.go is the order of reading; snapshot_tables.go knows which
 //     tables may have changed; snapshot_hosts.go, snapshot_queue.go and
 //     snapshot_jobs.go read rows, compare them and derive what follows from them;
-//     snapshot_ownership.go says which rows are the shard's, and shard_rows.go which
-//     names of shards the database takes for one.
+//     snapshot_owners.go finds out whose the jobs are; snapshot_ownership.go says
+//     which rows are the shard's. Which names are the same, the database decides:
+//     shard_rows.go asks about shards, names.go about all others.
 //   - [DB.TakeOver] makes a replica the only writer of a shard (fence.go), and
 //     disconnects a predecessor that is stopped inside a transaction
 //     (fence_evict.go). [DB.Change] is the same right for administrative commands

@@ -139,11 +139,12 @@ func (t *Snapshots) next(r *sqldb.Reader, lab *labRows) (s *scheduler.Snapshot, 
 	pending := (moved || hosts || entries) && lab.listPending()
 	uses := lab.deriveUses(hosts, entries, tasks)
 	jobs := (pending || len(read) > 0) && lab.readJobs(r, read)
+	owners := lab.findOwners(r, stale)
 	minimums := lab.readMinimums(r, stale, jobs)
 	siblings := lab.readSiblings(r, stale, pending || jobs)
 	listed := lab.listEntries()
 	lab.marks = times.markRead(lab.marks)
-	return s, changed || moved || labels || hosts || users || uses || pending || jobs || minimums || siblings || listed
+	return s, changed || moved || labels || hosts || users || uses || pending || jobs || owners || minimums || siblings || listed
 }
 
 // renew replaces rows that were read before, and tells whether they are different.
@@ -159,25 +160,30 @@ func same[T comparable](a, b T) bool { return a == b }
 
 func readLabels(r *sqldb.Reader, s *scheduler.Snapshot, stale func(tables ...string) bool) (changed bool) {
 	if stale("afe_labels") {
-		changed = renew(&s.Labels, labelRows(r, "SELECT id, name FROM afe_labels"), same)
+		var labels []scheduler.Label
+		r.Rows("SELECT id, name FROM afe_labels", func(v sqldb.Row) {
+			labels = append(labels, scheduler.Label{ID: scheduler.LabelID(v.Int(0).N), Name: v.Text(1)})
+		})
+		changed = renew(&s.Labels, labels, same)
 	}
-	if !s.Rules.RespectStaticLabels || !stale("afe_static_labels", "afe_replaced_labels") {
-		return changed
+	if s.Rules.RespectStaticLabels && stale("afe_labels", "afe_static_labels", "afe_replaced_labels") {
+		changed = renew(&s.ReplacedLabels, readReplacedLabels(r), same) || changed
 	}
-	var replaced []scheduler.LabelID
-	r.IDs("SELECT label_id FROM afe_replaced_labels WHERE label_id IS NOT NULL", func(id int64) {
-		replaced = append(replaced, scheduler.LabelID(id))
-	})
-	changed = renew(&s.StaticLabels, labelRows(r, "SELECT id, name FROM afe_static_labels"), same) || changed
-	return renew(&s.ReplacedLabels, replaced, same) || changed
+	return changed
 }
 
-func labelRows(r *sqldb.Reader, query string) []scheduler.Label {
-	var out []scheduler.Label
-	r.Rows(query, func(v sqldb.Row) {
-		out = append(out, scheduler.Label{ID: scheduler.LabelID(v.Int(0).N), Name: v.Text(1)})
+// readReplacedLabels reads which labels count as static ones, and as which.
+func readReplacedLabels(r *sqldb.Reader) []scheduler.ReplacedLabel {
+	var replaced []scheduler.ReplacedLabel
+	var names []string
+	r.Rows("SELECT l.id, l.name FROM afe_replaced_labels r JOIN afe_labels l ON l.id = r.label_id", func(v sqldb.Row) {
+		replaced, names = append(replaced, scheduler.ReplacedLabel{ID: scheduler.LabelID(v.Int(0).N)}), append(names, v.Text(1))
 	})
-	return out
+	rows := rowsNamed(r, "afe_static_labels", "name", names)
+	for i, name := range names {
+		replaced[i].Static = scheduler.LabelID(rows[name])
+	}
+	return replaced
 }
 
 func readUsers(r *sqldb.Reader, s *scheduler.Snapshot, stale func(tables ...string) bool) (changed bool) {

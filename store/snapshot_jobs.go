@@ -19,6 +19,7 @@ type jobRows struct {
 	// suites are the parents of the jobs whose minimums were read.
 	suites []int64
 	texts  sqldb.Interned
+	owners owners
 }
 
 // readJobs reads the jobs of pending entries that are not known, and those of
@@ -26,6 +27,7 @@ type jobRows struct {
 func (lab *labRows) readJobs(r *sqldb.Reader, read []int) (changed bool) {
 	if lab.jobs.bad == nil {
 		lab.jobs.bad, lab.jobs.several, lab.jobs.texts = make(map[scheduler.JobID]bool), make(map[scheduler.JobID]bool), make(sqldb.Interned)
+		lab.jobs.owners.forget(nil)
 	}
 	due := lab.keepNeededJobs()
 	known := jobFinder{jobs: lab.snapshot.Jobs}
@@ -114,7 +116,7 @@ func (lab *labRows) readJobRows(r *sqldb.Reader, ids []int64) (changed bool) {
 				return
 			}
 			found[at] = true
-			job, bad := jobRow(v, s.Now, j.texts)
+			job, bad := jobRow(v, s.Now, &j.owners)
 			if bad != j.bad[job.ID] {
 				changed = true
 			}
@@ -149,7 +151,7 @@ func (lab *labRows) readJobRows(r *sqldb.Reader, ids []int64) (changed bool) {
 
 // jobDiffers tells whether a plan could be different with the other row of a job.
 func jobDiffers(a, b *scheduler.Job) bool {
-	return a.Owner != b.Owner || a.Priority != b.Priority || a.Parent != b.Parent || a.SynchCount != b.SynchCount ||
+	return a.Owner != b.Owner || a.User != b.User || a.Priority != b.Priority || a.Parent != b.Parent || a.SynchCount != b.SynchCount ||
 		a.RunVerify != b.RunVerify || a.RunReset != b.RunReset || a.RebootBefore != b.RebootBefore
 }
 
@@ -167,10 +169,11 @@ func mergeJobs(to, a, b []scheduler.Job) []scheduler.Job {
 }
 
 // jobRow decodes a row of afe_jobs; bad is true if a value is no integer.
-func jobRow(v sqldb.Row, now int64, texts sqldb.Interned) (job scheduler.Job, bad bool) {
+func jobRow(v sqldb.Row, now int64, owners *owners) (job scheduler.Job, bad bool) {
 	id, priority, parent, synch, verify, reset, reboot, age := v.Int(0), v.Int(2), v.Int(3), v.Int(4), v.Int(5), v.Int(6), v.Int(7), v.Int(8)
+	owner, user := owners.of(v, 1)
 	job = scheduler.Job{
-		ID: scheduler.JobID(id.N), Owner: texts.Text(v, 1),
+		ID: scheduler.JobID(id.N), Owner: owner, User: user,
 		Priority: priority.N, Parent: scheduler.JobID(parent.N), SynchCount: int(synch.N),
 		RunVerify: verify.N != 0, RunReset: reset.N != 0, RebootBefore: rebootBefore(reboot.N),
 	}

@@ -109,7 +109,7 @@ func newWorld(d Day) *world {
 	for c := range Unequal {
 		l.capabilities = append(l.capabilities, l.add("cap%d", c))
 	}
-	w.s = &scheduler.Snapshot{Rules: d.Rules, Labels: l.all, Users: users(), Recorder: scheduler.NewRecorder(nil)}
+	w.s = &scheduler.Snapshot{Rules: d.Rules, Labels: l.all, Users: users, Recorder: scheduler.NewRecorder(nil)}
 	for i := range d.Hosts {
 		w.s.Hosts = append(w.s.Hosts, w.host(rng, i))
 	}
@@ -156,7 +156,7 @@ func (w *world) drawArrivals(rng *rand.Rand) {
 
 func (w *world) drawSuite(rng *rand.Rand, at float64, suite scheduler.JobID) {
 	b, priority := rng.IntN(dayBoards), Priorities[rng.IntN(len(Priorities))]
-	build, owner := w.build(b, rng.IntN(buildsPerBoard)), owners[rng.IntN(len(owners))]
+	build, owner := w.build(b, rng.IntN(buildsPerBoard)), users[rng.IntN(len(users))]
 	if suite%minimumEvery == 0 {
 		w.s.Minimums = append(w.s.Minimums, scheduler.Minimum{Suite: suite, Value: "1"})
 	}
@@ -164,7 +164,7 @@ func (w *world) drawSuite(rng *rand.Rand, at float64, suite scheduler.JobID) {
 		a := arrival{
 			at: at, build: build, run: medianRun * math.Exp(runSpread*rng.NormFloat64()),
 			job: scheduler.Job{
-				ID: scheduler.JobID(len(w.arrivals) + 1), Owner: owner, Priority: priority, Parent: suite, SynchCount: 1, Created: int64(at) + 1,
+				ID: scheduler.JobID(len(w.arrivals) + 1), Owner: owner.Login, User: owner.ID, Priority: priority, Parent: suite, SynchCount: 1, Created: int64(at) + 1,
 				Deps: []scheduler.LabelID{w.labels.boards[b], build},
 			},
 		}

@@ -56,21 +56,17 @@ func newLabels(capabilities int) *labels {
 	return l
 }
 
-var owners = []string{"alice", "bob", "carol"}
-
-func users() []scheduler.User {
-	return []scheduler.User{
-		{ID: 1, Login: owners[0], ACLs: []scheduler.ACLID{1}},
-		{ID: 2, Login: owners[1], ACLs: []scheduler.ACLID{1, 2}},
-		{ID: 3, Login: owners[2], ACLs: []scheduler.ACLID{1, 3}},
-	}
+var users = []scheduler.User{
+	{ID: 1, Login: "alice", ACLs: []scheduler.ACLID{1}},
+	{ID: 2, Login: "bob", ACLs: []scheduler.ACLID{1, 2}},
+	{ID: 3, Login: "carol", ACLs: []scheduler.ACLID{1, 3}},
 }
 
 // Snapshot generates the lab with all hosts free and all entries waiting.
 func (spec Spec) Snapshot() *scheduler.Snapshot {
 	rng := rand.New(rand.NewPCG(1, 2))
 	l := newLabels(len(spec.Capabilities))
-	s := &scheduler.Snapshot{Users: users(), Labels: l.all, Recorder: scheduler.NewRecorder(nil)}
+	s := &scheduler.Snapshot{Users: users, Labels: l.all, Recorder: scheduler.NewRecorder(nil)}
 	for i := range spec.Hosts {
 		b := i % boards
 		h := scheduler.Host{
@@ -94,9 +90,9 @@ func (spec Spec) Snapshot() *scheduler.Snapshot {
 	}
 	for i := range spec.Entries {
 		suite := i * suites / spec.Entries // the entries of a suite are consecutive
-		b := suite % boards
+		b, owner := suite%boards, users[suite%len(users)]
 		job := scheduler.Job{
-			ID: scheduler.JobID(1000 + i), Owner: owners[suite%len(owners)], Priority: int64(10 * (suite % 5)), Parent: scheduler.JobID(suite + 1), SynchCount: 1,
+			ID: scheduler.JobID(1000 + i), Owner: owner.Login, User: owner.ID, Priority: int64(10 * (suite % 5)), Parent: scheduler.JobID(suite + 1), SynchCount: 1,
 			RunReset: true, RebootBefore: scheduler.RebootIfDirty, Deps: []scheduler.LabelID{l.boards[b], l.pools[rng.IntN(pools)], l.builds[b]},
 		}
 		for range rng.IntN(3) {

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/scheduler"
@@ -264,8 +263,7 @@ func (c *comparison) validity() {
 }
 
 func (c *comparison) shareACL(job scheduler.JobID, h Host) bool {
-	groups := c.w.userACLs[strings.ToLower(c.w.jobRows[int64(job)].Owner)]
-	return slices.ContainsFunc(h.ACLs, func(a string) bool { return groups[a] })
+	return slices.ContainsFunc(h.ACLs, func(a string) bool { return slices.Contains(c.state.groups[int64(job)], a) })
 }
 
 func mustInt(s string) int64 {
@@ -289,6 +287,7 @@ type state struct {
 	entries map[string]entryState
 	hosts   map[string]hostState
 	tasks   []taskState
+	groups  map[int64][]string // ACL groups of the owner of each job
 }
 
 type entryState struct {
@@ -308,8 +307,15 @@ type taskState struct {
 }
 
 func (w *World) state(ctx context.Context) (state, error) {
-	st := state{entries: map[string]entryState{}, hosts: map[string]hostState{}}
+	st := state{entries: map[string]entryState{}, hosts: map[string]hostState{}, groups: map[int64][]string{}}
 	err := errors.Join(
+		simlab.Each(ctx, w.db, "SELECT j.id, g.name FROM afe_jobs j JOIN afe_users u ON u.login = j.owner JOIN afe_acl_groups_users m ON m.user_id = u.id JOIN afe_acl_groups g ON g.id = m.aclgroup_id", func(rows *sql.Rows) error {
+			var job int64
+			var group string
+			err := rows.Scan(&job, &group)
+			st.groups[job] = append(st.groups[job], group)
+			return err
+		}),
 		simlab.Each(ctx, w.db, "SELECT id, host_id, active, complete, aborted, status FROM afe_host_queue_entries", func(rows *sql.Rows) error {
 			var id string
 			var host sql.NullInt64

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/hostsched/hostsched/internal/simlab"
 )
@@ -19,7 +18,6 @@ type World struct {
 	hostname                                    map[int64]string
 	login                                       map[int64]string
 	hostRows                                    map[string]Host
-	userACLs                                    map[string]map[string]bool // folded login -> groups
 	jobRows                                     map[int64]Job
 	entries                                     map[int64]HQE
 }
@@ -30,7 +28,7 @@ func NewWorld(ctx context.Context, db *sql.DB, input Rows) (*World, error) {
 		db:    db,
 		users: map[string]int64{}, acls: map[string]int64{}, labels: map[string]int64{}, statics: map[string]int64{},
 		shards: map[string]int64{}, hosts: map[string]int64{}, hostname: map[int64]string{}, login: map[int64]string{},
-		hostRows: map[string]Host{}, userACLs: map[string]map[string]bool{}, jobRows: map[int64]Job{}, entries: map[int64]HQE{},
+		hostRows: map[string]Host{}, jobRows: map[int64]Job{}, entries: map[int64]HQE{},
 	}
 	return w, w.add(ctx, input)
 }
@@ -104,11 +102,6 @@ func (w *World) people(rows Rows, t *tables) {
 		acls = append(acls, []any{a.ID, a.Name})
 		for _, login := range a.Users {
 			members = append(members, []any{a.ID, ref(w.users, login, &t.errs)})
-			folded := strings.ToLower(login)
-			if w.userACLs[folded] == nil {
-				w.userACLs[folded] = map[string]bool{}
-			}
-			w.userACLs[folded][a.Name] = true
 		}
 	}
 	t.put("afe_users", simlab.UserColumns, users)

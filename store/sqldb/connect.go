@@ -42,7 +42,7 @@ func (db *DB) mysqlConnector(variables ...map[string]string) (driver.Connector, 
 	maps.Copy(cfg.Params, ours)
 	// The collation only matters for texts that are compared with each other and
 	// with no column. It is one that all servers have.
-	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_general_ci"), mysql.BeforeConnect(db.freshPassword)); err != nil {
+	if err := cfg.Apply(mysql.Charset(AnyText, AnyText+"_general_ci"), mysql.BeforeConnect(db.freshPassword)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
 	}
 	// Affected rows must count rows found, or a re-check that changes nothing

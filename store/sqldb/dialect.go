@@ -14,6 +14,9 @@ const (
 // two would leave little of a small server for other clients.
 const maxWriters = 2
 
+// AnyText is the character set of connections, in which every text can be written.
+const AnyText = "utf8mb4"
+
 // Dialect is all that differs between servers.
 type Dialect struct {
 	Server  string
@@ -77,7 +80,7 @@ func mysqlDialect(have serverVariables) (Dialect, error) {
 		InsertIgnore: "INSERT IGNORE INTO",
 		Now:          "CURRENT_TIMESTAMP",
 		// Those tables have the server's default collation for this character set.
-		OwnText:       func(x string) string { return "CONVERT(" + x + " USING utf8mb4)" },
+		OwnText:       func(x string) string { return "CONVERT(" + x + " USING " + AnyText + ")" },
 		NowMillis:     "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 		Unix:          func(c string) string { return "CAST(UNIX_TIMESTAMP(" + c + ") AS SIGNED)" },
 		Age:           func(c string) string { return "TIMESTAMPDIFF(SECOND, " + c + ", CURRENT_TIMESTAMP)" },
