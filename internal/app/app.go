@@ -200,7 +200,7 @@ func (a *App) schedule(ctx context.Context) error {
 		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, LogAssignments: a.cfg.Log.Assignments},
 	}, a.campaigner, dbs, a.observers, a.log)
 	a.controller.Store(c)
-	a.lab.Store(lab.New(dbs.Main))
+	a.lab.Store(lab.New(dbs.Main, a.cfg.Scope()))
 	c.Run(ctx)
 	return nil
 }

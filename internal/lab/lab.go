@@ -34,10 +34,13 @@ const changeBound = 15 * time.Second
 // Lab is a lab in a database.
 type Lab struct {
 	db *store.DB
+	// scope is what a leader with the same configuration reads, of one shard or of all.
+	scope store.Scope
 }
 
-// New returns the lab in a database, which must have the tables of a lab.
-func New(db *store.DB) *Lab { return &Lab{db} }
+// New returns the lab in a database, which must have the tables of a lab, as a leader with
+// this scope sees it.
+func New(db *store.DB, scope store.Scope) *Lab { return &Lab{db: db, scope: scope} }
 
 // change runs a transaction, and again if it was the victim of a deadlock or waited too
 // long for a row. work may run more than once and must not keep anything of a run that failed.
