@@ -16,6 +16,9 @@ type Contended struct {
 	Users []UserID
 }
 
+// Count is how many rows are contended.
+func (c Contended) Count() int { return len(c.Hosts) + len(c.Entries) + len(c.Jobs) + len(c.Users) }
+
 // Equal tells whether the same rows are contended.
 func (c Contended) Equal(other Contended) bool {
 	return slices.Equal(c.Hosts, other.Hosts) && slices.Equal(c.Entries, other.Entries) &&

@@ -14,7 +14,8 @@
 //     (fence_evict.go). [DB.Change] is the same right for administrative commands
 //     (fence_change.go).
 //   - [Leader.Apply] writes a plan: leader_apply.go is the order of writing,
-//     leader_chunk.go has the statements (leaseHosts takes hosts),
+//     leader_chunk.go has the statements (leaseHosts takes hosts), leader_locked.go
+//     finds the rows that others keep locked, leader_contention.go remembers them,
 //     leader_chunksizer.go says how much is written at once, leader_writers.go
 //     lets several connections share a plan, leader_writer.go is one of them.
 //

@@ -82,6 +82,18 @@ func (s *chunkSizer) Took(n int, d time.Duration) { s.took(n, d) }
 // PerRow is how long a row takes, as measured lately.
 func (l *Leader) PerRow() time.Duration { return l.chunkSizer.perRow }
 
+// Contention remembers the rows that others keep locked.
+type Contention = contention
+
+// Found notes locked rows.
+func (c *contention) Found(rows []LockedRow, now time.Time) { c.found(rows, now) }
+
+// Held are the rows that are left alone.
+func (c *contention) Held(now time.Time) []LockedRow { return c.held(now) }
+
+// Any tells whether any row is remembered.
+func (c *contention) Any(now time.Time) bool { return c.any(now) }
+
 // SmallChunks makes the chunks of the next plan small.
 func (l *Leader) SmallChunks() { l.chunkSizer.perRow = time.Hour }
 

@@ -23,8 +23,10 @@ type Leader struct {
 	// termID is the row of hostsched_terms.
 	termID     int64
 	chunkSizer chunkSizer
-	// contended is set while other clients keep rows locked that plans want.
-	contended atomic.Bool
+	// contended is set while other clients keep rows locked that plans want; contention
+	// has the rows.
+	contended  atomic.Bool
+	contention contention
 	// given are the latest assignments of this term.
 	given []Given
 	// basis is what the plan being applied stands on; nil outside of Apply.

@@ -16,8 +16,10 @@ type Result struct {
 	Applied scheduler.Plan
 	// Conflicts are entries whose row, or whose host's row, another client
 	// changed after the snapshot. They are planned anew in the next tick.
-	// So are those that need a row which another client keeps locked.
 	Conflicts []scheduler.EntryID
+	// Contended are entries that need a row which another client keeps locked. So are the
+	// others of their synchronous jobs.
+	Contended []scheduler.EntryID
 	// Locked are the rows that other clients kept locked, in order. Whatever needs one
 	// of them was left out.
 	Locked []LockedRow
@@ -235,7 +237,7 @@ func (a *applier) applyUnits(ctx context.Context, all []unit) error {
 		return err
 	}
 	if len(us) < len(all) {
-		a.conflicts(all, us)
+		leaveOut(&a.res.Contended, all, us)
 	}
 	if len(us) == 0 {
 		return nil
@@ -255,10 +257,7 @@ func (a *applier) applyUnits(ctx context.Context, all []unit) error {
 		if !looked {
 			return a.applyUnits(ctx, us)
 		}
-		if len(us) == 1 {
-			a.res.Locked = append(a.res.Locked, us[0].rowsNeeded()...)
-		}
-		return a.applyHalves(ctx, us)
+		return a.applyHalves(ctx, us, a.suspect)
 	}
 	if !errors.Is(err, errChanged) && !sqldb.IsDuplicate(err) {
 		return err
@@ -268,23 +267,33 @@ func (a *applier) applyUnits(ctx context.Context, all []unit) error {
 		return err
 	}
 	if len(kept) < len(us) {
-		a.conflicts(us, kept)
+		leaveOut(&a.res.Conflicts, us, kept)
 		return a.applyUnits(ctx, kept)
 	}
-	return a.applyHalves(ctx, us)
+	return a.applyHalves(ctx, us, func(us []unit) { leaveOut(&a.res.Conflicts, us, nil) })
+}
+
+// suspect leaves out units whose rows nobody keeps locked, as far as can be seen, although
+// writing them waits for another client: for an index entry, such as that of a row which
+// that client has inserted and not committed.
+func (a *applier) suspect(us []unit) {
+	leaveOut(&a.res.Contended, us, nil)
+	for _, u := range us {
+		a.res.Locked = append(a.res.Locked, u.rowsChanged()...)
+	}
 }
 
 // applyHalves writes a chunk in two halves because something that cannot be seen
-// keeps it from being written whole.
-func (a *applier) applyHalves(ctx context.Context, us []unit) error {
+// keeps it from being written whole. What cannot be halved is given up.
+func (a *applier) applyHalves(ctx context.Context, us []unit, giveUp func([]unit)) error {
 	if len(us) == 1 {
-		a.conflicts(us, nil)
+		giveUp(us)
 		return nil
 	}
 	half := chunkOfUnits(us, rows(us)/2)
 	if half == len(us) {
 		// They cannot be cut without tasks getting out of order: the next tick plans them anew.
-		a.conflicts(us, nil)
+		giveUp(us)
 		return nil
 	}
 	if err := a.applyUnits(ctx, us[:half]); err != nil {
@@ -293,7 +302,8 @@ func (a *applier) applyHalves(ctx context.Context, us []unit) error {
 	return a.applyUnits(ctx, us[half:])
 }
 
-func (a *applier) conflicts(all, kept []unit) {
+// leaveOut notes the entries of those units that are not kept.
+func leaveOut(out *[]scheduler.EntryID, all, kept []unit) {
 	stays := make(map[scheduler.EntryID]bool)
 	for _, u := range kept {
 		stays[u.assignments[0].Entry] = true
@@ -303,7 +313,7 @@ func (a *applier) conflicts(all, kept []unit) {
 			continue
 		}
 		for _, as := range u.assignments {
-			a.res.Conflicts = append(a.res.Conflicts, as.Entry)
+			*out = append(*out, as.Entry)
 		}
 	}
 }

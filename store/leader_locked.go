@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -22,16 +23,28 @@ const (
 	tableHosts   = "afe_hosts"
 	tableEntries = "afe_host_queue_entries"
 	tableJobs    = "afe_jobs"
+	tableUsers   = "afe_users"
 )
 
 // rowsNeeded are the rows that must be locked to write a unit. A row that refers to a
-// job locks the job's row against its deletion.
-func (u unit) rowsNeeded() (needed []LockedRow) {
+// job or a user locks that one's row against its deletion.
+func (u unit) rowsNeeded() []LockedRow {
+	needed := u.rowsChanged()
 	for _, as := range u.assignments {
-		needed = append(needed, LockedRow{tableHosts, int64(as.Host)}, LockedRow{tableEntries, int64(as.Entry)})
 		if !as.Named {
 			needed = append(needed, LockedRow{tableJobs, int64(as.Job)})
 		}
+		if as.Tasks != 0 {
+			needed = append(needed, LockedRow{tableUsers, int64(as.RequestedBy)})
+		}
+	}
+	return needed
+}
+
+// rowsChanged are those that a unit changes.
+func (u unit) rowsChanged() (needed []LockedRow) {
+	for _, as := range u.assignments {
+		needed = append(needed, LockedRow{tableHosts, int64(as.Host)}, LockedRow{tableEntries, int64(as.Entry)})
 	}
 	for _, c := range u.changes {
 		needed = append(needed, LockedRow{tableEntries, int64(c.Entry)})
@@ -99,51 +112,90 @@ func withoutLocked[T any](ctx context.Context, a *applier, all []T, needs func(T
 	return kept, nil
 }
 
-// locked returns which rows of each table another client keeps locked. A server that
-// cannot tell says that there is none.
+// locked returns which rows of each table another client keeps locked.
 func (a *applier) locked(ctx context.Context, ids map[string][]int64) (map[LockedRow]bool, error) {
+	locked, err := a.lookWith(ctx, ids, a.passedOver)
+	if sqldb.IsSyntax(err) {
+		return a.lookWith(ctx, ids, a.refused)
+	}
+	return locked, err
+}
+
+// lookWith asks for the locked rows of each table.
+func (a *applier) lookWith(ctx context.Context, ids map[string][]int64, ask func(context.Context, sqldb.Querier, lookup, func(int64)) error) (map[LockedRow]bool, error) {
 	locked := make(map[LockedRow]bool)
 	err := a.write(ctx, "look for rows that others keep locked", func(ctx context.Context, tx sqldb.Querier) error {
 		clear(locked)
 		for table, all := range ids {
-			if err := a.lockedIn(ctx, tx, table, all, locked); err != nil {
+			if err := ask(ctx, tx, a.lookup(table, all), func(id int64) { locked[LockedRow{table, id}] = true }); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if sqldb.IsSyntax(err) {
-		return nil, nil
-	}
 	return locked, err
 }
 
-// lockedIn adds the rows of one table. Jobs are only referred to, which leaves them
-// to others who do the same. What exists, but is passed over, is locked; what does not
-// exist any more is not.
-func (a *applier) lockedIn(ctx context.Context, tx sqldb.Querier, table string, ids []int64, locked map[LockedRow]bool) error {
-	skip := a.l.db.Dialect.SkipLocked
-	if table == tableJobs {
-		skip = a.l.db.Dialect.SkipLockedShared
+// lookup is the question for rows of a table. Jobs and users are only referred to, which
+// leaves them to others who do the same.
+type lookup struct {
+	ids  []int64
+	from string
+	lock string
+}
+
+func (a *applier) lookup(table string, ids []int64) lookup {
+	q := lookup{ids: ids, from: "SELECT id FROM " + table + a.l.db.Dialect.ByKey + " WHERE id IN ", lock: a.l.db.Dialect.ForUpdate}
+	if table == tableJobs || table == tableUsers {
+		q.lock = a.l.db.Dialect.ForShare
 	}
+	return q
+}
+
+// passedOver finds locked rows in two queries. What exists, but is passed over, is locked;
+// what does not exist any more is not.
+func (a *applier) passedOver(ctx context.Context, tx sqldb.Querier, q lookup, locked func(int64)) error {
 	free := make(map[int64]bool)
-	from := "SELECT id FROM " + table + a.l.db.Dialect.ByKey + " WHERE id IN "
-	if err := sqldb.EachID(ctx, tx, from+sqldb.List(ids)+skip, func(id int64) { free[id] = true }); err != nil {
+	if err := sqldb.EachID(ctx, tx, q.from+sqldb.List(q.ids)+q.lock+a.l.db.Dialect.SkipLocked, func(id int64) { free[id] = true }); err != nil {
 		return err
 	}
-	missing := slices.DeleteFunc(slices.Clone(ids), func(id int64) bool { return free[id] })
+	missing := slices.DeleteFunc(slices.Clone(q.ids), func(id int64) bool { return free[id] })
 	if len(missing) == 0 {
 		return nil
 	}
-	return sqldb.EachID(ctx, tx, from+sqldb.List(missing), func(id int64) { locked[LockedRow{table, id}] = true })
+	return sqldb.EachID(ctx, tx, q.from+sqldb.List(missing), locked)
 }
 
-// foundLocked ends an Apply: the next one looks for locked rows before it writes if
-// this one found any, because its plan will mostly want them again.
+// refused finds them on a server that can only refuse a query as a whole: it halves the
+// rows until the locked ones stand alone, and never waits.
+func (a *applier) refused(ctx context.Context, tx sqldb.Querier, q lookup, locked func(int64)) error {
+	err := sqldb.EachID(ctx, tx, q.from+sqldb.List(q.ids)+q.lock+a.l.db.Dialect.NoWait, func(int64) {})
+	if !sqldb.IsLockWait(err) {
+		return err
+	}
+	if len(q.ids) == 1 {
+		locked(q.ids[0])
+		return nil
+	}
+	for _, half := range [][]int64{q.ids[:len(q.ids)/2], q.ids[len(q.ids)/2:]} {
+		if err := a.refused(ctx, tx, lookup{half, q.from, q.lock}, locked); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foundLocked ends an Apply. Later ones look for locked rows before they write for as long
+// as their plans may want those that were found.
 func (l *Leader) foundLocked(res *Result) {
-	slices.SortFunc(res.Locked, func(a, b LockedRow) int {
-		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID))
-	})
+	slices.SortFunc(res.Locked, compareLocked)
 	res.Locked = slices.Compact(res.Locked)
-	l.contended.Store(len(res.Locked) > 0)
+	now := time.Now()
+	l.contention.written(res.Applied)
+	l.contention.found(res.Locked, now)
+	l.contended.Store(l.contention.any(now))
+}
+
+func compareLocked(a, b LockedRow) int {
+	return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID))
 }

@@ -113,6 +113,7 @@ func (r *Result) add(part Result) {
 	r.Applied.Assignments = append(r.Applied.Assignments, part.Applied.Assignments...)
 	r.Applied.Changes = append(r.Applied.Changes, part.Applied.Changes...)
 	r.Conflicts = append(r.Conflicts, part.Conflicts...)
+	r.Contended = append(r.Contended, part.Contended...)
 	r.Locked = append(r.Locked, part.Locked...)
 	r.Transactions += part.Transactions
 	r.LongestTx = max(r.LongestTx, part.LongestTx)

@@ -34,7 +34,7 @@ type Metrics struct {
 
 	ticks, assignments, releases, moves, conflicts, locked *prometheus.CounterVec
 	uncaught, fenced, terms, replanned, wentBack           *prometheus.CounterVec
-	waiting, malformed, leader, token                      *prometheus.GaugeVec
+	waiting, contended, malformed, leader, token           *prometheus.GaugeVec
 	findings                                               *prometheus.GaugeVec
 
 	condemned *prometheus.CounterVec
@@ -77,8 +77,9 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.assignments = m.counter("assignments_total", "Entries that got a host.")
 	m.releases = m.counter("releases_total", "Hosts released.")
 	m.moves = m.counter("moves_total", "Hosts handed over to another shard.")
-	m.conflicts = m.counter("overtaken_total", "Assignments left out because another client changed the rows first, or kept them locked.")
-	m.locked = m.counter("locked_rows_total", "Rows passed over because another client kept them locked, counted in every tick.")
+	m.conflicts = m.counter("conflicts_total", "Assignments left out because another client changed the rows first.")
+	m.locked = m.counter("locked_rows_total", "Rows passed over because another client kept them locked, counted whenever a plan finds them so.")
+	m.contended = m.gauge("locked_rows", "Rows that plans leave alone now, because another client kept them locked.")
 	m.uncaught = m.counter("uncaught_errors_total", "Ticks that ended with an error other than a fenced write.")
 	m.wentBack = m.counter("lost_commits_total", "How often the database was found to have lost what a leader committed.")
 	m.fenced = m.counter("fenced_writes_total", "Writes that the database refused because another replica had taken over.")
@@ -150,7 +151,7 @@ func (m *Metrics) Serves(name shard.Name) {
 	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.locked, m.uncaught, m.fenced, m.terms, m.replanned, m.wentBack} {
 		c.WithLabelValues(s)
 	}
-	for _, g := range []*prometheus.GaugeVec{m.waiting, m.malformed, m.leader, m.token} {
+	for _, g := range []*prometheus.GaugeVec{m.waiting, m.contended, m.malformed, m.leader, m.token} {
 		g.WithLabelValues(s)
 	}
 	for _, h := range []*prometheus.HistogramVec{m.tick, m.snapshot, m.plan, m.lease, m.schedule, m.release, m.takeOver, m.transaction} {
@@ -217,7 +218,7 @@ func (m *Metrics) Leading(name shard.Name, token int64, takeOver time.Duration) 
 // more: without this, the last values would stand beside those of the next leader.
 func (m *Metrics) Ended(name shard.Name, _ error) {
 	s := label(name)
-	for _, g := range []*prometheus.GaugeVec{m.leader, m.token, m.waiting, m.malformed} {
+	for _, g := range []*prometheus.GaugeVec{m.leader, m.token, m.waiting, m.contended, m.malformed} {
 		g.WithLabelValues(s).Set(0)
 	}
 	m.findings.DeletePartialMatch(prometheus.Labels{"shard": s})
@@ -234,6 +235,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	m.conflicts.WithLabelValues(s).Add(float64(len(r.Result.Conflicts)))
 	m.locked.WithLabelValues(s).Add(float64(len(r.Result.Locked)))
 	m.waiting.WithLabelValues(s).Set(float64(len(applied.Waiting)))
+	m.contended.WithLabelValues(s).Set(float64(r.Contended))
 	m.malformed.WithLabelValues(s).Set(float64(len(applied.Problems)))
 	for _, d := range []struct {
 		h *prometheus.HistogramVec

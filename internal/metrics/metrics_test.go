@@ -77,15 +77,34 @@ func TestWhatOnlyALeaderKnows(t *testing.T) {
 		m.Leading(name, 7, time.Second)
 		m.Ticked(name, replica.Report{Result: store.Result{Applied: scheduler.Plan{
 			Waiting: make([]scheduler.Waiting, 3), Problems: make([]scheduler.Problem, 2),
-		}}})
+		}}, Contended: 4})
 		m.Checked(name, admin.NoFindings())
 	}
 	m.Ended("over", nil)
 	after := text(m)
-	for _, gauge := range []string{"leader", "token", "entries_without_host", "malformed_rows"} {
+	for _, gauge := range []string{"leader", "token", "entries_without_host", "malformed_rows", "locked_rows"} {
 		require.Contains(t, after, "hostsched_"+gauge+`{shard="over"} 0`)
 		require.NotContains(t, after, "hostsched_"+gauge+`{shard="stays"} 0`)
 	}
 	require.Regexp(t, `hostsched_inspection_findings{[^}]*shard="stays"}`, after)
 	require.NotRegexp(t, `hostsched_inspection_findings{[^}]*shard="over"}`, after)
+}
+
+// TestLockedRows: what other clients changed and what they keep locked are different
+// things, and a lock that was found again is counted again.
+func TestLockedRows(t *testing.T) {
+	m := metrics.New(prometheus.NewRegistry())
+	m.Serves("a")
+	locked := replica.Report{Contended: 3, Result: store.Result{
+		Conflicts: make([]scheduler.EntryID, 5), Contended: make([]scheduler.EntryID, 7), Locked: make([]store.LockedRow, 2),
+	}}
+	m.Ticked("a", locked)
+	m.Ticked("a", locked)
+	for _, line := range []string{`locked_rows_total{shard="a"} 4`, `locked_rows{shard="a"} 3`, `conflicts_total{shard="a"} 10`} {
+		require.Contains(t, text(m), "hostsched_"+line)
+	}
+	m.Ticked("a", replica.Report{})
+	for _, line := range []string{`locked_rows_total{shard="a"} 4`, `locked_rows{shard="a"} 0`} {
+		require.Contains(t, text(m), "hostsched_"+line)
+	}
 }

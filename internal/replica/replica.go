@@ -103,6 +103,9 @@ type Report struct {
 	// Total is the whole tick; the others are its parts.
 	Total, Snapshot, Plan, Apply time.Duration
 	Result                       store.Result
+	// Contended is how many rows the next plan leaves alone, because other clients kept them
+	// locked.
+	Contended int
 }
 
 // Replica serves one shard.
@@ -312,7 +315,7 @@ func (r *Replica) resign(term *election.Term, reason, err error) error {
 	cause := term.Cause()
 	r.observer.Ended(term.Shard, cause)
 	r.said()("term over", "token", term.Token, "reason", reason)
-	r.status.set(func(s *Status) { s.State, s.Phase = StateCandidate, PhaseIdle })
+	r.status.set(func(s *Status) { s.State, s.Phase, s.LockedRows = StateCandidate, PhaseIdle, 0 })
 	if err == nil && !errors.Is(cause, election.ErrResigned) {
 		err = cause
 	}
@@ -437,9 +440,9 @@ func (r *Replica) report(rep Report) {
 		r.log.Debug("malformed row", "problem", p.Text)
 	}
 	r.warnLocked(rep.Result.Locked)
-	if !applied.Empty() || len(rep.Result.Conflicts) > 0 {
+	if !applied.Empty() || len(rep.Result.Conflicts)+len(rep.Result.Contended) > 0 {
 		r.log.Debug("tick", "assigned", len(applied.Assignments), "released", len(applied.Releases), "leased", len(applied.Leases),
-			"waiting", len(applied.Waiting), "overtaken", len(rep.Result.Conflicts), "took", rep.Total)
+			"waiting", len(applied.Waiting), "changed by others", len(rep.Result.Conflicts), "held by other transactions", len(rep.Result.Contended), "took", rep.Total)
 	}
 }
 

@@ -57,6 +57,9 @@ type Status struct {
 	FencedWrites int64 `json:"fenced_writes"`
 	Errors       int64 `json:"errors"`
 	Waiting      int   `json:"waiting"`
+	// LockedRows is how many rows plans leave alone now, because other clients kept them
+	// locked.
+	LockedRows int `json:"locked_rows"`
 
 	LastTick time.Time `json:"last_tick,omitzero"`
 	// Recent are the durations of the latest ticks, oldest first; the last one
@@ -102,6 +105,7 @@ func (st *status) ticked(rep Report) {
 		s.Assignments += int64(len(rep.Result.Applied.Assignments))
 		s.Releases += int64(len(rep.Result.Applied.Releases))
 		s.Waiting = len(rep.Result.Applied.Waiting)
+		s.LockedRows = rep.Contended
 		s.LastTick = rep.Began.Add(rep.Total)
 		if s.Recent = append(s.Recent, rep.Total); len(s.Recent) > recentTicks {
 			s.Recent = s.Recent[1:]

@@ -26,6 +26,9 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	rep.Snapshot = time.Since(rep.Began)
 
 	r.phase(PhasePlan)
+	if contended := t.leader.Contended(); !contended.Equal(snapshot.Contended) {
+		snapshot.Contended, changed = contended, true
+	}
 	plan := t.plan(snapshot, changed)
 	rep.Plan = time.Since(rep.Began) - rep.Snapshot
 
@@ -35,6 +38,7 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	rep.Result, err = t.leader.Apply(context.WithoutCancel(ctx), plan)
 	r.record(t.recorder, rep.Result.Applied)
 	r.logApplied(snapshot, rep.Result.Applied)
+	rep.Contended = t.leader.Contended().Count()
 	rep.Total = time.Since(rep.Began)
 	rep.Apply = rep.Total - rep.Snapshot - rep.Plan
 	if err != nil {

@@ -32,9 +32,12 @@ type Dialect struct {
 	// writing transactions are exclusive from the beginning.
 	ForUpdate string
 
-	// SkipLocked ends a query that locks what it reads and passes over what others
-	// have locked; SkipLockedShared one that lets others read in the same way.
-	SkipLocked, SkipLockedShared string
+	// ForShare ends a query that locks what it reads, but lets others do the same.
+	ForShare string
+
+	// SkipLocked comes after these two and passes over what others have locked; MariaDB
+	// knows it since 10.6. NoWait, which all servers know, refuses the query instead.
+	SkipLocked, NoWait string
 
 	InsertIgnore string // INSERT that passes over existing unique keys
 	Now          string // current time, of the same clock as the columns
@@ -74,9 +77,8 @@ func mysqlDialect(have serverVariables) (Dialect, error) {
 	d := Dialect{
 		Server: ServerMySQL, Version: have["version"],
 		session: have.known(sessionVariables), reading: have.known(readingVariables),
-		Writers:    maxWriters,
-		ForUpdate:  " FOR UPDATE",
-		SkipLocked: " FOR UPDATE SKIP LOCKED", SkipLockedShared: " FOR SHARE SKIP LOCKED",
+		Writers:   maxWriters,
+		ForUpdate: " FOR UPDATE", ForShare: " FOR SHARE", SkipLocked: " SKIP LOCKED", NoWait: " NOWAIT",
 		InsertIgnore: "INSERT IGNORE INTO",
 		Now:          "CURRENT_TIMESTAMP",
 		// Those tables have the server's default collation for this character set.
@@ -90,7 +92,7 @@ func mysqlDialect(have serverVariables) (Dialect, error) {
 	needed := mysql8013
 	if have.has(mariaDBOnly) {
 		d.Server, needed = ServerMariaDB, mariaDB103
-		d.SkipLockedShared = " LOCK IN SHARE MODE SKIP LOCKED"
+		d.ForShare = " LOCK IN SHARE MODE"
 	}
 	if !have.has(needed) {
 		return Dialect{}, fmt.Errorf("%w: this is %s, which says that it has version %s; hostsched needs MySQL 8.0.13, MariaDB 10.3.4 or SQLite", ErrServer, d.Server, d.Version)

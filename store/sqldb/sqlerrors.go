@@ -53,6 +53,7 @@ const (
 	mySyntax       = 1064
 	myLockWait     = 1205
 	MyDeadlock     = 1213
+	myNoWait       = 3572
 	MyNoSuchThread = 1094
 )
 
@@ -152,8 +153,11 @@ func IsLockTimeout(err error) bool {
 }
 
 // IsLockWait tells whether a statement waited too long for a row that another client
-// keeps locked.
-func IsLockWait(err error) bool { return MysqlCode(err) == myLockWait }
+// keeps locked, or would have had to wait and was told not to.
+func IsLockWait(err error) bool {
+	code := MysqlCode(err)
+	return code == myLockWait || code == myNoWait
+}
 
 // IsSyntax tells whether the server does not know a statement, as MariaDB before 10.6
 // does not know SKIP LOCKED.
