@@ -1,6 +1,7 @@
 package election
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,8 @@ type Presence struct {
 	// Holder names the process; a restarted one has another name.
 	Holder  string `json:"holder,omitempty"`
 	Address string `json:"address,omitempty"`
+	// Scheme is https if it answers over TLS at its address, and else empty.
+	Scheme  string `json:"scheme,omitempty"`
 	Version string `json:"version,omitempty"`
 	// Role is primary, backup, or none with the reason in Why.
 	Role   string `json:"role"`
@@ -54,6 +57,14 @@ type Presence struct {
 	// oldest format whose replicas it can work with.
 	Format int `json:"format"`
 	Oldest int `json:"oldest"`
+}
+
+// URL is where the replica answers over HTTP, empty if it does not say where.
+func (p Presence) URL() string {
+	if p.Address == "" {
+		return ""
+	}
+	return cmp.Or(p.Scheme, "http") + "://" + p.Address
 }
 
 // MayLead tells whether this replica's role lets it lead.

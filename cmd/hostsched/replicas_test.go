@@ -20,6 +20,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
@@ -49,6 +50,8 @@ type installation struct {
 	logDir   string
 	// args are for every replica.
 	args []string
+	// prepareServer, if set, changes each replica before it starts first.
+	prepareServer func(*server)
 	// links puts links that can be cut between each replica and etcd, the database, and
 	// the other replicas.
 	links bool
@@ -103,6 +106,9 @@ func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...be
 			target.Addr = s.dbLink.Addr
 			s.dsn = "mysql:" + target.FormatDSN()
 		}
+		if in.prepareServer != nil {
+			in.prepareServer(s)
+		}
 		in.replicas = append(in.replicas, s)
 		s.start(t)
 	}
@@ -147,8 +153,13 @@ type server struct {
 	dbLink *testserver.Link
 	// peerLink, if there is one, is how the other replicas reach this one.
 	peerLink *testserver.Link
-	program  string
-	cmd      *exec.Cmd
+	// keeper has the certificates of a replica that answers over TLS.
+	keeper *certs.Keeper
+	files  certs.Files
+	// args are for this replica alone.
+	args    []string
+	program string
+	cmd     *exec.Cmd
 }
 
 func (s *server) start(t *testing.T) {
@@ -158,6 +169,7 @@ func (s *server) start(t *testing.T) {
 	// The DSN has a password field, so it goes by the environment.
 	args := append([]string{"serve", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
 		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms"}, s.in.args...)
+	args = append(args, s.args...)
 	if !slices.Contains(args, "--config") { // a configuration file may set the level itself
 		args = append(args, "--log-level", "debug")
 	}
@@ -204,11 +216,10 @@ func (s *server) stop(t *testing.T) {
 	require.True(t, early || s.cmd.ProcessState.Success(), "%s ends with %v", s.name, s.cmd.ProcessState)
 }
 
-var httpClient = &http.Client{Timeout: time.Second}
-
 // get asks a replica; ok is false if it does not answer.
 func (s *server) get(path string) (code int, body string, ok bool) {
-	res, err := httpClient.Get("http://" + s.listen + path)
+	client := &http.Client{Timeout: time.Second, Transport: s.keeper.Transport()}
+	res, err := client.Get(s.keeper.Scheme() + "://" + s.listen + path)
 	if err != nil {
 		return 0, "", false
 	}

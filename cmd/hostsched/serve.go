@@ -87,6 +87,7 @@ func runReplica(cmd *cobra.Command, cfg *config.Config) error {
 			return replica.Err()
 		case <-hangups:
 			reload(cfg, log)
+			replica.LookAtFiles()
 		case <-ctx.Done():
 			running = false
 		}
@@ -105,5 +106,5 @@ func reload(cfg *config.Config, log hclog.Logger) {
 		log.Error("the configuration was not read again", "error", err)
 		return
 	}
-	log.Warn("the configuration was read again; files with passwords are read whenever they are needed", "log.level", log.GetLevel(), "changed but takes effect after a restart", afterRestart)
+	log.Warn("the configuration was read again; files with passwords and certificates are read whenever they are needed", "log.level", log.GetLevel(), "changed but takes effect after a restart", afterRestart)
 }

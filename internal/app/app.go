@@ -21,6 +21,7 @@ import (
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/api"
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/lab"
@@ -70,6 +71,10 @@ type App struct {
 	server     *http.Server
 	heartbeats *peers.Heartbeats
 	metrics    *metrics.Metrics
+	// certs are for TLS between replicas; nil without it. lookAtFiles asks for a look at
+	// them.
+	certs       *certs.Keeper
+	lookAtFiles chan struct{}
 	// observers are told what the replica does.
 	observers replica.Observers
 	// campaigner and holder are what the controller campaigns with.
@@ -101,7 +106,7 @@ type App struct {
 // New checks what can be checked without a database, and takes the address. If it
 // fails, nothing stays open.
 func New(o Options) (*App, error) {
-	a := &App{cfg: o.Config, log: o.Log, version: o.Version, metadataFault: func() string { return "" }, done: make(chan struct{})}
+	a := &App{cfg: o.Config, log: o.Log, version: o.Version, metadataFault: func() string { return "" }, lookAtFiles: make(chan struct{}, 1), done: make(chan struct{})}
 	a.waiting.Store("starting")
 	if a.log == nil {
 		a.log = hclog.NewNullLogger()
@@ -143,7 +148,14 @@ func (a *App) open(o Options) (err error) {
 	if a.observers, err = a.report(a.metrics); err != nil {
 		return err
 	}
-	a.server = &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: a.handler()}
+	a.metrics.Unheard(func() int { return len(ask(a, (*cluster.Controller).Unheard)) })
+	a.server = &http.Server{
+		ReadHeaderTimeout: httpHeaderTimeout, Handler: a.handler(),
+		ErrorLog: a.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+	if err := a.openCertificate(); err != nil {
+		return err
+	}
 	a.log.Info("starting", "server", a.cfg.Server, "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
 	return nil
 }
@@ -155,7 +167,8 @@ func (a *App) handler() http.Handler {
 	pages.Handle(api.Prefix+"/", api.New(a.apiConfig()))
 	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
-		Waiting: a.waitingFor, MetadataFault: a.metadataFault,
+		Waiting: a.waitingFor, MetadataFault: a.metadataFault, Certificate: a.certificate,
+		Unheard:   func() map[string]string { return ask(a, (*cluster.Controller).Unheard) },
 		Status:    func() []replica.Status { return ask(a, (*cluster.Controller).Status) },
 		NotServed: func() map[shard.Name]string { return ask(a, (*cluster.Controller).NotServed) },
 		Role: func() (role, why string) {
@@ -196,7 +209,7 @@ func (a *App) schedule(ctx context.Context) error {
 	a.log.Info("the database is there", "database", dbs.Main.Target(), "database server", dbs.Main.Server())
 	c := cluster.New(cluster.Config{
 		Server: a.cfg.Server, Version: a.version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: a.metrics.Serves, Gone: a.metrics.Forget,
-		Condemned: a.metrics.Condemned, Needless: a.metrics.Needless,
+		Certs: a.certs, Condemned: a.metrics.Condemned, Needless: a.metrics.Needless,
 		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, LogAssignments: a.cfg.Log.Assignments},
 	}, a.campaigner, dbs, a.observers, a.log)
 	a.controller.Store(c)
@@ -358,7 +371,11 @@ func (a *App) waitForLifetime(ctx context.Context) {
 }
 
 func (a *App) serve() error {
-	if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+	serve := a.server.Serve
+	if a.certs.Answers() {
+		serve = func(l net.Listener) error { return a.server.ServeTLS(l, "", "") }
+	}
+	if err := serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve metrics, health and status on %s: %w", a.Addr(), err)
 	}
 	return nil

@@ -74,7 +74,7 @@ func requireReleased(t *testing.T, leaks goleak.Option, apps ...*App) {
 
 // leads tells whether a replica leads the master shard and has ticked.
 func leads(a *App) bool {
-	st, err := web.ReadStatus(context.Background(), a.Addr(), time.Second)
+	st, err := web.Client{}.ReadStatus(context.Background(), a.Addr(), time.Second)
 	return err == nil && len(st.Shards) == 1 && st.Shards[0].State == replica.StateLeader && st.Shards[0].Ticks > 0
 }
 

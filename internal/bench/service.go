@@ -113,7 +113,7 @@ func (s *serverProcess) end(sig syscall.Signal) error {
 }
 
 func (s *serverProcess) status(ctx context.Context) (replica.Status, bool) {
-	st, err := web.ReadStatus(ctx, s.listen, time.Second)
+	st, err := web.Client{}.ReadStatus(ctx, s.listen, time.Second)
 	if err != nil || len(st.Shards) != 1 {
 		return replica.Status{}, false
 	}

@@ -136,5 +136,5 @@ func (r *replica) stop() error {
 const statusTimeout = time.Second
 
 func (r *replica) status(ctx context.Context) (web.ServerStatus, error) {
-	return web.ReadStatus(ctx, r.listen, statusTimeout)
+	return web.Client{}.ReadStatus(ctx, r.listen, statusTimeout)
 }

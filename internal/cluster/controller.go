@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/election/recurring"
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -29,6 +30,8 @@ type Config struct {
 	// HoldOff is how long a server must have been a member of the cluster before
 	// shards are handed over to it.
 	HoldOff time.Duration
+	// Certs are for TLS between replicas; nil without it.
+	Certs *certs.Keeper
 	// Only, if set, is the one shard to serve. The whole database belongs to it, as
 	// in Autotest. If it is empty, every shard is served.
 	Only shard.Name
@@ -43,6 +46,14 @@ type Config struct {
 	// reason; Needless when that happened to this one although it lived.
 	Condemned func(reason string)
 	Needless  func()
+}
+
+// scheme is what the others are told, who know that http is meant without one.
+func (c Config) scheme() string {
+	if c.Certs.Answers() {
+		return "https"
+	}
+	return ""
 }
 
 func (c Config) condemned(reason string) {
@@ -146,6 +157,8 @@ type Controller struct {
 	needless int
 	// lost are the shards whose own database this replica does not reach.
 	lost []shard.Name
+	// unheard are the servers whose heartbeats this replica does not hear.
+	unheard map[string]unheardPeer
 	// members are the servers of the view.
 	members []election.Member
 
@@ -168,9 +181,9 @@ func New(cfg Config, elected Election, db Databases, observer replica.Observer, 
 		runners: map[shard.Name]*shardRunner{}, failures: map[shard.Name]failure{}, role: election.RoleNone, why: whyStarting,
 		faults: recurring.New(log),
 	}
-	c.suspects = newSuspects(c.look)
+	c.suspects = newSuspects(cfg.Certs, c.look)
 	c.probe = newProbe(db.Main.Ping)
-	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: whyStarting, Version: cfg.Version, Weight: cfg.Weight, Only: cfg.Only}, c.watched)
+	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: whyStarting, Version: cfg.Version, Weight: cfg.Weight, Only: cfg.Only, Scheme: cfg.scheme()}, c.watched)
 	first := cfg.Only
 	if first == "" {
 		first = shard.Master

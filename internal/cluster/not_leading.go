@@ -31,6 +31,7 @@ func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]strin
 	c.mu.Unlock()
 	c.warnOfLeaderless(runners, all, now)
 	c.warnOfEtcd()
+	c.noteUnheard(now)
 }
 
 // warnOfEtcd says in the log why the other replicas do not see this one as it is, and

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/suspicion"
 )
@@ -51,8 +52,8 @@ type death struct {
 	revoked time.Time
 }
 
-func newSuspects(changed func()) *suspects {
-	return &suspects{watcher: peers.NewWatcher(changed), said: map[string]election.Suspicion{}, dead: map[string]*death{}}
+func newSuspects(keeper *certs.Keeper, changed func()) *suspects {
+	return &suspects{watcher: peers.NewWatcher(keeper, changed), said: map[string]election.Suspicion{}, dead: map[string]*death{}}
 }
 
 // follow listens to the members of a view, and acquits whoever got new leases after it
@@ -66,7 +67,7 @@ func (s *suspects) follow(v election.View, self string) {
 		if m.Holder == "" || m.Holder == self || m.Address == "" {
 			continue
 		}
-		all = append(all, peers.Peer{Holder: m.Holder, Address: m.Address})
+		all = append(all, peers.Peer{Holder: m.Holder, URL: m.URL()})
 		if d := s.dead[m.Holder]; d != nil && d.Lease != m.Lease {
 			delete(s.dead, m.Holder)
 			s.watcher.Forget(m.Holder)

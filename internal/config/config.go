@@ -41,6 +41,13 @@ type Config struct {
 	Listen    string `key:"listen" group:"replica" default:"127.0.0.1:8470" usage:"address for metrics, health and status"`
 	Advertise string `key:"advertise" group:"replica" usage:"address shown in etcd; the listen address if empty"`
 
+	TLS struct {
+		CertFile          string `key:"cert_file" usage:"certificate with which this replica answers on listen, and asks other replicas; without one there is no TLS between replicas"`
+		KeyFile           string `key:"key_file" usage:"key of that certificate"`
+		CAFile            string `key:"ca_file" usage:"certificate authority of the other replicas; that of the system if empty"`
+		RequireClientCert bool   `key:"require_client_cert" default:"false" usage:"answer only clients with a certificate of tls.ca_file"`
+	} `key:"tls" group:"etcd"`
+
 	Etcd struct {
 		Endpoints    []string      `key:"endpoints" default:"http://127.0.0.1:2379" usage:"etcd client URLs"`
 		TTL          time.Duration `key:"ttl" group:"replica" default:"5s" min:"1s" max:"10m" usage:"how long a silent leader keeps its lease; whole seconds"`
@@ -290,6 +297,12 @@ func (c *Config) check() error {
 	}
 	if (c.Etcd.CertFile == "") != (c.Etcd.KeyFile == "") {
 		return fmt.Errorf("%w: etcd.cert_file and etcd.key_file go together", ErrConfig)
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		return fmt.Errorf("%w: tls.cert_file and tls.key_file go together", ErrConfig)
+	}
+	if c.TLS.RequireClientCert && (c.TLS.CertFile == "" || c.TLS.CAFile == "") {
+		return fmt.Errorf("%w: tls.require_client_cert needs tls.cert_file and tls.ca_file", ErrConfig)
 	}
 	if c.Metadata.URL != "" && !strings.HasPrefix(c.Metadata.URL, "http://") && !strings.HasPrefix(c.Metadata.URL, "https://") {
 		return fmt.Errorf("%w: metadata.url is %q; it must begin with http:// or https://", ErrConfig, c.Metadata.URL)

@@ -69,6 +69,10 @@ var names = []struct{ key, flag, env, def string }{
 	{"shard", "shard", "HOSTSCHED_SHARD", ""},
 	{"shards.password_dir", "shards-password-dir", "HOSTSCHED_SHARDS_PASSWORD_DIR", ""},
 	{"tick.min", "tick-min", "HOSTSCHED_TICK_MIN", "50ms"},
+	{"tls.ca_file", "tls-ca-file", "HOSTSCHED_TLS_CA_FILE", ""},
+	{"tls.cert_file", "tls-cert-file", "HOSTSCHED_TLS_CERT_FILE", ""},
+	{"tls.key_file", "tls-key-file", "HOSTSCHED_TLS_KEY_FILE", ""},
+	{"tls.require_client_cert", "tls-require-client-cert", "HOSTSCHED_TLS_REQUIRE_CLIENT_CERT", "false"},
 }
 
 var secretNames = []struct{ key, env string }{

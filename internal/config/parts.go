@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -56,6 +57,11 @@ func (c *Config) Scope() store.Scope {
 			RespectStaticLabels: c.Labels.RespectStatic, Actions: c.Actions(),
 		},
 	}
+}
+
+// CertificateFiles is the part of the configuration for TLS between replicas.
+func (c *Config) CertificateFiles() certs.Files {
+	return certs.Files{Cert: c.TLS.CertFile, Key: c.TLS.KeyFile, CA: c.TLS.CAFile, RequireClient: c.TLS.RequireClientCert}
 }
 
 // EtcdConnection is the part of the configuration that reaches etcd.

@@ -105,7 +105,7 @@ func (p *process) stop() error {
 
 // status asks the replica about itself.
 func (p *process) status(ctx context.Context) (web.ServerStatus, error) {
-	return web.ReadStatus(ctx, p.listen, time.Second)
+	return web.Client{}.ReadStatus(ctx, p.listen, time.Second)
 }
 
 // newProcess prepares a replica; it is not started yet.

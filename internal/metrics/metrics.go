@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -142,6 +143,28 @@ func (m *Metrics) Forget(name shard.Name) {
 func (m *Metrics) NotServed(count func() int) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_shards_not_served", Help: "Rows of afe_shards that no replica can lead, because of their names."},
 		func() float64 { return float64(count()) }))
+}
+
+// Unheard adds the number of replicas whose heartbeats are not heard.
+func (m *Metrics) Unheard(count func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_replicas_not_heard", Help: "Other replicas whose heartbeats are not heard, so that only their leases tell their end."},
+		func() float64 { return float64(count()) }))
+}
+
+// Certificate adds until when the replica's certificate is valid, and whether something is
+// wrong with it.
+func (m *Metrics) Certificate(state func() *certs.State) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_certificate_expires_timestamp_seconds", Help: "Until when the certificate of this replica is valid."},
+			func() float64 { return float64(state().Until.Unix()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_certificate_fault", Help: "1 if the certificate of this replica, or a file that belongs to it, is not as it should be, or expires soon."},
+			func() float64 {
+				if state().Fault != "" {
+					return 1
+				}
+				return 0
+			}),
+	)
 }
 
 // Serves makes the metrics of a shard appear before anything has happened, so

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/web"
@@ -27,7 +26,7 @@ const leaderTimeout = 5 * time.Second
 func (l Lab) Check(ctx context.Context, arg, leader string) (admin.Findings, error) {
 	out := admin.NoFindings()
 	if arg != "" || leader != "" {
-		err := l.OnShard(ctx, arg, func(s Shard) error { return check(ctx, s, leader, &out) })
+		err := l.OnShard(ctx, arg, func(s Shard) error { return check(ctx, s, webClient(l.Config), leader, &out) })
 		return out, err
 	}
 	shards, err := l.reached(ctx)
@@ -36,7 +35,7 @@ func (l Lab) Check(ctx context.Context, arg, leader string) (admin.Findings, err
 	}
 	var failed []error
 	for _, s := range shards {
-		failed = append(failed, l.on(ctx, s, func(s Shard) error { return check(ctx, s, "", &out) }))
+		failed = append(failed, l.on(ctx, s, func(s Shard) error { return check(ctx, s, webClient(l.Config), "", &out) }))
 	}
 	return out, errors.Join(failed...)
 }
@@ -52,8 +51,8 @@ func (l Lab) reached(ctx context.Context) ([]admin.Shard, error) {
 }
 
 // check adds what it finds in one shard to out.
-func check(ctx context.Context, s Shard, leader string, out *admin.Findings) error {
-	recorder, err := leaderRecorder(ctx, leader, s.Name)
+func check(ctx context.Context, s Shard, ask web.Client, leader string, out *admin.Findings) error {
+	recorder, err := leaderRecorder(ctx, ask, leader, s.Name)
 	if err != nil {
 		return err
 	}
@@ -66,21 +65,17 @@ func check(ctx context.Context, s Shard, leader string, out *admin.Findings) err
 }
 
 // leaderRecorder asks the leader for its recorder; nil without an address.
-func leaderRecorder(ctx context.Context, address string, name shard.Name) (*scheduler.Recorder, error) {
+func leaderRecorder(ctx context.Context, ask web.Client, address string, name shard.Name) (*scheduler.Recorder, error) {
 	if address == "" {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
-	target := strings.TrimSuffix(address, "/") + "/v1/recorder?shard=" + url.QueryEscape(name.String())
-	if !strings.Contains(target, "://") {
-		target = "http://" + target
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
-	if err != nil {
+	res, err := ask.Get(ctx, address, "/v1/recorder?shard="+url.QueryEscape(name.String()))
+	var malformed *url.Error
+	if errors.As(err, &malformed) && malformed.Op == "parse" {
 		return nil, fmt.Errorf("%w: the address of the leader: %w", admin.ErrInput, err)
 	}
-	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask the leader at %s for its recorder: %w", address, err)
 	}

@@ -125,7 +125,7 @@ func (r *StatusReader) Read(ctx context.Context) (ClusterStatus, error) {
 	var etcdErr error
 	asking.Go(func() { f.own = r.askOwnDatabases(second, f.database.shards) })
 	asking.Go(func() { etcdErr = r.config.EtcdConnection().Explain(second, f.etcdErr) })
-	f.answers = askReplicas(second, f.addresses())
+	f.answers = askReplicas(second, webClient(r.config), f.addresses())
 	asking.Wait()
 	f.etcdErr = etcdErr
 	f.now = time.Now()
@@ -235,9 +235,9 @@ func (r *StatusReader) askOwnDatabases(ctx context.Context, shards []admin.Shard
 	return out
 }
 
-func askReplicas(ctx context.Context, addresses []string) map[string]answer {
+func askReplicas(ctx context.Context, ask web.Client, addresses []string) map[string]answer {
 	answers := inParallel(addresses, func(address string) answer {
-		status, err := web.ReadStatus(ctx, address, replicaTimeout)
+		status, err := ask.ReadStatus(ctx, address, replicaTimeout)
 		return answer{status, err, time.Now()}
 	})
 	out := map[string]answer{}
@@ -274,7 +274,7 @@ func (f *facts) replicas() map[string]string {
 		}
 	}
 	for _, m := range f.etcd.view.Servers {
-		out[m.Server] = m.Address
+		out[m.Server] = m.URL()
 	}
 	return out
 }

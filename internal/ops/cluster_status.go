@@ -125,6 +125,23 @@ func (f *facts) warnings() []string {
 			skew("server "+server, a.status.Now.Sub(a.at))
 		}
 	}
+	return append(out, f.connectionFaults()...)
+}
+
+// connectionFaults are what is wrong with the connections between replicas.
+func (f *facts) connectionFaults() (out []string) {
+	for _, server := range slices.Sorted(maps.Keys(f.replicas())) {
+		a, err := f.answer(server)
+		if err != nil {
+			continue
+		}
+		if c := a.status.Certificate; c != nil && c.Fault != "" {
+			out = append(out, fmt.Sprintf("server %s: %s", server, c.Fault))
+		}
+		for _, other := range slices.Sorted(maps.Keys(a.status.Unheard)) {
+			out = append(out, fmt.Sprintf("server %s does not hear the heartbeats of server %s, so that only the lease tells it of its end: %s", server, other, a.status.Unheard[other]))
+		}
+	}
 	return out
 }
 

@@ -31,8 +31,8 @@ func someFacts() *facts {
 		}},
 		database: databaseFacts{shards: []admin.Shard{{Name: shard.Master}}, fences: map[shard.Name]store.Fence{shard.Master: {Epoch: 3, Holder: "a/1/x/a:1"}}},
 		answers: map[string]answer{
-			"a:1": {status: web.ServerStatus{Server: "a", Now: now, Shards: []replica.Status{leading}}, at: now},
-			"b:1": {status: web.ServerStatus{Server: "b", Now: now, Shards: []replica.Status{{Shard: shard.Master, State: replica.StateCandidate}}}, at: now},
+			"http://a:1": {status: web.ServerStatus{Server: "a", Now: now, Shards: []replica.Status{leading}}, at: now},
+			"http://b:1": {status: web.ServerStatus{Server: "b", Now: now, Shards: []replica.Status{{Shard: shard.Master, State: replica.StateCandidate}}}, at: now},
 		},
 	}
 }
@@ -41,10 +41,10 @@ func TestStatusOfClocksApart(t *testing.T) {
 	f := someFacts()
 	require.Empty(t, f.status().Warnings)
 	f.database.ahead = 2 * time.Hour
-	a := f.answers["a:1"]
+	a := f.answers["http://a:1"]
 	a.status.Now = a.at.Add(-time.Minute)
 	a.status.Shards[0].LastTick = a.status.Now.Add(-time.Second)
-	f.answers["a:1"] = a
+	f.answers["http://a:1"] = a
 	st := f.status()
 	require.Equal(t, []string{"the clock of the database is 2h0m0s ahead of this machine's", "the clock of server a is 1m0s behind this machine's"}, st.Warnings)
 	require.EqualValues(t, 1000, st.Shards[0].LastTickAge, "ages are told by one clock")
@@ -62,11 +62,11 @@ func TestStatusOfKeysThatAreNobodys(t *testing.T) {
 
 func TestStatusOfServersThatDoNotAnswer(t *testing.T) {
 	f := someFacts()
-	f.answers["a:1"] = answer{err: errors.New("refused")}
-	f.answers["b:1"] = answer{status: web.ServerStatus{Server: "c"}}
+	f.answers["http://a:1"] = answer{err: errors.New("refused")}
+	f.answers["http://b:1"] = answer{status: web.ServerStatus{Server: "c"}}
 	st := f.status()
 	require.Equal(t, "refused", st.Servers[0].Error)
-	require.Contains(t, st.Servers[1].Error, "server c answers at its address b:1")
+	require.Contains(t, st.Servers[1].Error, "server c answers at its address http://b:1")
 	require.Equal(t, "a", st.Shards[0].Leader)
 	require.Contains(t, st.Shards[0].Slow, "the leader does not answer: refused")
 	require.EqualValues(t, -1, st.Shards[0].Assignments, "not known")
@@ -79,12 +79,12 @@ func TestStatusSaysWhoFailedToTakeOver(t *testing.T) {
 	failed := func(token int) *replica.NotLeading {
 		return &replica.NotLeading{Reason: replica.TakeOverFailed, Text: fmt.Sprintf("take over with token %d: the disk is full", token)}
 	}
-	f.answers["a:1"].status.Shards[0] = replica.Status{Shard: shard.Master, State: replica.StateCandidate, NotLeading: failed(11)}
-	f.answers["b:1"].status.Shards[0].NotLeading = failed(12)
+	f.answers["http://a:1"].status.Shards[0] = replica.Status{Shard: shard.Master, State: replica.StateCandidate, NotLeading: failed(11)}
+	f.answers["http://b:1"].status.Shards[0].NotLeading = failed(12)
 	st := f.status()
 	require.False(t, st.Whole())
 	require.Equal(t, "a, b: take over with token 12: the disk is full", st.Shards[0].WhyNobody)
-	f.answers["b:1"].status.Shards[0].NotLeading.Text = "access denied"
+	f.answers["http://b:1"].status.Shards[0].NotLeading.Text = "access denied"
 	require.Equal(t, "b: access denied; a: take over with token 11: the disk is full", f.status().Shards[0].WhyNobody)
 }
 

@@ -1,8 +1,11 @@
 package peers_test
 
 import (
+	"io"
+	"log"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/suspicion"
 	"github.com/hostsched/hostsched/internal/testserver"
@@ -28,16 +32,26 @@ type process struct {
 }
 
 func begin(t *testing.T, holder, address string) *process {
+	return beginWith(t, nil, holder, address)
+}
+
+// beginWith serves over TLS if there is a keeper.
+func beginWith(t *testing.T, keeper *certs.Keeper, holder, address string) *process {
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
 	p := &process{beats: peers.NewHeartbeats(holder), address: listener.Addr().String()}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+peers.Path, p.beats)
 	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
+	serve := p.server.Serve
+	if keeper != nil {
+		p.server.TLSConfig, p.server.ErrorLog = keeper.Server(), log.New(io.Discard, "", 0)
+		serve = func(l net.Listener) error { return p.server.ServeTLS(l, "", "") }
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = p.server.Serve(listener)
+		_ = serve(listener)
 	}()
 	t.Cleanup(func() { p.crash(); <-served })
 	return p
@@ -46,8 +60,10 @@ func begin(t *testing.T, holder, address string) *process {
 // crash closes the listener and all connections, as the end of a process does.
 func (p *process) crash() { _ = p.server.Close() }
 
-func watch(t *testing.T, changed func()) *peers.Watcher {
-	w := peers.NewWatcher(changed)
+func watch(t *testing.T, changed func()) *peers.Watcher { return watchWith(t, nil, changed) }
+
+func watchWith(t *testing.T, keeper *certs.Keeper, changed func()) *peers.Watcher {
+	w := peers.NewWatcher(keeper, changed)
 	t.Cleanup(w.Close)
 	return w
 }
@@ -61,7 +77,7 @@ func TestCrashIsSeenAtOnce(t *testing.T) {
 	p := begin(t, "a/1", "127.0.0.1:0")
 	var changes atomic.Int32
 	w := watch(t, func() { changes.Add(1) })
-	w.Follow([]peers.Peer{{Holder: "a/1", Address: p.address}})
+	w.Follow([]peers.Peer{{Holder: "a/1", URL: "http://" + p.address}})
 	until(t, w, "a/1", suspicion.Alive)
 	require.EqualValues(t, 1, changes.Load())
 	began := time.Now()
@@ -74,12 +90,12 @@ func TestCrashIsSeenAtOnce(t *testing.T) {
 func TestRestartUnderTheSameAddress(t *testing.T) {
 	p := begin(t, "a/1", "127.0.0.1:0")
 	w := watch(t, func() {})
-	w.Follow([]peers.Peer{{Holder: "a/1", Address: p.address}})
+	w.Follow([]peers.Peer{{Holder: "a/1", URL: "http://" + p.address}})
 	until(t, w, "a/1", suspicion.Alive)
 	p.crash()
 	begin(t, "a/2", p.address)
 	until(t, w, "a/1", suspicion.Crashed)
-	w.Follow([]peers.Peer{{Holder: "a/2", Address: p.address}})
+	w.Follow([]peers.Peer{{Holder: "a/2", URL: "http://" + p.address}})
 	until(t, w, "a/2", suspicion.Alive)
 	require.NotContains(t, w.Contacts(), "a/1")
 }
@@ -87,7 +103,7 @@ func TestRestartUnderTheSameAddress(t *testing.T) {
 func TestOrderlyEndIsNoCrash(t *testing.T) {
 	p := begin(t, "a/1", "127.0.0.1:0")
 	w := watch(t, func() {})
-	w.Follow([]peers.Peer{{Holder: "a/1", Address: p.address}})
+	w.Follow([]peers.Peer{{Holder: "a/1", URL: "http://" + p.address}})
 	until(t, w, "a/1", suspicion.Alive)
 	p.beats.End()
 	until(t, w, "a/1", suspicion.Unreachable)
@@ -99,7 +115,7 @@ func TestSilenceOfAConnectionThatStaysOpen(t *testing.T) {
 	p := begin(t, "a/1", "127.0.0.1:0")
 	link := testserver.NewLink(t, p.address)
 	w := watch(t, func() {})
-	w.Follow([]peers.Peer{{Holder: "a/1", Address: link.Addr}})
+	w.Follow([]peers.Peer{{Holder: "a/1", URL: "http://" + link.Addr}})
 	until(t, w, "a/1", suspicion.Alive)
 	began := time.Now()
 	link.Cut(t)
@@ -114,7 +130,7 @@ func TestSilenceOfAConnectionThatStaysOpen(t *testing.T) {
 func TestOldEvidenceIsForgotten(t *testing.T) {
 	p := begin(t, "a/1", "127.0.0.1:0")
 	w := watch(t, func() {})
-	w.Follow([]peers.Peer{{Holder: "a/1", Address: p.address}})
+	w.Follow([]peers.Peer{{Holder: "a/1", URL: "http://" + p.address}})
 	until(t, w, "a/1", suspicion.Alive)
 	p.crash()
 	until(t, w, "a/1", suspicion.Crashed)
@@ -143,7 +159,7 @@ func TestStrangers(t *testing.T) {
 			served := make(chan struct{})
 			go func() { defer close(served); _ = server.Serve(listener) }()
 			w := watch(t, func() { t.Error("nothing changed") })
-			w.Follow([]peers.Peer{{Holder: "a/1", Address: listener.Addr().String()}})
+			w.Follow([]peers.Peer{{Holder: "a/1", URL: "http://" + listener.Addr().String()}})
 			<-asked
 			<-asked
 			require.Equal(t, suspicion.Unreachable, suspicion.Judge(w.Contacts()["a/1"]))
@@ -152,4 +168,76 @@ func TestStrangers(t *testing.T) {
 			<-served
 		})
 	}
+}
+
+// certificate is one of an authority, which also trusts it.
+func certificate(t *testing.T, ca *testserver.Authority) *certs.Keeper {
+	t.Helper()
+	files := certs.Files{Cert: filepath.Join(t.TempDir(), "tls.crt"), Key: filepath.Join(t.TempDir(), "tls.key"), CA: ca.File, RequireClient: true}
+	ca.IssueNow(t, files.Cert, files.Key, "replica", time.Hour)
+	keeper, err := certs.Open(files)
+	require.NoError(t, err)
+	return keeper
+}
+
+func TestCrashIsSeenOverTLS(t *testing.T) {
+	ca := testserver.NewAuthority(t, "lab")
+	p := beginWith(t, certificate(t, ca), "a/1", "127.0.0.1:0")
+	w := watchWith(t, certificate(t, ca), func() {})
+	w.Follow([]peers.Peer{{Holder: "a/1", URL: "https://" + p.address}})
+	until(t, w, "a/1", suspicion.Alive)
+	require.Empty(t, w.Unheard())
+	began := time.Now()
+	p.crash()
+	until(t, w, "a/1", suspicion.Crashed)
+	require.Less(t, time.Since(began), time.Second)
+}
+
+// TestWhoIsNotTrustedIsNotHeard: a peer that answers, but without TLS, or with a certificate
+// that is not trusted, is neither alive nor dead, and it is known why.
+func TestWhoIsNotTrustedIsNotHeard(t *testing.T) {
+	lab, other := testserver.NewAuthority(t, "lab"), testserver.NewAuthority(t, "other")
+	ours, theirs := certificate(t, lab), certificate(t, other)
+	for name, c := range map[string]struct {
+		keeper, watcher *certs.Keeper
+		scheme, why     string
+	}{
+		"no TLS there":                {nil, ours, "http", "it has no TLS"},
+		"no TLS there, but said so":   {nil, ours, "https", "gave HTTP response to HTTPS client"},
+		"no TLS here":                 {theirs, nil, "https", "unknown authority"},
+		"an older version here":       {theirs, nil, "http", "400 Bad Request"},
+		"another authority":           {theirs, ours, "https", "valid until"},
+		"it trusts no others, either": {ours, only(t, lab), "https", "certificate required"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := beginWith(t, c.keeper, "a/1", "127.0.0.1:0")
+			w := watchWith(t, c.watcher, func() { t.Error("nothing changed") })
+			w.Follow([]peers.Peer{{Holder: "a/1", URL: c.scheme + "://" + p.address}})
+			require.Eventually(t, func() bool { return strings.Contains(w.Unheard()["a/1"], c.why) }, patience, time.Millisecond, "unheard because of %q: %v", c.why, w.Unheard())
+			require.Equal(t, suspicion.Unreachable, suspicion.Judge(w.Contacts()["a/1"]))
+		})
+	}
+}
+
+// only trusts an authority, and has no certificate.
+func only(t *testing.T, ca *testserver.Authority) *certs.Keeper {
+	t.Helper()
+	keeper, err := certs.Open(certs.Files{CA: ca.File})
+	require.NoError(t, err)
+	return keeper
+}
+
+// TestCertificateThatIsNotTrustedAnyMore: whoever was heard, and answers now with another
+// certificate, is not silent.
+func TestCertificateThatIsNotTrustedAnyMore(t *testing.T) {
+	lab := testserver.NewAuthority(t, "lab")
+	p := beginWith(t, certificate(t, lab), "a/1", "127.0.0.1:0")
+	far := beginWith(t, certificate(t, testserver.NewAuthority(t, "other")), "a/1", "127.0.0.1:0")
+	link := testserver.NewLink(t, p.address)
+	w := watchWith(t, certificate(t, lab), func() {})
+	w.Follow([]peers.Peer{{Holder: "a/1", URL: "https://" + link.Addr}})
+	until(t, w, "a/1", suspicion.Alive)
+	link.Point(t, far.address)
+	require.Eventually(t, func() bool { return strings.Contains(w.Unheard()["a/1"], "unknown authority") }, patience, time.Millisecond)
+	require.Never(t, func() bool { return suspicion.Judge(w.Contacts()["a/1"]) != suspicion.Unreachable }, 2*time.Second, 10*time.Millisecond)
 }

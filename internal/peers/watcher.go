@@ -3,13 +3,18 @@ package peers
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/suspicion"
 )
 
@@ -36,13 +41,15 @@ const (
 type Peer struct {
 	// Holder is the unique name of the process.
 	Holder string
-	// Address is the host and port at which it listens.
-	Address string
+	// URL is where it answers, with the scheme.
+	URL string
 }
 
 // Watcher listens to the heartbeats of other replicas.
 type Watcher struct {
-	client  *http.Client
+	client *http.Client
+	// secure is true if this process has a certificate to answer with.
+	secure  bool
 	changed func()
 	begin   sync.Once
 
@@ -60,16 +67,19 @@ type contact struct {
 	heard bool
 	gone  bool
 	last  time.Time
+	// fault is why there are no heartbeats, empty while there are.
+	fault string
 	stop  context.CancelFunc
 }
 
 // NewWatcher returns a watcher without peers. changed is called when a contact is
 // made or lost; what is merely silent calls nobody, so contacts are also to be looked
-// at from time to time. changed must not block.
-func NewWatcher(changed func()) *Watcher {
+// at from time to time. changed must not block. Of a process with a certificate, a peer
+// without one is not listened to.
+func NewWatcher(keeper *certs.Keeper, changed func()) *Watcher {
 	w := &Watcher{
 		// Connections are not shared or kept: the end of one is what is watched for.
-		client:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		client: &http.Client{Transport: keeper.Transport()}, secure: keeper.Answers(),
 		changed: changed, peers: map[Peer]*contact{},
 	}
 	w.ctx, w.end = context.WithCancel(context.Background())
@@ -113,6 +123,20 @@ func (w *Watcher) Contacts() map[string]suspicion.Contact {
 	out := make(map[string]suspicion.Contact, len(w.peers))
 	for p, c := range w.peers {
 		out[p.Holder] = suspicion.Contact{Heard: c.heard, Gone: c.gone, Silence: now.Sub(c.last).Milliseconds()}
+	}
+	return out
+}
+
+// Unheard says of each followed process that was never heard, or not since it was last
+// forgotten, why that is so; it leaves out those of which it does not know yet.
+func (w *Watcher) Unheard() map[string]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]string{}
+	for p, c := range w.peers {
+		if !c.heard && c.fault != "" {
+			out[p.Holder] = c.fault
+		}
 	}
 	return out
 }
@@ -197,18 +221,55 @@ func (w *Watcher) listen(ctx context.Context, p Peer, c *contact) {
 var errOther = errors.New("another process answers")
 
 // lost notes why a connection ended or could not be made. Only a peer that was heard
-// before can be gone: an address may have been wrong all the time.
+// before can be gone: an address may have been wrong all the time. A peer that answers, but
+// not with heartbeats that this process trusts, is neither gone nor silent.
 func (w *Watcher) lost(c *contact, err error) {
 	gone := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errOther)
 	w.mu.Lock()
+	if err != nil {
+		c.fault = wording(err)
+	}
 	turned := c.heard && gone && !c.gone
-	if turned {
+	switch {
+	case turned:
 		c.gone = true
+	case !c.gone && answers(err):
+		c.heard, c.last = false, time.Now()
 	}
 	w.mu.Unlock()
 	if turned {
 		w.changed()
 	}
+}
+
+// errNoTLS is why a process with a certificate does not listen to a peer without one.
+var errNoTLS = errors.New("it has no TLS, and this replica has; set tls.cert_file there, too")
+
+// errAnswer is the error of a peer that answers, but not with heartbeats.
+var errAnswer = errors.New("it does not send heartbeats")
+
+// answers tells whether an error shows that the peer lives.
+func answers(err error) bool {
+	var unverified *tls.CertificateVerificationError
+	var plain tls.RecordHeaderError
+	var op *net.OpError
+	return errors.Is(err, errAnswer) || errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &unverified) || errors.As(err, &plain) ||
+		errors.As(err, &op) && op.Op == "remote error" // an alert of TLS
+}
+
+// wording says an error, and of a certificate that was not accepted whose it is and how
+// long it is valid.
+func wording(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	var unverified *tls.CertificateVerificationError
+	if errors.As(err, &unverified) && len(unverified.UnverifiedCertificates) > 0 {
+		leaf := unverified.UnverifiedCertificates[0]
+		return fmt.Sprintf("%v; the certificate is of %s, by %s, valid until %s", err, leaf.Subject, leaf.Issuer, leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return err.Error()
 }
 
 // connect listens to one connection until it ends. heard is true if the peer
@@ -218,7 +279,10 @@ func (w *Watcher) connect(ctx context.Context, p Peer, c *contact) (heard bool, 
 	defer cancel()
 	bound := time.AfterFunc(dialTimeout, cancel)
 	defer bound.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.Address+Path, nil)
+	if w.secure && !strings.HasPrefix(p.URL, "https:") {
+		return false, errNoTLS
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+Path, nil)
 	if err != nil {
 		return false, err
 	}
@@ -228,14 +292,14 @@ func (w *Watcher) connect(ctx context.Context, p Peer, c *contact) (heard bool, 
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		return false, fmt.Errorf("%s%s answers %s", p.Address, Path, res.Status)
+		return false, fmt.Errorf("%w: %s%s answers %s", errAnswer, p.URL, Path, res.Status)
 	}
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, maxName)
 	for lines.Scan() {
 		switch line := lines.Text(); {
 		case !heard && line != p.Holder:
-			return false, fmt.Errorf("%w at %s", errOther, p.Address)
+			return false, fmt.Errorf("%w at %s", errOther, p.URL)
 		case line == goodbye:
 			w.leave(c)
 			return false, nil
@@ -250,7 +314,7 @@ func (w *Watcher) connect(ctx context.Context, p Peer, c *contact) (heard bool, 
 func (w *Watcher) hear(c *contact) {
 	w.mu.Lock()
 	first := !c.heard
-	c.heard, c.gone, c.last = true, false, time.Now()
+	c.heard, c.gone, c.last, c.fault = true, false, time.Now(), ""
 	w.mu.Unlock()
 	if first {
 		w.changed()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -31,6 +32,11 @@ type Config struct {
 	Waiting func() string
 	// MetadataFault says why queued-time records were not taken, empty if they were.
 	MetadataFault func() string
+	// Certificate says what is known of the certificate with which the replica answers; nil
+	// without one.
+	Certificate func() *certs.State
+	// Unheard returns the servers whose heartbeats are not heard, with the reason.
+	Unheard func() map[string]string
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }
@@ -53,6 +59,11 @@ type ServerStatus struct {
 	NotServed map[shard.Name]string `json:"not_served,omitempty"`
 	// MetadataFault is why the metadata endpoint did not take queued-time records.
 	MetadataFault string `json:"metadata_fault,omitempty"`
+	// Certificate is that with which the replica answers over TLS.
+	Certificate *certs.State `json:"certificate,omitempty"`
+	// Unheard are the servers whose heartbeats this replica does not hear, with the reason:
+	// only their leases tell it of their end.
+	Unheard map[string]string `json:"unheard,omitempty"`
 }
 
 // Handler returns the handler of all paths.
@@ -66,6 +77,7 @@ func Handler(cfg Config) http.Handler {
 		answer(w, http.StatusOK, ServerStatus{
 			Server: cfg.Server, Version: cfg.Version, Now: time.Now().UTC(), Role: role, Why: why,
 			Shards: cfg.Status(), NotServed: cfg.NotServed(), MetadataFault: cfg.MetadataFault(),
+			Certificate: cfg.Certificate(), Unheard: cfg.Unheard(),
 		})
 	})
 	mux.HandleFunc("GET /v1/recorder", cfg.recorder)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
@@ -26,6 +27,8 @@ func get(t *testing.T, s replica.Status, path string) (int, string) {
 		Role:          func() (string, string) { return "primary", "" },
 		Waiting:       func() string { return "" },
 		MetadataFault: func() string { return "400 mapper_parsing_exception" },
+		Certificate:   func() *certs.State { return &certs.State{File: "tls.crt", Until: time.Now(), Fault: "it expires soon"} },
+		Unheard:       func() map[string]string { return map[string]string{"s2": "it has no TLS"} },
 		NotServed:     func() map[shard.Name]string { return map[shard.Name]string{"a/b": "it has a slash"} },
 		Recorder: func(shard.Name) map[scheduler.HostID]scheduler.JobID {
 			if s.State != replica.StateLeader {
@@ -91,6 +94,8 @@ func TestReadiness(t *testing.T) {
 	_, body = get(t, leader, "/v1/status")
 	require.Contains(t, body, `"not_served":{"a/b":"it has a slash"}`)
 	require.Contains(t, body, `"metadata_fault":"400 mapper_parsing_exception"`)
+	require.Contains(t, body, `"fault":"it expires soon"`)
+	require.Contains(t, body, `"unheard":{"s2":"it has no TLS"}`)
 }
 
 func TestHealth(t *testing.T) {
@@ -144,6 +149,6 @@ func TestStatusOfAStranger(t *testing.T) {
 		_, _ = w.Write([]byte("{}"))
 	}))
 	defer s.Close()
-	_, err := web.ReadStatus(t.Context(), s.Listener.Addr().String(), time.Minute)
+	_, err := web.Client{}.ReadStatus(t.Context(), s.Listener.Addr().String(), time.Minute)
 	require.ErrorContains(t, err, "404")
 }

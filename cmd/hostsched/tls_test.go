@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/certs"
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/internal/web"
+)
+
+// secured makes all replicas of an installation answer over TLS, with certificates of an
+// authority, and each with files of its own.
+func secured(ca *testserver.Authority) before {
+	return func(t *testing.T, in *installation) {
+		in.prepareServer = func(s *server) {
+			dir := t.TempDir()
+			files := certs.Files{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), CA: ca.File, RequireClient: true}
+			ca.IssueNow(t, files.Cert, files.Key, s.name, time.Hour)
+			keeper, err := certs.Open(files)
+			require.NoError(t, err)
+			s.keeper, s.files = keeper, files
+			s.args = []string{"--tls-cert-file", files.Cert, "--tls-key-file", files.Key, "--tls-ca-file", files.CA, "--tls-require-client-cert"}
+		}
+	}
+}
+
+// page reads what a replica says of itself, which is nothing until it answers.
+func (s *server) page(t *testing.T) (st web.ServerStatus) {
+	t.Helper()
+	if _, body, ok := s.get("/v1/status"); ok {
+		require.NoError(t, json.Unmarshal([]byte(body), &st))
+	}
+	return st
+}
+
+// TestReplicasOverTLS: the end of a replica is noticed at once over TLS, too, also by and of
+// replicas whose certificates were replaced while they ran; and what is wrong with a
+// certificate is said where people look.
+func TestReplicasOverTLS(t *testing.T) {
+	ca := testserver.NewAuthority(t, "lab")
+	in := newInstallation(t, failoverLab, 3, withShards(3, 3), secured(ca), func(_ *testing.T, in *installation) { in.args = append(in.args, "--etcd-ttl", longTTL) })
+	stopSimulator := in.simulate(t, busy)
+	kill := func() time.Duration {
+		victim, names, _, old := in.victim(t)
+		victim.kill(t)
+		took := in.allTakenOver(t, names, old, time.Now())
+		t.Logf("kill -9 of a server that leads %d shards, over TLS: all taken over after %v", len(names), took.Round(time.Millisecond))
+		victim.start(t)
+		in.followersReady(t)
+		return took
+	}
+	best := kill()
+
+	for _, s := range in.replicas {
+		ca.IssueNow(t, s.files.Cert, s.files.Key, "renewed", time.Hour)
+		s.signal(t, syscall.SIGHUP)
+		require.Eventually(t, func() bool { return strings.Contains(s.log(t), "CN=renewed") }, patience, 10*time.Millisecond, "the log names the new certificate")
+		require.Equal(t, "CN=renewed", s.page(t).Certificate.Subject)
+	}
+	best = min(best, kill())
+	require.Less(t, best, time.Second)
+
+	stopSimulator()
+	in.requireNothingTwice(t)
+	in.requireExpiredCertificateIsSaid(t, ca)
+}
+
+// requireExpiredCertificateIsSaid lets the certificate of one replica expire, and renews it.
+func (in *installation) requireExpiredCertificateIsSaid(t *testing.T, ca *testserver.Authority) {
+	s, other := in.replicas[0], in.replicas[1]
+	// A test that asks it must trust it now, and later.
+	trusting := s.keeper
+	until := time.Now().Add(-time.Minute).UTC()
+	ca.Issue(t, s.files.Cert, s.files.Key, "expired", until.Add(-time.Hour), until)
+	s.signal(t, syscall.SIGHUP)
+	said := fmt.Sprintf("the certificate in %s expired at %s", s.files.Cert, until.Format(time.RFC3339))
+	require.Eventually(t, func() bool { return strings.Contains(s.log(t), said) }, patience, 10*time.Millisecond, "the log says %q", said)
+
+	s.stop(t)
+	s.start(t)
+	require.Eventually(t, func() bool {
+		why := other.page(t).Unheard[s.name]
+		return strings.Contains(why, "expired") && strings.Contains(why, "valid until "+until.Format(time.RFC3339))
+	}, patience, 20*time.Millisecond, "the others say whose certificate expired, and when")
+	require.EqualValues(t, 1, other.counter(t, "hostsched_replicas_not_heard"))
+	require.Eventually(t, func() bool { return strings.Contains(other.log(t), "the heartbeats of a replica are not heard") }, patience, 20*time.Millisecond)
+	out := in.printedStatus(t)
+	require.Contains(t, out, "does not hear the heartbeats of server "+s.name)
+
+	ca.IssueNow(t, s.files.Cert, s.files.Key, "valid again", time.Hour)
+	require.Eventually(t, func() bool { return len(other.page(t).Unheard) == 0 }, patience, 20*time.Millisecond, "heard again")
+	s.keeper = trusting
+	require.Eventually(t, func() bool { st := s.page(t).Certificate; return st != nil && st.Fault == "" }, patience, 20*time.Millisecond)
+	require.Zero(t, s.counter(t, "hostsched_certificate_fault"))
+}
+
+// printedStatus is what the command prints, which has the certificate of a replica.
+func (in *installation) printedStatus(t *testing.T) string {
+	t.Helper()
+	args := append([]string{"cluster", "status", "--cluster", "failover", "--etcd-endpoints", in.endpoint}, in.replicas[1].args...)
+	_, out := program(t, in.dsn, args...)
+	return out
+}
+
+// TestOneReplicaWithoutTLS: while a cluster is given TLS, the end of a replica that has none
+// yet is told by its lease, and everybody says so.
+func TestOneReplicaWithoutTLS(t *testing.T) {
+	in := newInstallation(t, failoverLab, 3, withShards(3, 3), secured(testserver.NewAuthority(t, "lab")))
+	plain := in.replicas[2]
+	plain.stop(t)
+	plain.keeper, plain.args = nil, nil
+	plain.start(t)
+	stopSimulator := in.simulate(t, busy)
+	for _, s := range in.replicas[:2] {
+		require.Eventually(t, func() bool { return strings.Contains(s.page(t).Unheard[plain.name], "it has no TLS") }, patience, 20*time.Millisecond, s.name)
+	}
+	require.Eventually(t, func() bool { return len(plain.page(t).Unheard) == 2 }, patience, 20*time.Millisecond)
+	out := in.printedStatus(t)
+	require.Contains(t, out, "does not hear the heartbeats of server "+plain.name)
+	in.balanced(t)
+
+	old := in.epochs(t)
+	names := ledBy(in.leaders(), plain)
+	require.NotEmpty(t, names)
+	plain.kill(t)
+	took := in.allTakenOver(t, names, old, time.Now())
+	t.Logf("kill -9 of the server without TLS: all taken over after %v", took.Round(time.Millisecond))
+	require.LessOrEqual(t, took, maxFailover)
+	require.Eventually(t, func() bool { return in.causeOf(t, names[0], old[names[0]].Epoch) == "lease expired" }, patience, 5*time.Millisecond)
+	stopSimulator()
+	in.requireNothingTwice(t)
+}
+
+// TestCertificatesThatCannotBeUsed are named when a replica starts.
+func TestCertificatesThatCannotBeUsed(t *testing.T) {
+	ca := testserver.NewAuthority(t, "lab")
+	cert, key := filepath.Join(t.TempDir(), "tls.crt"), filepath.Join(t.TempDir(), "tls.key")
+	ca.IssueNow(t, cert, key, "lab", time.Hour)
+	missing := filepath.Join(t.TempDir(), "missing")
+	require.NoError(t, os.WriteFile(missing+".pem", nil, 0o600))
+	for text, args := range map[string][]string{
+		"tls.cert_file and tls.key_file go together":  {"--tls-cert-file", cert},
+		"tls.require_client_cert needs tls.cert_file": {"--tls-require-client-cert"},
+		missing:          {"--tls-cert-file", missing, "--tls-key-file", key},
+		missing + ".pem": {"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-file", missing + ".pem"},
+	} {
+		code, out := program(t, "sqlite:"+filepath.Join(t.TempDir(), "lab.db"), append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
+		require.Equal(t, exitInput, code, out)
+		require.Contains(t, out, text)
+	}
+}
