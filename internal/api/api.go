@@ -33,8 +33,9 @@ type Config struct {
 	// the replica waits for then.
 	Lab     func() *lab.Lab
 	Waiting func() string
-	// Wake tells the leader of a shard that there is something to do. It must not wait.
-	Wake func(shard.Name)
+	// Wake tells the leader of a shard that there is something to do: all there is to do
+	// are these new entries, or anything if none are given. It must not wait.
+	Wake func(name shard.Name, entries ...int64)
 	// Anonymous is the role of callers without token.
 	Anonymous access.Role
 	// SignIn is nil where no identity provider is configured.

@@ -52,7 +52,7 @@ func newServerWith(t *testing.T, db *store.DB, change func(*api.Config)) *server
 	storetest.Exec(t, db, "INSERT INTO afe_users (login, access_level, reboot_before, reboot_after) VALUES ('root', 100, 0, 0)")
 	l := lab.New(db, store.Scope{Shard: shard.Master, Shared: true})
 	s := &server{db: db, lab: l, config: api.Config{
-		Version: "test", Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Wake: func(shard.Name) {}, Log: hclog.NewNullLogger(),
+		Version: "test", Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, Log: hclog.NewNullLogger(),
 	}}
 	change(&s.config)
 	s.Server = httptest.NewServer(api.New(s.config))

@@ -7,7 +7,7 @@ import (
 )
 
 func (a *App) apiConfig() api.Config {
-	c := api.Config{Version: a.version, Lab: a.lab.Load, Waiting: a.waitingFor, Log: a.log.Named("api")}
+	c := api.Config{Version: a.version, Lab: a.lab.Load, Waiting: a.waitingFor, Wake: a.wake, Log: a.log.Named("api")}
 	switch {
 	case a.cfg.API.Auth == "none":
 		c.Anonymous = access.Admin

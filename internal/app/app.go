@@ -164,6 +164,7 @@ func (a *App) open(o Options) (err error) {
 func (a *App) handler() http.Handler {
 	pages := http.NewServeMux()
 	pages.Handle("GET "+peers.Path, a.heartbeats)
+	pages.Handle("POST "+peers.WakePath, peers.Wakes(a.woken))
 	pages.Handle(api.Prefix+"/", api.New(a.apiConfig()))
 	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
@@ -182,6 +183,20 @@ func (a *App) handler() http.Handler {
 		},
 	}))
 	return pages
+}
+
+// wake wakes the leader of a shard, and woken answers another replica that does so. As long
+// as there is no controller, whoever leads has still to look at everything.
+func (a *App) wake(name shard.Name, entries ...int64) {
+	if c := a.controller.Load(); c != nil {
+		c.Wake(name, entries...)
+	}
+}
+
+func (a *App) woken(w peers.Wake) {
+	if c := a.controller.Load(); c != nil {
+		c.Woken(w)
+	}
 }
 
 // ask asks the controller, if there is one yet.

@@ -14,6 +14,7 @@ import (
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/certs"
+	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -125,6 +126,8 @@ type Controller struct {
 
 	// probe tells whether the main database answers.
 	probe *probe
+	// waker tells the leaders of shards that there is something to do.
+	waker *peers.Waker
 	// background is what Run waits for besides the loop.
 	background sync.WaitGroup
 
@@ -159,8 +162,9 @@ type Controller struct {
 	lost []shard.Name
 	// unheard are the servers whose heartbeats this replica does not hear.
 	unheard map[string]unheardPeer
-	// members are the servers of the view.
+	// members are the servers of the view, and leaders the URLs of those who lead.
 	members []election.Member
+	leaders map[shard.Name]string
 
 	// retiring are the replicas of shards that are not served any more.
 	retiring sync.WaitGroup
@@ -182,6 +186,7 @@ func New(cfg Config, elected Election, db Databases, observer replica.Observer, 
 		faults: recurring.New(log),
 	}
 	c.suspects = newSuspects(cfg.Certs, c.look)
+	c.waker = peers.NewWaker(cfg.Certs, c.cannotWake)
 	c.probe = newProbe(db.Main.Ping)
 	c.membership = elected.Join(election.Presence{Role: election.RoleNone, Why: whyStarting, Version: cfg.Version, Weight: cfg.Weight, Only: cfg.Only, Scheme: cfg.scheme()}, c.watched)
 	first := cfg.Only
@@ -237,6 +242,7 @@ func (c *Controller) Run(ctx context.Context) {
 	leave()
 	c.background.Wait()
 	c.suspects.watcher.Close()
+	c.waker.Close()
 }
 
 func (c *Controller) loop(ctx context.Context) {

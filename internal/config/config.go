@@ -106,7 +106,7 @@ type Config struct {
 	} `key:"placement" group:"replica"`
 
 	Tick struct {
-		Min time.Duration `key:"min" default:"50ms" min:"0s" max:"10m" usage:"shortest time from one tick to the next"`
+		Min time.Duration `key:"min" default:"50ms" min:"0s" max:"10m" usage:"shortest time from one tick to the next, unless something is submitted, aborted or unlocked through the API"`
 	} `key:"tick" group:"replica"`
 
 	Scheduler struct {

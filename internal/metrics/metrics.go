@@ -30,7 +30,7 @@ type Metrics struct {
 	priorities map[int64]bool
 
 	tick, snapshot, plan, lease, schedule, release *prometheus.HistogramVec
-	takeOver, transaction                          *prometheus.HistogramVec
+	takeOver, transaction, woken                   *prometheus.HistogramVec
 	queued                                         *prometheus.HistogramVec
 
 	ticks, assignments, releases, moves, conflicts, locked *prometheus.CounterVec
@@ -73,6 +73,7 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.release = m.histogram("release_duration_seconds", "Duration of releasing hosts.", fastBuckets)
 	m.takeOver = m.histogram("takeover_duration_seconds", "Time from a won campaign to the end of the takeover, before the first tick.", fastBuckets)
 	m.transaction = m.histogram("longest_transaction_seconds", "Longest writing transaction of a tick.", fastBuckets)
+	m.woken = m.histogram("wake_seconds", "Time from a wake of the leader to the tick that answers it.", fastBuckets)
 	m.queued = m.histogram("queued_seconds", "Age of a job when its entry got a host, by priority.", queuedBuckets, "priority")
 	m.ticks = m.counter("ticks_total", "Finished ticks.")
 	m.assignments = m.counter("assignments_total", "Entries that got a host.")
@@ -177,7 +178,7 @@ func (m *Metrics) Serves(name shard.Name) {
 	for _, g := range []*prometheus.GaugeVec{m.waiting, m.contended, m.malformed, m.leader, m.token} {
 		g.WithLabelValues(s)
 	}
-	for _, h := range []*prometheus.HistogramVec{m.tick, m.snapshot, m.plan, m.lease, m.schedule, m.release, m.takeOver, m.transaction} {
+	for _, h := range []*prometheus.HistogramVec{m.tick, m.snapshot, m.plan, m.lease, m.schedule, m.release, m.takeOver, m.transaction, m.woken} {
 		h.WithLabelValues(s)
 	}
 }
@@ -273,6 +274,9 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 		{m.transaction, r.Result.LongestTx},
 	} {
 		d.h.WithLabelValues(s).Observe(d.d.Seconds())
+	}
+	if r.Woken > 0 {
+		m.woken.WithLabelValues(s).Observe(r.Woken.Seconds())
 	}
 	for i := range applied.Assignments {
 		if a := &applied.Assignments[i]; a.QueuedSeconds >= 0 {

@@ -25,7 +25,7 @@ type Config struct {
 	// Cluster names the installation of hostsched that this process belongs to.
 	Cluster string
 	// MinTick is the shortest time from the beginning of one tick to the
-	// beginning of the next.
+	// beginning of the next, unless somebody wakes the leader.
 	MinTick time.Duration
 	// CheckEvery is after how many ticks the leader looks for inconsistencies in
 	// the database. With 0 it never does.
@@ -102,7 +102,10 @@ type Report struct {
 	Began time.Time
 	// Total is the whole tick; the others are its parts.
 	Total, Snapshot, Plan, Apply time.Duration
-	Result                       store.Result
+	// Woken is how long whoever woke the leader had to wait until the tick began; 0 if
+	// nobody did.
+	Woken  time.Duration
+	Result store.Result
 	// Contended is how many rows the next plan leaves alone, because other clients kept them
 	// locked.
 	Contended int
@@ -133,6 +136,7 @@ type Replica struct {
 	announced election.Announcement
 
 	prefetch prefetch
+	wakes    wakes
 
 	// recorderMu guards the recorder of the current term, which the loop changes and
 	// Holdings reads.
@@ -154,6 +158,7 @@ type term struct {
 // New returns a replica that does nothing until Run.
 func New(cfg Config, campaigner election.Campaigner, db *store.DB, observer Observer, log hclog.Logger) *Replica {
 	r := &Replica{cfg: cfg, campaigner: campaigner, db: db, observer: observer, log: log.With("shard", cfg.Scope.Shard.String())}
+	r.wakes.signal = make(chan struct{}, 1)
 	r.faults, r.locked = recurring.New(r.log), recurring.New(r.log)
 	r.status.set(func(s *Status) { s.Shard, s.State, s.Phase = cfg.Scope.Shard, StateStarting, PhaseIdle })
 	return r
@@ -329,6 +334,7 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 	pruning, end := context.WithCancel(ctx)
 	defer end()
 	beside.Go(func() { r.keepPruning(pruning) })
+	r.wakes.answer() // those of a time when this replica did not lead
 	failures := 0
 	for n := 1; ; n++ {
 		began := time.Now()
@@ -361,12 +367,11 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 				return err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-won.Done():
+		if r.rest(ctx, won, time.Since(began), t.quiet) {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return won.Cause()
-		case <-time.After(r.pause(time.Since(began), t.quiet)):
 		}
 	}
 }
@@ -389,9 +394,12 @@ func (r *Replica) steady(won *election.Term) {
 	r.log.Info("this term lasts; earlier failures are over", "token", won.Token)
 }
 
-// pause returns how long to wait after a tick.
+// shareOf is the share of the database that other clients get after a tick.
+func shareOf(took time.Duration) time.Duration { return time.Duration(restShare * float64(took)) }
+
+// pause returns how long to wait after a tick if nobody wakes the leader.
 func (r *Replica) pause(took time.Duration, quiet bool) time.Duration {
-	rest := time.Duration(restShare * float64(took))
+	rest := shareOf(took)
 	if quiet {
 		rest = max(rest, quietTick-took)
 	}

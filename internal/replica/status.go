@@ -113,6 +113,13 @@ func (st *status) ticked(rep Report) {
 	})
 }
 
+// Leads tells whether the replica leads its shard.
+func (r *Replica) Leads() bool {
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
+	return r.status.s.State == StateLeader
+}
+
 // Status returns a copy.
 func (r *Replica) Status() Status {
 	r.status.mu.Lock()

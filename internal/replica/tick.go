@@ -18,7 +18,7 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 			err = fmt.Errorf("panic in a tick: %v\n%s", p, debug.Stack())
 		}
 	}()
-	rep := Report{Began: time.Now()}
+	rep := Report{Began: time.Now(), Woken: r.wakes.answer()}
 	snapshot, changed, err := r.snapshot(ctx, t)
 	if err != nil {
 		return err
