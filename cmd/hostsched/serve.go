@@ -72,7 +72,7 @@ func runReplica(cmd *cobra.Command, cfg *config.Config) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	replica, err := app.New(app.Options{Config: cfg, Version: version(), Log: log})
+	replica, err := app.New(app.Options{Config: cfg, Version: version(), Log: log, Out: cmd.OutOrStdout()})
 	if err != nil {
 		return err
 	}

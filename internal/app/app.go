@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -55,6 +56,9 @@ type Options struct {
 	Listen string
 	// Log gets what happens; nothing is logged if it is nil.
 	Log hclog.Logger
+	// Out gets what a standalone server tells the person who started it; nothing is told
+	// if it is nil.
+	Out io.Writer
 	// Registry gets the metrics. No two Apps can share one. Without it the App
 	// makes its own, with the metrics of the process.
 	Registry *prometheus.Registry
@@ -63,12 +67,15 @@ type Options struct {
 // App is one replica with all that belongs to it. It runs once: New, Start, and
 // Stop or an end by itself, which Done tells.
 type App struct {
-	cfg        *config.Config
-	log        hclog.Logger
-	faults     *recurring.Log
-	version    string
-	listener   net.Listener
-	server     *http.Server
+	cfg      *config.Config
+	log      hclog.Logger
+	faults   *recurring.Log
+	version  string
+	out      io.Writer
+	listener net.Listener
+	server   *http.Server
+	// doors are where the API answers besides.
+	doors      []door
 	heartbeats *peers.Heartbeats
 	metrics    *metrics.Metrics
 	// certs are for TLS between replicas; nil without it. lookAtFiles asks for a look at
@@ -86,6 +93,9 @@ type App struct {
 	waiting atomic.Value
 	// lab is nil as long as controller is.
 	lab atomic.Pointer[lab.Lab]
+	// etcdReady is closed when the embedded etcd of a standalone server has forgotten the
+	// leases of its former processes.
+	etcdReady chan struct{}
 	// metadataFault says why queued-time records were not taken.
 	metadataFault func() string
 	// reporters run until everything else has ended, and then send what is left.
@@ -106,10 +116,13 @@ type App struct {
 // New checks what can be checked without a database, and takes the address. If it
 // fails, nothing stays open.
 func New(o Options) (*App, error) {
-	a := &App{cfg: o.Config, log: o.Log, version: o.Version, metadataFault: func() string { return "" }, lookAtFiles: make(chan struct{}, 1), done: make(chan struct{})}
+	a := &App{cfg: o.Config, log: o.Log, version: o.Version, out: o.Out, etcdReady: make(chan struct{}), metadataFault: func() string { return "" }, lookAtFiles: make(chan struct{}, 1), done: make(chan struct{})}
 	a.waiting.Store("starting")
 	if a.log == nil {
 		a.log = hclog.NewNullLogger()
+	}
+	if a.out == nil {
+		a.out = io.Discard
 	}
 	a.faults = recurring.New(a.log)
 	if err := a.open(o); err != nil {
@@ -120,6 +133,9 @@ func New(o Options) (*App, error) {
 
 func (a *App) open(o Options) (err error) {
 	if err := a.checkDSNs(); err != nil {
+		return err
+	}
+	if err := a.openFolder(); err != nil {
 		return err
 	}
 	address := o.Listen
@@ -148,12 +164,16 @@ func (a *App) open(o Options) (err error) {
 	if a.observers, err = a.report(a.metrics); err != nil {
 		return err
 	}
+	calls := api.New(a.apiConfig())
 	a.metrics.Unheard(func() int { return len(ask(a, (*cluster.Controller).Unheard)) })
 	a.server = &http.Server{
-		ReadHeaderTimeout: httpHeaderTimeout, Handler: a.handler(),
+		ReadHeaderTimeout: httpHeaderTimeout, Handler: a.handler(calls),
 		ErrorLog: a.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
 	if err := a.openCertificate(); err != nil {
+		return err
+	}
+	if err := a.openDoors(calls); err != nil {
 		return err
 	}
 	a.log.Info("starting", "server", a.cfg.Server, "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
@@ -161,11 +181,13 @@ func (a *App) open(o Options) (err error) {
 }
 
 // handler answers over HTTP, also while there is no controller yet.
-func (a *App) handler() http.Handler {
+func (a *App) handler(calls *api.API) http.Handler {
 	pages := http.NewServeMux()
 	pages.Handle("GET "+peers.Path, a.heartbeats)
 	pages.Handle("POST "+peers.WakePath, peers.Wakes(a.woken))
-	pages.Handle(api.Prefix+"/", api.New(a.apiConfig()))
+	if a.cfg.API.Listen == "" {
+		pages.Handle(api.Prefix+"/", calls)
+	}
 	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
 		Waiting: a.waitingFor, MetadataFault: a.metadataFault, Certificate: a.certificate,
@@ -214,6 +236,9 @@ func (a *App) waitingFor() string {
 
 // schedule waits for the databases and then takes part, until ctx ends.
 func (a *App) schedule(ctx context.Context) error {
+	if !a.waitForOwnEtcd(ctx) {
+		return nil
+	}
 	dbs, err := a.waitForDatabases(ctx)
 	if ctx.Err() != nil {
 		return nil
@@ -229,6 +254,9 @@ func (a *App) schedule(ctx context.Context) error {
 	}, a.campaigner, dbs, a.observers, a.log)
 	a.controller.Store(c)
 	a.lab.Store(lab.New(dbs.Main, a.cfg.Scope()))
+	if err := a.welcome(ctx); err != nil {
+		return err
+	}
 	c.Run(ctx)
 	return nil
 }
@@ -251,13 +279,7 @@ func holderName(server, address string) (string, error) {
 	return store.HolderName(server, os.Getpid(), hex.EncodeToString(b[:]), address), nil
 }
 
-// closeListener: a server that was stopped has closed its listener already.
-func (a *App) closeListener() error {
-	if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
-}
+func (a *App) closeListener() error { return unlessClosed(a.listener.Close()) }
 
 func (a *App) close() error {
 	var errs []error
@@ -361,8 +383,22 @@ func (a *App) run(ctx context.Context) error {
 	g.Add(a.serve, func(error) {
 		<-handedOver
 		a.heartbeats.End()
-		a.shutdown()
+		a.shutdown(a.server)
 	})
+	for _, d := range a.doors {
+		g.Add(d.serve, func(error) {
+			<-handedOver
+			a.shutdown(d.server)
+		})
+	}
+	if a.cfg.Etcd.Embedded {
+		member, endMember := context.WithCancel(context.WithoutCancel(ctx))
+		defer endMember()
+		g.Add(func() error { return a.runMember(member) }, func(error) {
+			<-handedOver
+			endMember()
+		})
+	}
 	err := g.Run()
 	endReports()
 	reporters.Wait()
@@ -396,10 +432,10 @@ func (a *App) serve() error {
 	return nil
 }
 
-func (a *App) shutdown() {
+func (a *App) shutdown(server *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), httpShutdownTimeout)
 	defer cancel()
-	if err := a.server.Shutdown(ctx); err != nil {
-		a.log.Warn("closing connections", "error", errors.Join(err, a.server.Close()))
+	if err := server.Shutdown(ctx); err != nil {
+		a.log.Warn("closing connections", "error", errors.Join(err, server.Close()))
 	}
 }

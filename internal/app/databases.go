@@ -86,6 +86,11 @@ func (a *App) databaseChanged(database, was, is string) {
 
 // openMain opens the main database and makes sure that it fits the configuration.
 func (a *App) openMain(ctx context.Context) (*store.DB, error) {
+	if a.cfg.Standalone {
+		if err := a.prepareLab(ctx); err != nil {
+			return nil, err
+		}
+	}
 	db, err := a.openChecked(ctx, a.cfg.Store(), a.cfg.Shared())
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 // checkAddresses refuses what no server can have, because whoever waits for an address that
 // cannot be waits for ever. No name is looked up.
 func (c *Config) checkAddresses() error {
-	for _, a := range []struct{ key, address string }{{"listen", c.Listen}, {"advertise", c.Advertise}} {
+	for _, a := range []struct{ key, address string }{{"listen", c.Listen}, {"advertise", c.Advertise}, {"api.listen", c.API.Listen}} {
 		if a.address == "" {
 			continue
 		}
@@ -43,6 +43,14 @@ func checkPort(port string) error {
 		return fmt.Errorf("there is no port %q; it must be from 0 to 65535", port)
 	}
 	return nil
+}
+
+// apiAddress is where the API listens, and which setting says so.
+func (c *Config) apiAddress() (key, address string) {
+	if c.API.Listen != "" {
+		return "api.listen", c.API.Listen
+	}
+	return "listen", c.Listen
 }
 
 // loopback tells whether only this machine can reach an address.

@@ -41,6 +41,9 @@ type Config struct {
 	Listen    string `key:"listen" group:"replica" default:"127.0.0.1:8470" usage:"address for metrics, health and status"`
 	Advertise string `key:"advertise" group:"replica" usage:"address shown in etcd; the listen address if empty"`
 
+	Standalone bool   `key:"standalone" group:"database" default:"false" usage:"a whole lab server in one process, with etcd and an SQLite database of its own in data_dir"`
+	DataDir    string `key:"data_dir" group:"database" usage:"folder of a standalone server, which is meant if it is given; ./hostsched-data if empty"`
+
 	TLS struct {
 		CertFile          string `key:"cert_file" usage:"certificate with which this replica answers on listen, and asks other replicas; without one there is no TLS between replicas"`
 		KeyFile           string `key:"key_file" usage:"key of that certificate"`
@@ -57,6 +60,18 @@ type Config struct {
 		CertFile     string        `key:"cert_file" usage:"client certificate for etcd"`
 		KeyFile      string        `key:"key_file" usage:"key of the client certificate"`
 		CAFile       string        `key:"ca_file" usage:"certificate authority of the etcd servers"`
+
+		// A member of etcd in this process. The names are etcd's own.
+		Embedded            bool     `key:"embedded" default:"false" usage:"run a member of etcd in this process, and use it"`
+		DataDir             string   `key:"data_dir" group:"replica" usage:"folder of the embedded member"`
+		Name                string   `key:"name" group:"replica" usage:"name of the embedded member; that of the server if empty"`
+		InitialCluster      []string `key:"initial_cluster" group:"replica" usage:"all embedded members and where they reach each other, like sched-1=http://10.0.0.1:2380"`
+		InitialClusterState string   `key:"initial_cluster_state" group:"replica" default:"new" oneof:"new or existing" usage:"new, or existing for a member that was added to a cluster that runs"`
+		ListenPeerURLs      []string `key:"listen_peer_urls" group:"replica" usage:"where the embedded member listens for the others; its own of etcd.initial_cluster if empty"`
+		ListenClientURLs    []string `key:"listen_client_urls" default:"http://127.0.0.1:2379" usage:"where the embedded member listens for this machine"`
+		PeerCertFile        string   `key:"peer_cert_file" group:"replica" usage:"certificate with which embedded members talk to each other"`
+		PeerKeyFile         string   `key:"peer_key_file" group:"replica" usage:"key of that certificate"`
+		PeerTrustedCAFile   string   `key:"peer_trusted_ca_file" group:"replica" usage:"certificate authority of the other embedded members"`
 	} `key:"etcd" group:"etcd"`
 
 	Database struct {
@@ -78,6 +93,8 @@ type Config struct {
 	} `key:"shards" group:"database"`
 
 	API struct {
+		Listen    string `key:"listen" usage:"address for the API, if it is another one than listen"`
+		Socket    string `key:"socket" usage:"unix socket on which the API takes whoever may open it, this user and root, for an administrator"`
 		Auth      string `key:"auth" default:"token" oneof:"token or none" usage:"who may call the API: token, who has one; or none, everybody as administrator, only on a loopback address"`
 		Anonymous string `key:"anonymous" default:"none" oneof:"none or viewer" usage:"what callers without token may do: none, or viewer, read all but secrets"`
 		URL       string `key:"url" usage:"how browsers reach the replicas, like https://lab.example; the address that they used if empty"`
@@ -237,6 +254,10 @@ func (c *Config) Load() error {
 			return err
 		}
 	}
+	if err := c.standAlone(); err != nil {
+		return err
+	}
+	c.useEmbeddedEtcd()
 	if err := c.readSecrets(env, autotest); err != nil {
 		return err
 	}
@@ -268,11 +289,14 @@ func (c *Config) fill(s *setting, env map[string]string, file map[string]reflect
 	return nil
 }
 
+// given tells whether somebody said what a setting should be.
+func (c *Config) given(key string) bool {
+	return slices.ContainsFunc(c.settings, func(s *setting) bool { return s.key == key && s.given })
+}
+
 // NamesCluster tells whether the setting cluster is meant: the command uses etcd, or somebody
 // said which cluster it should be.
-func (c *Config) NamesCluster() bool {
-	return c.groups&EtcdGroup != 0 || slices.ContainsFunc(c.settings, func(s *setting) bool { return s.key == "cluster" && s.given })
-}
+func (c *Config) NamesCluster() bool { return c.groups&EtcdGroup != 0 || c.given("cluster") }
 
 // passwordsInFlags refuses passwords where every user of the machine sees them.
 func (c *Config) passwordsInFlags() error {
@@ -287,7 +311,7 @@ func (c *Config) passwordsInFlags() error {
 // check refuses what a single setting's tags cannot tell.
 func (c *Config) check() error {
 	if c.Database.DSN == "" {
-		return fmt.Errorf("%w: no database; give --database-dsn, HOSTSCHED_DATABASE_DSN, or database.dsn in the file", ErrConfig)
+		return fmt.Errorf("%w: no database; give --database-dsn, HOSTSCHED_DATABASE_DSN, or database.dsn in the file, or --standalone for a lab without a database server", ErrConfig)
 	}
 	if c.Etcd.TTL%time.Second != 0 {
 		return fmt.Errorf("%w: etcd.ttl is %v; it must be whole seconds", ErrConfig, c.Etcd.TTL)
@@ -310,8 +334,14 @@ func (c *Config) check() error {
 	if err := c.checkAddresses(); err != nil {
 		return err
 	}
-	if c.API.Auth == "none" && !loopback(c.Listen) {
-		return fmt.Errorf("%w: api.auth is none, which makes everybody an administrator, and listen is %q; that is only allowed on a loopback address like 127.0.0.1:8470", ErrConfig, c.Listen)
+	if key, address := c.apiAddress(); c.API.Auth == "none" && !loopback(address) {
+		return fmt.Errorf("%w: api.auth is none, which makes everybody an administrator, and %s is %q; that is only allowed on a loopback address like 127.0.0.1:8470", ErrConfig, key, address)
+	}
+	if err := c.checkSockets(); err != nil {
+		return err
+	}
+	if err := c.checkEmbeddedEtcd(); err != nil {
+		return err
 	}
 	if err := c.checkOIDC(); err != nil {
 		return err

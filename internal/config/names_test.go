@@ -18,6 +18,20 @@ var names = []struct{ key, flag, env, def string }{
 	{"cluster", "cluster", "HOSTSCHED_CLUSTER", "default"},
 	{"database.dsn", "database-dsn", "HOSTSCHED_DATABASE_DSN", ""},
 	{"database.password_file", "database-password-file", "HOSTSCHED_DATABASE_PASSWORD_FILE", ""},
+	{"api.listen", "api-listen", "HOSTSCHED_API_LISTEN", ""},
+	{"api.socket", "api-socket", "HOSTSCHED_API_SOCKET", ""},
+	{"data_dir", "data-dir", "HOSTSCHED_DATA_DIR", ""},
+	{"etcd.data_dir", "etcd-data-dir", "HOSTSCHED_ETCD_DATA_DIR", ""},
+	{"etcd.embedded", "etcd-embedded", "HOSTSCHED_ETCD_EMBEDDED", "false"},
+	{"etcd.initial_cluster", "etcd-initial-cluster", "HOSTSCHED_ETCD_INITIAL_CLUSTER", ""},
+	{"etcd.initial_cluster_state", "etcd-initial-cluster-state", "HOSTSCHED_ETCD_INITIAL_CLUSTER_STATE", "new"},
+	{"etcd.listen_client_urls", "etcd-listen-client-urls", "HOSTSCHED_ETCD_LISTEN_CLIENT_URLS", "[http://127.0.0.1:2379]"},
+	{"etcd.listen_peer_urls", "etcd-listen-peer-urls", "HOSTSCHED_ETCD_LISTEN_PEER_URLS", ""},
+	{"etcd.name", "etcd-name", "HOSTSCHED_ETCD_NAME", ""},
+	{"etcd.peer_cert_file", "etcd-peer-cert-file", "HOSTSCHED_ETCD_PEER_CERT_FILE", ""},
+	{"etcd.peer_key_file", "etcd-peer-key-file", "HOSTSCHED_ETCD_PEER_KEY_FILE", ""},
+	{"etcd.peer_trusted_ca_file", "etcd-peer-trusted-ca-file", "HOSTSCHED_ETCD_PEER_TRUSTED_CA_FILE", ""},
+	{"standalone", "standalone", "HOSTSCHED_STANDALONE", "false"},
 	{"etcd.ca_file", "etcd-ca-file", "HOSTSCHED_ETCD_CA_FILE", ""},
 	{"etcd.cert_file", "etcd-cert-file", "HOSTSCHED_ETCD_CERT_FILE", ""},
 	{"etcd.endpoints", "etcd-endpoints", "HOSTSCHED_ETCD_ENDPOINTS", "[http://127.0.0.1:2379]"},
@@ -173,14 +187,14 @@ func TestPorts(t *testing.T) {
 	}
 }
 
-var commentedKey = regexp.MustCompile(`(?m)^# ( *[a-z_]+:( .*)?)$`)
+var commentedKey = regexp.MustCompile(`(?m)^( *)# ( *[a-z_]+:( .*)?)$`)
 
 // The example names every setting, perhaps in a comment, and no other.
 func TestExampleIsComplete(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/hostsched.example.yaml")
 	require.NoError(t, err)
 	c, _ := bound(t)
-	c.file = writeFile(t, commentedKey.ReplaceAllString(string(text), "$1"))
+	c.file = writeFile(t, commentedKey.ReplaceAllString(string(text), "$1$2"))
 	values, err := c.readFile()
 	require.NoError(t, err)
 	var missing []string

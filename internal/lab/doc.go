@@ -5,6 +5,7 @@
 //   - lab.go has the transactions and the errors that callers tell apart.
 //   - journal.go notes what was done, in the transaction that did it.
 //   - tokens.go and people.go say who a caller is.
+//   - first_admin.go enters the first administrator of a standalone lab.
 //
 // A change locks the rows that it checks, checks them again inside its transaction, and
 // is repeated if another client was in its way. Changes do not take the fence of a shard:

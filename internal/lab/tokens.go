@@ -130,21 +130,28 @@ func (l *Lab) CreateToken(ctx context.Context, who access.Caller, in labapi.Toke
 		if err := l.requireUser(ctx, tx, in.Login); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, "INSERT INTO hostsched_tokens (token_hash, login, name, role, created, created_by, expires) VALUES (?, ?, ?, ?, "+l.db.Dialect.NowMillis+", ?, ?)",
-			hashOf(secret), in.Login, in.Name, in.Role, who.Login, toMillis(in.Expires))
-		if err != nil {
-			return err
-		}
-		if id, err = res.LastInsertId(); err != nil {
-			return err
-		}
-		return l.note(ctx, tx, Event{Kind: "token.created", Who: who.Login, Subject: in.Login + ": " + in.Name})
+		var err error
+		id, err = l.insertToken(ctx, tx, who, in, secret)
+		return err
 	})
 	if err != nil {
 		return labapi.NewToken{}, err
 	}
 	made, err := l.Token(ctx, id)
 	return labapi.NewToken{Token: made, Secret: secret}, err
+}
+
+// insertToken enters a token, and notes who made it.
+func (l *Lab) insertToken(ctx context.Context, tx *sql.Tx, who access.Caller, in labapi.TokenInput, secret string) (id int64, err error) {
+	res, err := tx.ExecContext(ctx, "INSERT INTO hostsched_tokens (token_hash, login, name, role, created, created_by, expires) VALUES (?, ?, ?, ?, "+l.db.Dialect.NowMillis+", ?, ?)",
+		hashOf(secret), in.Login, in.Name, in.Role, who.Login, toMillis(in.Expires))
+	if err != nil {
+		return 0, err
+	}
+	if id, err = res.LastInsertId(); err != nil {
+		return 0, err
+	}
+	return id, l.note(ctx, tx, Event{Kind: "token.created", Who: who.Login, Subject: in.Login + ": " + in.Name})
 }
 
 // requireUser fails unless there is such a user.

@@ -1,0 +1,70 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+)
+
+// defaultDataDir is the folder of a standalone server, below the current one: whoever
+// tries a lab out needs no right to write elsewhere.
+const defaultDataDir = "hostsched-data"
+
+// The files in the folder of a standalone server.
+const (
+	labFile        = "lab.db"
+	etcdFolder     = "etcd"
+	etcdSocket     = "etcd.sock"
+	apiSocket      = "hostsched.sock"
+	adminTokenFile = "admin.token"
+)
+
+// standAlone derives the settings of a standalone server from its folder. What the folder
+// already says cannot be set otherwise.
+func (c *Config) standAlone() error {
+	if c.DataDir == "" && !c.Standalone {
+		return nil
+	}
+	c.Standalone = true
+	if c.DataDir == "" {
+		c.DataDir = defaultDataDir
+	}
+	for _, key := range []string{"database.dsn", "servers.dsn", "etcd.endpoints", "etcd.embedded", "etcd.data_dir", "etcd.initial_cluster", "etcd.listen_client_urls"} {
+		if c.given(key) {
+			return fmt.Errorf("%w: a standalone server has an etcd and a database of its own in its folder %s; leave %s out, or leave standalone and data_dir out", ErrConfig, c.DataDir, key)
+		}
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return fmt.Errorf("%w: data_dir is %q: %w", ErrConfig, c.DataDir, err)
+	}
+	c.DataDir = dir
+	c.Database.DSN = "sqlite:" + filepath.Join(dir, labFile)
+	c.Etcd.Embedded = true
+	c.Etcd.DataDir = filepath.Join(dir, etcdFolder)
+	c.Etcd.ListenClientURLs = []string{"unix://" + filepath.Join(dir, etcdSocket)}
+	if c.API.Socket == "" {
+		c.API.Socket = filepath.Join(dir, apiSocket)
+	}
+	return nil
+}
+
+// AdminTokenFile is where a standalone server writes the token of its first administrator.
+func (c *Config) AdminTokenFile() string { return filepath.Join(c.DataDir, adminTokenFile) }
+
+// maxSocketPath is how long the path of a unix socket may be on all systems.
+const maxSocketPath = 100
+
+// checkSockets refuses paths that no socket can have, and says so before the system does,
+// whose message names no length.
+func (c *Config) checkSockets() error {
+	paths := map[string]string{"api.socket": c.API.Socket}
+	if c.Standalone {
+		paths["data_dir"] = filepath.Join(c.DataDir, apiSocket)
+	}
+	for key, path := range paths {
+		if len(path) > maxSocketPath {
+			return fmt.Errorf("%w: %s makes the socket %s, whose path has %d bytes; it may have %d, so choose a shorter path", ErrConfig, key, path, len(path), maxSocketPath)
+		}
+	}
+	return nil
+}
