@@ -58,7 +58,7 @@ const (
 	members      = 3
 	replicas     = 3
 	otherShards  = 3
-	leaseTTL     = 2 * time.Second
+	leaseTTL     = 2 * time.Second // by which faults are measured, whatever -ttl says
 	tickMin      = 20 * time.Millisecond
 	holdOff      = 1500 * time.Millisecond
 	// startPatience bounds the start of each part.

@@ -19,6 +19,11 @@
 // sometimes several at once; fault_*.go are the kinds. A fault is mended after its
 // time, and then every shard has to tick again (watch.go).
 //
+// Two other things can be done with the same cluster and load, without the hostile client:
+// with -kills and -stops leaders are ended one after the other, to measure how long their
+// shards wait for the next host (measure.go); with -calm nothing happens but stalls of a
+// second and a slow network, for which no shard may change its leader (fault_calm.go).
+//
 // The judges: triggers record every assignment with the epoch under which it was
 // written, and every fenced write (history.go); linear.go gives the same history
 // to porcupine as a second method. Now and then everything is mended and the lab

@@ -174,14 +174,18 @@ func (c *chaos) strikeOne(ctx context.Context, storm bool) *broken {
 }
 
 func (c *chaos) choose() *fault {
+	from := catalogue
+	if c.o.calm {
+		from = calmFaults
+	}
 	var total int
-	for i := range catalogue {
-		total += c.weightOf(&catalogue[i])
+	for i := range from {
+		total += c.weightOf(&from[i])
 	}
 	at := c.rng.IntN(total)
-	for i := range catalogue {
-		if at -= c.weightOf(&catalogue[i]); at < 0 {
-			return &catalogue[i]
+	for i := range from {
+		if at -= c.weightOf(&from[i]); at < 0 {
+			return &from[i]
 		}
 	}
 	panic("weights do not add up")

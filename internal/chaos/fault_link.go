@@ -55,6 +55,8 @@ func etcdLinks(r *replica) []*link { return r.etcd }
 
 func databaseLink(r *replica) []*link { return []*link{r.db} }
 
+func peerLink(r *replica) []*link { return []*link{r.peers} }
+
 // someReplica draws a replica, also one that another fault concerns.
 func (c *chaos) someReplica() []*replica {
 	r, _ := pick(c, c.replicas)

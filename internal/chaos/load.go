@@ -24,7 +24,9 @@ const stepTimeout = 5 * time.Second
 func (c *chaos) beside(ctx context.Context) (wait func() error) {
 	var g errgroup.Group
 	g.Go(func() error { return c.simulate(ctx) })
-	g.Go(func() error { return c.hostile.run(ctx) })
+	if !c.o.calm && !c.o.measures() {
+		g.Go(func() error { return c.hostile.run(ctx) })
+	}
 	g.Go(func() error { return c.watch.run(ctx) })
 	g.Go(func() error { return c.route(ctx) })
 	return g.Wait

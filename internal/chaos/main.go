@@ -24,7 +24,13 @@ type options struct {
 	program       string
 	cluster, only string
 	keep          bool
+	ttl           time.Duration
+	calm          bool
+	kills, stops  int
 }
+
+// measures tells whether failovers are measured instead of letting faults happen at random.
+func (o options) measures() bool { return o.kills > 0 || o.stops > 0 }
 
 func main() {
 	var o options
@@ -36,6 +42,10 @@ func main() {
 	flag.StringVar(&o.cluster, "cluster", "", "what the database is: one server, galera (three nodes of MariaDB) or group (three servers of MySQL)")
 	flag.StringVar(&o.only, "only", "", "only faults whose kind contains one of these texts, comma-separated")
 	flag.BoolVar(&o.keep, "keep", false, "keep the logs although nothing is wrong")
+	flag.DurationVar(&o.ttl, "ttl", 2*time.Second, "the leases of the replicas")
+	flag.BoolVar(&o.calm, "calm", false, "nothing worse happens than stalls of a second and a slow network, for which nobody may lose a shard")
+	flag.IntVar(&o.kills, "kills", 0, "measure so many failovers after SIGKILL of a leader, instead of letting faults happen")
+	flag.IntVar(&o.stops, "stops", 0, "measure so many failovers after SIGSTOP of a leader, too")
 	flag.Parse()
 	// The driver has a lot to say about connections that faults have ended.
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // fails for nil only
@@ -85,7 +95,14 @@ func (c *chaos) play(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	beside := c.beside(ctx)
-	err := c.faults(ctx)
+	happen := c.faults
+	if c.o.measures() {
+		happen = func(ctx context.Context) (err error) {
+			c.res.failovers, err = c.measure(ctx)
+			return err
+		}
+	}
+	err := happen(ctx)
 	cancel()
 	err = errors.Join(err, beside())
 	// What was found until something failed is worth seeing, too.

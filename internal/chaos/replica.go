@@ -27,6 +27,10 @@ type replica struct {
 	// etcd are the links to the members, db is the one to the database.
 	etcd []*testserver.Link
 	db   *testserver.Link
+	// peers, in a calm run, is how the other replicas reach this one. It hides the end of
+	// the process, because a link takes connections also while nobody listens behind it.
+	peers *testserver.Link
+	ttl   time.Duration
 	// busy means that a fault concerns the process, and down that it is not to run.
 	busy, down bool
 	// starts counts processes, goroutines are what the running one had at drains.
@@ -40,10 +44,17 @@ type replica struct {
 func replicaName(n int) string { return "replica-" + strconv.Itoa(n) }
 
 func (c *chaos) newReplica(n int) (*replica, error) {
-	r := &replica{name: replicaName(n), program: c.o.program, dir: c.dir}
+	r := &replica{name: replicaName(n), program: c.o.program, dir: c.dir, ttl: c.o.ttl}
 	var err error
 	if r.listen, err = embedetcd.FreeAddr(); err != nil {
 		return nil, err
+	}
+	advertise := r.listen
+	if c.o.calm {
+		if r.peers, err = testserver.OpenLink(r.listen); err != nil {
+			return nil, err
+		}
+		advertise = r.peers.Addr
 	}
 	var endpoints []string
 	for _, m := range c.etcd.Members {
@@ -60,14 +71,14 @@ func (c *chaos) newReplica(n int) (*replica, error) {
 	r.env = []string{
 		fmt.Sprintf("HOSTSCHED_DATABASE_DSN=%s@tcp(%s)/%s", replicaUser, r.db.Addr, databaseName),
 		"HOSTSCHED_ETCD_ENDPOINTS=" + strings.Join(endpoints, ","),
-		"HOSTSCHED_CLUSTER=" + clusterName,
+		"HOSTSCHED_CLUSTER=" + clusterName, "HOSTSCHED_ADVERTISE=" + advertise,
 	}
 	return r, nil
 }
 
 func (r *replica) start() error {
 	r.cmd = exec.Command(r.program, "serve", "--server", r.name, "--listen", r.listen,
-		"--etcd-ttl", leaseTTL.String(), "--tick-min", tickMin.String(), "--placement-hold-off", holdOff.String(), "--log-level", "debug")
+		"--etcd-ttl", r.ttl.String(), "--tick-min", tickMin.String(), "--placement-hold-off", holdOff.String(), "--log-level", "debug")
 	r.cmd.Env = append(os.Environ(), r.env...)
 	r.starts++
 	r.goroutines, r.down = nil, false
@@ -128,6 +139,9 @@ func (r *replica) stop() error {
 	}
 	for _, l := range append(r.etcd, r.db) {
 		l.Close()
+	}
+	if r.peers != nil {
+		r.peers.Close()
 	}
 	return err
 }

@@ -31,6 +31,8 @@ type results struct {
 	// ended counts replicas that ended by themselves, failed counts faults that could
 	// not be made, added counts shards.
 	ended, failed, added int
+	// failovers are what was measured, nil if nothing was.
+	failovers *Failovers
 }
 
 // lostTerm is the term of a leader that was killed.
@@ -91,6 +93,7 @@ type Report struct {
 	FailoverMillis50      float64        `json:"failover_ms_p50"`
 	FailoverMillis99      float64        `json:"failover_ms_p99"`
 	LeakedGoroutines      int            `json:"leaked_goroutines"`
+	Measured              *Failovers     `json:"measured,omitempty"`
 
 	failovers, hostile, drains, ended, failed int
 	linear                                    porcupine.CheckResult
@@ -120,10 +123,13 @@ func (c *chaos) report(ctx context.Context) (Report, error) {
 	}
 	r.ByKind, r.HostsStranded, r.EntriesStuck, r.RecorderDrift = c.res.byKind, c.res.stranded, c.res.stuck, c.res.drift
 	r.DeadLongest, r.deadWhere, r.LeakedGoroutines = c.watch.dead.Seconds(), c.watch.where, c.leaked()
-	r.dead = c.res.dead
+	r.dead, r.Measured = c.res.dead, c.res.failovers
 	r.hostile, r.drains, r.ended, r.failed = c.hostile.actions, c.res.drains, c.res.ended, c.res.failed
 	for _, n := range c.res.byKind {
 		r.Faults += n
+	}
+	if c.o.measures() {
+		return r, nil // each takeover was meant
 	}
 	if r.NeedlessTakeovers, err = c.needless(ctx); err != nil {
 		return r, err
@@ -227,6 +233,9 @@ func (c *chaos) violations(r Report) []string {
 	if r.LeakedGoroutines > maxLeak {
 		out = append(out, fmt.Sprintf("leaked_goroutines is %d", r.LeakedGoroutines))
 	}
+	if c.o.calm && r.NeedlessTakeovers > 0 {
+		out = append(out, fmt.Sprintf("needless_takeovers is %d", r.NeedlessTakeovers))
+	}
 	if r.linear != porcupine.Ok {
 		out = append(out, fmt.Sprintf("the second method says %s", r.linear))
 	}
@@ -235,6 +244,9 @@ func (c *chaos) violations(r Report) []string {
 }
 
 func (r Report) print(w io.Writer) {
+	if r.Measured != nil {
+		defer r.Measured.print(w)
+	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "| fault\t| n\t| alone, a shard was dead for at most\t|")
 	fmt.Fprintln(tw, "|---\t|---\t|---\t|")
