@@ -62,7 +62,7 @@ var layers = map[string][]string{
 	"internal/config":     {"internal/certs", "internal/embedetcd", "store", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/suspicion":  {},
 	"internal/peers":      {"internal/certs", "internal/suspicion"},
-	"internal/replica":    {"election/recurring", "store", "store/admin", "election", "scheduler", "shard"},
+	"internal/replica":    {"election/recurring", "store", "store/admin", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/cluster":    {"internal/certs", "internal/peers", "internal/replica", "internal/roles", "internal/suspicion", "election/recurring", "store", "store/admin", "election", "scheduler", "shard"},
 	"internal/roles":      {"store/admin", "election"},
 	"internal/metrics":    {"internal/certs", "internal/replica", "store", "store/admin", "shard"},

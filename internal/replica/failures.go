@@ -7,6 +7,7 @@ import (
 
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // failed notes a failure that a replica on another server may not have.
@@ -28,6 +29,7 @@ func (r *Replica) fenced(err error) error {
 // wentBack pauses the shard, because the database has lost what its leader committed:
 // hosts may be at work for jobs that the database takes for waiting. It tries until it
 // succeeds or ctx ends, because a leader that does not know would give these hosts away.
+// Whoever has no right to pause the shard has none to lead it either, and gives up.
 func (r *Replica) wentBack(ctx context.Context, leader *store.Leader, epoch int64, why error) error {
 	r.observer.Failed(r.cfg.Scope.Shard, why)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = why.Error() })
@@ -38,9 +40,16 @@ func (r *Replica) wentBack(ctx context.Context, leader *store.Leader, epoch int6
 			err = admin.New(r.db).PauseAfterLoss(bound, r.cfg.Scope.Shard, epoch, r.cfg.Holder, why, lost)
 		}
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
 			r.log.Error("the database lost commits; the shard is paused until somebody resumes it", "reason", why, "lost assignments", len(lost))
 			return why
+		case errors.Is(err, admin.ErrUnrecorded):
+			r.log.Error("the database lost commits; the shard is paused until somebody resumes it, and what was lost is only in this line", "reason", why, "lost assignments", len(lost),
+				"assignments", fmt.Sprintf("%+v", lost), "error", err)
+			return errors.Join(why, err)
+		case errors.Is(err, sqldb.ErrPrivilege):
+			return errors.Join(why, err)
 		}
 		r.faults.Error("cannot pause a shard whose database lost commits; trying again", "reason", why, "error", err)
 		if ctx.Err() != nil {

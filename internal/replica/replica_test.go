@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -344,4 +345,43 @@ func TestTakeoverThatWasLost(t *testing.T) {
 		return err == nil && f.Paused != "" && f.Epoch > 7
 	}, soon, time.Millisecond, "the shard is paused, and led with a later epoch")
 	require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_audit WHERE action = 'commits lost'"))
+}
+
+// TestLossWithoutTheRightToRecordIt: the shard is paused all the same, and the log has
+// what no record could have; the term ends, and nobody tries for ever.
+func TestLossWithoutTheRightToRecordIt(t *testing.T) {
+	dsn := testserver.Database(t)
+	root := storetest.NewLab(t, dsn)
+	_, err := simlab.Create(t.Context(), root.SQL(), simlab.Spec{Seed: 1, Hosts: 50, Boards: 2, Suites: 4, Entries: 40})
+	require.NoError(t, err)
+	db := storetest.Open(t, storetest.UserWithRights(t, dsn, storetest.DocumentedRights(t, "## The database user")))
+	var log bytes.Buffer
+	var w witness
+	r := startWithLog(t, "a", election.NewMemory().Replica("a"), db, &w, hclog.New(&hclog.LoggerOptions{Output: &log}))
+	w.until(t, "hosts are assigned", func(w *witness) bool { return w.assignments > 5 })
+	storetest.Account(t, dsn, "REVOKE INSERT ON lab.hostsched_audit FROM")
+	tx, err := root.SQL().Begin()
+	require.NoError(t, err)
+	for _, query := range []string{
+		"UPDATE hostsched_fence SET last_write = '1.1'",
+		"UPDATE afe_host_queue_entries SET host_id = NULL, active = 0, status = 'Queued' WHERE active = 1",
+		"UPDATE afe_hosts SET leased = 0",
+	} {
+		_, err := tx.Exec(query)
+		require.NoError(t, err)
+	}
+	require.NoError(t, tx.Commit())
+	w.until(t, "the term ends", func(w *witness) bool { return w.ended > 0 })
+	f, _, err := root.ReadFence(t.Context(), shard.Master)
+	require.NoError(t, err)
+	require.Contains(t, f.Paused, "could not be recorded")
+	found, err := admin.New(root).Check(t.Context(), storetest.WholeLab, nil)
+	require.NoError(t, err)
+	require.Len(t, found.Lost, 1)
+	require.Contains(t, found.Lost[0].Text, "see the log of a")
+	w.until(t, "it leads again", func(w *witness) bool { return w.leading > 1 })
+	r.stop()
+	require.Contains(t, log.String(), "what was lost is only in this line")
+	require.Contains(t, log.String(), "{Entry:")
+	require.Zero(t, storetest.Count(t, root, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1"), "nothing was given out again")
 }

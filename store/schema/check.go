@@ -17,6 +17,7 @@ type tableUse struct {
 	columns string
 	update  string // columns updated, if any
 	insert  string // columns inserted, if any
+	delete  bool
 }
 
 var tablesUsed = []tableUse{
@@ -35,8 +36,9 @@ var tablesUsed = []tableUse{
 	{table: "afe_host_queue_entries", columns: "id, job_id, host_id, meta_host, status, active, complete, aborted, execution_subdir", update: "host_id, status, active, complete, execution_subdir"},
 	{table: "afe_ineligible_host_queues", columns: "job_id, host_id", insert: "job_id, host_id"},
 	{table: "afe_special_tasks", columns: "id, host_id, task, queue_entry_id, requested_by_id, is_active, is_complete, time_requested", insert: "host_id, task, queue_entry_id, requested_by_id, time_requested"},
-	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane, cluster_name", update: "epoch, ticks, layout, shard_id, cluster_name", insert: fenceColumns},
-	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, cause", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments"},
+	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane, cluster_name, pause_reason, paused_by, paused_at", update: "epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, layout, shard_id, cluster_name, pause_reason, paused_by, paused_at", insert: fenceColumns},
+	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, planned, cause, ticks, assignments", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", delete: true},
+	{table: "hostsched_audit", columns: "id, at, who, action, subject, detail", insert: "at, who, action, subject, detail", delete: true},
 }
 
 // fenceColumns are those without default.
@@ -95,7 +97,7 @@ var changedByCommands = []string{"afe_shards", "afe_shards_labels"}
 func changedTables(d sqldb.Dialect) ([]string, error) {
 	changed, err := own.tables(d, SchemaVersion)
 	for _, t := range slices.Concat(tablesUsed, sharedTables) {
-		if t.update != "" || t.insert != "" {
+		if t.update != "" || t.insert != "" || t.delete {
 			changed = append(changed, t.table)
 		}
 	}
@@ -173,6 +175,9 @@ func checkTable(ctx context.Context, db *sqldb.DB, t tableUse) error {
 	}
 	if t.insert != "" {
 		statements = append(statements, struct{ verb, text string }{"insert into", "INSERT INTO " + t.table + " (" + t.insert + ") SELECT " + t.insert + " FROM " + t.table + " WHERE 1=0"})
+	}
+	if t.delete {
+		statements = append(statements, struct{ verb, text string }{"delete from", "DELETE FROM " + t.table + " WHERE 1=0"})
 	}
 	for _, s := range statements {
 		if _, err := db.Pool.ExecContext(ctx, s.text); err != nil {
