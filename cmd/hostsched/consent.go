@@ -23,8 +23,13 @@ type consent struct {
 
 func (c *consent) bind(cmd *cobra.Command, needsReason bool) {
 	c.needsReason = needsReason
-	cmd.Flags().BoolVarP(&c.yes, "yes", "y", false, "do it without asking")
+	c.bindYes(cmd)
 	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the audit record")
+}
+
+// bindYes is bind for what is not in the database, and so not in its audit records.
+func (c *consent) bindYes(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&c.yes, "yes", "y", false, "do it without asking")
 }
 
 // ask makes sure that the change is meant: by --yes, or by asking a person.

@@ -89,7 +89,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(devCommand(), serveCommand(), planCommand(), checkCommand(), auditCommand(), clusterCommand(), shardCommand(), serverCommand(), fenceCommand(), migrateCommand())
+	root.AddCommand(devCommand(), serveCommand(), planCommand(), checkCommand(), auditCommand(), clusterCommand(), shardCommand(), serverCommand(), fenceCommand(), etcdCommand(), migrateCommand())
 	completeSettings(root)
 	refuseUnknown(root)
 	return root

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 
 	"github.com/hostsched/hostsched/internal/embedetcd"
+	"github.com/hostsched/hostsched/shard"
 )
 
 // useEmbeddedEtcd makes this machine's embedded member the etcd that is asked, unless
@@ -134,4 +135,16 @@ func (c *Config) checkEmbeddedEtcd() error {
 		}
 	}
 	return nil
+}
+
+// CheckEtcdMember refuses a name or an address that no embedded member can have.
+func CheckEtcdMember(name, peerURL string) error {
+	if err := shard.CheckServer(name); err != nil {
+		return fmt.Errorf("%w: name of a member: %w", ErrConfig, err)
+	}
+	urls, err := parseURLs("the address of a member", []string{peerURL})
+	if err == nil && urls[0].Scheme == "unix" {
+		err = fmt.Errorf("%w: the address of a member has %q: %w", ErrConfig, peerURL, errNoScheme)
+	}
+	return err
 }

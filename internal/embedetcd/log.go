@@ -43,7 +43,7 @@ type logCore struct {
 // levels are ours for etcd's. etcd warns of much that mends itself, like a peer that is
 // not there yet.
 var levels = map[zapcore.Level]hclog.Level{
-	zapcore.DebugLevel: hclog.Trace, zapcore.InfoLevel: hclog.Debug, zapcore.WarnLevel: hclog.Debug,
+	zapcore.DebugLevel: hclog.Trace, zapcore.InfoLevel: hclog.Trace, zapcore.WarnLevel: hclog.Debug,
 	zapcore.ErrorLevel: hclog.Warn, zapcore.DPanicLevel: hclog.Error, zapcore.PanicLevel: hclog.Error, zapcore.FatalLevel: hclog.Error,
 }
 

@@ -256,3 +256,6 @@ func (m *Member) ForgetLeases(ctx context.Context) error {
 	}
 	return nil
 }
+
+// IsLonely tells whether these are the peer addresses of a member without others.
+func IsLonely(peerURLs []string) bool { return slices.Contains(peerURLs, lonely.String()) }

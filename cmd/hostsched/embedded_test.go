@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/internal/testserver"
+)
+
+// embeddedFailover is what a fail-over may take when the member of etcd dies with its
+// replica: the others elect a leader of etcd first, with etcd's timings for networks.
+const embeddedFailover = maxFailover + 3*time.Second
+
+// member is a server with a member of etcd of its own.
+type member struct {
+	*server
+	client, peer, folder string
+}
+
+func freeURL(t *testing.T) string {
+	t.Helper()
+	port, err := testserver.FreePort()
+	require.NoError(t, err)
+	return "http://127.0.0.1:" + strconv.Itoa(port)
+}
+
+// newMember is a server that is not started yet.
+func newMember(t *testing.T, in *installation, name string) *member {
+	t.Helper()
+	listen := strings.TrimPrefix(freeURL(t), "http://")
+	m := &member{client: freeURL(t), peer: freeURL(t), folder: filepath.Join(t.TempDir(), "etcd")}
+	m.server = &server{in: in, name: name, listen: listen, endpoint: m.client, dsn: in.dsn, program: os.Args[0]}
+	in.replicas = append(in.replicas, m.server)
+	t.Cleanup(func() { m.stop(t) })
+	return m
+}
+
+// run starts a member of the cluster of all.
+func (m *member) run(t *testing.T, all []*member, more ...string) {
+	t.Helper()
+	var cluster []string
+	for _, other := range all {
+		cluster = append(cluster, other.name+"="+other.peer)
+	}
+	m.args = append([]string{
+		"--etcd-embedded", "--etcd-data-dir", m.folder, "--etcd-initial-cluster", strings.Join(cluster, ","),
+		"--etcd-listen-client-urls", m.client,
+	}, more...)
+	m.start(t)
+}
+
+func newMembers(t *testing.T) (*installation, []*member) {
+	t.Helper()
+	dsn := testserver.Database(t)
+	storetest.NewLab(t, dsn)
+	in := &installation{dsn: dsn, logDir: t.TempDir()}
+	t.Cleanup(func() {
+		if t.Failed() {
+			in.printLogs(t)
+		}
+	})
+	var all []*member
+	for i := range 3 {
+		all = append(all, newMember(t, in, fmt.Sprintf("sched-%d", i+1)))
+	}
+	return in, all
+}
+
+// leaderOf waits until one of the members leads.
+func leaderOf(t *testing.T, all []*member, within time.Duration) (leader *member) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for _, m := range all {
+			if st, ok := m.status(); ok && st.State == replica.StateLeader && st.Ticks > 0 {
+				leader = m
+				return true
+			}
+		}
+		return false
+	}, within, 10*time.Millisecond, "somebody leads")
+	return leader
+}
+
+func etcdMembers(t *testing.T, m *member) (out []ops.EtcdMember) {
+	t.Helper()
+	code, text, errs := runCommand(t, "etcd", "list", "--etcd-endpoints", m.client, "--database-dsn", "sqlite:unused", "-o", "json")
+	require.Equal(t, exitOK, code, errs)
+	require.NoError(t, json.Unmarshal([]byte(text), &out))
+	return out
+}
+
+func (m *member) ready() bool {
+	code, _, ok := m.get("/readyz")
+	return ok && code == http.StatusOK
+}
+
+// TestServersAreTheirOwnEtcd: three servers need no other etcd. When one is killed the
+// others lead, when it comes back it takes part again, and a lost one is replaced by a new
+// one.
+func TestServersAreTheirOwnEtcd(t *testing.T) {
+	in, all := newMembers(t)
+	for _, m := range all {
+		m.run(t, all)
+	}
+	leader := leaderOf(t, all, patience)
+	for _, m := range all {
+		require.Eventually(t, m.ready, patience, 10*time.Millisecond, m.name)
+	}
+
+	leader.kill(t)
+	rest := slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m == leader })
+	killed := time.Now()
+	leaderOf(t, rest, embeddedFailover)
+	t.Logf("fail-over after %v", time.Since(killed).Round(time.Millisecond))
+	leader.start(t)
+	require.Eventually(t, leader.ready, patience, 10*time.Millisecond, "it takes part again")
+
+	// Its disk is lost: it is removed, and another one is added.
+	leader.kill(t)
+	code, _, errs := runCommand(t, "etcd", "remove", leader.name, "--etcd-endpoints", rest[0].client, "--database-dsn", "sqlite:unused", "--yes")
+	require.Equal(t, exitOK, code, errs)
+	fresh := newMember(t, in, "sched-4")
+	code, out, errs := runCommand(t, "etcd", "add", fresh.name, fresh.peer, "--etcd-endpoints", rest[0].client, "--database-dsn", "sqlite:unused", "--yes")
+	require.Equal(t, exitOK, code, errs)
+	require.Contains(t, out, fresh.name+"="+fresh.peer)
+	require.Contains(t, out, "initial_cluster_state: existing")
+	fresh.run(t, append(rest, fresh), "--etcd-initial-cluster-state", "existing")
+	require.Eventually(t, fresh.ready, patience, 10*time.Millisecond, "the new one takes part")
+	require.Eventually(t, func() bool {
+		members := etcdMembers(t, fresh)
+		return len(members) == 3 && !slices.ContainsFunc(members, func(m ops.EtcdMember) bool { return !m.Started || !m.Voting })
+	}, patience, 50*time.Millisecond, "all members vote")
+}
