@@ -70,6 +70,8 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 		"dev --hosts 0", "dev --hosts 100000000000", "dev --replicas 0", "dev --ttl 0s", "dev --ttl 1500ms", "dev --kill-leader-every 1s --replicas 1",
 		"audit --limit 0", "cluster history --limit 1001", "cluster status --watch --interval 0s",
 		"shard switchover master --to any --yes --timeout 0s", "shard remove --row 0 --reason x --yes", "serve --database-dsn sqlite:", "check --database-dsn nonsense",
+		"serve --standalone", "serve --etcd-embedded", "migrate copy", "migrate copy --from nonsense", "migrate copy --from sqlite:/nowhere/lab.db", "migrate copy --from u:p@tcp(db)/lab",
+		"etcd add a nonsense --yes", "etcd add a http://10.0.0.1 --yes", "etcd add a/b http://10.0.0.1:2380 --yes", "etcd remove a",
 	} {
 		refused(strings.Fields(command))
 	}

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/ops"
@@ -143,4 +145,56 @@ func TestServersAreTheirOwnEtcd(t *testing.T) {
 		members := etcdMembers(t, fresh)
 		return len(members) == 3 && !slices.ContainsFunc(members, func(m ops.EtcdMember) bool { return !m.Started || !m.Voting })
 	}, patience, 50*time.Millisecond, "all members vote")
+}
+
+// TestGrowing: a standalone lab becomes one of three servers on a database server, as
+// docs/growing.md says. The etcd cluster stays the same, so the fence needs no adoption, and
+// the token of the administrator stays valid.
+func TestGrowing(t *testing.T) {
+	alone := newStandalone(t)
+	alone.start(t, "--server", "sched-1")
+	alone.leads(t)
+	token := alone.adminToken(t)
+	code, _, errs := runCommand(t, "migrate", "copy", "--from", "sqlite:"+filepath.Join(alone.dir, "lab.db"), "--to", "sqlite:"+filepath.Join(t.TempDir(), "copy.db"))
+	require.Equal(t, exitInput, code)
+	require.Contains(t, errs, "another process uses "+alone.dir)
+	alone.end(t, syscall.SIGKILL)
+
+	dsn := testserver.Database(t)
+	target, err := mysql.ParseDSN(strings.TrimPrefix(dsn, "mysql:"))
+	require.NoError(t, err)
+	t.Setenv("HOSTSCHED_DATABASE_PASSWORD", target.Passwd)
+	target.Passwd = ""
+	code, out, errs := runCommand(t, "migrate", "copy", "--from", "sqlite:"+filepath.Join(alone.dir, "lab.db"), "--to", target.FormatDSN())
+	require.Equal(t, exitOK, code, errs)
+	require.Contains(t, out, "both have the same numbers of rows")
+
+	in := &installation{dsn: dsn, logDir: t.TempDir()}
+	t.Cleanup(func() {
+		if t.Failed() {
+			in.printLogs(t)
+		}
+	})
+	first := newMember(t, in, "sched-1")
+	first.folder = filepath.Join(alone.dir, "etcd")
+	all := []*member{first}
+	first.run(t, all, "--cluster", "default")
+	leaderOf(t, all, patience)
+	require.Eventually(t, func() bool { return etcdMembers(t, first)[0].PeerURLs[0] == first.peer }, patience, 10*time.Millisecond, "its peer address is the new one")
+	for _, name := range []string{"sched-2", "sched-3"} {
+		m := newMember(t, in, name)
+		code, _, errs := runCommand(t, "etcd", "add", name, m.peer, "--etcd-endpoints", first.client, "--database-dsn", "sqlite:unused", "--yes")
+		require.Equal(t, exitOK, code, errs)
+		all = append(all, m)
+		m.run(t, all, "--etcd-initial-cluster-state", "existing", "--cluster", "default")
+		require.Eventually(t, m.ready, patience, 10*time.Millisecond, name)
+	}
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(etcdMembers(t, first), func(m ops.EtcdMember) bool { return !m.Voting })
+	}, patience, 10*time.Millisecond, "all vote")
+
+	first.kill(t)
+	next := leaderOf(t, all[1:], embeddedFailover)
+	alone.listen = next.listen
+	require.Equal(t, "admin", alone.whoami(t, token).Role, "the token of the standalone lab is valid")
 }

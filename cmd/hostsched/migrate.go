@@ -18,9 +18,9 @@ import (
 func migrateCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "migrate",
-		Short:   "Create, show or remove hostsched's tables",
+		Short:   "Create, show, copy or remove hostsched's tables",
 		Example: "  hostsched migrate up --database-dsn sqlite:lab.db",
-	}, migrateUpCommand(), migrateStatusCommand(), migrateDownCommand())
+	}, migrateUpCommand(), migrateStatusCommand(), migrateCopyCommand(), migrateDownCommand())
 }
 
 // onDatabase completes a command that opens the database, does its work and

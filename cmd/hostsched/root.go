@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -61,7 +62,7 @@ func exitCode(err error) int {
 	if errors.Is(err, sqldb.ErrPartly) {
 		return exitFailed
 	}
-	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, sqldb.ErrAccess, sqldb.ErrServer, admin.ErrInput, store.ErrNoShard, store.ErrOtherCluster} {
+	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, sqldb.ErrAccess, sqldb.ErrServer, admin.ErrInput, store.ErrNoShard, store.ErrOtherCluster, schema.ErrCopy} {
 		if errors.Is(err, input) {
 			return exitInput
 		}

@@ -53,7 +53,7 @@ func makeFolder(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(dir, lockFile)); len(files) > 0 && err != nil {
+	if len(files) > 0 && !IsFolder(dir) {
 		return fmt.Errorf("%s is not empty and no folder of a standalone server; choose another one", dir)
 	}
 	return os.Chmod(dir, folderMode)
@@ -174,4 +174,10 @@ func (a *App) apiURL() string {
 		address = a.doors[0].listener.Addr().String()
 	}
 	return scheme + "://" + address
+}
+
+// IsFolder tells whether a folder is a standalone server's.
+func IsFolder(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, lockFile))
+	return err == nil
 }

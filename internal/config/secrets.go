@@ -73,6 +73,11 @@ func (s secretSource) read() (string, error) {
 // Secret returns a secret by its key, such as "database.password".
 func (c *Config) Secret(key string) Secret { return c.secrets[key].secret() }
 
+// FileSecret is a secret in a file that is no setting. from names what named the file.
+func FileSecret(path, from string) Secret {
+	return secretSource{file: path, from: from}.secret()
+}
+
 func (s secretSource) secret() Secret {
 	switch {
 	case s.file != "":

@@ -71,6 +71,9 @@ func Check(ctx context.Context, db *sqldb.DB, use Use) error {
 	if err := checkVersion(ctx, db); err != nil {
 		return err
 	}
+	if err := requireWhole(ctx, db); err != nil {
+		return err
+	}
 	if err := checkServer(ctx, db, db.Pool); err != nil {
 		return err
 	}
@@ -133,6 +136,15 @@ func checkServer(ctx context.Context, db *sqldb.DB, q sqldb.Querier) error {
 		return fmt.Errorf("%w: in %s %s; InnoDB is needed, because other engines do not take a change back: ALTER TABLE ... ENGINE=InnoDB", sqldb.ErrServer, db.Target(), strings.Join(wrong, ", "))
 	}
 	return nil
+}
+
+// requireWhole refuses a database into which a lab was copied by half.
+func requireWhole(ctx context.Context, db *sqldb.DB) error {
+	from, err := halfCopied(ctx, db)
+	if err == nil && from != "" {
+		err = fmt.Errorf("%w: %s has half of the lab of %s; run 'hostsched migrate copy' again, it begins anew", sqldb.ErrSchema, db.Target(), from)
+	}
+	return err
 }
 
 // checkVersion refuses to work with a version of our tables that does not fit.

@@ -4,7 +4,7 @@
 // versions: own (hostsched_schema) are hostsched's tables, which every database
 // gets, and lab (hostsched_lab_schema) are Autotest's tables, which only a
 // database without Autotest gets. Beside them is the guard, a unique index over
-// the active entries of a host.
+// the active entries of a host. copy.go and copy_table.go copy a lab into another database.
 //
 // # How to add a migration
 //
