@@ -18,6 +18,7 @@
 //     finds the rows that others keep locked, leader_contention.go remembers them,
 //     leader_chunksizer.go says how much is written at once, leader_writers.go
 //     lets several connections share a plan, leader_writer.go is one of them.
+//     journal.go notes what was written.
 //
 // The rooms of this package are sqldb (connections and SQL text, without a
 // table), schema (migrations and the check at start) and admin (what people change

@@ -32,6 +32,8 @@ type Claim struct {
 	// Deaths says why holders died, as far as that is known. The history says so of
 	// their terms.
 	Deaths map[string]string
+	// Journal makes the leader note in the journal what it does.
+	Journal bool
 }
 
 func (c Claim) tried() string {

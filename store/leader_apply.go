@@ -154,13 +154,25 @@ func (a *applier) leaseChunk(ctx context.Context, chunk []scheduler.Lease, ids [
 	err := a.writeOnce(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx sqldb.Querier) error {
 		// A host locked or leased meanwhile is left alone: the next tick
 		// looks at its task again.
-		_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(ids)+a.owner())
-		return err
+		free, err := freeHosts(ctx, tx, "leased = 0 AND locked = 0 AND id IN "+sqldb.List(ids)+a.owner()+a.l.db.Dialect.ForUpdate)
+		if err != nil || len(free) == 0 {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 1 WHERE id IN "+sqldb.List(free)); err != nil {
+			return err
+		}
+		return a.l.noteHosts(ctx, tx, eventAssigned, "frontend task", free)
 	})
 	if err == nil {
 		a.res.Applied.Leases = append(a.res.Applied.Leases, chunk...)
 	}
 	return err
+}
+
+// freeHosts lists the hosts that a condition finds.
+func freeHosts(ctx context.Context, tx sqldb.Querier, where string) (ids []int64, err error) {
+	err = sqldb.EachID(ctx, tx, "SELECT id FROM afe_hosts WHERE "+where, func(id int64) { ids = append(ids, id) })
+	return ids, err
 }
 
 // unit is what must happen together: one assignment, or all assignments and
@@ -242,7 +254,7 @@ func (a *applier) applyUnits(ctx context.Context, all []unit) error {
 	if len(us) == 0 {
 		return nil
 	}
-	c := chunkOf(a.l.db.Dialect, us, a.owner())
+	c := chunkOf(a.l.db.Dialect, us, a.owner(), a.l.eventsOf(us))
 	err = a.writeOnce(ctx, "write assignments", func(ctx context.Context, tx sqldb.Querier) error { return a.writeChunk(ctx, tx, c) })
 	if err == nil {
 		a.wrote = rows(us)
@@ -401,17 +413,21 @@ func (a *applier) releases(ctx context.Context, releases []scheduler.Release) er
 }
 
 func (a *applier) releaseChunk(ctx context.Context, chunk []scheduler.Release, ids []int64) error {
-	kept := chunk
+	var kept []scheduler.Release
 	err := a.writeOnce(ctx, "release hosts", func(ctx context.Context, tx sqldb.Querier) error {
+		kept = chunk
 		res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+sqldb.List(ids)+a.owner()+unused)
 		if err != nil {
 			return err
 		}
-		if n, err := res.RowsAffected(); err != nil || n == int64(len(ids)) {
+		n, err := res.RowsAffected()
+		if err == nil && n != int64(len(ids)) {
+			kept, err = stillLeased(ctx, tx, chunk, ids)
+		}
+		if err != nil {
 			return err
 		}
-		kept, err = stillLeased(ctx, tx, chunk, ids)
-		return err
+		return a.l.noteHosts(ctx, tx, eventReleased, "nobody uses it", sqldb.IDsOf(kept, func(r scheduler.Release) int64 { return int64(r.Host) }))
 	})
 	if err == nil {
 		a.res.Applied.Releases = append(a.res.Applied.Releases, kept...)

@@ -26,7 +26,7 @@ type chunk struct {
 	changes          map[changeKind][]int64 // entries changed besides
 	changeOrder      []changeKind           // in plan order
 
-	lease, entries, ineligible, tasks []statement
+	lease, entries, ineligible, tasks, events []statement
 }
 
 // statement is text with its arguments; want is the number of rows it must hit,
@@ -37,7 +37,7 @@ type statement struct {
 	args []any
 }
 
-func chunkOf(d sqldb.Dialect, us []unit, owner string) *chunk {
+func chunkOf(d sqldb.Dialect, us []unit, owner string, events []Event) *chunk {
 	c := &chunk{dialect: d, changes: make(map[changeKind][]int64)}
 	c.collect(us)
 	c.leaseHosts(owner)
@@ -45,6 +45,7 @@ func chunkOf(d sqldb.Dialect, us []unit, owner string) *chunk {
 	c.assign(c.named, true)
 	c.setStatuses()
 	c.insertRows()
+	c.events = noteEvents(d, events)
 	return c
 }
 
@@ -57,7 +58,7 @@ func (a *applier) writeChunk(ctx context.Context, tx sqldb.Querier, c *chunk) er
 		func() error { return run(ctx, tx, c.tasks) },
 		func() error { return run(ctx, tx, c.entries) },
 		func() error {
-			if err := run(ctx, tx, c.ineligible); err != nil || a.l.db.fail.chunk == nil {
+			if err := run(ctx, tx, slices.Concat(c.ineligible, c.events)); err != nil || a.l.db.fail.chunk == nil {
 				return err
 			}
 			return a.l.db.fail.chunk()

@@ -48,7 +48,10 @@ func (a *applier) moveChunk(ctx context.Context, chunk []scheduler.Move, to sche
 				kept = append(kept, m)
 			}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return a.l.noteHosts(ctx, tx, eventMoved, "to shard "+strconv.FormatInt(int64(to), 10)+", by its labels", sqldb.IDsOf(kept, func(m scheduler.Move) int64 { return int64(m.Host) }))
 	})
 	if err == nil {
 		a.res.Applied.Moves = append(a.res.Applied.Moves, kept...)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
@@ -62,8 +63,10 @@ func (l *Leader) beginTerm(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.termID, err = res.LastInsertId()
-		return err
+		if l.termID, err = res.LastInsertId(); err != nil {
+			return err
+		}
+		return l.note(ctx, tx, Event{Kind: eventTakenOver, Shard: name, Who: l.fence.Holder, Subject: name, Reason: fmt.Sprintf("epoch %d, token %d", l.fence.Epoch, l.fence.Token)})
 	})
 }
 
@@ -84,11 +87,20 @@ func (l *Leader) endLostTerm(ctx context.Context, tx sqldb.Querier) error {
 	death := l.claim.Deaths[holder]
 	switch {
 	case ended == 0:
-		_, err = tx.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", cause = ? WHERE shard = ? AND ended = 0", cmp.Or(death, causeExpired), l.fence.Shard.String())
+		why := cmp.Or(death, causeExpired)
+		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", cause = ? WHERE shard = ? AND ended = 0", why, l.fence.Shard.String()); err != nil {
+			return err
+		}
+		return l.note(ctx, tx, l.termEnded(holder, why))
 	case !planned && death != "":
 		_, err = tx.ExecContext(ctx, "UPDATE hostsched_terms SET cause = ? WHERE id = ?", butItLived(death, cause), id)
 	}
 	return err
+}
+
+func (l *Leader) termEnded(holder, cause string) Event {
+	name := l.fence.Shard.String()
+	return Event{Kind: eventTermEnded, Shard: name, Who: holder, Subject: name, Reason: cause}
 }
 
 // butItLived is the cause of a term whose holder others took for dead, and which the
@@ -103,24 +115,37 @@ func (l *Leader) EndTerm(ctx context.Context, end TermEnd) error {
 	if end.Planned {
 		planned = 1
 	}
-	res, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", planned = ?, cause = ?, ticks = ?, assignments = ? WHERE id = ? AND ended = 0",
-		planned, end.Cause, end.Ticks, end.Assignments, l.termID)
+	tx, err := l.db.Pool.BeginTx(ctx, nil)
 	if err == nil {
-		var n int64
-		if n, err = res.RowsAffected(); n == 0 && err == nil {
-			err = l.amendTerm(ctx, end)
+		if err = sqldb.RollbackUnless(tx, l.endTerm(ctx, tx, planned, end)); err == nil {
+			err = tx.Commit()
 		}
 	}
 	return sqldb.Explain(err, "record the end of the term", l.db.Target())
 }
 
-// amendTerm adds to a term that a successor took for lost what its holder knows.
-func (l *Leader) amendTerm(ctx context.Context, end TermEnd) error {
-	var cause string
-	if err := l.db.Pool.QueryRowContext(ctx, "SELECT cause FROM hostsched_terms WHERE id = ?", l.termID).Scan(&cause); err != nil {
+func (l *Leader) endTerm(ctx context.Context, tx *sql.Tx, planned int, end TermEnd) error {
+	res, err := tx.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", planned = ?, cause = ?, ticks = ?, assignments = ? WHERE id = ? AND ended = 0",
+		planned, end.Cause, end.Ticks, end.Assignments, l.termID)
+	if err != nil {
 		return err
 	}
-	_, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_terms SET cause = ?, ticks = ?, assignments = ? WHERE id = ?",
+	switch n, err := res.RowsAffected(); {
+	case err != nil:
+		return err
+	case n == 0:
+		return l.amendTerm(ctx, tx, end)
+	}
+	return l.note(ctx, tx, l.termEnded(l.fence.Holder, end.Cause))
+}
+
+// amendTerm adds to a term that a successor took for lost what its holder knows.
+func (l *Leader) amendTerm(ctx context.Context, tx *sql.Tx, end TermEnd) error {
+	var cause string
+	if err := tx.QueryRowContext(ctx, "SELECT cause FROM hostsched_terms WHERE id = ?", l.termID).Scan(&cause); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "UPDATE hostsched_terms SET cause = ?, ticks = ?, assignments = ? WHERE id = ?",
 		butItLived(cause, end.Cause), end.Ticks, end.Assignments, l.termID)
 	return err
 }

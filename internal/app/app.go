@@ -96,6 +96,8 @@ type App struct {
 	// etcdReady is closed when the embedded etcd of a standalone server has forgotten the
 	// leases of its former processes.
 	etcdReady chan struct{}
+	// journal tells whether leaders note what they do; known once lab is.
+	journal bool
 	// metadataFault says why queued-time records were not taken.
 	metadataFault func() string
 	// reporters run until everything else has ended, and then send what is left.
@@ -250,7 +252,7 @@ func (a *App) schedule(ctx context.Context) error {
 	c := cluster.New(cluster.Config{
 		Server: a.cfg.Server, Version: a.version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: a.metrics.Serves, Gone: a.metrics.Forget,
 		Certs: a.certs, Condemned: a.metrics.Condemned, Needless: a.metrics.Needless,
-		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, LogAssignments: a.cfg.Log.Assignments},
+		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, Journal: a.journal, JournalDays: a.cfg.Journal.Days, LogAssignments: a.cfg.Log.Assignments},
 	}, a.campaigner, dbs, a.observers, a.log)
 	a.controller.Store(c)
 	a.lab.Store(lab.New(dbs.Main, a.cfg.Scope()))

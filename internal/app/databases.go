@@ -98,7 +98,18 @@ func (a *App) openMain(ctx context.Context) (*store.DB, error) {
 	if err := fits(ctx, a.cfg, admin.New(db)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	if a.journal, err = a.keepsJournal(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	return db, nil
+}
+
+// keepsJournal tells whether leaders note what they do. Beside Autotest its history has that.
+func (a *App) keepsJournal(ctx context.Context, db *store.DB) (bool, error) {
+	if enabled := a.cfg.Journal.Enabled; enabled != "auto" {
+		return enabled == "on", nil
+	}
+	return schema.LabIsOurs(ctx, db.DB)
 }
 
 // fits makes sure that a database has the shard that the configuration names, and belongs

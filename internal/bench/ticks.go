@@ -19,8 +19,10 @@ type Figures struct {
 	Assigned int     `json:"assigned"`
 	FullTick float64 `json:"full_tick_ms"`
 	Ratio    float64 `json:"full_tick_over_bare_sql"`
-	BareSQL  float64 `json:"bare_sql_ms"`
-	Snapshot float64 `json:"snapshot_ms"`
+	// JournalRatio is a full tick that keeps the journal over one that does not.
+	JournalRatio float64 `json:"journal_full_tick_ratio"`
+	BareSQL      float64 `json:"bare_sql_ms"`
+	Snapshot     float64 `json:"snapshot_ms"`
 	// Plan is the planner alone on the snapshot of the full tick, under the policy exact,
 	// and OptimalPlan under optimal, as in the tick. The others are how many entries get a
 	// host.
@@ -64,7 +66,7 @@ func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
 	if hosts >= largeLab {
 		n = 1
 	}
-	var bare []float64
+	var bare, noted []float64
 	var full []Figures
 	for range n {
 		err := b.with(ctx, hosts, entries, func(l *testLab) error {
@@ -83,11 +85,20 @@ func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
 		if err != nil {
 			return Figures{}, err
 		}
+		err = b.with(ctx, hosts, entries, func(l *testLab) error {
+			took, err := l.notedTick(ctx)
+			noted = append(noted, took)
+			return err
+		})
+		if err != nil {
+			return Figures{}, err
+		}
 	}
 	slices.SortFunc(full, func(a, b Figures) int { return int(a.FullTick - b.FullTick) })
 	f := full[len(full)/2]
 	f.BareSQL = median(bare)
 	f.Ratio = f.FullTick / f.BareSQL
+	f.JournalRatio = median(noted) / f.FullTick
 	progress("memory and the probe")
 	return f, b.footprint(ctx, &f)
 }
@@ -111,10 +122,16 @@ type tickTimes struct {
 	result                       store.Result
 }
 
+func (l *testLab) ticker(ctx context.Context, journal bool) (t *ticker, err error) {
+	t = &ticker{l: l, recorder: scheduler.NewRecorder(nil), snapshots: l.db.Snapshots(scope)}
+	t.leader, err = l.db.TakeOver(ctx, store.Claim{Shard: shard.Master, Token: 1, Cluster: "bench", Holder: "bench", Journal: journal})
+	return t, err
+}
+
 func (l *testLab) ticks(ctx context.Context) (f Figures, err error) {
 	f = Figures{Hosts: l.spec.Hosts, Entries: l.spec.Entries}
-	t := &ticker{l: l, recorder: scheduler.NewRecorder(nil), snapshots: l.db.Snapshots(scope)}
-	if t.leader, err = l.db.TakeOver(ctx, store.Claim{Shard: shard.Master, Token: 1, Cluster: "bench", Holder: "bench"}); err != nil {
+	t, err := l.ticker(ctx, false)
+	if err != nil {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, t.leader.Close()) }()
@@ -124,6 +141,20 @@ func (l *testLab) ticks(ctx context.Context) (f Figures, err error) {
 		}
 	}
 	return f, nil
+}
+
+// notedTick measures a full tick that keeps the journal.
+func (l *testLab) notedTick(ctx context.Context) (took float64, err error) {
+	t, err := l.ticker(ctx, true)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, t.leader.Close()) }()
+	if err := planAlone(l)(ctx, &Figures{}); err != nil { // as before the tick without
+		return 0, err
+	}
+	x, err := t.tick(ctx)
+	return ms(x.total), err
 }
 
 // planAlone measures the planner on the snapshot of a full tick.

@@ -94,6 +94,7 @@ func importAutotest(path string) (*importer, error) {
 	im.secret("SERVER", "smtp_password", "notify.smtp_password")
 	im.shard()
 	im.policy()
+	im.ours["journal.enabled"] = "off"
 	im.plain("SKYLAB", "respect_static_labels", "labels.respect_static", boolean)
 	im.serverDatabase()
 	maps.DeleteFunc(im.ours, func(_, value string) bool { return value == "" })

@@ -143,6 +143,12 @@ type Config struct {
 		Days int `key:"days" default:"90" min:"0" max:"36500" usage:"the leader deletes terms and audit records older than so many days; 0 keeps them for ever"`
 	} `key:"history" group:"replica"`
 
+	Journal struct {
+		// Beside Autotest the default is off, see journal in autotest.go.
+		Enabled string `key:"enabled" default:"auto" oneof:"auto, on or off" usage:"whether the leader notes every assignment, release, start and stop in the journal: auto, where hostsched made the tables of the lab; or on, or off, the default with --autotest-config"`
+		Days    int    `key:"days" default:"90" min:"0" max:"36500" usage:"the leader deletes what is older than so many days from the journal; 0 keeps it for ever"`
+	} `key:"journal" group:"replica"`
+
 	Labels struct {
 		RespectStatic bool     `key:"respect_static" default:"false" usage:"look replaced labels up among static labels"`
 		ProvisionKeys []string `key:"provision_keys" usage:"label keys that a Provision task handles"`

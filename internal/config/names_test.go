@@ -40,6 +40,8 @@ var names = []struct{ key, flag, env, def string }{
 	{"etcd.ttl", "etcd-ttl", "HOSTSCHED_ETCD_TTL", "5s"},
 	{"etcd.user", "etcd-user", "HOSTSCHED_ETCD_USER", ""},
 	{"history.days", "history-days", "HOSTSCHED_HISTORY_DAYS", "90"},
+	{"journal.days", "journal-days", "HOSTSCHED_JOURNAL_DAYS", "90"},
+	{"journal.enabled", "journal-enabled", "HOSTSCHED_JOURNAL_ENABLED", "auto"},
 	{"labels.dropped_keys", "labels-dropped-keys", "HOSTSCHED_LABELS_DROPPED_KEYS", "[cleanup-reboot,modem_repair,rpm]"},
 	{"labels.provision_keys", "labels-provision-keys", "HOSTSCHED_LABELS_PROVISION_KEYS", "[cros-version,cheets-version,fwrw-version,fwro-version]"},
 	{"labels.respect_static", "labels-respect-static", "HOSTSCHED_LABELS_RESPECT_STATIC", "false"},
@@ -153,7 +155,7 @@ func TestBounds(t *testing.T) {
 	}
 	for key, texts := range map[string][]string{
 		"etcd.ttl": {"876000h", "0s", "-1s"}, "placement.weight": {"1000000000", "0", "99999999999999999999"}, "tick.min": {"24h", "-1ms"},
-		"lifetime.hours": {"1e300", "NaN", "Inf", "-1"}, "audit.every": {"-1", "2000000"}, "history.days": {"-1", "1000000"}, "placement.hold_off": {"-1s", "48h"},
+		"lifetime.hours": {"1e300", "NaN", "Inf", "-1"}, "audit.every": {"-1", "2000000"}, "history.days": {"-1", "1000000"}, "journal.days": {"-1", "1000000"}, "placement.hold_off": {"-1s", "48h"},
 		"notify.interval": {"0s"}, "notify.smtp_port": {"0", "65536"}, "metadata.interval": {"0s", "9000h"},
 	} {
 		for _, text := range texts {

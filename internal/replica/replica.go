@@ -33,6 +33,10 @@ type Config struct {
 	// KeepDays is after how many days the leader deletes terms and audit records. With 0
 	// it never does.
 	KeepDays int
+	// Journal makes the leader note in the journal what it does, in the transactions that
+	// do it. JournalDays is after how many days it deletes that; with 0 it never does.
+	Journal     bool
+	JournalDays int
 	// LogAssignments makes the log say at level info who got which host and why, and
 	// which hosts were released; else it says so at level debug.
 	LogAssignments bool
@@ -288,7 +292,7 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 }
 
 func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
-	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared}
+	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared, Journal: r.cfg.Journal}
 	if r.cfg.Deaths != nil {
 		r.claim.Deaths = r.cfg.Deaths()
 	}

@@ -117,7 +117,7 @@ func (r *Replica) check(ctx context.Context, recorder *scheduler.Recorder) error
 // wait for a row that somebody else keeps locked. Of the leaders that share a database the
 // master's does so.
 func (r *Replica) keepPruning(ctx context.Context) {
-	if r.cfg.KeepDays == 0 || r.cfg.Scope.Shared && !r.cfg.Scope.Shard.IsMaster() {
+	if r.cfg.KeepDays == 0 && r.cfg.JournalDays == 0 || r.cfg.Scope.Shared && !r.cfg.Scope.Shard.IsMaster() {
 		return
 	}
 	for ctx.Err() == nil {
@@ -129,11 +129,11 @@ func (r *Replica) keepPruning(ctx context.Context) {
 func (r *Replica) prune(ctx context.Context) {
 	bound, cancel := context.WithTimeout(ctx, pruneTimeout)
 	defer cancel()
-	terms, records, err := admin.New(r.db).Prune(bound, r.cfg.KeepDays)
+	terms, records, events, err := admin.New(r.db).Prune(bound, r.cfg.KeepDays, r.cfg.JournalDays)
 	if err != nil && ctx.Err() == nil {
 		r.faults.Warn("cannot delete old history; trying again in an hour", "error", err)
 	}
-	if terms+records > 0 {
-		r.log.Info("deleted old history", "terms", terms, "audit records", records, "older than days", r.cfg.KeepDays)
+	if terms+records+events > 0 {
+		r.log.Info("deleted old history", "terms", terms, "audit records", records, "events", events)
 	}
 }

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,20 +24,27 @@ func TestPrune(t *testing.T) {
 		for _, action := range []string{"shard pause", "commits lost", "shard resume"} {
 			require.NoError(t, lab.Audit(t.Context(), "me", action, "master", "test"))
 		}
-		count := func() [2]int {
-			return [2]int{storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_terms"), storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_audit")}
+		for range 3 {
+			require.NoError(t, db.Note(t.Context(), db.SQL(), slices.Repeat([]store.Event{{Kind: "host.assigned", Who: "me"}}, 700)...))
 		}
-		terms, records, err := lab.Prune(t.Context(), 90)
+		count := func() [3]int {
+			return [3]int{storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_terms"), storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_audit"), storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_events")}
+		}
+		terms, records, events, err := lab.Prune(t.Context(), 90, 30)
 		require.NoError(t, err)
-		require.Equal(t, [2]int{0, 0}, [2]int{terms, records}, "nothing is old")
-		require.Equal(t, [2]int{3, 3}, count())
+		require.Equal(t, [3]int{0, 0, 0}, [3]int{terms, records, events}, "nothing is old")
+		require.Equal(t, [3]int{3, 3, 2100}, count())
 
 		const day = 24 * 60 * 60 * 1000
 		storetest.Exec(t, db.DB, "UPDATE hostsched_terms SET began = began - ?, ended = ended - ?", 91*day, 91*day)
 		storetest.Exec(t, db.DB, "UPDATE hostsched_audit SET at = '2020-02-03 04:05:06' WHERE action <> 'shard resume'")
-		terms, records, err = lab.Prune(t.Context(), 90)
+		storetest.Exec(t, db, "UPDATE hostsched_events SET at = at - ? WHERE id <= (SELECT MIN(id) + 1399 FROM (SELECT id FROM hostsched_events) e)", 31*day)
+		_, _, _, err = lab.Prune(t.Context(), 0, 0)
 		require.NoError(t, err)
-		require.Equal(t, [2]int{2, 1}, [2]int{terms, records})
-		require.Equal(t, [2]int{1, 2}, count())
+		require.Equal(t, [3]int{3, 3, 2100}, count(), "0 days keep everything")
+		terms, records, events, err = lab.Prune(t.Context(), 90, 30)
+		require.NoError(t, err)
+		require.Equal(t, [3]int{2, 1, 1400}, [3]int{terms, records, events})
+		require.Equal(t, [3]int{1, 2, 700}, count())
 	})
 }

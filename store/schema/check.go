@@ -39,6 +39,9 @@ var tablesUsed = []tableUse{
 	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane, cluster_name, pause_reason, paused_by, paused_at", update: "epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, layout, shard_id, cluster_name, pause_reason, paused_by, paused_at", insert: fenceColumns},
 	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, planned, cause, ticks, assignments", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", delete: true},
 	{table: "hostsched_audit", columns: "id, at, who, action, subject, detail", insert: "at, who, action, subject, detail", delete: true},
+	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane, cluster_name", update: "epoch, ticks, layout, shard_id, cluster_name", insert: fenceColumns},
+	{table: "hostsched_events", columns: "id, at", insert: "at, kind, shard, who, subject, reason, host_id, job_id, entry_id"},
+	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, cause", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments"},
 }
 
 // fenceColumns are those without default.

@@ -46,6 +46,12 @@ func ReadStatus(ctx context.Context, db *sqldb.DB) (Status, error) {
 	return st, err
 }
 
+// LabIsOurs tells whether hostsched made the tables of the lab.
+func LabIsOurs(ctx context.Context, db *sqldb.DB) (bool, error) {
+	state, _, err := readLab(ctx, db)
+	return state == LabOurs, err
+}
+
 // labMark is the comment of the lab's tables that we create on MySQL and
 // MariaDB. SQLite needs none: there a file creates all of them or none.
 const labMark = "made by hostsched"
