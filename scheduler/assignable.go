@@ -1,7 +1,7 @@
 package scheduler
 
 // assignable decides whether a host may be assigned in this tick. A host that is
-// leased, in use, locked, contended or about to move to another shard may not be. No round
+// leased, in use, locked, draining, contended or about to move to another shard may not be. No round
 // sees such a host, because numberHosts leaves it out of planner.free.
 func (p *planner) assignable(h *Host) bool { return p.outcomeAtStart(h) == outcomeFree }
 
@@ -12,6 +12,7 @@ const (
 	outcomeFree hostOutcome = iota
 	outcomeLeased
 	outcomeLocked
+	outcomeDraining
 	outcomeContended
 	outcomeMoving
 	outcomeTaken
@@ -28,6 +29,8 @@ func (p *planner) outcomeAtStart(h *Host) hostOutcome {
 		return outcomeLeased
 	case h.Locked:
 		return outcomeLocked
+	case p.drains[h.ID] != nil:
+		return outcomeDraining
 	case p.contended.hosts[h.ID]:
 		return outcomeContended
 	case h.Displaced:

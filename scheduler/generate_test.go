@@ -46,11 +46,27 @@ func labs() *rapid.Generator[*Snapshot] {
 		for _, id := range s.TaskHosts {
 			s.Hosts[id-1].OpenTask = true
 		}
+		s.Now, s.Holds = rapid.Int64Range(0, 2).Draw(t, "now"), genHolds(t, s)
 		if chance(t, 30) {
 			s.Contended = genContended(t, s)
 		}
 		return s
 	})
+}
+
+// genHolds drains some hosts, and lets some locks end.
+func genHolds(t *rapid.T, s *Snapshot) (holds []Hold) {
+	for _, h := range s.Hosts {
+		if !chance(t, 10) {
+			continue
+		}
+		holds = append(holds, Hold{
+			Host: h.ID, Draining: chance(t, 70), Abort: chance(t, 50), By: "alice",
+			Abortable: []HeldEntry{{Entry: EntryID(1000 + h.ID), Job: 1}},
+			Deadline:  rapid.Int64Range(0, 2000).Draw(t, "deadline"), LockUntil: rapid.Int64Range(0, 2000).Draw(t, "until"),
+		})
+	}
+	return holds
 }
 
 // chance is true in so many percent of the cases. It shrinks to false.

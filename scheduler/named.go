@@ -47,6 +47,10 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 	if h.Locked {
 		codes = append(codes, HostLocked)
 	}
+	draining := p.drains[h.ID] != nil
+	if draining {
+		codes = append(codes, HostDraining)
+	}
 	switch {
 	case p.free.Test(bit):
 	case p.freeAtStart.Test(bit):
@@ -55,7 +59,7 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 		codes = append(codes, HostContended)
 	case h.Displaced && !h.Leased && !h.ActiveEntry:
 		codes = append(codes, HostMoving)
-	case h.Leased || h.ActiveEntry || !h.Locked:
+	case h.Leased || h.ActiveEntry || !h.Locked && !draining:
 		codes = append(codes, HostLeased)
 	}
 	return codes
@@ -98,6 +102,8 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 		return fmt.Sprintf("shares no ACL group with owner %q", e.job.Owner)
 	case HostLocked:
 		return "is locked" + lockText(h)
+	case HostDraining:
+		return "is draining" + p.drainText(h.ID)
 	case HostContended:
 		return "is held by another transaction"
 	case HostMoving:

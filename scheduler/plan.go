@@ -16,6 +16,11 @@ type Plan struct {
 	Changes []Change
 	// Releases release unused hosts.
 	Releases []Release
+	// Unlocks end locks whose time is over. Drained hosts become locked, and Aborts end
+	// what uses a draining host after its deadline.
+	Unlocks []Unlock
+	Drained []Drained
+	Aborts  []Abort
 	// Moves hand unused hosts over to the shard they belong to.
 	Moves []Move
 	// Waiting are the entries that got no host, each with its reason. Entries with the
@@ -132,7 +137,8 @@ type Problem struct {
 
 // Empty tells whether applying the plan would change nothing.
 func (p Plan) Empty() bool {
-	return len(p.Leases) == 0 && len(p.Assignments) == 0 && len(p.Changes) == 0 && len(p.Releases) == 0 && len(p.Moves) == 0
+	return len(p.Leases) == 0 && len(p.Assignments) == 0 && len(p.Changes) == 0 && len(p.Releases) == 0 && len(p.Moves) == 0 &&
+		len(p.Unlocks) == 0 && len(p.Drained) == 0 && len(p.Aborts) == 0
 }
 
 // String prints the plan, with one line for each change.
@@ -153,6 +159,15 @@ func (p Plan) String() string {
 	}
 	for _, r := range p.Releases {
 		fmt.Fprintf(&b, "release  host %s (%d)\n", r.Hostname, r.Host)
+	}
+	for _, u := range p.Unlocks {
+		fmt.Fprintf(&b, "unlock   host %s (%d): its lock is over\n", u.Hostname, u.Host)
+	}
+	for _, d := range p.Drained {
+		fmt.Fprintf(&b, "lock     host %s (%d): drained for %s\n", d.Hostname, d.Host, d.By)
+	}
+	for _, a := range p.Aborts {
+		fmt.Fprintf(&b, "abort    entry %d of job %d: host %d drains and its deadline is past\n", a.Entry, a.Job, a.Host)
 	}
 	for _, m := range p.Moves {
 		fmt.Fprintf(&b, "move     host %s (%d) to shard %d\n", m.Hostname, m.Host, m.To)

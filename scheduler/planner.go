@@ -35,6 +35,7 @@ func (p *planner) conclude() {
 	act := func() {
 		p.activate()
 		p.release()
+		p.endHolds()
 		p.move()
 	}
 	if len(p.synchEntries) > 0 {
@@ -67,6 +68,8 @@ type planner struct {
 	plan    Plan
 	// contended are the rows that cannot be written.
 	contended contended
+	// drains are the holds of draining hosts.
+	drains map[HostID]*Hold
 
 	hosts   []*Host // by number
 	hostNum lookup  // id -> number
@@ -181,6 +184,7 @@ func newPlanner(s *Snapshot) *planner {
 	p.plan.Problems = append(p.plan.Problems, s.Malformed...)
 	p.plan.Basis = s.Basis
 	p.contended = contendedIn(s)
+	p.findDrains()
 	p.labels = newLabelTable(s.Labels, p.actions)
 	for _, l := range s.ReplacedLabels {
 		p.replaced[l.ID] = l.Static

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -108,6 +109,10 @@ var properties = []property{
 	{"contended rows are left alone: entries", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Entries = nil })},
 	{"contended rows are left alone: jobs", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Jobs = nil })},
 	{"contended rows are left alone: users", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Users = nil })},
+	{"only eligible hosts: draining", onlyEligible, mutate(func(s *Snapshot) { s.Holds = nil })},
+	{"holds end as they should: nobody's other lock", holdsEnd, mutate(func(s *Snapshot) { s.Now += 100 })},
+	{"holds end as they should: what is used goes on", holdsEnd, mutateHosts(func(h *Host) { h.Leased, h.ActiveEntry = false, false })},
+	{"holds end as they should: contended", holdsEnd, mutate(func(s *Snapshot) { s.Contended.Hosts = nil })},
 	{"every entry is accounted for", accountedFor, func(s *Snapshot) Plan {
 		p := MakePlan(s)
 		p.Waiting = p.Waiting[min(1, len(p.Waiting)):]
@@ -150,6 +155,7 @@ func clone(s *Snapshot) *Snapshot {
 	c.Hosts, c.Jobs, c.Entries = slices.Clone(s.Hosts), slices.Clone(s.Jobs), slices.Clone(s.Entries)
 	c.Labels, c.Users, c.Siblings = slices.Clone(s.Labels), slices.Clone(s.Users), slices.Clone(s.Siblings)
 	c.ReplacedLabels = slices.Clone(s.ReplacedLabels)
+	c.Holds = slices.Clone(s.Holds)
 	c.Minimums, c.TaskHosts = slices.Clone(s.Minimums), slices.Clone(s.TaskHosts)
 	return &c
 }
@@ -362,6 +368,7 @@ func orderIrrelevant(s *Snapshot, plan planFunc) error {
 	slices.Reverse(c.Users)
 	slices.Reverse(c.Siblings)
 	slices.Reverse(c.TaskHosts)
+	slices.Reverse(c.Holds)
 	if n := len(c.Entries); n > 1 {
 		c.Entries = append(c.Entries[n/2:], c.Entries[:n/2]...)
 	}
@@ -377,6 +384,9 @@ func orderIrrelevant(s *Snapshot, plan planFunc) error {
 
 // ordered sorts the problems of a plan, because they come in the order of the rows.
 func ordered(p Plan) Plan {
+	slices.SortFunc(p.Unlocks, func(a, b Unlock) int { return cmp.Compare(a.Host, b.Host) })
+	slices.SortFunc(p.Drained, func(a, b Drained) int { return cmp.Compare(a.Host, b.Host) })
+	slices.SortFunc(p.Aborts, func(a, b Abort) int { return cmp.Compare(a.Entry, b.Entry) })
 	slices.SortFunc(p.Problems, func(a, b Problem) int { return strings.Compare(a.Text, b.Text) })
 	return p
 }
@@ -437,6 +447,20 @@ func apply(s *Snapshot, p Plan) {
 	for _, r := range p.Releases {
 		hosts[r.Host].Leased = false
 	}
+	for _, u := range p.Unlocks {
+		hosts[u.Host].Locked = false
+		i := slices.IndexFunc(s.Holds, func(h Hold) bool { return h.Host == u.Host })
+		s.Holds[i].LockUntil = 0
+	}
+	for _, d := range p.Drained {
+		hosts[d.Host].Locked = true
+		s.Holds = slices.DeleteFunc(s.Holds, func(h Hold) bool { return h.Host == d.Host })
+	}
+	for i := range s.Holds {
+		s.Holds[i].Abortable = slices.DeleteFunc(slices.Clone(s.Holds[i].Abortable), func(e HeldEntry) bool {
+			return slices.ContainsFunc(p.Aborts, func(a Abort) bool { return a.Entry == e.Entry })
+		})
+	}
 	moved := map[HostID]bool{}
 	for _, m := range p.Moves {
 		moved[m.Host] = true
@@ -477,6 +501,45 @@ func movesUnused(s *Snapshot, plan planFunc) error {
 		if moves != (h.Displaced && !used) || moves && to != h.Home {
 			return fmt.Errorf("host %d: moves %t to %d, displaced %t, home %d, used %t", h.ID, moves, to, h.Displaced, h.Home, used)
 		}
+	}
+	return nil
+}
+
+// holdsEnd checks that exactly those locks end whose time is over, that exactly those drains
+// become locks whose hosts nobody uses or keeps locked, and that only what is overdue is
+// aborted.
+func holdsEnd(s *Snapshot, plan planFunc) error {
+	p := plan(s)
+	var unlocks, drained []HostID
+	var aborts []EntryID
+	for _, hold := range s.Holds {
+		i := slices.IndexFunc(s.Hosts, func(h Host) bool { return h.ID == hold.Host })
+		if i < 0 || slices.Contains(s.Contended.Hosts, hold.Host) {
+			continue
+		}
+		h := s.Hosts[i]
+		if h.Locked && hold.LockUntil > 0 && hold.LockUntil <= s.Now*1000 {
+			unlocks = append(unlocks, h.ID)
+		}
+		idle := slices.ContainsFunc(p.Releases, func(r Release) bool { return r.Host == h.ID }) || !h.Leased || h.Status == "Repair Failed" && !h.OpenTask
+		if hold.Draining && !h.Locked && !h.ActiveEntry && idle {
+			drained = append(drained, h.ID)
+		}
+		if hold.Draining && hold.Abort && hold.Deadline > 0 && hold.Deadline <= s.Now*1000 {
+			for _, e := range hold.Abortable {
+				aborts = append(aborts, e.Entry)
+			}
+		}
+	}
+	got := ordered(p)
+	slices.Sort(unlocks)
+	slices.Sort(drained)
+	slices.Sort(aborts)
+	same := slices.EqualFunc(got.Unlocks, unlocks, func(u Unlock, id HostID) bool { return u.Host == id }) &&
+		slices.EqualFunc(got.Drained, drained, func(d Drained, id HostID) bool { return d.Host == id }) &&
+		slices.EqualFunc(got.Aborts, aborts, func(a Abort, id EntryID) bool { return a.Entry == id })
+	if !same {
+		return fmt.Errorf("unlocks %v, drained %v, aborts %v; planned %v, %v, %v", unlocks, drained, aborts, got.Unlocks, got.Drained, got.Aborts)
 	}
 	return nil
 }

@@ -35,6 +35,8 @@ const (
 	HostLeased Code = "host_leased"
 	HostTaken  Code = "host_taken"
 	HostMoving Code = "host_moving"
+	// HostDraining goes away when whoever drains the host ends that.
+	HostDraining Code = "host_draining"
 
 	// These go away when transactions of other clients end.
 	HostContended  Code = "host_contended"
@@ -45,7 +47,7 @@ const (
 // host or an ACL group.
 func (c Code) Lasting() bool {
 	switch c {
-	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken, HostMoving, HostContended, EntryContended:
+	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken, HostMoving, HostDraining, HostContended, EntryContended:
 		return false
 	}
 	return true
@@ -56,9 +58,9 @@ type Reason struct {
 	Code Code
 	// Matching is how many valid hosts carry all required labels. Eligible is how many of
 	// these share an ACL group with the owner. The others count what became of the
-	// eligible hosts: they are leased, locked but not leased, contended but
-	// neither, moving to another shard, or were assigned to other entries in this tick.
-	Matching, Eligible, Leased, Locked, Contended, Moving, GivenAway int
+	// eligible hosts: they are leased, locked but not leased, draining,
+	// contended, moving to another shard, or were assigned to other entries in this tick.
+	Matching, Eligible, Leased, Locked, Draining, Contended, Moving, GivenAway int
 	// Minimum is the guaranteed minimum of the suite, and Held how many hosts it holds.
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
@@ -83,8 +85,8 @@ func (r *Reason) Equal(other *Reason) bool {
 	return r.Code == other.Code && r.counts() == other.counts() && r.String() == other.String()
 }
 
-func (r *Reason) counts() [10]int {
-	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Contended, r.Moving, r.GivenAway, r.Minimum, r.Held, r.Ahead}
+func (r *Reason) counts() [11]int {
+	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Contended, r.Moving, r.GivenAway, r.Minimum, r.Held, r.Ahead}
 }
 
 // String returns a sentence for a person.
@@ -126,6 +128,7 @@ func (r *Reason) busyText() string {
 	}
 	add(r.Leased, "leased", d.suites)
 	add(r.Locked, "locked", d.locks)
+	add(r.Draining, "draining", d.drains)
 	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
 	add(r.GivenAway, "given to others in this tick", d.holders)
@@ -184,11 +187,11 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 		return r
 	}
 	counts := p.count(m)
-	r.Leased, r.Locked, r.Contended = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeContended]
+	r.Leased, r.Locked, r.Draining, r.Contended = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeDraining], counts[outcomeContended]
 	r.Moving, r.GivenAway = counts[outcomeMoving], counts[outcomeTaken]
 	r.details = p.details(g)
 	switch {
-	case r.Eligible > r.Leased+r.Locked+r.Contended+r.Moving+r.GivenAway:
+	case r.Eligible > r.Leased+r.Locked+r.Draining+r.Contended+r.Moving+r.GivenAway:
 		r.Code = JobHasHosts
 	case r.GivenAway > 0:
 		r.Code = Outranked
@@ -216,7 +219,7 @@ func (p *planner) count(m *match) *outcomeCounts {
 }
 
 // details are the names behind the numbers of a reason, ready to be printed in brackets.
-type details struct{ suites, locks, holders, groups string }
+type details struct{ suites, locks, drains, holders, groups string }
 
 // shownDetails bounds how many names a reason lists.
 const shownDetails = 5
@@ -226,7 +229,7 @@ func (p *planner) details(g *group) *details {
 		return nil
 	}
 	suites, groups := map[string]bool{}, map[string]bool{}
-	var locks []string
+	var locks, drains []string
 	var holders []int32
 	acls := p.sharing(g.key.acls)
 	for _, num := range g.match.labelled {
@@ -242,6 +245,8 @@ func (p *planner) details(g *group) *details {
 			}
 		case p.outcome(num) == outcomeLocked:
 			locks = append(locks, h.Hostname+lockText(h))
+		case p.outcome(num) == outcomeDraining:
+			drains = append(drains, h.Hostname+p.drainText(h.ID))
 		case p.outcome(num) == outcomeTaken:
 			if e, ok := p.holderOf(num); ok {
 				holders = append(holders, e)
@@ -256,6 +261,7 @@ func (p *planner) details(g *group) *details {
 	return &details{
 		suites:  inBrackets("by suites ", slices.Sorted(maps.Keys(suites))),
 		locks:   inBrackets("", locks),
+		drains:  inBrackets("", drains),
 		holders: inBrackets("entries ", names),
 		groups:  inBrackets("", slices.Sorted(maps.Keys(groups))),
 	}

@@ -45,6 +45,9 @@ type Snapshot struct {
 	// entry that are neither active nor complete.
 	TaskHosts []HostID
 
+	// Holds are the drains of hosts, and the ends of their locks.
+	Holds []Hold
+
 	// Contended are the rows that others keep locked. They are not read from the database,
 	// but known from writing the last plans.
 	Contended Contended
@@ -130,8 +133,9 @@ const DoNotVerify Protection = 4
 
 // The statuses of a host that the scheduler reads or writes.
 const (
-	HostReady   = "Ready"
-	HostPending = "Pending"
+	HostReady        = "Ready"
+	HostPending      = "Pending"
+	HostRepairFailed = "Repair Failed"
 )
 
 // Host is a device under test.

@@ -4,8 +4,8 @@
 //   - [DB.Snapshot] reads everything that one tick needs at one point in time, and
 //     [DB.Snapshots] reads one snapshot after the other at the cost of what has
 //     changed. snapshot.go is the order of reading; snapshot_tables.go knows which
-//     tables may have changed; snapshot_hosts.go, snapshot_queue.go and
-//     snapshot_jobs.go read rows, compare them and derive what follows from them;
+//     tables may have changed; snapshot_hosts.go, snapshot_holds.go, snapshot_queue.go
+//     and snapshot_jobs.go read rows, compare them and derive what follows from them;
 //     snapshot_owners.go finds out whose the jobs are; snapshot_ownership.go says
 //     which rows are the shard's. Which names are the same, the database decides:
 //     shard_rows.go asks about shards, names.go about all others.
@@ -18,7 +18,7 @@
 //     finds the rows that others keep locked, leader_contention.go remembers them,
 //     leader_chunksizer.go says how much is written at once, leader_writers.go
 //     lets several connections share a plan, leader_writer.go is one of them.
-//     journal.go notes what was written.
+//     leader_holds.go ends holds, journal.go notes what was written.
 //
 // The rooms of this package are sqldb (connections and SQL text, without a
 // table), schema (migrations and the check at start) and admin (what people change

@@ -23,6 +23,10 @@ const (
 	eventAssigned  = "host.assigned"
 	eventReleased  = "host.released"
 	eventMoved     = "host.moved"
+	eventUnlocked  = "host.unlocked"
+	eventDrained   = "host.drained"
+	eventLocked    = "host.locked"
+	eventAborted   = "entry.aborted"
 	eventStarted   = "entry.started"
 	eventStopped   = "entry.stopped"
 	eventTakenOver = "shard.taken_over"
@@ -51,7 +55,7 @@ func noteEvents(d sqldb.Dialect, events []Event) (out []statement) {
 			}
 			text = append(append(append(text, '('), d.NowMillis...), ", ?, ?, ?, ?, ?"...)
 			for _, id := range [...]int64{e.Host, e.Job, e.Entry} {
-				text = appendID(append(text, ", "...), id)
+				text = append(append(text, ", "...), idOrNull(id)...)
 			}
 			text = append(text, ')')
 			args = append(args, e.Kind, e.Shard, e.Who, cut(e.Subject, 255), cut(e.Reason, 500))
@@ -59,13 +63,6 @@ func noteEvents(d sqldb.Dialect, events []Event) (out []statement) {
 		out = add(out, -1, string(text), args...)
 	}
 	return out
-}
-
-func appendID(text []byte, id int64) []byte {
-	if id == 0 {
-		return append(text, "NULL"...)
-	}
-	return strconv.AppendInt(text, id, 10)
 }
 
 // cut shortens a text to so many characters.
@@ -95,11 +92,15 @@ func (l *Leader) note(ctx context.Context, tx sqldb.Querier, events ...Event) er
 
 // noteHosts notes the same of many hosts.
 func (l *Leader) noteHosts(ctx context.Context, tx sqldb.Querier, kind, reason string, hosts []int64) error {
+	return l.note(ctx, tx, l.hostEvents(kind, reason, hosts)...)
+}
+
+func (l *Leader) hostEvents(kind, reason string, hosts []int64) []Event {
 	events := make([]Event, len(hosts))
 	for i, id := range hosts {
 		events[i] = l.event(kind, scheduler.HostID(id), 0, 0, reason)
 	}
-	return l.note(ctx, tx, events...)
+	return events
 }
 
 // eventsOf are the events of a chunk of assignments, in queue order.

@@ -26,8 +26,8 @@ type Result struct {
 	// Transactions and LongestTx describe the writing, by all writers.
 	Transactions int
 	LongestTx    time.Duration
-	// Lease, Schedule, Release and Move are how long each step took.
-	Lease, Schedule, Release, Move time.Duration
+	// Lease, Schedule, Release, Hold and Move are how long each step took.
+	Lease, Schedule, Release, Hold, Move time.Duration
 }
 
 // errChanged means that fewer rows than planned were as the snapshot had them.
@@ -64,6 +64,7 @@ func (a *applier) apply(ctx context.Context, plan scheduler.Plan) error {
 		{&a.res.Lease, func() error { return a.leases(ctx, plan.Leases) }},
 		{&a.res.Schedule, func() error { return a.assignments(ctx, plan) }},
 		{&a.res.Release, func() error { return a.releases(ctx, plan.Releases) }},
+		{&a.res.Hold, func() error { return a.holds(ctx, plan) }},
 		{&a.res.Move, func() error { return a.moves(ctx, plan.Moves) }},
 	} {
 		began := time.Now()
@@ -154,7 +155,7 @@ func (a *applier) leaseChunk(ctx context.Context, chunk []scheduler.Lease, ids [
 	err := a.writeOnce(ctx, "lease hosts of frontend tasks", func(ctx context.Context, tx sqldb.Querier) error {
 		// A host locked or leased meanwhile is left alone: the next tick
 		// looks at its task again.
-		free, err := freeHosts(ctx, tx, "leased = 0 AND locked = 0 AND id IN "+sqldb.List(ids)+a.owner()+a.l.db.Dialect.ForUpdate)
+		free, err := freeHosts(ctx, tx, "leased = 0 AND locked = 0 AND id IN "+sqldb.List(ids)+a.owner()+notDraining+a.l.db.Dialect.ForUpdate)
 		if err != nil || len(free) == 0 {
 			return err
 		}
@@ -351,7 +352,7 @@ func (db *DB) unchanged(ctx context.Context, us []unit, owner string) ([]unit, e
 	}
 	free, asPlanned := make(map[int64]bool), make(map[int64]bool)
 	err := db.Read(ctx, func(r *sqldb.Reader) {
-		r.IDs("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(hosts)+owner+noActiveEntry, func(id int64) { free[id] = true })
+		r.IDs("SELECT id FROM afe_hosts WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(hosts)+owner+noActiveEntry+notDraining, func(id int64) { free[id] = true })
 		r.Rows("SELECT id, host_id, "+sqldb.Spelled("status", scheduler.EntryStatuses...)+" FROM afe_host_queue_entries WHERE complete = 0 AND aborted = 0 AND (active = 0 OR status = 'Pending') AND id IN "+sqldb.List(entries), func(v sqldb.Row) {
 			id := v.Int(0).N
 			asPlanned[id] = expect[id] == entryRow{host: v.Int(1).N, status: scheduler.EntryStatus(v.Text(2))}

@@ -157,7 +157,7 @@ func (c *chunk) leaseHosts(owner string) {
 	if len(c.hostPending) > 0 {
 		set += ", status = CASE WHEN id IN " + sqldb.List(c.hostPending) + " THEN 'Pending' ELSE status END"
 	}
-	c.lease = add(c.lease, len(c.hosts), "UPDATE afe_hosts"+c.dialect.ByKey+" SET "+set+" WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(c.hosts)+owner)
+	c.lease = add(c.lease, len(c.hosts), "UPDATE afe_hosts"+c.dialect.ByKey+" SET "+set+" WHERE leased = 0 AND locked = 0 AND id IN "+sqldb.List(c.hosts)+owner+notDraining)
 }
 
 // assign gives entries their hosts, and starts those that need no tasks, if all

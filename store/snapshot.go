@@ -79,6 +79,8 @@ type labRows struct {
 	hosts    hostRows
 	queue    queueRows
 	jobs     jobRows
+	// due is how many holds are over, and how many entries are to be aborted for one.
+	due int
 }
 
 const (
@@ -136,6 +138,7 @@ func (t *Snapshots) next(r *sqldb.Reader, lab *labRows) (s *scheduler.Snapshot, 
 	hosts := lab.readHosts(r, stale, moved)
 	users := readUsers(r, s, stale)
 	entries, tasks, read := lab.readQueue(r, stale, t.refreshRows)
+	holds := !t.scope.Bare && lab.readHolds(r, stale, moved)
 	pending := (moved || hosts || entries) && lab.listPending()
 	uses := lab.deriveUses(hosts, entries, tasks)
 	jobs := (pending || len(read) > 0) && lab.readJobs(r, read)
@@ -144,7 +147,7 @@ func (t *Snapshots) next(r *sqldb.Reader, lab *labRows) (s *scheduler.Snapshot, 
 	siblings := lab.readSiblings(r, stale, pending || jobs)
 	listed := lab.listEntries()
 	lab.marks = times.markRead(lab.marks)
-	return s, changed || moved || labels || hosts || users || uses || pending || jobs || owners || minimums || siblings || listed
+	return s, changed || moved || labels || hosts || holds || users || uses || pending || jobs || owners || minimums || siblings || listed
 }
 
 // renew replaces rows that were read before, and tells whether they are different.

@@ -76,6 +76,18 @@ var singleChanges = [][]string{{ // Hosts.
 	"DELETE FROM afe_jobs_dependency_labels WHERE job_id = {job}",
 	"INSERT INTO afe_jobs_dependency_labels (job_id, label_id) VALUES ({job}, 3)",
 	"UPDATE afe_jobs SET parent_job_id = NULL WHERE id = {job}",
+}, { // Holds: 1 is locked for good, 2 drains.
+	"INSERT INTO hostsched_hosts (host_id, drain_since, drain_by, drain_reason) VALUES (31, 1, 'me', 'cable')",
+	"UPDATE hostsched_hosts SET drain_reason = 'plug' WHERE host_id = 31",
+	"UPDATE hostsched_hosts SET drain_abort = 1, drain_deadline = 99999999999999 WHERE host_id = 31",
+	"UPDATE hostsched_hosts SET drain_deadline = 1 WHERE host_id = 31",
+	"UPDATE hostsched_hosts SET drain_since = NULL WHERE host_id = 31",
+	"UPDATE afe_hosts SET locked = 1, lock_time = '2020-02-03 04:05:06' WHERE id = 32",
+	"INSERT INTO hostsched_hosts (host_id, lock_until, lock_time) VALUES (32, 99999999999999, '2020-02-03 04:05:06')",
+	"UPDATE hostsched_hosts SET lock_until = 1 WHERE host_id = 32",
+	"UPDATE afe_hosts SET lock_time = '2020-02-03 04:05:07' WHERE id = 32", // another lock
+	"INSERT INTO hostsched_hosts (host_id, drain_since, drain_by, drain_abort, drain_deadline) VALUES (1, 1, 'me', 1, 1)",
+	"UPDATE afe_host_queue_entries SET aborted = 1 WHERE id = 1",
 }, { // Minimums of suites, and special tasks.
 	"UPDATE afe_job_keyvals SET value = '9' WHERE `key` = 'suite_min_duts'",
 	"DELETE FROM afe_job_keyvals WHERE `key` = 'suite_min_duts'",

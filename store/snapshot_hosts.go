@@ -51,7 +51,7 @@ func (lab *labRows) readHostRows(r *sqldb.Reader) (changed, added bool) {
 		lock = ", CASE WHEN locked = 1 THEN lock_reason END, CASE WHEN locked = 1 THEN lock_time END"
 	}
 	reordered := false // a host is new or renamed
-	r.Rows("SELECT id, hostname, "+sqldb.Spelled("status", scheduler.HostReady)+", locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+lab.own.Hosts, func(v sqldb.Row) {
+	r.Rows("SELECT id, hostname, "+sqldb.Spelled("status", scheduler.HostReady, scheduler.HostRepairFailed)+", locked, invalid, leased, dirty, protection, shard_id"+lock+" FROM afe_hosts h WHERE 1=1"+lab.own.Hosts, func(v sqldb.Row) {
 		id := v.Int(0).N
 		i, known := h.num[id]
 		if !known {

@@ -90,6 +90,7 @@ type WaitingEntry struct {
 	Eligible  int    `json:"eligible"`
 	Leased    int    `json:"leased"`
 	Locked    int    `json:"locked"`
+	Draining  int    `json:"draining"`
 	GivenAway int    `json:"given_away"`
 	Contended int    `json:"contended"`
 	Moving    int    `json:"moving"`
@@ -220,7 +221,7 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 		r.Waiting = append(r.Waiting, WaitingEntry{
 			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: never, Reason: w.Reason.String(),
 			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, Locked: w.Reason.Locked,
-			GivenAway: w.Reason.GivenAway, Contended: w.Reason.Contended, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
+			Draining: w.Reason.Draining, GivenAway: w.Reason.GivenAway, Contended: w.Reason.Contended, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
 		})
 	}
 	for _, pr := range p.Problems {

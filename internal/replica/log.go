@@ -40,6 +40,15 @@ func (r *Replica) logApplied(s *scheduler.Snapshot, applied scheduler.Plan) {
 	for _, rel := range applied.Releases {
 		r.log.Log(level, "released, because nobody uses it", "host", rel.Hostname)
 	}
+	for _, u := range applied.Unlocks {
+		r.log.Log(level, "unlocked, because the time of its lock was over", "host", u.Hostname)
+	}
+	for _, d := range applied.Drained {
+		r.log.Log(level, "locked, because it is drained", "host", d.Hostname, "by", d.By, "reason", d.Reason)
+	}
+	for _, a := range applied.Aborts {
+		r.log.Log(level, "aborted, because its host drains and the deadline is past", "entry", a.Entry, "job", a.Job, "by", a.By)
+	}
 	for _, m := range applied.Moves {
 		r.log.Log(level, "handed over to its shard", "host", m.Hostname, "shard id", m.To)
 	}
