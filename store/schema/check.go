@@ -39,11 +39,9 @@ var tablesUsed = []tableUse{
 	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane, cluster_name, pause_reason, paused_by, paused_at", update: "epoch, token, etcd_cluster, holder, taken_at, ticks, last_write, session_id, session_peer, layout, shard_id, cluster_name, pause_reason, paused_by, paused_at", insert: fenceColumns},
 	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, planned, cause, ticks, assignments", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", delete: true},
 	{table: "hostsched_audit", columns: "id, at, who, action, subject, detail", insert: "at, who, action, subject, detail", delete: true},
-	{table: "hostsched_fence", columns: fenceColumns + ", shard_id, layout, lane, cluster_name", update: "epoch, ticks, layout, shard_id, cluster_name", insert: fenceColumns},
 	{table: "afe_aborted_host_queue_entries", columns: "queue_entry_id", insert: "queue_entry_id, aborted_by_id, aborted_on"},
 	{table: "hostsched_hosts", columns: "host_id, lock_until, lock_time, locked_by_id, drain_since, drain_by, drain_reason, drain_deadline, drain_abort", update: "lock_until, lock_time, locked_by_id, drain_since, drain_by, drain_reason, drain_deadline, drain_abort"},
-	{table: "hostsched_events", columns: "id, at", insert: "at, kind, shard, who, subject, reason, host_id, job_id, entry_id"},
-	{table: "hostsched_terms", columns: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments", update: "ended, cause", insert: "shard, epoch, token, holder, began, ended, planned, cause, ticks, assignments"},
+	{table: "hostsched_events", columns: "id, at", insert: "at, kind, shard, who, subject, reason, host_id, job_id, entry_id", delete: true},
 }
 
 // fenceColumns are those without default.
