@@ -58,6 +58,9 @@ type Fence struct {
 	PausedBy string `json:"paused_by,omitempty"`
 	// PausedAt is by the database's clock.
 	PausedAt time.Time `json:"paused_at,omitzero"`
+	// Contradictions say in what the rows of the fence differ although they must not. They
+	// are read only where somebody asks for them.
+	Contradictions []string `json:"contradictions,omitempty"`
 }
 
 // takeOverRetry is the pause between attempts while a predecessor's transaction
@@ -248,7 +251,7 @@ func (db *DB) ensureFence(ctx context.Context, conn sqldb.Querier, name shard.Na
 		return err
 	}
 	for num := 1; num < db.Dialect.Writers; num++ {
-		const alike = "shard, epoch, token, etcd_cluster, cluster_name, holder, taken_at, shard_id, layout, pause_reason, paused_by, paused_at"
+		const alike = "shard, " + alikeColumns
 		_, err := conn.ExecContext(ctx, db.Dialect.InsertIgnore+" hostsched_fence ("+alike+", lane, ticks, last_write, session_id, session_peer) SELECT "+alike+", ?, 0, '', 0, '' FROM hostsched_fence WHERE shard = ? AND lane = 0"+db.Dialect.ForUpdate,
 			num, name.String())
 		if err != nil {

@@ -39,7 +39,10 @@ func fenceShowCommand() *cobra.Command {
 					t := newTable(w)
 					t.row("SHARD", "EPOCH", "TOKEN", "HOLDER", "TAKEN AT", "WRITES", "ETCD CLUSTER", "CLUSTER")
 					t.row(f.Shard, f.Epoch, f.Token, orDash(f.Holder), utc(f.TakenAt), f.Writes, f.Cluster, orDash(f.ClusterName))
-					return t.flush()
+					if err := t.flush(); err != nil || len(f.Contradictions) == 0 {
+						return err
+					}
+					return line(w, "The rows of this fence contradict each other: %s. Run 'hostsched fence adopt %s', which makes them agree.", strings.Join(f.Contradictions, ", "), f.Shard)
 				})
 			})
 		},
@@ -61,7 +64,9 @@ cluster, or to another installation (the setting cluster), or whose token is hig
 than this cluster's revisions because etcd was restored from a backup. The epoch continues to rise, so that whoever led before
 stays fenced. Make sure that no replica still runs against the other etcd: the
 two would depose each other. If the leader of the shard lives under this etcd, there
-is nothing to adopt, and that is refused without --force. Recorded in hostsched_audit.`,
+is nothing to adopt, and that is refused without --force. Rows of the fence that
+contradict each other, because somebody edited them, agree again afterwards; 'fence
+show' and 'check' name such rows. Recorded in hostsched_audit.`,
 		Example: "  hostsched fence adopt master --reason 'etcd rebuilt after disk failure' --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.ask(cmd, strings.TrimSpace("adopt the fence of shard "+shardArg(args))); err != nil {

@@ -3,9 +3,11 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -140,6 +142,24 @@ func TestALivingLabIsNotStopped(t *testing.T) {
 }
 
 // fence reads the fence of the master.
+// TestFenceRowsThatSomebodyEdited: the commands that look name them, and adopting the fence
+// makes them agree, also while their leader lives.
+func TestFenceRowsThatSomebodyEdited(t *testing.T) {
+	in := newInstallation(t, simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50}, 1)
+	in.leaderIn(t, anyPhase()...)
+	require.NotContains(t, in.command(t, exitOK, "fence", "show"), "contradict")
+	_, err := in.db.SQL().Exec("UPDATE hostsched_fence SET layout = layout + 7 WHERE lane = 1")
+	require.NoError(t, err)
+	require.Contains(t, in.command(t, exitOK, "fence", "show"), "contradict each other: layout is [")
+	require.Contains(t, in.command(t, exitFailed, "check"), "run 'hostsched fence adopt master'")
+	before := in.fence(t).Epoch
+	in.command(t, exitOK, "fence", "adopt", "master", "--reason", "edited by hand", "--yes")
+	require.NotContains(t, in.command(t, exitOK, "fence", "show"), "contradict")
+	_, err = in.db.SQL().Exec("UPDATE afe_hosts SET leased = 1 WHERE leased = 0") // something to do for the leader
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { f := in.fence(t); return f.Holder != "" && f.Epoch > before+1 }, patience, 10*time.Millisecond, "it is led again")
+}
+
 func (in *installation) fence(t *testing.T) store.Fence {
 	t.Helper()
 	f, _, err := in.db.ReadFence(t.Context(), shard.Master)

@@ -20,6 +20,10 @@ func (l Lab) Fence(ctx context.Context, arg string) (f store.Fence, err error) {
 		if err == nil && !ok {
 			err = fmt.Errorf("shard %s never had a leader in %s", s.Name, s.DB.Target())
 		}
+		if err != nil {
+			return err
+		}
+		f.Contradictions, err = s.DB.Contradictions(ctx, s.Name)
 		return err
 	})
 	return f, err
@@ -36,8 +40,9 @@ type Adoption struct {
 	Token int64
 }
 
-// AdoptFence lets the cluster of the configuration lead a shard that another one led. force
-// does so even if its leader lives.
+// AdoptFence lets the cluster of the configuration lead a shard that another one led, and
+// makes rows agree that contradict each other. force does so even if its leader lives and
+// the rows agree.
 func (l Lab) AdoptFence(ctx context.Context, client *clientv3.Client, arg string, force bool, by By) (out Adoption, err error) {
 	before, err := l.Fence(ctx, arg) // before etcd is asked
 	if err != nil {
@@ -50,7 +55,7 @@ func (l Lab) AdoptFence(ctx context.Context, client *clientv3.Client, arg string
 	out = Adoption{Before: admin.Cluster{Etcd: before.Cluster, Name: before.ClusterName}, Now: admin.Cluster{Etcd: id, Name: l.Config.Cluster}, Shard: before.Shard, Token: before.Token}
 	err = l.OnShard(ctx, arg, func(s Shard) error {
 		out.Database = s.DB.Target()
-		if !force {
+		if !force && len(before.Contradictions) == 0 {
 			if err := l.requireAdoptable(ctx, client, s, id); err != nil {
 				return err
 			}

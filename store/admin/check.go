@@ -32,6 +32,8 @@ type Findings struct {
 	// Lost are assignments that the database had and has lost, as far as their leader
 	// knew, while the shard is paused for that.
 	Lost []Finding `json:"lost"`
+	// Fence is where the fence rows of a shard contradict each other.
+	Fence []Finding `json:"fence"`
 }
 
 // Kind is one of the lists of Findings.
@@ -57,7 +59,7 @@ type kind struct {
 
 func (f *Findings) kinds() []kind {
 	return []kind{
-		{"overlapping", &f.Overlapping}, {"lost", &f.Lost}, {"unleased", &f.Unleased}, {"drift", &f.Drift},
+		{"overlapping", &f.Overlapping}, {"lost", &f.Lost}, {"fence", &f.Fence}, {"unleased", &f.Unleased}, {"drift", &f.Drift},
 		{"unheld", &f.Unheld}, {"stranded", &f.Stranded}, {"not_served", &f.NotServed},
 	}
 }
@@ -134,6 +136,13 @@ func (lab *Lab) Check(ctx context.Context, scope store.Scope, recorder *schedule
 		return f, err
 	}
 	f.Lost = append(f.Lost, lost...)
+	contradictions, err := lab.Contradictions(ctx, scope.Shard)
+	if err != nil {
+		return f, err
+	}
+	for _, text := range contradictions {
+		f.Fence = append(f.Fence, Finding{Shard: scope.Shard, Text: "the rows of the shard in hostsched_fence contradict each other: " + text + "; run 'hostsched fence adopt " + scope.Shard.String() + "'"})
+	}
 	if recorder != nil {
 		for _, d := range recorder.Drift(rebuilt, func(h scheduler.HostID) bool { return hosts[h].leased }) {
 			f.Drift = append(f.Drift, Finding{Shard: scope.Shard, Host: d.Host, Hostname: hosts[d.Host].hostname, Text: fmt.Sprintf("the recorder counts it for suite %d, the database for suite %d", d.Kept, d.Rebuilt)})

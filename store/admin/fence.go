@@ -63,29 +63,52 @@ func (lab *Lab) RunningTerms(ctx context.Context) (map[shard.Name]store.Fence, e
 
 // AdoptFence lets the given cluster lead a shard whose fence belongs to another one, or
 // whose token is higher than the revisions of its etcd. The epoch continues to rise, so
-// whoever led before stays fenced. It is audited.
+// whoever led before stays fenced. Rows that contradicted each other agree again, and the
+// shard stays paused if any of them said so. It is audited.
 func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster Cluster, who, reason string) (err error) {
 	tx, err := lab.Pool.BeginTx(ctx, nil)
 	if err != nil {
 		return sqldb.Explain(err, "adopt the fence", lab.Target())
 	}
 	defer func() { err = sqldb.RollbackUnless(tx, err) }()
-	// The epoch is written, not counted up: rows that contradicted each other
-	// agree again.
-	var epoch sql.NullInt64
-	if err := tx.QueryRowContext(ctx, "SELECT MAX(epoch) FROM hostsched_fence WHERE shard = ?"+lab.Dialect.ForUpdate, name.String()).Scan(&epoch); err != nil {
+	f, err := lab.reconciled(ctx, tx, name)
+	if err != nil {
 		return sqldb.Explain(err, "adopt the fence", lab.Target())
 	}
-	if !epoch.Valid {
+	if f.rows == 0 {
 		return fmt.Errorf("adopt the fence: shard %s never had a leader; nothing to adopt", name)
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, cluster_name = ?, holder = '' WHERE shard = ?", epoch.Int64+1, cluster.Etcd, cluster.Name, name.String()); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET epoch = ?, token = 0, etcd_cluster = ?, cluster_name = ?, holder = '', layout = ?, shard_id = ?, pause_reason = ?, paused_by = ?, paused_at = ?, taken_at = "+lab.Dialect.Now+" WHERE shard = ?",
+		f.epoch+1, cluster.Etcd, cluster.Name, f.layout+1, f.shardID, f.pauseReason, f.pausedBy, f.pausedAt, name.String()); err != nil {
 		return sqldb.Explain(err, "adopt the fence", lab.Target())
 	}
 	if err := lab.audit(ctx, tx, who, "fence adopt", name.String(), cluster.String()+": "+reason); err != nil {
 		return err
 	}
 	return sqldb.Explain(tx.Commit(), "adopt the fence", lab.Target())
+}
+
+// fenceRow is what of a fence outlasts its adoption.
+type fenceRow struct {
+	epoch, layout, shardID, pausedAt int64
+	pauseReason, pausedBy            string
+	rows                             int
+}
+
+// reconciled reads and locks the rows of a fence, and makes one of them that is later than
+// each: values are written and not counted up, so that all rows agree afterwards.
+func (lab *Lab) reconciled(ctx context.Context, tx *sql.Tx, name shard.Name) (f fenceRow, err error) {
+	err = sqldb.EachRow(ctx, tx, "SELECT epoch, layout, shard_id, paused_at, pause_reason, paused_by FROM hostsched_fence WHERE shard = ?"+lab.Dialect.ForUpdate, []any{name.String()}, func(scan sqldb.Scanner) error {
+		var r fenceRow
+		err := scan(&r.epoch, &r.layout, &r.shardID, &r.pausedAt, &r.pauseReason, &r.pausedBy)
+		f.rows++
+		f.epoch, f.layout, f.shardID = max(f.epoch, r.epoch), max(f.layout, r.layout), max(f.shardID, r.shardID)
+		if r.pauseReason != "" && (f.pauseReason == "" || r.pausedAt > f.pausedAt) {
+			f.pauseReason, f.pausedBy, f.pausedAt = r.pauseReason, r.pausedBy, r.pausedAt
+		}
+		return err
+	})
+	return f, err
 }
 
 // PauseShard stops scheduling in a shard; it keeps its leader. When it returns,

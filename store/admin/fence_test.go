@@ -81,3 +81,53 @@ func TestContradictoryFenceRows(t *testing.T) {
 	_, err = l.Apply(t.Context(), storetest.FullPlan(t, db))
 	require.NoError(t, err)
 }
+
+// TestContradictionsAreNamedAndMended: every column in which the rows of a shard must
+// agree, also those that no takeover looks at.
+func TestContradictionsAreNamedAndMended(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	storetest.FillLab(t, db)
+	lab := admin.New(db)
+	storetest.TakeOver(t, db, storetest.WholeLab, 10)
+	found := func() (texts []string) {
+		f, err := lab.Check(t.Context(), storetest.WholeLab, nil)
+		require.NoError(t, err)
+		for _, finding := range f.Fence {
+			texts = append(texts, finding.Text)
+		}
+		return texts
+	}
+	require.Empty(t, found())
+	for token, edit := range []struct{ set, named string }{
+		{"layout = 7", `layout is ["0" "7"]`},
+		{"layout = 3", `layout is ["8" "3"]`},
+		{"epoch = 50", "epoch is"},
+		{"token = 99", "token is"},
+		{"holder = 'nobody'", "holder is"},
+		{"etcd_cluster = 'x'", "etcd_cluster is"},
+		{"cluster_name = 'x'", "cluster_name is"},
+		{"taken_at = '2001-01-01'", "taken_at is"},
+		{"shard_id = 7", "shard_id is"},
+		{"paused_by = 'me'", "paused_by is"},
+		{"paused_at = 7", "paused_at is"},
+	} {
+		storetest.Exec(t, db, "UPDATE hostsched_fence SET "+edit.set+" WHERE lane = 1")
+		texts := found()
+		require.Len(t, texts, 1, edit.set)
+		require.Contains(t, texts[0], edit.named)
+		require.Contains(t, texts[0], "hostsched fence adopt master")
+		require.NoError(t, lab.AdoptFence(t.Context(), shard.Master, admin.Cluster{Etcd: "test"}, "alice", "edited by hand"))
+		require.Empty(t, found(), edit.set)
+		l := storetest.TakeOver(t, db, storetest.WholeLab, int64(100+token))
+		_, err := l.Apply(t.Context(), storetest.FullPlan(t, db))
+		require.NoError(t, err, edit.set)
+		require.NoError(t, l.Close())
+		require.Empty(t, found())
+	}
+	storetest.Exec(t, db, "UPDATE hostsched_fence SET pause_reason = 'repairs' WHERE lane = 1")
+	require.Len(t, found(), 1)
+	require.NoError(t, lab.AdoptFence(t.Context(), shard.Master, admin.Cluster{Etcd: "test"}, "alice", "edited by hand"))
+	f, _, err := db.ReadFence(t.Context(), shard.Master)
+	require.NoError(t, err)
+	require.Equal(t, "repairs", f.Paused, "nobody resumes a shard by mending its fence")
+}
