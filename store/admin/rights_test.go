@@ -3,6 +3,7 @@ package admin_test
 import (
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,12 +61,17 @@ func TestDocumentedRightsAreEnough(t *testing.T) {
 	require.NotEmpty(t, res.Applied.Leases)
 	require.Equal(t, plan.Moves, res.Applied.Moves)
 
-	second := storetest.TakeOver(t, db, storetest.WholeLab, 11)
+	second, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 11, Cluster: "test", Holder: "second", Journal: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, second.Close()) })
+	used := slices.IndexFunc(plan.Assignments, func(a scheduler.Assignment) bool { return a.Status == scheduler.StatusQueued })
+	endEveryHold(t, root, second, plan.Assignments[used].Host)
 	require.NoError(t, first.EndTerm(t.Context(), store.TermEnd{Cause: "seen late"}))
 	require.NoError(t, second.EndTerm(t.Context(), store.TermEnd{Cause: "stopped", Planned: true}))
-	terms, records, err := lab.Prune(t.Context(), 100)
+	storetest.Exec(t, root, "UPDATE hostsched_events SET at = 1 WHERE kind = 'shard.taken_over'")
+	terms, records, events, err := lab.Prune(t.Context(), 100, 100)
 	require.NoError(t, err)
-	require.Equal(t, [2]int{1, 1}, [2]int{terms, records})
+	require.Equal(t, [3]int{1, 1, 1}, [3]int{terms, records, events})
 	lost, err := first.Lost(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, lab.PauseAfterLoss(t.Context(), shard.Master, 12, "me", errors.New("a test"), lost))
@@ -73,6 +79,20 @@ func TestDocumentedRightsAreEnough(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.Snapshot(t.Context(), store.Scope{Shard: shard.Master, Shared: true, Details: true, Rules: scheduler.Rules{RespectStaticLabels: true}})
 	require.NoError(t, err)
+}
+
+// endEveryHold makes a leader end a hold of every kind: of a host in use, and of others.
+func endEveryHold(t *testing.T, db *store.DB, l *store.Leader, used scheduler.HostID) {
+	t.Helper()
+	free := unusedHost(t, db, scheduler.Plan{})
+	locked := unusedHost(t, db, scheduler.Plan{Assignments: []scheduler.Assignment{{Host: free}}})
+	storetest.Exec(t, db, "INSERT INTO hostsched_hosts (host_id, drain_since, drain_by, drain_abort, drain_deadline) VALUES (?, 1, 'alice', 1, 1), (?, 1, 'alice', 0, NULL)", used, free)
+	storetest.Exec(t, db, "UPDATE afe_hosts SET locked = 1, lock_time = '2020-02-03 04:05:06' WHERE id = ?", locked)
+	storetest.Exec(t, db, "INSERT INTO hostsched_hosts (host_id, lock_until, lock_time) VALUES (?, 1, '2020-02-03 04:05:06')", locked)
+	plan := storetest.FullPlan(t, db)
+	res, err := l.Apply(t.Context(), scheduler.Plan{Unlocks: plan.Unlocks, Drained: plan.Drained, Aborts: plan.Aborts, Basis: plan.Basis})
+	require.NoError(t, err)
+	require.Equal(t, [3]int{1, 1, 1}, [3]int{len(res.Applied.Unlocks), len(res.Applied.Drained), len(res.Applied.Aborts)})
 }
 
 // unusedHost is a host that a plan leaves alone.
