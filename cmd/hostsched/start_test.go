@@ -3,16 +3,20 @@ package main
 import (
 	"database/sql"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/replica"
@@ -189,23 +193,91 @@ func tables(t *testing.T, db *testserver.Server) (n [3]int) {
 }
 
 // TestStartOnAServerWithAnotherVersion: what a server says of its version decides
-// nothing, because an administrator may have it say anything.
+// nothing, neither in its variables, which only MariaDB can be told, nor in the greeting
+// of a connection, which proxies write.
 func TestStartOnAServerWithAnotherVersion(t *testing.T) {
-	if testserver.Shared(t).Kind != testserver.MariaDB {
-		return // MySQL always says its own
+	servers := map[string]func() (dsn string, err error){
+		"greeting": func() (string, error) { return otherGreeting(t, testserver.Database(t)), nil },
 	}
-	for _, version := range []string{"5.7.44-log", "8.0.36", "10.11.6-log"} {
+	kind := "MySQL "
+	if testserver.Shared(t).Kind == testserver.MariaDB {
+		kind = "MariaDB "
+		for _, version := range []string{"5.7.44-log", "8.0.36", "10.11.6-log"} {
+			servers[version] = func() (string, error) { return testserver.StartAnother(t, "--version="+version).Create("lab") }
+		}
+	}
+	for version, begin := range servers {
 		t.Run(version, func(t *testing.T) {
-			dsn, err := testserver.StartAnother(t, "--version="+version).Create("lab")
+			dsn, err := begin()
 			require.NoError(t, err)
 			code, out := program(t, dsn, "migrate", "up")
 			require.Zero(t, code, out)
-			require.Contains(t, out, "MariaDB "+version)
+			require.Contains(t, out, kind)
+			if version != "greeting" {
+				require.Contains(t, out, kind+version)
+			}
 			s := newReplica(t, dsn)
 			s.start(t)
 			s.leadsWithin(t, patience)
 		})
 	}
+}
+
+// otherGreeting returns a DSN of the same database by way of a proxy, which greets with
+// another version: every digit of it is 1.
+func otherGreeting(t *testing.T, dsn string) string {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
+	require.NoError(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := cfg.Addr
+	var copies sync.WaitGroup
+	copies.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			copies.Go(func() { greetOtherwise(client, server) })
+		}
+	})
+	t.Cleanup(func() {
+		require.NoError(t, listener.Close())
+		copies.Wait() // the replica has ended by then, and so have its connections
+	})
+	cfg.Addr = listener.Addr().String()
+	return cfg.FormatDSN()
+}
+
+// greetOtherwise passes everything on between a client and a server until either hangs up,
+// but for the digits in the first bytes of the server.
+func greetOtherwise(client net.Conn, address string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	// Four bytes of header, one with the version of the protocol, and a text that ends with 0.
+	greeting := make([]byte, 512)
+	n, err := server.Read(greeting)
+	if err != nil {
+		return
+	}
+	for i := 5; i < n && greeting[i] != 0; i++ {
+		if greeting[i] >= '0' && greeting[i] <= '9' {
+			greeting[i] = '1'
+		}
+	}
+	if _, err := client.Write(greeting[:n]); err != nil {
+		return
+	}
+	go func() {
+		defer server.Close()
+		_, _ = io.Copy(server, client) // ends when either hangs up
+	}()
+	_, _ = io.Copy(client, server)
 }
 
 // TestMigrateUpThatStopsHalfWay: the exit code tells an error after which nothing is
