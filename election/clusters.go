@@ -26,7 +26,7 @@ func Clusters(ctx context.Context, client *clientv3.Client) ([]string, error) {
 		}
 		name, _, _ := strings.Cut(strings.TrimPrefix(string(res.Kvs[0].Key), clustersPrefix), "/")
 		out = append(out, name)
-		from = clientv3.GetPrefixRangeEnd(clusterPrefix(name))
+		from = clientv3.GetPrefixRangeEnd(ClusterPrefix(name))
 	}
 	return out, nil
 }

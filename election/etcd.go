@@ -92,7 +92,7 @@ func LeaderPrefix(cluster string, name shard.Name) string {
 }
 
 // ShardsPrefix is where the shards of a cluster are.
-func ShardsPrefix(cluster string) string { return clusterPrefix(cluster) + "shards/" }
+func ShardsPrefix(cluster string) string { return ClusterPrefix(cluster) + "shards/" }
 
 // States of a Record.
 const (

@@ -90,7 +90,7 @@ func (e *Etcd) keepMember(ctx context.Context, m *Membership, each func(View)) (
 // watchCluster calls each with every view. When nobody has the key of this server any
 // more, it is time to write it.
 func (e *Etcd) watchCluster(ctx context.Context, client *clientv3.Client, m *Membership, each func(View)) {
-	f := &follower{client: client, prefix: clusterPrefix(e.cfg.Cluster), ttl: e.cfg.TTL}
+	f := &follower{client: client, prefix: ClusterPrefix(e.cfg.Cluster), ttl: e.cfg.TTL}
 	f.run(ctx, func(now *keys, err error) bool {
 		if err != nil {
 			return false // the lease ends the membership in time

@@ -89,9 +89,10 @@ var ErrFormat = errors.New("value format in etcd does not fit")
 const AnyServer = "any"
 
 // ServersPrefix is where the members of a cluster keep their keys.
-func ServersPrefix(cluster string) string { return clusterPrefix(cluster) + "servers/" }
+func ServersPrefix(cluster string) string { return ClusterPrefix(cluster) + "servers/" }
 
-func clusterPrefix(cluster string) string { return "/hostsched/" + cluster + "/" }
+// ClusterPrefix begins all keys of a cluster.
+func ClusterPrefix(cluster string) string { return "/hostsched/" + cluster + "/" }
 
 // wantedKey holds the server of a switchover request.
 func wantedKey(cluster string, name shard.Name) string {
@@ -151,9 +152,9 @@ func readPresence(kv *mvccpb.KeyValue) (p Presence) {
 
 // Look returns the present view.
 func Look(ctx context.Context, client *clientv3.Client, cluster string) (View, error) {
-	k, err := look(ctx, client, clusterPrefix(cluster), lookHedge)
+	k, err := look(ctx, client, ClusterPrefix(cluster), lookHedge)
 	if err != nil {
-		return View{}, fmt.Errorf("read %s in etcd at %s: %w", clusterPrefix(cluster), strings.Join(client.Endpoints(), ", "), err)
+		return View{}, fmt.Errorf("read %s in etcd at %s: %w", ClusterPrefix(cluster), strings.Join(client.Endpoints(), ", "), err)
 	}
 	return viewOf(cluster, k.kvs), nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -46,6 +47,7 @@ func planCommand() *cobra.Command {
 	var policy policyFlag
 	var shadow bool
 	var ticks int
+	var filter ops.PlanFilter
 	cmd := &cobra.Command{
 		Use:   "plan [SHARD]",
 		Short: "Show what the next tick would do, and why entries wait",
@@ -57,6 +59,9 @@ Without SHARD it is the plan of the shard in the configuration, or of the master
 In a shard that is paused nothing would be done: the plan says who paused it, and
 lists who would get which host among those who wait.
 
+With --job, --suite or --label only what concerns those jobs is shown. At the end
+the waiting entries are summed up by reason.
+
 With --policy, hosts are chosen in that way, and the plan says how many entries
 get a host under the policy that is configured: what a change of scheduler.policy
 would gain.
@@ -67,6 +72,7 @@ database, and report how far the two agree.
 Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 		Example: `  hostsched plan --config /etc/hostsched.yaml
   hostsched plan lab-east --config /etc/hostsched.yaml
+  hostsched plan --suite 4711                # also --job and --label
   hostsched plan --database-dsn sqlite:data/lab.db -o json
   hostsched plan --policy optimal --config /etc/hostsched.yaml
   hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
@@ -79,7 +85,7 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 					if shadow {
 						return runShadow(ctx, cmd, s, &out, policy.value, cfg.Tick.Min, ticks)
 					}
-					return runPlan(ctx, cmd, s, &out, policy.value)
+					return runPlan(ctx, cmd, s, &out, policy.value, filter)
 				})
 			}))
 		},
@@ -88,8 +94,14 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.ReplicaGroup)
 	out.bind(cmd)
 	policy.bind(cmd)
+	bind(cmd, &filter.Job, "job", 0, 1, math.MaxInt32, "only what concerns this job")
+	bind(cmd, &filter.Suite, "suite", 0, 1, math.MaxInt32, "only what concerns the jobs of this suite")
+	cmd.Flags().StringVar(&filter.Label, "label", "", "only what concerns jobs that depend on this label")
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "plan at every tick beside a running scheduler and report agreement")
 	bind(cmd, &ticks, "ticks", 0, 0, maxTicks, "with --shadow, end after so many ticks (0: never)")
+	for _, name := range []string{"job", "suite", "label"} {
+		cmd.MarkFlagsMutuallyExclusive("shadow", name)
+	}
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
 }
@@ -127,15 +139,15 @@ func planError(err error) error {
 	return coded{exitPlanError, err}
 }
 
-func runPlan(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy) error {
-	r, err := ops.MakePlanReport(ctx, s, policy)
+func runPlan(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, filter ops.PlanFilter) error {
+	r, err := ops.MakePlanReport(ctx, s, policy, filter)
 	if err != nil {
 		return err
 	}
 	if err := out.write(cmd, r, func(w io.Writer) error { return planTable(w, r) }); err != nil {
 		return err
 	}
-	if !r.Plan.Empty() {
+	if r.DoesSomething() {
 		return coded{code: exitChanges}
 	}
 	return nil
@@ -157,6 +169,9 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 				t.line("wait     entry %d of job %d, %s: %s", x.Entry, x.Job, kind.title, x.Reason)
 			}
 		}
+	}
+	for _, sum := range r.WaitingByReason {
+		t.line("reason   %s: %d entries, like entry %d: %s", sum.Code, sum.Entries, sum.Entry, sum.Reason)
 	}
 	for _, p := range r.Problems {
 		t.line("problem  %s", p)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,7 +89,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(devCommand(), serveCommand(), planCommand(), checkCommand(), auditCommand(), clusterCommand(), shardCommand(), serverCommand(), fenceCommand(), etcdCommand(), migrateCommand())
+	root.AddCommand(devCommand(), serveCommand(), planCommand(), checkCommand(), auditCommand(), clusterCommand(), shardCommand(), serverCommand(), fenceCommand(), etcdCommand(), migrateCommand(), configCommand(), doctorCommand(), versionCommand())
 	completeSettings(root)
 	refuseUnknown(root)
 	return root
@@ -98,22 +97,6 @@ Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
 
 func flagError(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w: %w; see '%s --help'", errUsage, err, cmd.CommandPath())
-}
-
-// version is the module's version and the commit it was built from, as far as
-// the build recorded them.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			v += " " + s.Value[:12]
-		}
-	}
-	return v
 }
 
 // withDatabase loads the configuration, opens the database, does the work and

@@ -221,7 +221,7 @@ const (
 func (c *Config) Bind(flags *pflag.FlagSet, groups Groups) {
 	c.dynamicDefaults()
 	c.flags, c.groups, c.settings = flags, groups, settingsOf(c)
-	flags.StringVarP(&c.file, "config", "c", "", "YAML file with the settings below (env HOSTSCHED_CONFIG)")
+	flags.StringVarP(&c.file, "config", "c", "", "YAML file with the settings below (env HOSTSCHED_CONFIG; /etc/hostsched.yaml if it exists)")
 	flags.StringVar(&c.autotest, "autotest-config", "", "folder of Autotest's global_config.ini and shadow_config.ini, or the former (env HOSTSCHED_AUTOTEST_CONFIG)")
 	for _, s := range c.settings {
 		if s.secret {
@@ -241,6 +241,7 @@ func (c *Config) Load() error {
 	env := environment()
 	c.file = orElse(c.file, env[configEnv])
 	c.autotest = orElse(c.autotest, env[autotestEnv])
+	c.useDefaultFile()
 	if err := c.passwordsInFlags(); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -20,6 +21,23 @@ type fileReader struct {
 	problems []error
 }
 
+// defaultFile is the file that is read if it exists and nobody names one. It is a variable
+// for tests.
+var defaultFile = "/etc/hostsched.yaml"
+
+// useDefaultFile takes the default file, unless the command line says where the
+// configuration comes from: whoever tries a lab out on a server, or shows Autotest's
+// configuration, does not mean the file of that server.
+func (c *Config) useDefaultFile() {
+	flags := []string{"standalone", "data-dir", "database-dsn"}
+	if c.file != "" || c.autotest != "" || slices.ContainsFunc(flags, c.flags.Changed) {
+		return
+	}
+	if _, err := os.Lstat(defaultFile); err == nil {
+		c.file = defaultFile
+	}
+}
+
 // readFile returns the settings in our file. Everything that is wrong with it is
 // in the error, one problem after the other, each with its line.
 //
@@ -32,7 +50,7 @@ func (c *Config) readFile() (map[string]reflect.Value, error) {
 	}
 	data, err := readFile(c.file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: read the file given with --config: %w", ErrConfig, err)
+		return nil, fmt.Errorf("%w: read the configuration file: %w", ErrConfig, err)
 	}
 	root, err := parseYAML(data)
 	if err != nil {

@@ -73,6 +73,19 @@ func (s secretSource) read() (string, error) {
 // Secret returns a secret by its key, such as "database.password".
 func (c *Config) Secret(key string) Secret { return c.secrets[key].secret() }
 
+// SecretFile is a file with a secret, and the setting that names it.
+type SecretFile struct{ Key, Path string }
+
+// SecretFiles are those that are used.
+func (c *Config) SecretFiles() (out []SecretFile) {
+	for _, s := range c.settings {
+		if source := c.secrets[s.key]; s.secret && source.file != "" {
+			out = append(out, SecretFile{source.from, source.file})
+		}
+	}
+	return out
+}
+
 // FileSecret is a secret in a file that is no setting. from names what named the file.
 func FileSecret(path, from string) Secret {
 	return secretSource{file: path, from: from}.secret()

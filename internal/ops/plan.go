@@ -16,17 +16,19 @@ type PlanReport struct {
 	Gain *Gain `json:"gain,omitempty"`
 	// Paused is nil unless the shard is paused. Then a tick changes nothing, and
 	// whoever would get a host is among Waiting.
-	Paused      *Pause              `json:"paused,omitempty"`
-	Leases      []PlannedHost       `json:"leases"`
-	Assignments []PlannedEntry      `json:"assignments"`
-	Changes     []PlannedChange     `json:"changes"`
-	Releases    []PlannedHost       `json:"releases"`
-	Moves       []PlannedMove       `json:"moves"`
-	Waiting     []WaitingEntry      `json:"waiting"`
-	Problems    []string            `json:"problems"`
-	Never       int                 `json:"never"`
-	Plan        scheduler.Plan      `json:"-"`
-	Pending     []scheduler.EntryID `json:"-"`
+	Paused      *Pause          `json:"paused,omitempty"`
+	Leases      []PlannedHost   `json:"leases"`
+	Assignments []PlannedEntry  `json:"assignments"`
+	Changes     []PlannedChange `json:"changes"`
+	Releases    []PlannedHost   `json:"releases"`
+	Moves       []PlannedMove   `json:"moves"`
+	Waiting     []WaitingEntry  `json:"waiting"`
+	// WaitingByReason sums up Waiting.
+	WaitingByReason []WaitingReason     `json:"waiting_by_reason"`
+	Problems        []string            `json:"problems"`
+	Never           int                 `json:"never"`
+	Plan            scheduler.Plan      `json:"-"`
+	Pending         []scheduler.EntryID `json:"-"`
 }
 
 // Gain compares the plan with the one under the policy that is configured.
@@ -106,7 +108,7 @@ const codePaused = "paused"
 // MakePlanReport plans the next tick of a shard and changes nothing. The suite
 // recorder is rebuilt from the database, as after a failover. An empty policy means the
 // one that is configured.
-func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy) (PlanReport, error) {
+func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filter PlanFilter) (PlanReport, error) {
 	scope := s.Scope
 	scope.Details, scope.DespitePause = true, true
 	snapshot, err := s.DB.Snapshot(ctx, scope)
@@ -142,11 +144,15 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy) (Plan
 	for _, e := range snapshot.Entries {
 		r.Pending = append(r.Pending, e.ID)
 	}
-	if paused == "" {
-		return r, nil
+	if paused != "" {
+		p, err := readPause(ctx, s.DB, scope.Shard, paused)
+		if err != nil {
+			return PlanReport{}, err
+		}
+		r.hold(p)
 	}
-	p, err := readPause(ctx, s.DB, scope.Shard, paused)
-	r.hold(p)
+	err = filter.apply(ctx, s, snapshot, &r)
+	r.sumUp()
 	return r, err
 }
 
@@ -214,12 +220,8 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 		r.Moves = append(r.Moves, PlannedMove{int64(m.Host), m.Hostname, int64(m.To)})
 	}
 	for _, w := range p.Waiting {
-		never := w.Reason.Code.Lasting()
-		if never {
-			r.Never++
-		}
 		r.Waiting = append(r.Waiting, WaitingEntry{
-			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: never, Reason: w.Reason.String(),
+			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: w.Reason.Code.Lasting(), Reason: w.Reason.String(),
 			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, Locked: w.Reason.Locked,
 			Draining: w.Reason.Draining, GivenAway: w.Reason.GivenAway, Contended: w.Reason.Contended, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
 		})

@@ -74,11 +74,11 @@ func TestShadow(t *testing.T) {
 func TestPlanReportChangesNothing(t *testing.T) {
 	db := openLab(t)
 	ctx := context.Background()
-	first, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope}, "")
+	first, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope}, "", ops.PlanFilter{})
 	require.NoError(t, err)
 	require.NotEmpty(t, first.Assignments)
 	require.NotEmpty(t, first.Waiting)
-	again, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope}, "")
+	again, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope}, "", ops.PlanFilter{})
 	require.NoError(t, err)
 	for i := range again.Plan.Assignments {
 		// Time passes; nothing else does.
@@ -92,11 +92,11 @@ func TestPlanReportChangesNothing(t *testing.T) {
 func TestPlanUnderAnotherPolicy(t *testing.T) {
 	db := openLab(t)
 	s := ops.Shard{DB: admin.New(db), Scope: scope}
-	exact, err := ops.MakePlanReport(t.Context(), s, "")
+	exact, err := ops.MakePlanReport(t.Context(), s, "", ops.PlanFilter{})
 	require.NoError(t, err)
 	require.Equal(t, scheduler.PolicyExact, exact.Policy)
 	require.Nil(t, exact.Gain)
-	optimal, err := ops.MakePlanReport(t.Context(), s, scheduler.PolicyOptimal)
+	optimal, err := ops.MakePlanReport(t.Context(), s, scheduler.PolicyOptimal, ops.PlanFilter{})
 	require.NoError(t, err)
 	require.Equal(t, scheduler.PolicyOptimal, optimal.Policy)
 	require.Equal(t, scheduler.PolicyExact, optimal.Gain.Configured)

@@ -59,7 +59,7 @@ func Shadow(ctx context.Context, s Shard, policy scheduler.Policy, interval time
 			return err
 		}
 		sum.add(given, planned)
-		report, err := MakePlanReport(ctx, s, policy)
+		report, err := MakePlanReport(ctx, s, policy, PlanFilter{})
 		if err != nil {
 			return err
 		}

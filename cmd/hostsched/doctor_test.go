@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store/schema"
+)
+
+// checks runs a command that prints results, and returns them by what was looked at.
+func checks(t *testing.T, wantCode int, args ...string) map[string]ops.CheckResult {
+	t.Helper()
+	code, text, errs := runCommand(t, append(args, "-o", "json")...)
+	require.Equal(t, wantCode, code, text+errs)
+	var up ops.Checkup
+	require.NoError(t, json.Unmarshal([]byte(text), &up), errs)
+	out := map[string]ops.CheckResult{}
+	for _, r := range up.Results {
+		out[r.Check] = r
+	}
+	return out
+}
+
+func configFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hostsched.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// TestConfigCheck: what a configuration names is looked at, each on its own line, and
+// nothing is written.
+func TestConfigCheck(t *testing.T) {
+	etcd, lab := testserver.Etcd(t), storetest.SQLiteFile(t)
+	db := storetest.NewLab(t, lab)
+	password, ca := filepath.Join(t.TempDir(), "password"), testserver.NewAuthority(t, "lab")
+	require.NoError(t, os.WriteFile(password, []byte("sesame"), 0o644))
+	cert, key := filepath.Join(t.TempDir(), "tls.crt"), filepath.Join(t.TempDir(), "tls.key")
+	ca.IssueNow(t, cert, key, "replica", time.Hour)
+	file := func(endpoint, dsn string) string {
+		return configFile(t, fmt.Sprintf("listen: 127.0.0.1:0\netcd: {endpoints: ['%s']}\ndatabase: {dsn: '%s', password_file: '%s'}\ntls: {cert_file: '%s', key_file: '%s', ca_file: '%s'}\n", endpoint, dsn, password, cert, key, ca.File))
+	}
+	before := storetest.Dump(t, db)
+	all := checks(t, exitOK, "config", "check", file(etcd.Endpoint, lab))
+	for _, name := range []string{"etcd " + etcd.Endpoint, "etcd rights", "database", "database: schema and rights", "database: guard", "database: clock", "cluster", "tls", "listen"} {
+		require.Equal(t, ops.CheckOK, all[name].Result, "%s: %+v", name, all)
+	}
+	require.Equal(t, ops.CheckWarning, all["database.password_file"].Result, "everybody may read it")
+	require.Equal(t, before, storetest.Dump(t, db))
+	require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_fence"))
+
+	storetest.RemoveGuard(t, db)
+	all = checks(t, exitOK, "config", "check", file(etcd.Endpoint, lab))
+	require.Equal(t, ops.CheckWarning, all["database: guard"].Result)
+
+	all = checks(t, exitFailed, "config", "check", file("http://127.0.0.1:1", "u@tcp(127.0.0.1:1)/lab"))
+	require.Equal(t, ops.CheckFailed, all["etcd http://127.0.0.1:1"].Result)
+	require.Equal(t, ops.CheckFailed, all["database"].Result)
+	require.NotContains(t, fmt.Sprint(all), "sesame")
+
+	empty := storetest.SQLiteFile(t)
+	storetest.Open(t, empty)
+	all = checks(t, exitFailed, "config", "check", file(etcd.Endpoint, empty))
+	require.Contains(t, all["database: schema and rights"].Detail, "migrate up")
+
+	require.NoError(t, os.Remove(key))
+	all = checks(t, exitFailed, "config", "check", file(etcd.Endpoint, lab))
+	require.Equal(t, ops.CheckFailed, all["tls"].Result)
+
+	code, out, errs := runCommand(t, "config", "check", configFile(t, "listn: 1\netcd: {ttl: x}\n"))
+	require.Equal(t, exitInput, code)
+	require.Empty(t, out)
+	require.Contains(t, errs, "line 1: unknown key listn; did you mean listen?")
+	require.Contains(t, errs, "line 2: etcd.ttl")
+	code, _, errs = runCommand(t, "config", "check", "/nowhere/hostsched.yaml")
+	require.Equal(t, exitInput, code)
+	require.Contains(t, errs, "no such file")
+}
+
+// TestDoctor: a cluster that runs is well but for what it lacks; one that does not run fails.
+func TestDoctor(t *testing.T) {
+	s := newStandalone(t)
+	s.start(t)
+	s.leads(t)
+	all := checks(t, exitOK, "doctor", "--data-dir", s.dir, "--listen", s.listen)
+	require.Equal(t, ops.CheckWarning, all["shard master"].Result, "nobody could take over")
+	require.Equal(t, ops.CheckOK, all["rows of the database"].Result)
+	require.Equal(t, ops.CheckOK, all["database: schema and rights"].Result)
+
+	empty := storetest.SQLiteFile(t)
+	storetest.NewLab(t, empty)
+	etcd := testserver.Etcd(t)
+	all = checks(t, exitFailed, "doctor", "--database-dsn", empty, "--etcd-endpoints", etcd.Endpoint, "--listen", "127.0.0.1:0")
+	require.Equal(t, ops.CheckFailed, all["servers"].Result)
+	require.Equal(t, ops.CheckFailed, all["shard master"].Result)
+}
+
+func TestVersion(t *testing.T) {
+	code, text, errs := runCommand(t, "version", "-o", "json")
+	require.Equal(t, exitOK, code, errs)
+	var v versionInfo
+	require.NoError(t, json.Unmarshal([]byte(text), &v))
+	require.Equal(t, runtime.Version(), v.Go)
+	require.EqualValues(t, schema.SchemaVersion, v.Schema)
+	code, text, _ = runCommand(t, "version")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, text, "commit")
+}

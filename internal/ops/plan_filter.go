@@ -1,0 +1,98 @@
+package ops
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/hostsched/hostsched/scheduler"
+)
+
+// PlanFilter says about which entries a plan is asked for. Zero values ask about all.
+type PlanFilter struct {
+	Job, Suite int64
+	// Label is one that jobs depend on.
+	Label string
+}
+
+// WaitingReason is how many entries wait for one reason.
+type WaitingReason struct {
+	Code string `json:"code"`
+	// Never is true if waiting alone does not help.
+	Never   bool `json:"never"`
+	Entries int  `json:"entries"`
+	// Entry is one of them, and Reason its reason in words.
+	Entry  int64  `json:"entry"`
+	Reason string `json:"reason"`
+}
+
+// sumUp counts the waiting entries by reason, the most frequent first.
+func (r *PlanReport) sumUp() {
+	r.Never = 0
+	byCode := map[string]*WaitingReason{}
+	for _, w := range r.Waiting {
+		if w.Never {
+			r.Never++
+		}
+		sum := byCode[w.Code]
+		if sum == nil {
+			sum = &WaitingReason{Code: w.Code, Never: w.Never, Entry: w.Entry, Reason: w.Reason}
+			byCode[w.Code] = sum
+		}
+		sum.Entries++
+	}
+	r.WaitingByReason = []WaitingReason{}
+	for _, sum := range byCode {
+		r.WaitingByReason = append(r.WaitingByReason, *sum)
+	}
+	slices.SortFunc(r.WaitingByReason, func(a, b WaitingReason) int {
+		return cmp.Or(b.Entries-a.Entries, cmp.Compare(a.Code, b.Code))
+	})
+}
+
+// apply leaves in a report what concerns the entries asked for. Leases, releases and moves
+// concern no entry.
+func (f PlanFilter) apply(ctx context.Context, s Shard, snapshot *scheduler.Snapshot, r *PlanReport) error {
+	if f == (PlanFilter{}) {
+		return nil
+	}
+	var label scheduler.LabelID
+	if f.Label != "" {
+		id, err := s.DB.LabelID(ctx, f.Label)
+		if err != nil {
+			return err
+		}
+		label = scheduler.LabelID(id)
+	}
+	jobs := f.jobs(snapshot, label)
+	r.Assignments = slices.DeleteFunc(r.Assignments, func(a PlannedEntry) bool { return !jobs[a.Job] })
+	r.Changes = slices.DeleteFunc(r.Changes, func(c PlannedChange) bool { return !jobs[c.Job] })
+	r.Waiting = slices.DeleteFunc(r.Waiting, func(w WaitingEntry) bool { return !jobs[w.Job] })
+	r.Leases, r.Releases, r.Moves = []PlannedHost{}, []PlannedHost{}, []PlannedMove{}
+	return nil
+}
+
+// jobs are those that are asked for.
+func (f PlanFilter) jobs(snapshot *scheduler.Snapshot, label scheduler.LabelID) map[int64]bool {
+	byMetaHost := map[scheduler.JobID]bool{}
+	for _, e := range snapshot.Entries {
+		if label != 0 && e.MetaHost == label {
+			byMetaHost[e.Job] = true
+		}
+	}
+	out := map[int64]bool{}
+	for _, j := range snapshot.Jobs {
+		id, suite := int64(j.ID), int64(j.Parent)
+		fits := (f.Job == 0 || id == f.Job) && (f.Suite == 0 || suite == f.Suite || id == f.Suite) &&
+			(label == 0 || byMetaHost[j.ID] || slices.Contains(j.Deps, label))
+		if fits {
+			out[id] = true
+		}
+	}
+	return out
+}
+
+// DoesSomething tells whether the plan would do anything to what was asked for.
+func (r PlanReport) DoesSomething() bool {
+	return len(r.Leases)+len(r.Assignments)+len(r.Changes)+len(r.Releases)+len(r.Moves) > 0
+}
