@@ -147,11 +147,14 @@ func (c *chaos) judgeHistory(ctx context.Context) (r Report, err error) {
 		query string
 	}{
 		{&r.Assignments, "SELECT COUNT(*) FROM chaos_events WHERE event = 'take'"},
-		{&r.EpochsInterleaved, interleavedQuery}, {&r.TakesUnderFormerEpoch, formerQuery}, {&r.EntriesLost, lostQuery},
+		{&r.TakesUnderFormerEpoch, formerQuery}, {&r.EntriesLost, lostQuery},
 	} {
 		if *q.to, err = c.number(ctx, q.query); err != nil {
 			return r, err
 		}
+	}
+	if r.EpochsInterleaved, err = c.interleaved(ctx); err != nil {
+		return r, err
 	}
 	events, err := c.recorded(ctx)
 	r.linear = linear(events, judgeTimeout)
