@@ -49,6 +49,9 @@ type Presence struct {
 	Lost []shard.Name `json:"lost,omitempty"`
 	// DatabaseID tells the main databases of replicas apart; empty as long as it is not known.
 	DatabaseID string `json:"database_id,omitempty"`
+	// LastWrites are what terms of this process left in the database that ended in an
+	// unplanned way, until a successor leads: it compares.
+	LastWrites map[shard.Name]LastWrites `json:"last_writes,omitempty"`
 	// Only is the one shard to which this replica gives its whole database; empty if it
 	// serves all shards.
 	Only  shard.Name `json:"only,omitempty"`
@@ -69,6 +72,15 @@ func (p Presence) URL() string {
 
 // MayLead tells whether this replica's role lets it lead.
 func (p Presence) MayLead() bool { return p.Role == RolePrimary || p.Role == RoleBackup }
+
+// LastWrites are the last writes of a term, by writer; see store.LastWrites.
+type LastWrites struct {
+	Epoch  int64      `json:"epoch"`
+	Writes [][]string `json:"writes"`
+	// Given are the latest assignments of the term, as far as there is room: entry, job
+	// and host.
+	Given [][3]int64 `json:"given,omitempty"`
+}
 
 // Suspicion is what a replica thinks of another one that it cannot hear.
 type Suspicion struct {

@@ -29,6 +29,9 @@ type Claim struct {
 	// Shared is true where several shards share the database: the shard must be
 	// the master or a row of afe_shards.
 	Shared bool
+	// Former are the last writes of former terms, as far as they are known: the takeover is
+	// refused with ErrWentBack if the database lacks them.
+	Former []LastWrites
 	// Deaths says why holders died, as far as that is known. The history says so of
 	// their terms.
 	Deaths map[string]string
@@ -172,6 +175,9 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 		return err
 	}
 	if err := before.CheckCluster(c.ClusterName, l.db.Target()); err != nil {
+		return err
+	}
+	if err := l.checkFormer(ctx, conn); err != nil {
 		return err
 	}
 	name := cmp.Or(c.ClusterName, before.ClusterName)

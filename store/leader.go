@@ -58,7 +58,8 @@ func (l *Leader) Close() error {
 func (l *Leader) main() *writer { return l.writers[0] }
 
 // Verify asks the database whether this term is still the latest, on a fresh
-// connection if the old one was lost. ErrFenced says that it is not.
+// connection if the old one was lost, and whether it has what was committed. ErrFenced and
+// ErrWentBack say that it is not so.
 func (l *Leader) Verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.db.Config.TxTimeout)
 	defer cancel()
@@ -66,7 +67,10 @@ func (l *Leader) Verify(ctx context.Context) error {
 	if _, err := w.connection(ctx); err != nil {
 		return w.explain(err, "verify the fence")
 	}
-	return w.explain(w.register(ctx), "verify the fence")
+	if err := w.register(ctx); err != nil {
+		return w.explain(err, "verify the fence")
+	}
+	return l.checkWrites(ctx)
 }
 
 // oneFence checks that a statement found the row of a writer as this term left it.

@@ -35,20 +35,22 @@ func (l *Leader) remember(applied scheduler.Plan) {
 	}
 }
 
-// Lost returns those of the latest assignments of this term that the database does
-// not have any more. An entry that was queued again since cannot be told from them, so
-// it is among them.
-func (l *Leader) Lost(ctx context.Context) ([]Given, error) {
+// Given returns the latest assignments of this term.
+func (l *Leader) Given() []Given { return slices.Clone(l.given) }
+
+// Lost returns those of some assignments that the database does not have any more. An
+// entry that was queued again since cannot be told from them, so it is among them.
+func (db *DB) Lost(ctx context.Context, given []Given) ([]Given, error) {
 	latest := map[scheduler.EntryID]Given{}
-	for _, g := range l.given {
+	for _, g := range given {
 		latest[g.Entry] = g
 	}
 	var lost []Given
 	// So many ids fit into a statement of any server.
 	const perQuery = 1000
-	for ids := range slices.Chunk(l.given, perQuery) {
+	for ids := range slices.Chunk(given, perQuery) {
 		query := "SELECT id, COALESCE(host_id, 0) FROM afe_host_queue_entries WHERE complete = 0 AND id IN " + sqldb.List(sqldb.IDsOf(ids, func(g Given) int64 { return int64(g.Entry) }))
-		err := sqldb.EachRow(ctx, l.db.Pool, query, nil, func(scan sqldb.Scanner) error {
+		err := sqldb.EachRow(ctx, db.Pool, query, nil, func(scan sqldb.Scanner) error {
 			var entry scheduler.EntryID
 			var host scheduler.HostID
 			err := scan(&entry, &host)
@@ -59,7 +61,7 @@ func (l *Leader) Lost(ctx context.Context) ([]Given, error) {
 			return err
 		})
 		if err != nil {
-			return nil, sqldb.Explain(err, "look for lost assignments", l.db.Target())
+			return nil, sqldb.Explain(err, "look for lost assignments", db.Target())
 		}
 	}
 	return lost, nil
@@ -136,4 +138,63 @@ func (l *Leader) checkWrites(ctx context.Context) error {
 		err = fmt.Errorf("%w: shard %s has %d fence rows, and had %d", ErrWentBack, l.fence.Shard, seen, len(l.writers))
 	}
 	return l.main().explain(err, "check the last writes")
+}
+
+// LastWrites are what a term that has ended left in the rows of the fence. Whoever takes
+// over next compares, because the database may have lost some of it.
+type LastWrites struct {
+	Epoch  int64
+	Holder string
+	// Writes are, for each writer, the last write that was committed, and perhaps a later
+	// one of which nobody knows whether it was.
+	Writes [][]string
+	// Given are the latest assignments of the term.
+	Given []Given
+}
+
+// LastWrites returns what this term has left. It writes nothing any more.
+func (l *Leader) LastWrites() LastWrites {
+	out := LastWrites{Epoch: l.fence.Epoch, Holder: l.fence.Holder, Given: l.Given()}
+	for _, w := range l.writers {
+		writes := []string{w.last}
+		if w.doubtful != "" {
+			writes = append(writes, w.doubtful)
+		}
+		out.Writes = append(out.Writes, writes)
+	}
+	return out
+}
+
+// lost says whether the rows of a fence, by writer, lack what a term left there. The rows of
+// a later term have been compared before, and an epoch that is lower tells by itself.
+func (k LastWrites) lost(name string, rows []row) error {
+	for num, r := range rows {
+		if r.epoch == k.Epoch && r.holder == k.Holder && num < len(k.Writes) && !slices.Contains(k.Writes[num], r.lastWrite) {
+			return fmt.Errorf("%w: the last write of %s to shard %s was %q, and now it is %q", ErrWentBack, k.Holder, name, k.Writes[num][0], r.lastWrite)
+		}
+	}
+	return nil
+}
+
+// checkFormer refuses a takeover if the database has lost what a former term committed.
+// Former terms that are known have ended, so nobody writes the rows meanwhile but another
+// claimant, who compares, too.
+func (l *Leader) checkFormer(ctx context.Context, q sqldb.Querier) error {
+	if len(l.claim.Former) == 0 {
+		return nil
+	}
+	name := l.claim.Shard.String()
+	var rows []row
+	err := sqldb.EachRow(ctx, q, "SELECT "+rowColumns+" FROM hostsched_fence WHERE shard = ? ORDER BY lane", []any{name}, func(scan sqldb.Scanner) error {
+		var r row
+		err := scan(r.fields()...)
+		rows = append(rows, r)
+		return err
+	})
+	for _, former := range l.claim.Former {
+		if err == nil {
+			err = former.lost(name, rows)
+		}
+	}
+	return err
 }

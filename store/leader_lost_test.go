@@ -19,7 +19,7 @@ func TestDatabaseThatWentBack(t *testing.T) {
 		l, plan := largePlan(t, db)
 		res, err := l.Apply(t.Context(), plan)
 		require.NoError(t, err)
-		lost, err := l.Lost(t.Context())
+		lost, err := db.Lost(t.Context(), l.Given())
 		require.NoError(t, err)
 		require.Empty(t, lost)
 
@@ -37,7 +37,7 @@ func TestDatabaseThatWentBack(t *testing.T) {
 			storetest.RequireOneLine(t, err)
 			require.True(t, res.Applied.Empty())
 			require.Equal(t, state, storetest.Dump(t, db))
-			lost, err := l.Lost(t.Context())
+			lost, err := db.Lost(t.Context(), l.Given())
 			require.NoError(t, err)
 			require.Equal(t, []store.Given{{Entry: gone.Entry, Job: gone.Job, Host: gone.Host}}, lost)
 			storetest.Exec(t, db.DB, "UPDATE hostsched_fence SET last_write = ? WHERE shard = 'master' AND lane = ?", before, num)

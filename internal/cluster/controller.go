@@ -160,6 +160,8 @@ type Controller struct {
 	needless int
 	// lost are the shards whose own database this replica does not reach.
 	lost []shard.Name
+	// lastWrites are what terms of this process left in the database.
+	lastWrites map[shard.Name]election.LastWrites
 	// unheard are the servers whose heartbeats this replica does not hear.
 	unheard map[string]unheardPeer
 	// members are the servers of the view, and leaders the URLs of those who lead.
@@ -290,11 +292,11 @@ func (c *Controller) announce() {
 	for name, a := range c.failures {
 		avoids[name] = a.reason
 	}
-	suspects, needless, lost := c.told, c.needless, c.lost
+	suspects, needless, lost, writes := c.told, c.needless, c.lost, c.lastWrites
 	c.mu.Unlock()
 	database := c.probe.lost(time.Now())
 	c.membership.Set(func(p *election.Presence) {
-		p.Role, p.Why, p.Avoids, p.Suspects, p.Needless, p.Database, p.Lost = role, why, avoids, suspects, needless, database, lost
+		p.Role, p.Why, p.Avoids, p.Suspects, p.Needless, p.Database, p.Lost, p.LastWrites = role, why, avoids, suspects, needless, database, lost, writes
 	})
 }
 

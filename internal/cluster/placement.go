@@ -18,6 +18,7 @@ func (c *Controller) saw(v election.View) {
 	c.view, c.seen = v, true
 	c.mu.Lock()
 	c.members = v.Servers
+	c.forgetLastWrites(v)
 	c.leaders = leadersOf(v)
 	for name, elected := range v.Shards {
 		if s := c.runners[name]; s != nil && len(elected.Candidates) > 0 {

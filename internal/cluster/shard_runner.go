@@ -85,6 +85,8 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	cfg.ReportFailure = func(err error) { s.controller.noteFailure(s.name, err) }
 	cfg.Deaths = s.controller.deaths
 	cfg.Epoch = s.epoch.Load
+	cfg.Ended = func(last store.LastWrites) { s.controller.noteLastWrites(s.name, last) }
+	cfg.Former = func() []store.LastWrites { return s.controller.formerTerms(s.name) }
 	db := s.controller.db.Main
 	if s.dsn != "" {
 		var err error

@@ -29,15 +29,16 @@ func (r *Replica) fenced(err error) error {
 // wentBack pauses the shard, because the database has lost what its leader committed:
 // hosts may be at work for jobs that the database takes for waiting. It tries until it
 // succeeds or ctx ends, because a leader that does not know would give these hosts away.
-// Whoever has no right to pause the shard has none to lead it either, and gives up.
-func (r *Replica) wentBack(ctx context.Context, leader *store.Leader, epoch int64, why error) error {
+// Whoever has no right to pause the shard has none to lead it either, and gives up. The epoch
+// of the fence then is above the last one that is known, so that the loss is found once.
+func (r *Replica) wentBack(ctx context.Context, given []store.Given, epoch int64, why error) error {
 	r.observer.Failed(r.cfg.Scope.Shard, why)
 	r.status.set(func(s *Status) { s.Errors++; s.LastError = why.Error() })
 	for {
 		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotTimeout)
-		lost, err := leader.Lost(bound)
+		lost, err := r.db.Lost(bound, given)
 		if err == nil {
-			err = admin.New(r.db).PauseAfterLoss(bound, r.cfg.Scope.Shard, epoch, r.cfg.Holder, why, lost)
+			err = admin.New(r.db).PauseAfterLoss(bound, r.cfg.Scope.Shard, epoch+1, r.cfg.Holder, why, lost)
 		}
 		cancel()
 		switch {
@@ -75,7 +76,7 @@ func (r *Replica) recover(ctx context.Context, t *term, err error, failures int)
 	case errors.Is(verr, store.ErrFenced):
 		return r.fenced(verr)
 	case errors.Is(verr, store.ErrWentBack):
-		return r.wentBack(ctx, t.leader, t.leader.Fence().Epoch, verr)
+		return r.wentBack(ctx, t.leader.Given(), t.leader.Fence().Epoch, verr)
 	}
 	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
 	if rerr != nil {

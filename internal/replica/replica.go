@@ -48,6 +48,10 @@ type Config struct {
 	// Epoch, if set, is the highest epoch with which any replica was seen to lead the
 	// shard.
 	Epoch func() int64
+	// Ended, if set, is called with the last writes of a term that ended in an unplanned
+	// way; Former, if set, returns those of such terms that any replica has told of.
+	Ended  func(store.LastWrites)
+	Former func() []store.LastWrites
 }
 
 // ErrHandOver is part of the cause with which a caller ends Run's context to
@@ -135,6 +139,9 @@ type Replica struct {
 	// led is true if the latest attempt took the shard over. Only the goroutine of the
 	// loop uses it.
 	led bool
+	// former is what the latest term of this replica left in the database. Only the
+	// goroutine of the loop uses it.
+	former *store.LastWrites
 	// announced is what etcd shows of this leader. Only the goroutine of the
 	// loop uses it.
 	announced election.Announcement
@@ -244,8 +251,11 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	began := time.Now()
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return r.resign(won, context.Cause(ctx), err)
+		case errors.Is(err, store.ErrWentBack):
+			return r.resign(won, err, r.wentBack(ctx, r.givenBefore(), r.lastEpoch(led), err))
 		}
 		r.failed(err)
 		return r.resign(won, err, err)
@@ -255,7 +265,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	// The first epoch is that of a database that was never led and lost nothing.
 	if fence.Epoch > 1 && fence.Epoch <= led {
 		err := fmt.Errorf("%w: shard %s was led with epoch %d, and now its epoch is %d", store.ErrWentBack, name, led, fence.Epoch)
-		return errors.Join(r.resign(won, err, r.wentBack(ctx, t.leader, led, err)), t.leader.Close())
+		return errors.Join(r.resign(won, err, r.wentBack(ctx, r.givenBefore(), led, err)), t.leader.Close())
 	}
 	r.said()("leading", "token", won.Token, "epoch", fence.Epoch, "takeover", took)
 	r.observer.Leading(name, won.Token, took)
@@ -270,7 +280,45 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.keep(t.recorder)
 	err = r.lead(ctx, won, t)
 	r.keep(nil)
+	r.remember(t.leader, err)
 	return errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
+}
+
+// remember keeps what a term left in the database, and tells the others of it unless the
+// shard is handed over as planned.
+func (r *Replica) remember(leader *store.Leader, err error) {
+	last := leader.LastWrites()
+	r.former = &last
+	if err != nil && !errors.Is(err, store.ErrWentBack) && r.cfg.Ended != nil {
+		r.cfg.Ended(last)
+	}
+}
+
+// formerTerms are the last writes of former terms, as far as they are known.
+func (r *Replica) formerTerms() (all []store.LastWrites) {
+	if r.cfg.Former != nil {
+		all = r.cfg.Former()
+	}
+	if r.former != nil {
+		all = append(all, *r.former)
+	}
+	return all
+}
+
+// givenBefore are the latest assignments of former terms, as far as they are known.
+func (r *Replica) givenBefore() (all []store.Given) {
+	for _, former := range r.formerTerms() {
+		all = append(all, former.Given...)
+	}
+	return all
+}
+
+// lastEpoch is the highest epoch that is known of the shard.
+func (r *Replica) lastEpoch(led int64) int64 {
+	for _, former := range r.formerTerms() {
+		led = max(led, former.Epoch)
+	}
+	return led
 }
 
 // endTerm hands the shard over and then records in the history how the term ended.
@@ -292,7 +340,7 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 }
 
 func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
-	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared, Journal: r.cfg.Journal}
+	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared, Journal: r.cfg.Journal, Former: r.formerTerms()}
 	if r.cfg.Deaths != nil {
 		r.claim.Deaths = r.cfg.Deaths()
 	}
@@ -350,7 +398,7 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		case errors.Is(err, store.ErrFenced):
 			return r.fenced(err)
 		case errors.Is(err, store.ErrWentBack):
-			return r.wentBack(ctx, t.leader, t.leader.Fence().Epoch, err)
+			return r.wentBack(ctx, t.leader.Given(), t.leader.Fence().Epoch, err)
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, store.ErrNoShard):

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -128,6 +129,7 @@ func (s *Server) Kill() error {
 		return err
 	}
 	<-s.exit.Done()
+	s.exit = nil
 	return nil
 }
 
@@ -159,7 +161,14 @@ func fillData(kind Kind, p *program, user, data, tmp string) error {
 	if template.kind != kind {
 		return p.initialise(user, data, tmp)
 	}
-	return os.CopyFS(data, os.DirFS(template.dir))
+	if err := os.CopyFS(data, os.DirFS(template.dir)); err != nil {
+		return err
+	}
+	// MySQL's identity, which it makes up if there is none: a standby has another one.
+	if err := os.Remove(filepath.Join(data, "auto.cnf")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // makeTemplate initialises a data folder in dir that servers can copy.
@@ -233,6 +242,9 @@ func (s *Server) Stop() error { return errors.Join(s.admin.Close(), s.end()) }
 
 // end ends the process in an orderly way.
 func (s *Server) end() error {
+	if s.exit == nil {
+		return nil // it was killed, or never started
+	}
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func TestDocumentedRightsAreEnough(t *testing.T) {
 	terms, records, events, err := lab.Prune(t.Context(), 100, 100)
 	require.NoError(t, err)
 	require.Equal(t, [3]int{1, 1, 1}, [3]int{terms, records, events})
-	lost, err := first.Lost(t.Context())
+	lost, err := db.Lost(t.Context(), first.Given())
 	require.NoError(t, err)
 	require.NoError(t, lab.PauseAfterLoss(t.Context(), shard.Master, 12, "me", errors.New("a test"), lost))
 	_, err = lab.Check(t.Context(), store.Scope{Shard: shard.Master, Shared: true}, nil)
