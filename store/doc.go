@@ -6,6 +6,7 @@
 //     changed. snapshot.go is the order of reading; snapshot_tables.go knows which
 //     tables may have changed; snapshot_hosts.go, snapshot_holds.go, snapshot_queue.go
 //     and snapshot_jobs.go read rows, compare them and derive what follows from them;
+//     snapshot_newcomers.go reads new entries alone;
 //     snapshot_owners.go finds out whose the jobs are; snapshot_ownership.go says
 //     which rows are the shard's. Which names are the same, the database decides:
 //     shard_rows.go asks about shards, names.go about all others.

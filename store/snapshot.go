@@ -64,6 +64,10 @@ type Snapshots struct {
 	timesQuery  func(join string) string
 	// lab is nil before the first snapshot and after an error.
 	lab *labRows
+	// readAt is when the last snapshot began to be read, and given are the hosts that plans
+	// have given out since.
+	readAt time.Time
+	given  map[scheduler.HostID]bool
 	// era is the one in which lab was read: the times of tables of another server
 	// tell nothing.
 	era int64
@@ -111,6 +115,7 @@ func (t *Snapshots) Next(ctx context.Context) (s *scheduler.Snapshot, changed bo
 	if first {
 		lab = &labRows{snapshot: scheduler.Snapshot{Rules: t.scope.Rules, Details: t.scope.Details}}
 	}
+	t.readAt, t.given = time.Now(), nil
 	// What is read in part, because of an error or a panic, is not used again.
 	t.lab = nil
 	err = t.db.Read(ctx, func(r *sqldb.Reader) { s, changed = t.next(r, lab) })

@@ -3,6 +3,7 @@ package cluster
 import (
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/peers"
+	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 )
 
@@ -26,7 +27,7 @@ func (c *Controller) Wake(name shard.Name, entries ...int64) {
 func (c *Controller) Woken(w peers.Wake) { c.wakeOwn(shard.Name(w.Shard), w.Entries) }
 
 // wakeOwn wakes this replica if it leads the shard.
-func (c *Controller) wakeOwn(name shard.Name, _ []int64) bool {
+func (c *Controller) wakeOwn(name shard.Name, entries []int64) bool {
 	c.mu.Lock()
 	s := c.runners[name]
 	c.mu.Unlock()
@@ -39,7 +40,11 @@ func (c *Controller) wakeOwn(name shard.Name, _ []int64) bool {
 	if r == nil || !r.Leads() {
 		return false
 	}
-	r.Wake()
+	ids := make([]scheduler.EntryID, len(entries))
+	for i, id := range entries {
+		ids[i] = scheduler.EntryID(id)
+	}
+	r.Wake(ids...)
 	return true
 }
 

@@ -258,9 +258,24 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	m.moves.WithLabelValues(s).Add(float64(len(applied.Moves)))
 	m.conflicts.WithLabelValues(s).Add(float64(len(r.Result.Conflicts)))
 	m.locked.WithLabelValues(s).Add(float64(len(r.Result.Locked)))
-	m.waiting.WithLabelValues(s).Set(float64(len(applied.Waiting)))
+	if !r.Newcomers {
+		m.wholeTick(s, r)
+	}
+	if r.Woken > 0 {
+		m.woken.WithLabelValues(s).Observe(r.Woken.Seconds())
+	}
+	for i := range applied.Assignments {
+		if a := &applied.Assignments[i]; a.QueuedSeconds >= 0 {
+			m.queued.WithLabelValues(s, m.priority(a.Priority)).Observe(float64(a.QueuedSeconds))
+		}
+	}
+}
+
+// wholeTick is what is known after a tick that looked at everything.
+func (m *Metrics) wholeTick(s string, r replica.Report) {
+	m.waiting.WithLabelValues(s).Set(float64(len(r.Result.Applied.Waiting)))
 	m.contended.WithLabelValues(s).Set(float64(r.Contended))
-	m.malformed.WithLabelValues(s).Set(float64(len(applied.Problems)))
+	m.malformed.WithLabelValues(s).Set(float64(len(r.Result.Applied.Problems)))
 	for _, d := range []struct {
 		h *prometheus.HistogramVec
 		d time.Duration
@@ -274,14 +289,6 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 		{m.transaction, r.Result.LongestTx},
 	} {
 		d.h.WithLabelValues(s).Observe(d.d.Seconds())
-	}
-	if r.Woken > 0 {
-		m.woken.WithLabelValues(s).Observe(r.Woken.Seconds())
-	}
-	for i := range applied.Assignments {
-		if a := &applied.Assignments[i]; a.QueuedSeconds >= 0 {
-			m.queued.WithLabelValues(s, m.priority(a.Priority)).Observe(float64(a.QueuedSeconds))
-		}
 	}
 }
 

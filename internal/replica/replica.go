@@ -110,6 +110,9 @@ type Report struct {
 	Began time.Time
 	// Total is the whole tick; the others are its parts.
 	Total, Snapshot, Plan, Apply time.Duration
+	// Newcomers is true if only new entries were looked at, between whole ticks. Then
+	// nothing is known of those that wait.
+	Newcomers bool
 	// Woken is how long whoever woke the leader had to wait until the tick began; 0 if
 	// nobody did.
 	Woken  time.Duration
@@ -162,6 +165,9 @@ type term struct {
 	// emptyPlan is the plan of the last tick if it was empty, else nil. As long as
 	// the snapshot stays the same, so does the plan.
 	emptyPlan *scheduler.Plan
+	// settled is true if all of the last whole plan was written, so that nobody who waits
+	// can have a host that is still free.
+	settled bool
 	// quiet is true if the last tick found nothing new and nothing to do.
 	quiet bool
 }
@@ -388,9 +394,16 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 	beside.Go(func() { r.keepPruning(pruning) })
 	r.wakes.answer() // those of a time when this replica did not lead
 	failures := 0
+	var p pace
 	for n := 1; ; n++ {
 		began := time.Now()
-		err := r.tick(ctx, t)
+		served, err := false, error(nil)
+		if r.due(p) > 0 {
+			served, err = r.newcomers(ctx, t)
+		}
+		if !served && err == nil {
+			err = r.tick(ctx, t)
+		}
 		if err == nil && r.cfg.CheckEvery > 0 && n%r.cfg.CheckEvery == 0 {
 			err = r.check(ctx, t.recorder)
 		}
@@ -419,7 +432,8 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 				return err
 			}
 		}
-		if r.rest(ctx, won, time.Since(began), t.quiet) {
+		p = p.after(began, served, t.quiet)
+		if r.rest(ctx, won, p) {
 			if ctx.Err() != nil {
 				return nil
 			}

@@ -104,7 +104,9 @@ func (st *status) ticked(rep Report) {
 		s.Ticks++
 		s.Assignments += int64(len(rep.Result.Applied.Assignments))
 		s.Releases += int64(len(rep.Result.Applied.Releases))
-		s.Waiting = len(rep.Result.Applied.Waiting)
+		if !rep.Newcomers {
+			s.Waiting = len(rep.Result.Applied.Waiting)
+		}
 		s.LockedRows = rep.Contended
 		s.LastTick = rep.Began.Add(rep.Total)
 		if s.Recent = append(s.Recent, rep.Total); len(s.Recent) > recentTicks {

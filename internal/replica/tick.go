@@ -12,13 +12,9 @@ import (
 
 // tick reads a snapshot, makes a plan and applies it.
 func (r *Replica) tick(ctx context.Context, t *term) (err error) {
-	defer func() {
-		r.phase(PhaseIdle)
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in a tick: %v\n%s", p, debug.Stack())
-		}
-	}()
-	rep := Report{Began: time.Now(), Woken: r.wakes.answer()}
+	defer r.recovered(&err)
+	t.settled = false
+	rep := Report{Began: time.Now(), Woken: r.wakes.answer().waited()}
 	snapshot, changed, err := r.snapshot(ctx, t)
 	if err != nil {
 		return err
@@ -32,8 +28,27 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	plan := t.plan(snapshot, changed)
 	rep.Plan = time.Since(rep.Began) - rep.Snapshot
 
+	if err := r.apply(ctx, t, snapshot, plan, &rep); err != nil {
+		return err
+	}
+	t.settled = len(rep.Result.Conflicts) == 0
+	r.report(rep)
+	return nil
+}
+
+// recovered ends a tick, also one that panicked.
+func (r *Replica) recovered(err *error) {
+	r.phase(PhaseIdle)
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic in a tick: %v\n%s", p, debug.Stack())
+	}
+}
+
+// apply writes a plan and fills in the rest of the report.
+func (r *Replica) apply(ctx context.Context, t *term, snapshot *scheduler.Snapshot, plan scheduler.Plan, rep *Report) (err error) {
 	r.phase(PhaseApply)
 	defer r.warnIfSlow(slowPhase)()
+	r.prefetch.snapshots.Given(plan)
 	// The end of ctx does not interrupt an apply, which is finished first.
 	rep.Result, err = t.leader.Apply(context.WithoutCancel(ctx), plan)
 	r.record(t.recorder, rep.Result.Applied)
@@ -41,11 +56,7 @@ func (r *Replica) tick(ctx context.Context, t *term) (err error) {
 	rep.Contended = t.leader.Contended().Count()
 	rep.Total = time.Since(rep.Began)
 	rep.Apply = rep.Total - rep.Snapshot - rep.Plan
-	if err != nil {
-		return err
-	}
-	r.report(rep)
-	return nil
+	return err
 }
 
 // plan makes the plan of a tick. If the last plan was empty and the snapshot is the

@@ -6,54 +6,120 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/scheduler"
 )
+
+// mostNewcomers is how many new entries are remembered until they are looked at; with more
+// of them everything is.
+const mostNewcomers = 1000
 
 // wakes are the wakes that the loop has not answered yet. They are one, however many came.
 type wakes struct {
 	signal chan struct{}
 
 	mu sync.Mutex
-	// since is when the first of them came; zero if none did.
-	since time.Time
+	wake
 }
 
-// Wake makes the leader tick without waiting for the time of its next tick. It does not
-// block, and does nothing on a replica that does not lead.
-func (r *Replica) Wake() {
-	r.wakes.mu.Lock()
-	if r.wakes.since.IsZero() {
-		r.wakes.since = time.Now()
+// wake is why the leader was woken.
+type wake struct {
+	// since is when the first of them came; zero if none did.
+	since time.Time
+	// entries are the new queue entries. whole is true if there is more to look at.
+	entries []scheduler.EntryID
+	whole   bool
+}
+
+// waited is how long the first of them has waited, 0 if there is none.
+func (w wake) waited() time.Duration {
+	if w.since.IsZero() {
+		return 0
 	}
-	r.wakes.mu.Unlock()
+	return time.Since(w.since)
+}
+
+// Wake makes the leader look at new entries, or at everything if none are given, without
+// waiting for the time of its next tick. It does not block, and does nothing on a replica
+// that does not lead.
+func (r *Replica) Wake(entries ...scheduler.EntryID) {
+	w := &r.wakes
+	w.mu.Lock()
+	if w.since.IsZero() {
+		w.since = time.Now()
+	}
+	w.whole = w.whole || len(entries) == 0 || len(w.entries)+len(entries) > mostNewcomers
+	if !w.whole {
+		w.entries = append(w.entries, entries...)
+	}
+	w.mu.Unlock()
 	select {
-	case r.wakes.signal <- struct{}{}:
+	case w.signal <- struct{}{}:
 	default:
 	}
 }
 
-// answer returns for how long the first of the wakes has waited, 0 if there is none. The
-// tick that begins now sees what they are about.
-func (w *wakes) answer() time.Duration {
+// answer returns the wakes that came until now, and forgets them: what begins now sees what
+// they are about.
+func (w *wakes) answer() wake {
 	select {
 	case <-w.signal:
 	default:
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.since.IsZero() {
-		return 0
+	now := w.wake
+	w.wake = wake{}
+	return now
+}
+
+// newcomersOnly tells whether there is nothing to look at but new entries.
+func (w *wakes) newcomersOnly() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.entries) > 0 && !w.whole
+}
+
+// pace is when the leader worked last, which says when it works again.
+type pace struct {
+	// ended is when the last whole tick ended, and took how long it took.
+	ended time.Time
+	took  time.Duration
+	quiet bool
+	// share is how long the last work of any kind took.
+	share time.Duration
+	// served is when newcomers last got hosts between whole ticks.
+	served time.Time
+}
+
+// after is the pace after some more work.
+func (p pace) after(began time.Time, newcomers, quiet bool) pace {
+	now := time.Now()
+	p.share = now.Sub(began)
+	if newcomers {
+		p.served = now
+		return p
 	}
-	waited := time.Since(w.since)
-	w.since = time.Time{}
-	return waited
+	p.ended, p.took, p.quiet = now, p.share, quiet
+	return p
+}
+
+// due is how long to wait for the next whole tick if nobody wakes the leader. As long as
+// newcomers get hosts in between, whole ticks leave them more time: nobody gets one while a
+// whole tick is at work.
+func (r *Replica) due(p pace) time.Duration {
+	wait := r.pause(p.took, p.quiet)
+	if time.Since(p.served) < newcomersCalm {
+		wait = max(wait, newcomersRest*p.took)
+	}
+	return wait - time.Since(p.ended)
 }
 
 // rest waits until it is time for the next tick, or until somebody wakes the leader. But
 // it always leaves other clients their share of the database. It tells whether the term
 // is over.
-func (r *Replica) rest(ctx context.Context, won *election.Term, took time.Duration, quiet bool) (over bool) {
-	share := time.After(shareOf(took))
-	due := time.After(r.pause(took, quiet))
+func (r *Replica) rest(ctx context.Context, won *election.Term, p pace) (over bool) {
+	share := time.After(shareOf(p.share))
+	due := time.After(r.due(p))
 	var woken <-chan struct{} // nil as long as nobody may wake the leader
 	for {
 		select {
