@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -100,7 +99,7 @@ func showCheckup(cmd *cobra.Command, out *output, up *ops.Checkup) error {
 	err := out.write(cmd, up, func(w io.Writer) error {
 		t := newTable(w)
 		for _, r := range up.Results {
-			t.row(strings.ToUpper(r.Result), r.Check, r.Detail)
+			t.row(r.Result, r.Check, r.Detail)
 		}
 		return t.flush()
 	})

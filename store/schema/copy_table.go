@@ -11,11 +11,11 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// copyColumn is a column that is copied.
+// copyColumn is a column that is copied, and its type in small letters.
 type copyColumn struct{ name, kind string }
 
 func (c copyColumn) isTime() bool {
-	return strings.EqualFold(c.kind, "datetime") || strings.EqualFold(c.kind, "timestamp")
+	return c.kind == "datetime" || c.kind == "timestamp"
 }
 
 // quoted is for names that are words of SQL, too; both kinds of server take it.
@@ -42,9 +42,9 @@ func (c copyColumn) write(d sqldb.Dialect) string {
 
 // columns are those of a table that can be written.
 func columns(ctx context.Context, db *sqldb.DB, table string) (out []copyColumn, err error) {
-	query := "SELECT COLUMN_NAME, DATA_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COALESCE(GENERATION_EXPRESSION, '') = '' ORDER BY ORDINAL_POSITION"
+	query := "SELECT COLUMN_NAME, LOWER(DATA_TYPE) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COALESCE(GENERATION_EXPRESSION, '') = '' ORDER BY ORDINAL_POSITION"
 	if db.Dialect.Server == sqldb.ServerSQLite {
-		query = "SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid"
+		query = "SELECT name, LOWER(type) FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid"
 	}
 	err = sqldb.EachRow(ctx, db.Pool, query, []any{table}, func(scan sqldb.Scanner) error {
 		var c copyColumn
@@ -67,7 +67,7 @@ func (c *copier) sameColumns(ctx context.Context, table string) ([]copyColumn, e
 	}
 	names := func(all []copyColumn) (out []string) {
 		for _, x := range all {
-			out = append(out, strings.ToLower(x.name))
+			out = append(out, x.name)
 		}
 		slices.Sort(out)
 		return out
@@ -181,7 +181,7 @@ func (c copyColumn) value(v sql.NullString) any {
 	if !v.Valid {
 		return nil
 	}
-	number := strings.Contains(strings.ToLower(c.kind), "int") || strings.Contains(strings.ToLower(c.kind), "bool")
+	number := strings.Contains(c.kind, "int") || strings.Contains(c.kind, "bool")
 	switch {
 	case number && v.String == "true":
 		return "1"
