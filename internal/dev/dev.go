@@ -146,6 +146,7 @@ func (d *dev) start(ctx context.Context) error {
 		}
 	}
 	d.progress("started %d replicas; their logs are in %s", d.opts.Replicas, d.opts.DataDir)
+	d.progress("the API answers without a token, for example: %s", d.tryAPI())
 	d.began = time.Now()
 	return nil
 }
@@ -195,6 +196,9 @@ func (d *dev) createLab(ctx context.Context) error {
 	d.history, err = simlab.InstallHistory(ctx, d.db.SQL(), true)
 	return err
 }
+
+// tryAPI is a command line that asks the API of the first replica.
+func (d *dev) tryAPI() string { return "curl http://" + d.processes[0].listen + "/api/v1/whoami" }
 
 func (d *dev) queueLength() int { return max(2*d.opts.Hosts, labSuites) }
 
