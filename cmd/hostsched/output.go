@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -90,8 +91,23 @@ func (t table) row(cells ...any) {
 			texts = append(texts, shard.Printable(fmt.Sprint(c)))
 		}
 	}
+	// The last cell widens no column.
+	for i, text := range texts[:max(0, len(texts)-1)] {
+		texts[i] = shortened(text)
+	}
 	// What a tabwriter cannot write is told by flush.
 	_, _ = fmt.Fprintln(t.w, strings.Join(texts, "\t"))
+}
+
+// maxCell is how many characters of a cell a table shows: one long name should not push all
+// other columns out of sight. JSON has everything.
+const maxCell = 80
+
+func shortened(text string) string {
+	if utf8.RuneCountInString(text) <= maxCell {
+		return text
+	}
+	return string([]rune(text)[:maxCell-1]) + "…"
 }
 
 // line adds a row of one cell.

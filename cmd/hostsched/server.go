@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,7 +83,7 @@ func changeServer(cmd *cobra.Command, needsReason bool, listers []lister, edits 
 	c.bind(cmd, needsReason)
 	cmd.Flags().BoolVar(&force, "force", false, "do it even if no running replica may lead afterwards")
 	if len(listers) > 0 {
-		cmd.Flags().Int64Var(&row, "row", 0, "id of the row of the servers table, instead of its name")
+		bind(cmd, &row, "row", 0, 1, math.MaxInt64, "id of the row of the servers table, instead of its name")
 	}
 	cmd.ValidArgsFunction = completeArgs(cfg, listers...)
 	return cmd

@@ -2,6 +2,7 @@ package app
 
 import (
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -32,4 +33,18 @@ func TestAdvertised(t *testing.T) {
 		require.False(t, ip != nil && ip.IsUnspecified(), host)
 		require.Equal(t, "sched-1:80", shown(listen, "sched-1:80"))
 	}
+}
+
+// TestAdvertisedBesideARemoteEtcd: a loopback address means another machine to every reader, so
+// the address from which etcd is reached is shown, with a warning.
+func TestAdvertisedBesideARemoteEtcd(t *testing.T) {
+	c := &config.Config{}
+	c.Etcd.Endpoints = []string{"http://192.0.2.1:2379"} // documentation's own network; nothing is sent
+	own := routeTo(c.Etcd.Endpoints)
+	if own == "" {
+		own = "127.0.0.1" // this machine has no route to any other
+	}
+	var log strings.Builder
+	require.Equal(t, net.JoinHostPort(own, "8470"), advertised(c, "127.0.0.1:8470", hclog.New(&hclog.LoggerOptions{Output: &log})))
+	require.Equal(t, own != "127.0.0.1", strings.Contains(log.String(), "listen is a loopback address"), log.String())
 }

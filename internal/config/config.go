@@ -39,7 +39,7 @@ type Config struct {
 	Cluster   string `key:"cluster" group:"etcd" default:"default" usage:"name of this hostsched installation within etcd"`
 	Shard     string `key:"shard" group:"replica" usage:"serve only this shard, to which the whole database belongs, as Autotest has it: master, or the shard's hostname; empty serves every shard in afe_shards"`
 	Listen    string `key:"listen" group:"replica" default:"127.0.0.1:8470" usage:"address for metrics, health and status"`
-	Advertise string `key:"advertise" group:"replica" usage:"address shown in etcd; the listen address if empty"`
+	Advertise string `key:"advertise" group:"replica" usage:"address at which other servers reach this replica, shown in etcd; if empty the listen address, or one of this machine where listen names none"`
 
 	Standalone bool   `key:"standalone" group:"database" default:"false" usage:"a whole lab server in one process, with etcd and an SQLite database of its own in data_dir"`
 	DataDir    string `key:"data_dir" group:"database" usage:"folder of a standalone server, which is meant if it is given; ./hostsched-data if empty"`

@@ -91,6 +91,6 @@ func (c *Config) etcdClient() (clientv3.Config, error) {
 // Logger returns the process's logger.
 func (c *Config) Logger(to io.Writer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{
-		Name: "hostsched", Level: hclog.LevelFromString(c.Log.Level), JSONFormat: c.Log.Format == "json", Output: to, TimeFormat: time.RFC3339Nano,
+		Name: "hostsched", Level: hclog.LevelFromString(c.Log.Level), JSONFormat: c.Log.Format == "json", Output: oneLine{to}, TimeFormat: time.RFC3339Nano,
 	})
 }

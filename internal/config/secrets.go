@@ -105,7 +105,7 @@ func (s secretSource) secret() Secret {
 // shards.password_dir, if there is one, and else that of the main database.
 func (c *Config) shardSecret(name shard.Name) Secret {
 	main := c.Secret("database.password")
-	if c.Shards.PasswordDir == "" {
+	if c.Shards.PasswordDir == "" || !isFileName(name.String()) {
 		return main
 	}
 	own := secretSource{file: filepath.Join(c.Shards.PasswordDir, name.String()), from: "the password of shard " + name.String()}
@@ -117,4 +117,11 @@ func (c *Config) shardSecret(name shard.Name) Secret {
 		return password, err
 	}
 	return Secret{read, "the password is in " + own.file + ", or without that file that of the main database; it is read for every new connection"}
+}
+
+// isFileName tells whether a folder can have a file of this name: a shard's name may be ".."
+// or longer than what file systems take, and has no file of its own then.
+func isFileName(name string) bool {
+	const most = 255 // bytes, on all file systems that matter
+	return name != "." && filepath.IsLocal(name) && filepath.Base(name) == name && len(name) <= most
 }
