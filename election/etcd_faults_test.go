@@ -11,23 +11,26 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/hostsched/hostsched/election"
-	"github.com/hostsched/hostsched/internal/embedetcd"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 )
 
-// TestEtcdRestoredInPlace restores etcd from a backup while replicas run whose leases
-// are older than it: a watch then waits for a revision that is far away, but nothing
-// stays frozen.
+// TestEtcdRestoredInPlace restores etcd from a backup, with SIGKILL, while replicas run whose
+// leases are older than it: every watch then waits for a revision that is far away, and
+// nobody is told, but nothing stays frozen.
 func TestEtcdRestoredInPlace(t *testing.T) {
 	const (
-		ttl = 20 * time.Second // all leases outlive the restoration
+		// All leases outlive the restoration, and half a TTL is much longer than soonAfter, so
+		// that nothing is seen in time but by the look at least every two seconds.
+		ttl = time.Minute
 		// soonAfter is one look more than what a hand-over may take.
 		soonAfter = handOver + 2*time.Second
 	)
-	server := testserver.Etcd(t)
-	client := rawClient(t, server)
-	a, b := slowCandidate(t, server, "a", ttl), slowCandidate(t, server, "b", ttl)
+	c := testserver.NewEtcdCluster(t, 1)
+	client, err := c.Members[0].Client()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	a, b := candidateOf(t, c, "a", ttl, nil), candidateOf(t, c, "b", ttl, nil)
 	var seen watcher
 	member := a.Join(election.Presence{Role: election.RolePrimary}, func(election.View) {})
 	keep(t, member)
@@ -39,11 +42,18 @@ func TestEtcdRestoredInPlace(t *testing.T) {
 	seen.until(t, "b waits", func(v election.View) bool {
 		return len(v.Servers) == 2 && len(v.Shards["s1"].Candidates) == 2 && len(v.Shards["s2"].Candidates) == 1
 	})
-	restore := testserver.BackUp(t, server)
+	restore := c.Members[0].BackUp(t)
 	for range 1000 {
 		_, err := client.Put(t.Context(), "other", "x")
 		require.NoError(t, err)
 	}
+	// What all of them watch changes, so that none waits for an earlier revision.
+	member.Set(func(p *election.Presence) { p.Weight = 7 })
+	require.NoError(t, handed.Announce(t.Context(), election.Announcement{Epoch: 7}))
+	require.NoError(t, lost.Announce(t.Context(), election.Announcement{Epoch: 7}))
+	seen.until(t, "all changes are seen", func(v election.View) bool {
+		return len(v.Servers) == 2 && v.Servers[0].Weight == 7 && len(v.Shards["s1"].Candidates) == 2 && v.Shards["s1"].Candidates[0].Epoch == 7 && v.Shards["s2"].Candidates[0].Epoch == 7
+	})
 	restore()
 	within := func(what string, since time.Time) {
 		t.Logf("%s after %v", what, time.Since(since))
@@ -73,15 +83,6 @@ func TestEtcdRestoredInPlace(t *testing.T) {
 	require.NoError(t, election.Want(t.Context(), client, "test", "s1", "a", "power work"))
 	seen.until(t, "a switchover is requested", func(v election.View) bool { return v.Shards["s1"].Wanted == "a" })
 	within("the request was seen", began)
-}
-
-func slowCandidate(t *testing.T, server *embedetcd.Server, name string, ttl time.Duration) *election.Etcd {
-	t.Helper()
-	e, err := election.NewEtcd(election.EtcdConfig{
-		Etcd: election.At(clientv3.Config{Endpoints: []string{server.Endpoint}}), Cluster: "test", Server: name, Holder: name, Address: name + ":8080", TTL: ttl,
-	})
-	require.NoError(t, err)
-	return e
 }
 
 // TestEtcdIsFull: while etcd takes no values because its quota is used up, everybody

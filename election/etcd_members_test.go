@@ -125,6 +125,31 @@ func TestMemberThatIsNoUse(t *testing.T) {
 	seen.until(t, "the view goes on", func(v election.View) bool { return len(v.Servers) == 1 && v.Servers[0].Weight == 5 })
 }
 
+// TestMemberWithoutPeersAndLongLeases: with leases of five seconds, too, nobody is without a
+// leader for four, whichever member of etcd loses its peers.
+func TestMemberWithoutPeersAndLongLeases(t *testing.T) {
+	const ttl, bound = 5 * time.Second, 4 * time.Second
+	c := testserver.NewEtcdCluster(t, 3)
+	var s stands
+	for _, name := range []string{"a", "b"} {
+		serve(t, candidateOf(t, c, name, ttl, nil), &s)
+	}
+	lead(t, &s)
+	leader, err := c.Leader(t.Context())
+	require.NoError(t, err)
+	for _, m := range []*testserver.EtcdMember{another(c, leader), leader} {
+		s.forget()
+		m.CutPeers(t)
+		time.Sleep(ttl + time.Second) // what is measured is what happens meanwhile
+		_, longest := s.led()
+		m.HealPeers(t)
+		t.Logf("nobody led for %v", longest)
+		require.Less(t, longest, bound)
+		require.NoError(t, c.WaitReady(t.Context()))
+		lead(t, &s)
+	}
+}
+
 // suffers requires that nobody is without a leader for long while a member is harmed.
 func (s *stands) suffers(t *testing.T, c *testserver.EtcdCluster, m *testserver.EtcdMember, harm, undo func(*testserver.EtcdMember)) {
 	t.Helper()

@@ -173,6 +173,33 @@ func TestCancelAtEveryPoint(t *testing.T) {
 	campaign(t, c, shard.Master).term(t)
 }
 
+// TestRestWritesNothing: neither leaders nor candidates nor members write anything to etcd
+// while nothing happens, because etcd keeps every revision, and a hand-over writes little.
+func TestRestWritesNothing(t *testing.T) {
+	server := testserver.Etcd(t)
+	client := rawClient(t, server)
+	revision := func() int64 {
+		res, err := client.Get(t.Context(), "/")
+		require.NoError(t, err)
+		return res.Header.Revision
+	}
+	var seen watcher
+	a, b := candidate(t, server, "a"), candidate(t, server, "b")
+	keep(t, a.Join(election.Presence{Role: election.RolePrimary}, func(election.View) {}))
+	keep(t, b.Join(election.Presence{Role: election.RolePrimary}, seen.saw))
+	term := campaign(t, a, shard.Master).term(t)
+	next := campaign(t, b, shard.Master)
+	seen.until(t, "b waits", func(v election.View) bool {
+		return len(v.Servers) == 2 && len(v.Shards[shard.Master].Candidates) == 2 && v.Shards[shard.Master].Candidates[0].State == election.StateLeader
+	})
+	before := revision()
+	time.Sleep(2 * testTTL) // several keepalives and looks
+	require.Equal(t, before, revision(), "revisions while nothing happens")
+	require.NoError(t, term.Resign(t.Context()))
+	next.term(t)
+	require.LessOrEqual(t, revision()-before, int64(4), "revisions of a hand-over")
+}
+
 // TestUnreachable: a campaign on an etcd that does not run fails at once.
 func TestUnreachable(t *testing.T) {
 	e, err := election.NewEtcd(election.EtcdConfig{

@@ -11,8 +11,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/hostsched/hostsched/internal/certs"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/internal/web"
 )
@@ -157,4 +160,60 @@ func TestCertificatesThatCannotBeUsed(t *testing.T) {
 		require.Equal(t, exitInput, code, out)
 		require.Contains(t, out, text)
 	}
+}
+
+// expired writes a certificate that expired a minute ago, and returns until when it was valid.
+func expired(t *testing.T, ca *testserver.Authority, cert, key string) string {
+	t.Helper()
+	until := time.Now().Add(-time.Minute)
+	ca.Issue(t, cert, key, "expired", until.Add(-time.Hour), until)
+	return until.UTC().Format(time.RFC3339)
+}
+
+// TestExpiredClientCertificateOfEtcd is waited for: the log says which and until when it was
+// valid, and a new file is enough.
+func TestExpiredClientCertificateOfEtcd(t *testing.T) {
+	ca, dir := testserver.NewAuthority(t, "lab"), t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	ca.IssueNow(t, file("etcd.crt"), file("etcd.key"), "etcd", time.Hour)
+	etcd := testserver.EtcdWith(t, "https", func(cfg *embed.Config) {
+		cfg.ClientTLSInfo = transport.TLSInfo{CertFile: file("etcd.crt"), KeyFile: file("etcd.key"), TrustedCAFile: ca.File, ClientCertAuth: true}
+	})
+	until := expired(t, ca, file("client.crt"), file("client.key"))
+	dsn := storetest.SQLiteFile(t)
+	storetest.NewLab(t, dsn)
+	s := newReplica(t, dsn, "--etcd-cert-file", file("client.crt"), "--etcd-key-file", file("client.key"), "--etcd-ca-file", ca.File)
+	s.endpoint = etcd.Endpoint
+	s.start(t)
+	require.Eventually(t, func() bool {
+		log := s.log(t)
+		return strings.Contains(log, "expired certificate") && strings.Contains(log, "client certificate "+file("client.crt")+" is valid until "+until)
+	}, patience, 10*time.Millisecond, "the log names the certificate")
+	ca.IssueNow(t, file("client.crt"), file("client.key"), "renewed", time.Hour)
+	s.leadsWithin(t, patience)
+}
+
+// TestExpiredCertificateOfTheDatabase is waited for, too.
+func TestExpiredCertificateOfTheDatabase(t *testing.T) {
+	ca, dir := testserver.NewAuthority(t, "lab"), t.TempDir()
+	cert, key := filepath.Join(dir, "db.crt"), filepath.Join(dir, "db.key")
+	ca.IssueNow(t, cert, key, "database", time.Hour)
+	server := asRoot{testserver.StartAnother(t, "--ssl-cert="+cert, "--ssl-key="+key, "--ssl-ca="+ca.File)}
+	dsn, err := server.Create("lab")
+	require.NoError(t, err)
+	storetest.NewLab(t, dsn)
+	reload := "FLUSH SSL"
+	if server.Kind == testserver.MySQL {
+		reload = "ALTER INSTANCE RELOAD TLS"
+	}
+	until := expired(t, ca, cert, key)
+	storetest.Exec(t, server, reload)
+	t.Setenv("SSL_CERT_FILE", ca.File)
+	s := newReplica(t, dsn+"?tls=true")
+	s.start(t)
+	s.waits(t, "x509: certificate has expired")
+	require.Contains(t, s.log(t), until)
+	ca.IssueNow(t, cert, key, "renewed", time.Hour)
+	storetest.Exec(t, server, reload)
+	s.leadsWithin(t, patience)
 }

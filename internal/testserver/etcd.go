@@ -2,7 +2,6 @@ package testserver
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,21 +29,4 @@ func EtcdWith(t testing.TB, scheme string, adjust func(*embed.Config)) *embedetc
 		require.NoError(t, os.RemoveAll(dir))
 	})
 	return s
-}
-
-// BackUp copies the data of etcd, which stands still meanwhile. restore puts the copy
-// in the place of what is there then.
-func BackUp(t testing.TB, s *embedetcd.Server) (restore func()) {
-	t.Helper()
-	copied := filepath.Join(t.TempDir(), "backup")
-	s.Stop()
-	require.NoError(t, os.CopyFS(copied, os.DirFS(s.Dir())))
-	require.NoError(t, s.Run())
-	return func() {
-		t.Helper()
-		s.Stop()
-		require.NoError(t, os.RemoveAll(s.Dir()))
-		require.NoError(t, os.CopyFS(s.Dir(), os.DirFS(copied)))
-		require.NoError(t, s.Run())
-	}
 }

@@ -11,10 +11,13 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -106,6 +109,29 @@ func (m *EtcdMember) Kill() error {
 	}
 	<-m.exit.Done()
 	return nil
+}
+
+// BackUp copies the data of a member that is alone, which is killed for it and started again.
+// restore kills it once more and puts the copy in the place of what is there then. Clients
+// are told nothing: their connections break, and they connect anew.
+func (m *EtcdMember) BackUp(t testing.TB) (restore func()) {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "backup")
+	restart := func(exchange func()) {
+		t.Helper()
+		require.NoError(t, m.Kill())
+		exchange()
+		require.NoError(t, m.Start())
+		require.NoError(t, m.waitReady(t.Context()))
+	}
+	restart(func() { require.NoError(t, os.CopyFS(copied, os.DirFS(m.dir))) })
+	return func() {
+		t.Helper()
+		restart(func() {
+			require.NoError(t, os.RemoveAll(m.dir))
+			require.NoError(t, os.CopyFS(m.dir, os.DirFS(copied)))
+		})
+	}
 }
 
 // Stop pauses the member with SIGSTOP: it keeps its connections and answers

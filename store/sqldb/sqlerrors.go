@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -188,7 +189,7 @@ func connectionMeaning(err error) (m meaning, known bool) {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &unverified):
-		return meaning{ErrAccess, describeCertificate(unverified)}, true
+		return meaning{certificateClass(err), describeCertificate(unverified)}, true
 	case errors.As(err, &alert):
 		return meaning{ErrAccess, "the server refuses TLS as it is offered; compare its TLS settings with those of the DSN"}, true
 	case errors.As(err, &header), errors.Is(err, mysql.ErrNoTLS):
@@ -205,6 +206,16 @@ func connectionMeaning(err error) (m meaning, known bool) {
 		return meaning{ErrUnreachable, "the connection was lost; check that the server runs and the address is right"}, true
 	}
 	return meaning{}, false
+}
+
+// certificateClass: a certificate that has expired will be renewed, so it is worth waiting
+// for; others have to be mended here or there.
+func certificateClass(err error) error {
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return ErrUnreachable
+	}
+	return ErrAccess
 }
 
 // describeCertificate says which certificate was not accepted.
