@@ -75,6 +75,10 @@ type requirements struct {
 	impossible      bool
 }
 
+// Required tells whether a host must carry a label that a job has, or
+// special tasks act on it.
+func (a Actions) Required(name string) bool { return a.orDefault().kind(name) == labelRequired }
+
 // sortLabels sorts the labels of a job into those that a host must have and those that
 // it should have.
 func (p *planner) sortLabels(labels []LabelID) requirements {

@@ -145,7 +145,7 @@ func (a *applier) peopleOf(ctx context.Context, chunk []scheduler.Drained) (user
 	}
 	said = make(map[string]string)
 	err = a.l.db.Read(ctx, func(r *sqldb.Reader) {
-		users = rowsNamed(r, tableUsers, "login", names)
+		users = RowsNamed(r, tableUsers, "login", "", names)
 		for _, reason := range reasons {
 			said[reason] = unsaidReason
 		}
@@ -163,7 +163,7 @@ func (a *applier) abortHeld(ctx context.Context, chunk []scheduler.Abort) error 
 		names = append(names, v.By)
 	}
 	var users map[string]int64
-	err := a.l.db.Read(ctx, func(r *sqldb.Reader) { users = rowsNamed(r, tableUsers, "login", names) })
+	err := a.l.db.Read(ctx, func(r *sqldb.Reader) { users = RowsNamed(r, tableUsers, "login", "", names) })
 	if err != nil {
 		return sqldb.Explain(err, "find who drained hosts", a.l.db.Target())
 	}

@@ -11,14 +11,15 @@ import (
 // maxNamed bounds the names of one statement: SQLite takes 500 queries in a UNION.
 const maxNamed = 200
 
-// rowsNamed finds the rows of a table by names that come from elsewhere. Which texts are the
+// RowsNamed finds the rows of a table by names that come from elsewhere, among those of a
+// condition, which is empty or begins with AND. Which texts are the
 // same name is the database's decision, by the collation of the column, as in the statements
 // of other clients: it may tell capitals, accents and trailing blanks apart, or not. A join of
 // two columns could not do that, because servers refuse to compare columns that differ in
 // collation.
-func rowsNamed(r *sqldb.Reader, table, column string, names []string) map[string]int64 {
+func RowsNamed(r *sqldb.Reader, table, column, where string, names []string) map[string]int64 {
 	found := make(map[string]int64, len(names))
-	one := fmt.Sprintf("MIN(id) FROM %s WHERE %s = ?", table, column)
+	one := fmt.Sprintf("MIN(id) FROM %s WHERE %s = ?%s", table, column, where)
 	forEachName(r, one, 1, storable(r, table, column, names), func(name string, id int64) { found[name] = id })
 	return found
 }

@@ -187,7 +187,7 @@ func readReplacedLabels(r *sqldb.Reader) []scheduler.ReplacedLabel {
 	r.Rows("SELECT l.id, l.name FROM afe_replaced_labels r JOIN afe_labels l ON l.id = r.label_id", func(v sqldb.Row) {
 		replaced, names = append(replaced, scheduler.ReplacedLabel{ID: scheduler.LabelID(v.Int(0).N)}), append(names, v.Text(1))
 	})
-	rows := rowsNamed(r, "afe_static_labels", "name", names)
+	rows := RowsNamed(r, "afe_static_labels", "name", "", names)
 	for i, name := range names {
 		replaced[i].Static = scheduler.LabelID(rows[name])
 	}

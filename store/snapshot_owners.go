@@ -53,7 +53,7 @@ func (lab *labRows) findOwners(r *sqldb.Reader, stale func(tables ...string) boo
 	if len(o.unknown) == 0 {
 		return false
 	}
-	for owner, id := range rowsNamed(r, "afe_users", "login", o.unknown) {
+	for owner, id := range RowsNamed(r, "afe_users", "login", "", o.unknown) {
 		o.users[owner] = scheduler.UserID(id)
 	}
 	o.unknown = nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/shard"
 )
 
@@ -38,6 +39,10 @@ type Config struct {
 	Wake func(name shard.Name, entries ...int64)
 	// Anonymous is the role of callers without token.
 	Anonymous access.Role
+	// MaxPriority is the highest priority that users may give their jobs.
+	MaxPriority int
+	// Cluster says who leads what, and which servers there are.
+	Cluster func(context.Context) (ops.ClusterStatus, error)
 	// SignIn is nil where no identity provider is configured.
 	SignIn *SignIn
 	Log    hclog.Logger
@@ -51,14 +56,20 @@ type API struct {
 	crossOrigin *http.CrossOriginProtection
 	// rules are those of the routes, by method and path, for the test that walks them.
 	rules map[string]access.Rule
+	watch lab.Watch
 }
 
 // New returns the API.
 func New(cfg Config) *API {
 	a := &API{cfg: cfg, mux: http.NewServeMux(), crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}}
+	a.watch.Failed = func(err error) { a.cfg.Log.Warn("a stream of events waits", "error", err) }
 	a.api = humago.NewWithPrefix(a.mux, Prefix, documentConfig(cfg.Version))
 	a.peopleRoutes()
 	a.loginRoutes()
+	a.jobRoutes()
+	a.suiteRoutes()
+	a.eventRoutes()
+	a.clusterRoutes()
 	return a
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -52,7 +53,7 @@ func newServerWith(t *testing.T, db *store.DB, change func(*api.Config)) *server
 	storetest.Exec(t, db, "INSERT INTO afe_users (login, access_level, reboot_before, reboot_after) VALUES ('root', 100, 0, 0)")
 	l := lab.New(db, store.Scope{Shard: shard.Master, Shared: true})
 	s := &server{db: db, lab: l, config: api.Config{
-		Version: "test", Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, Log: hclog.NewNullLogger(),
+		Version: "test", Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, MaxPriority: 100, Log: hclog.NewNullLogger(),
 	}}
 	change(&s.config)
 	s.Server = httptest.NewServer(api.New(s.config))
@@ -75,11 +76,19 @@ func (s *server) call(t *testing.T, token, method, path string, in, out any) (st
 	if in != nil {
 		require.NoError(t, json.NewEncoder(&body).Encode(in))
 	}
-	req, err := http.NewRequest(method, s.URL+api.Prefix+path, &body)
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
+	headers := map[string]string{"Content-Type": "application/json"}
 	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+		headers["Authorization"] = "Bearer " + token
+	}
+	return s.send(t, method, path, headers, &body, out)
+}
+
+func (s *server) send(t *testing.T, method, path string, headers map[string]string, body io.Reader, out any) (status int) {
+	t.Helper()
+	req, err := http.NewRequest(method, s.URL+api.Prefix+path, body)
+	require.NoError(t, err)
+	for name, value := range headers {
+		req.Header.Set(name, value)
 	}
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)

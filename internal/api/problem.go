@@ -4,11 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/signin"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -37,6 +42,13 @@ var problems = []problem{
 	{lab.ErrStale, http.StatusPreconditionFailed, "stale-version"},
 	{lab.ErrConflict, http.StatusConflict, "conflict"},
 	{lab.ErrUnplaceable, http.StatusUnprocessableEntity, "no-host-can-ever-run"},
+	{lab.ErrExpired, http.StatusGone, "cursor-expired"},
+	{lab.ErrKey, http.StatusBadRequest, "idempotency-key"},
+	{lab.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency-key-reused"},
+	{lab.ErrKeyRunning, http.StatusConflict, "request-running"},
+	{lab.ErrTooMany, http.StatusServiceUnavailable, "too-many-streams"},
+	{jobspec.ErrSpec, http.StatusUnprocessableEntity, "bad-input"},
+	{jobspec.ErrMediaType, http.StatusUnsupportedMediaType, "media-type"},
 	{lab.ErrInput, http.StatusUnprocessableEntity, "bad-input"},
 	{sqldb.ErrUnreachable, http.StatusServiceUnavailable, "database-away"},
 	{sqldb.ErrBusy, http.StatusServiceUnavailable, "database-busy"},
@@ -94,4 +106,14 @@ func named(_ huma.Context, _ string, v any) (any, error) {
 		}
 	}
 	return v, nil
+}
+
+// plainText refuses texts of a query that no name in the lab can be.
+func plainText(texts ...string) error {
+	for _, text := range texts {
+		if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			return fmt.Errorf("%w: %q has a character that no name has", lab.ErrInput, text)
+		}
+	}
+	return nil
 }

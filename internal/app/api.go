@@ -1,13 +1,17 @@
 package app
 
 import (
+	"context"
+	"errors"
+
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/api"
+	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/signin"
 )
 
 func (a *App) apiConfig() api.Config {
-	c := api.Config{Version: a.version, Lab: a.lab.Load, Waiting: a.waitingFor, Wake: a.wake, Log: a.log.Named("api")}
+	c := api.Config{Version: a.version, Lab: a.lab.Load, Waiting: a.waitingFor, Wake: a.wake, MaxPriority: a.cfg.API.MaxPriority, Cluster: a.clusterStatus, Log: a.log.Named("api")}
 	switch {
 	case a.cfg.API.Auth == "none":
 		c.Anonymous = access.Admin
@@ -16,6 +20,19 @@ func (a *App) apiConfig() api.Config {
 	}
 	c.SignIn = a.signIn()
 	return c
+}
+
+// clusterStatus says who leads what, over a connection of its own: it is asked for seldom, and
+// must tell also what the replica itself cannot see any more.
+func (a *App) clusterStatus(ctx context.Context) (status ops.ClusterStatus, err error) {
+	client, err := a.cfg.EtcdConnection().Client()
+	if err != nil {
+		return status, err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	reader := ops.NewStatusReader(a.cfg, client)
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	return reader.Read(ctx)
 }
 
 // signIn returns how people log in at the identity provider, nil if there is none.

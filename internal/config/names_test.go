@@ -60,6 +60,7 @@ var names = []struct{ key, flag, env, def string }{
 	{"oidc.least_role", "oidc-least-role", "HOSTSCHED_OIDC_LEAST_ROLE", "user"},
 	{"oidc.session", "oidc-session", "HOSTSCHED_OIDC_SESSION", "12h0m0s"},
 	{"api.auth", "api-auth", "HOSTSCHED_API_AUTH", "token"},
+	{"api.max_priority", "api-max-priority", "HOSTSCHED_API_MAX_PRIORITY", "100"},
 	{"api.anonymous", "api-anonymous", "HOSTSCHED_API_ANONYMOUS", "none"},
 	{"log.assignments", "log-assignments", "HOSTSCHED_LOG_ASSIGNMENTS", "false"},
 	{"log.format", "log-format", "HOSTSCHED_LOG_FORMAT", "text"},

@@ -4,6 +4,11 @@
 //
 //   - lab.go has the transactions and the errors that callers tell apart.
 //   - journal.go notes what was done, in the transaction that did it.
+//   - wanted.go looks up what jobs ask for, and whether any host can ever run them; plan.go asks
+//     the planner, for its words and for what the next tick would do; submit.go enters jobs and
+//     suites, many rows per statement (insert.go); idempotency.go makes repeated requests one.
+//   - jobs.go and suites.go read and list them; abort.go asks for their end.
+//   - events.go reads the journal, and watch.go once for all who watch it.
 //   - tokens.go and people.go say who a caller is.
 //   - first_admin.go enters the first administrator of a standalone lab.
 //

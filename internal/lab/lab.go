@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -36,6 +37,7 @@ type Lab struct {
 	db *store.DB
 	// scope is what a leader with the same configuration reads, of one shard or of all.
 	scope store.Scope
+	views views
 }
 
 // New returns the lab in a database, which must have the tables of a lab, as a leader with
@@ -69,7 +71,7 @@ func (l *Lab) once(ctx context.Context, work func(*sql.Tx) error) (err error) {
 
 // explain leaves what we said ourselves alone, and says what to do about a driver's error.
 func (l *Lab) explain(err error, what string) error {
-	for _, ours := range []error{ErrInput, ErrNotFound, ErrExists, ErrConflict, ErrStale, ErrUnplaceable} {
+	for _, ours := range []error{ErrInput, ErrNotFound, ErrExists, ErrConflict, ErrStale, ErrUnplaceable, ErrExpired, ErrKeyReused, ErrKeyRunning, access.ErrDenied} {
 		if errors.Is(err, ours) {
 			return err
 		}

@@ -1,0 +1,192 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/jobspec"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/labapi"
+)
+
+const (
+	eventStream = "text/event-stream"
+	// heartbeat is how often a stream says that it lives, so that no proxy cuts it.
+	heartbeat = 15 * time.Second
+	// streamWrite is how long a client may take to read what was written.
+	streamWrite = 5 * time.Second
+	schemaPath  = "/schemas/job-spec.json"
+)
+
+type eventsInput struct {
+	Host   string `query:"host" maxLength:"255"`
+	Job    int64  `query:"job" minimum:"1" maximum:"2147483647"`
+	Kind   string `query:"kind" maxLength:"32"`
+	After  string `query:"after" maxLength:"20" doc:"The id of an event; those after it are read."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"For a page; a stream has no end."`
+	LastID string `header:"Last-Event-ID" doc:"As after, which a browser sends when it connects again."`
+	Accept string `header:"Accept" doc:"text/event-stream for a stream of what happens from now on, or after an event."`
+}
+
+// eventRoutes are about the journal.
+func (a *API) eventRoutes() {
+	page := a.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[labapi.Page[labapi.Event]](), true, "")
+	route(a, access.Reading, huma.Operation{OperationID: "list-events", Method: http.MethodGet, Path: "/events", Summary: "The journal, as a page or as a stream", Tags: []string{"events"},
+		Errors: []int{http.StatusGone},
+		Responses: map[string]*huma.Response{"200": {Description: "Events, the oldest first", Content: map[string]*huma.MediaType{
+			"application/json": {Schema: page}, eventStream: {Schema: &huma.Schema{Type: huma.TypeString}},
+		}}}}, a.events)
+	route(a, access.Rule{}, huma.Operation{OperationID: "job-spec-schema", Method: http.MethodGet, Path: schemaPath, Summary: "The JSON Schema of a job spec", Tags: []string{"jobs"}},
+		func(context.Context, *lab.Lab, *struct{}) (*body[json.RawMessage], error) {
+			text, err := jobspec.Schema()
+			return answer(json.RawMessage(text), err)
+		})
+}
+
+func (a *API) events(ctx context.Context, l *lab.Lab, in *eventsInput) (*huma.StreamResponse, error) {
+	if err := plainText(in.Host, in.Kind); err != nil {
+		return nil, err
+	}
+	stream := strings.Contains(in.Accept, eventStream)
+	after, given := in.After, in.After != ""
+	if stream && in.LastID != "" {
+		after, given = in.LastID, true
+	}
+	f := lab.EventFilter{Host: in.Host, Kind: in.Kind, Job: in.Job, Limit: in.Limit}
+	if given {
+		var err error
+		if f.After, err = strconv.ParseInt(after, 10, 64); err != nil || f.After < 0 {
+			return nil, fmt.Errorf("%w: %q is no id of an event", lab.ErrInput, after)
+		}
+	}
+	if err := l.ResolveHost(ctx, &f); err != nil {
+		return nil, err
+	}
+	if stream {
+		return a.stream(ctx, l, f, given)
+	}
+	page, err := l.Events(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		hc.SetHeader("Content-Type", "application/json")
+		if err := json.NewEncoder(hc.BodyWriter()).Encode(page); err != nil {
+			a.cfg.Log.Debug("a caller was gone before its answer", "error", err)
+		}
+	}}, nil
+}
+
+// stream answers with events until the client goes, or does not read any more.
+func (a *API) stream(ctx context.Context, l *lab.Lab, f lab.EventFilter, resumed bool) (*huma.StreamResponse, error) {
+	if err := l.RequireCursor(ctx, f.After); err != nil {
+		return nil, err
+	}
+	w, err := a.watch.Begin(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer a.watch.End(w)
+		hc.SetHeader("Content-Type", eventStream)
+		hc.SetHeader("Cache-Control", "no-store")
+		hc.SetHeader("X-Accel-Buffering", "no")
+		hc.SetStatus(http.StatusOK)
+		s := newSSE(hc)
+		err := s.write([]byte(": events follow\n\n"))
+		if err == nil && resumed {
+			err = l.Between(hc.Context(), f, w.After, func(events []labapi.Event) error { return s.send(f, events) })
+		}
+		if err == nil {
+			err = s.follow(hc.Context(), f, w, max(f.After, w.After))
+		}
+		a.cfg.Log.Debug("a stream of events ended", "error", err)
+	}}, nil
+}
+
+// sse writes server-sent events.
+type sse struct {
+	hc      huma.Context
+	control *http.ResponseController
+}
+
+func newSSE(hc huma.Context) *sse {
+	s := &sse{hc: hc}
+	if w, ok := hc.BodyWriter().(http.ResponseWriter); ok {
+		s.control = http.NewResponseController(w)
+	}
+	return s
+}
+
+// write writes and flushes within a bound.
+func (s *sse) write(text []byte) error {
+	if s.control == nil {
+		_, err := s.hc.BodyWriter().Write(text)
+		return err
+	}
+	if err := s.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return err
+	}
+	if _, err := s.hc.BodyWriter().Write(text); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+// errSlow is a client that does not read what it asked for.
+var errSlow = errors.New("the client does not read fast enough")
+
+func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, after int64) error {
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beat.C:
+			if err := s.write([]byte(": still here\n\n")); err != nil {
+				return err
+			}
+		case events, ok := <-w.Batches:
+			if !ok {
+				return errSlow
+			}
+			for len(events) > 0 && events[0].ID <= after {
+				events = events[1:]
+			}
+			if err := s.send(f, events); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// send writes those of the events that fit, in one piece.
+func (s *sse) send(f lab.EventFilter, events []labapi.Event) error {
+	var b bytes.Buffer
+	for i := range events {
+		if !f.Fits(&events[i]) {
+			continue
+		}
+		text, err := json.Marshal(&events[i])
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "id: %d\ndata: %s\n\n", events[i].ID, text)
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	return s.write(b.Bytes())
+}

@@ -1,0 +1,122 @@
+package lab
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// ErrExpired is a cursor into the journal whose events were deleted, or never were.
+var ErrExpired = errors.New("these events are not in the journal any more")
+
+// gapLasts is how long a reader of the journal waits for an id that is missing. Ids are given
+// out when rows are written and seen when they are committed, so a lower id may come later;
+// one that does not come was rolled back.
+const gapLasts = 10 * time.Second
+
+// EventFilter says which events are read; what is empty restricts nothing.
+type EventFilter struct {
+	Host, Kind string
+	Job, After int64
+	Limit      int
+}
+
+// Fits tells whether an event is one that the filter lets through. Hosts are compared by the
+// name that the database has.
+func (f EventFilter) Fits(e *labapi.Event) bool {
+	return (f.Host == "" || e.Host == f.Host) && (f.Kind == "" || e.Kind == f.Kind) && (f.Job == 0 || e.Job == f.Job)
+}
+
+// ResolveHost gives a filter the name of its host as the database has it.
+func (l *Lab) ResolveHost(ctx context.Context, f *EventFilter) error {
+	if f.Host == "" {
+		return nil
+	}
+	err := l.db.Pool.QueryRowContext(ctx, "SELECT hostname FROM afe_hosts WHERE hostname = ? ORDER BY invalid, id LIMIT 1", f.Host).Scan(&f.Host)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: there is no host %q", ErrNotFound, f.Host)
+	}
+	return l.explain(err, "look a host up")
+}
+
+// Events reads the journal, the oldest event first, as far as nothing can come in between any
+// more.
+func (l *Lab) Events(ctx context.Context, f EventFilter) (page labapi.Page[labapi.Event], err error) {
+	if err := l.RequireCursor(ctx, f.After); err != nil {
+		return page, err
+	}
+	horizon, err := l.horizon(ctx)
+	if err != nil {
+		return page, err
+	}
+	where, args := "e.id > ? AND e.id <= ?", []any{f.After, horizon}
+	if f.Host != "" {
+		where, args = where+" AND e.host_id IN (SELECT id FROM afe_hosts WHERE hostname = ?)", append(args, f.Host)
+	}
+	if f.Job != 0 {
+		where, args = where+" AND e.job_id = ?", append(args, f.Job)
+	}
+	if f.Kind != "" {
+		where, args = where+" AND e.kind = ?", append(args, f.Kind)
+	}
+	page.Items, err = l.readEvents(ctx, where, append(args, f.Limit+1))
+	if len(page.Items) > f.Limit {
+		page.Items = page.Items[:f.Limit]
+		page.After = fmt.Sprint(page.Items[f.Limit-1].ID)
+	}
+	return page, err
+}
+
+func (l *Lab) readEvents(ctx context.Context, where string, args []any) ([]labapi.Event, error) {
+	events := []labapi.Event{}
+	query := "SELECT e.id, e.at, e.kind, e.shard, COALESCE(h.hostname, ''), COALESCE(e.job_id, 0), COALESCE(e.entry_id, 0), e.who, e.subject, e.reason FROM hostsched_events e LEFT JOIN afe_hosts h ON h.id = e.host_id WHERE " + where + " ORDER BY e.id LIMIT ?"
+	err := l.each(ctx, "read the journal", query, args, func(scan sqldb.Scanner) error {
+		var e labapi.Event
+		var at int64
+		err := scan(&e.ID, &at, &e.Kind, &e.Shard, &e.Host, &e.Job, &e.Entry, &e.Who, &e.Subject, &e.Reason)
+		e.At = time.UnixMilli(at).UTC()
+		events = append(events, e)
+		return err
+	})
+	return events, err
+}
+
+// RequireCursor refuses to go on after an event if the next ones may have been deleted, or if
+// this database never had it.
+func (l *Lab) RequireCursor(ctx context.Context, after int64) error {
+	if after == 0 {
+		return nil
+	}
+	var first, last int64
+	if err := l.db.Pool.QueryRowContext(ctx, "SELECT COALESCE(MIN(id), 0), COALESCE(MAX(id), 0) FROM hostsched_events").Scan(&first, &last); err != nil {
+		return l.explain(err, "read the journal")
+	}
+	if after < first-1 || after > last {
+		return fmt.Errorf("%w: events after %d were asked for, and it has %d to %d; read what there is now, and go on from there", ErrExpired, after, first, last)
+	}
+	return nil
+}
+
+// horizon is the highest id below which no event can appear any more.
+func (l *Lab) horizon(ctx context.Context) (horizon int64, err error) {
+	err = l.db.Pool.QueryRowContext(ctx, "SELECT id FROM hostsched_events WHERE at < "+l.db.Dialect.NowMillis+" - ? ORDER BY id DESC LIMIT 1", gapLasts.Milliseconds()).Scan(&horizon)
+	settled := err == nil
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, l.explain(err, "read the journal")
+	}
+	gap := false
+	err = l.each(ctx, "read the journal", "SELECT id FROM hostsched_events WHERE id > ? ORDER BY id", []any{horizon}, func(scan sqldb.Scanner) error {
+		var id int64
+		err := scan(&id)
+		if gap = gap || settled && id != horizon+1; !gap {
+			horizon, settled = id, true
+		}
+		return err
+	})
+	return horizon, err
+}

@@ -1,0 +1,325 @@
+package lab
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/jobspec"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/admin"
+)
+
+// views are what was read of shards to explain plans. Reading a large lab takes half a
+// second and much memory, so one is read at a time, and those who ask meanwhile share it.
+type views struct {
+	mu  sync.Mutex
+	all map[shard.Name]*view
+}
+
+// view is a snapshot of a shard with the plan of its next tick.
+type view struct {
+	read     time.Time
+	snapshot *scheduler.Snapshot
+	paused   string
+	plan     scheduler.Plan
+}
+
+// viewLasts is how old a view may be for those who only look.
+const viewLasts = time.Second
+
+// withView works with a view that was not read before a time. The snapshot must not be changed.
+func (l *Lab) withView(ctx context.Context, name shard.Name, notBefore time.Time, work func(*view)) error {
+	l.views.mu.Lock()
+	defer l.views.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	v := l.views.all[name]
+	if v == nil || v.read.Before(notBefore) {
+		var err error
+		if v, err = l.readView(ctx, name); err != nil {
+			return err
+		}
+		if l.views.all == nil {
+			l.views.all = map[shard.Name]*view{}
+		}
+		l.views.all[name] = v
+		time.AfterFunc(viewLasts, func() { l.forget(name, v) })
+	}
+	work(v)
+	return nil
+}
+
+func (l *Lab) forget(name shard.Name, old *view) {
+	l.views.mu.Lock()
+	defer l.views.mu.Unlock()
+	if l.views.all[name] == old {
+		delete(l.views.all, name)
+	}
+}
+
+func (l *Lab) readView(ctx context.Context, name shard.Name) (*view, error) {
+	scope := l.scope
+	scope.Shard, scope.Details, scope.DespitePause = name, true, true
+	v := &view{read: time.Now()}
+	var err error
+	if v.snapshot, err = l.db.Snapshot(ctx, scope); err != nil {
+		return nil, err
+	}
+	if v.snapshot.Recorder, err = l.db.Recorder(ctx, scope); err != nil {
+		return nil, err
+	}
+	if v.snapshot.Elsewhere, err = admin.New(l.db).Elsewhere(ctx, scope); err != nil {
+		return nil, err
+	}
+	v.paused, v.snapshot.Basis.Paused = v.snapshot.Basis.Paused, ""
+	v.plan = scheduler.MakePlan(v.snapshot)
+	return v, nil
+}
+
+// planned is what the planner says of a job.
+type planned struct {
+	wanted  int
+	entries []plannedEntry
+	paused  string
+}
+
+// plannedEntry has a host, or a reason why it gets none.
+type plannedEntry struct {
+	id     scheduler.EntryID
+	host   string
+	reason *scheduler.Reason
+}
+
+// aboveAll begins the ids of rows that are only tried. They come after all others.
+const aboveAll = 1 << 40
+
+// planNew plans the next tick of the shards that new jobs belong to, as if they were queued.
+func (l *Lab) planNew(ctx context.Context, notBefore time.Time, b *batch) ([]planned, error) {
+	out := make([]planned, len(b.jobs))
+	names := map[shard.Name]bool{}
+	for i := range b.jobs {
+		out[i].wanted = len(b.jobs[i].entries)
+		for _, e := range b.jobs[i].entries {
+			names[e.shard] = true
+		}
+	}
+	for name := range names {
+		if err := l.withView(ctx, name, notBefore, func(v *view) { v.planNew(name, b, out) }); err != nil {
+			return nil, l.explain(err, "plan with new jobs")
+		}
+	}
+	return out, nil
+}
+
+func (v *view) planNew(name shard.Name, b *batch, out []planned) {
+	s := *v.snapshot
+	s.Jobs, s.Entries = slices.Clone(s.Jobs), slices.Clone(s.Entries)
+	of := map[scheduler.EntryID]int{}
+	for i := range b.jobs {
+		j := &b.jobs[i]
+		job := scheduler.JobID(aboveAll + i)
+		s.Jobs = append(s.Jobs, j.asJob(job, b, s.Now))
+		for _, e := range j.entries {
+			if e.shard != name {
+				continue
+			}
+			id := scheduler.EntryID(aboveAll + len(of))
+			of[id] = i
+			s.Entries = append(s.Entries, scheduler.Entry{ID: id, Job: job, Host: scheduler.HostID(e.host), MetaHost: scheduler.LabelID(e.meta)})
+		}
+	}
+	plan := scheduler.MakePlan(&s)
+	for _, a := range plan.Assignments {
+		if i, ours := of[a.Entry]; ours {
+			out[i].entries = append(out[i].entries, plannedEntry{host: a.Hostname})
+		}
+	}
+	for _, w := range plan.Waiting {
+		if i, ours := of[w.Entry]; ours {
+			out[i].entries = append(out[i].entries, plannedEntry{reason: w.Reason})
+		}
+	}
+	for i := range out {
+		out[i].paused = v.paused
+	}
+}
+
+// asJob is a new job as the planner reads it.
+func (j *newJob) asJob(id scheduler.JobID, b *batch, now int64) scheduler.Job {
+	before, _ := jobspec.RebootBefore(j.spec.Reboot) // it was checked
+	job := scheduler.Job{
+		ID: id, Owner: b.owner.login, User: scheduler.UserID(b.owner.id), Priority: int64(j.spec.Priority), Parent: scheduler.JobID(j.spec.Suite),
+		SynchCount: max(j.spec.Synch, 1), RunVerify: j.spec.Verify != nil && *j.spec.Verify, RunReset: j.spec.Reset == nil || *j.spec.Reset,
+		RebootBefore: scheduler.RebootBefore(before), Created: now,
+	}
+	for _, l := range j.labels {
+		job.Deps = append(job.Deps, scheduler.LabelID(l))
+	}
+	return job
+}
+
+// never says why some entry can never run, empty if each can some day. Each needs a host of
+// its own.
+func (p *planned) never() string {
+	for _, e := range p.entries {
+		switch r := e.reason; {
+		case r == nil:
+		case r.Code == scheduler.JobHasHosts, !r.Code.Lasting():
+			if r.Matching > 0 && r.Eligible < p.wanted {
+				return fmt.Sprintf("%d hosts are wanted, and there are only %d: %s", p.wanted, r.Eligible, r)
+			}
+		default:
+			return r.String()
+		}
+	}
+	return ""
+}
+
+// explanation says which hosts entries would get, or why none.
+func (p *planned) explanation() *labapi.Explanation {
+	e := &labapi.Explanation{}
+	given, why := 0, ""
+	for _, entry := range p.entries {
+		e.Entries = append(e.Entries, entry.explain(p.paused))
+		switch {
+		case entry.reason == nil:
+			given++
+		case why == "":
+			why = entry.reason.String()
+		}
+	}
+	switch {
+	case p.paused != "":
+		e.Text = "waits: the shard is paused: " + p.paused
+	case given == len(p.entries):
+		e.Text = fmt.Sprintf("the next tick gives %s", hostsText(given))
+	case given > 0:
+		e.Text = fmt.Sprintf("the next tick gives %s of %d; the others wait: %s", hostsText(given), len(p.entries), why)
+	default:
+		e.Text = "waits: " + why
+	}
+	return e
+}
+
+func hostsText(n int) string {
+	if n == 1 {
+		return "1 host"
+	}
+	return fmt.Sprintf("%d hosts", n)
+}
+
+func (e plannedEntry) explain(paused string) labapi.EntryExplanation {
+	out := labapi.EntryExplanation{Host: e.host}
+	if e.id < aboveAll {
+		out.Entry = int64(e.id)
+	}
+	if e.reason != nil {
+		out.Reasons = reasonsOf(e.reason)
+	} else if paused != "" {
+		out.Reasons = []labapi.Reason{{Reason: "the shard is paused: " + paused}}
+	}
+	return out
+}
+
+// reasonsOf are the parts of a reason with their numbers, or the whole where it has none.
+func reasonsOf(r *scheduler.Reason) (out []labapi.Reason) {
+	for _, part := range []struct {
+		text string
+		n    int
+	}{
+		{"leased", r.Leased}, {"locked", r.Locked}, {"moving to another shard", r.Moving},
+		{"given to others in this tick", r.GivenAway}, {"only in other ACL groups", r.Matching - r.Eligible},
+	} {
+		if part.n > 0 {
+			out = append(out, labapi.Reason{Reason: part.text, Hosts: part.n})
+		}
+	}
+	if len(out) == 0 || r.Code.Lasting() {
+		return []labapi.Reason{{Reason: r.String(), Hosts: r.Matching}}
+	}
+	return out
+}
+
+// ExplainJob says why the entries of a job wait, or what became of them.
+func (l *Lab) ExplainJob(ctx context.Context, id int64) (labapi.Explanation, error) {
+	job, err := l.Job(ctx, id)
+	if err != nil {
+		return labapi.Explanation{}, err
+	}
+	names, err := l.shardsOf(ctx, []int64{id})
+	if err != nil {
+		return labapi.Explanation{}, err
+	}
+	waiting := map[int64]bool{}
+	for _, e := range job.Entries {
+		if e.Status == string(scheduler.StatusQueued) && !e.Active && !e.Complete && !e.Aborted {
+			waiting[e.ID] = true
+		}
+	}
+	p := planned{wanted: len(waiting)}
+	began := time.Now().Add(-viewLasts)
+	for round := 0; round < 2 && len(p.entries) < len(waiting); round++ {
+		p.entries = nil
+		for name := range names {
+			if err := l.withView(ctx, name, began, func(v *view) { v.find(waiting, &p) }); err != nil {
+				return labapi.Explanation{}, l.explain(err, "explain a job")
+			}
+		}
+		began = time.Now() // entries that are newer than the view that was there
+	}
+	return p.ofJob(job), nil
+}
+
+// find collects what the plan says of entries.
+func (v *view) find(waiting map[int64]bool, p *planned) {
+	for _, a := range v.plan.Assignments {
+		if waiting[int64(a.Entry)] {
+			p.entries = append(p.entries, plannedEntry{id: a.Entry, host: a.Hostname})
+		}
+	}
+	for _, w := range v.plan.Waiting {
+		if waiting[int64(w.Entry)] {
+			p.entries = append(p.entries, plannedEntry{id: w.Entry, reason: w.Reason})
+		}
+	}
+	if v.paused != "" {
+		p.paused = v.paused
+	}
+}
+
+// ofJob explains a job of which some entries may have begun or ended.
+func (p *planned) ofJob(job labapi.Job) labapi.Explanation {
+	e := labapi.Explanation{}
+	if len(p.entries) > 0 {
+		e = *p.explanation()
+	}
+	var begun []string
+	for _, entry := range job.Entries {
+		if entry.Status == string(scheduler.StatusQueued) && !entry.Active && !entry.Complete && !entry.Aborted {
+			continue
+		}
+		text := "is " + entry.Status
+		if entry.Host != "" {
+			text += " on " + entry.Host
+		}
+		begun = append(begun, text)
+		e.Entries = append(e.Entries, labapi.EntryExplanation{Entry: entry.ID, Host: entry.Host, Reasons: []labapi.Reason{{Reason: text}}})
+	}
+	slices.SortFunc(e.Entries, func(a, b labapi.EntryExplanation) int { return cmp.Compare(a.Entry, b.Entry) })
+	if e.Text == "" {
+		begun = slices.Compact(begun)
+		e.Text = strings.Join(begun[:min(len(begun), 5)], ", ")
+	}
+	if e.Text == "" {
+		e.Text = "is " + string(job.State)
+	}
+	return e
+}

@@ -1,0 +1,162 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/labapi"
+)
+
+// Bounds of watching the journal.
+const (
+	// watchEvery is how often the journal is read while somebody watches.
+	watchEvery = 50 * time.Millisecond
+	// maxWatchers bounds the streams of a replica.
+	maxWatchers = 1000
+	// watchBatch is how many events are read at once, and watchBuffer how many such
+	// batches a watcher may be behind before it is cut off.
+	watchBatch  = 2000
+	watchBuffer = 64
+)
+
+// ErrTooMany means that as many as possible watch already.
+var ErrTooMany = errors.New("too many streams of events")
+
+// Watch reads the journal once for all who watch it through this replica.
+type Watch struct {
+	// Failed is told when the journal cannot be read; reading goes on.
+	Failed func(error)
+
+	mu       sync.Mutex
+	watchers map[*Watcher]bool
+	// position is the event up to which all was handed on.
+	position int64
+	// stop ends the reading; nil while nobody watches.
+	stop context.CancelFunc
+}
+
+// Watcher gets the events that come after it began.
+type Watcher struct {
+	// Batches is closed when the watcher was too slow.
+	Batches chan []labapi.Event
+	// After is the event after which the first batch begins.
+	After int64
+}
+
+// Begin adds a watcher, who ends with End.
+func (w *Watch) Begin(ctx context.Context, l *Lab) (*Watcher, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.watchers) >= maxWatchers {
+		return nil, fmt.Errorf("%w: this replica has %d; watch through another one, or read pages", ErrTooMany, maxWatchers)
+	}
+	if w.stop == nil {
+		var err error
+		if w.position, err = l.horizon(ctx); err != nil {
+			return nil, err
+		}
+		var reading context.Context
+		reading, w.stop = context.WithCancel(context.WithoutCancel(ctx))
+		w.watchers = map[*Watcher]bool{}
+		go w.read(reading, l)
+	}
+	at := &Watcher{Batches: make(chan []labapi.Event, watchBuffer), After: w.position}
+	w.watchers[at] = true
+	return at, nil
+}
+
+// End removes a watcher. The last one ends the reading.
+func (w *Watch) End(at *Watcher) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.watchers, at)
+	if len(w.watchers) == 0 && w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+}
+
+// read reads the journal until ctx ends.
+func (w *Watch) read(ctx context.Context, l *Lab) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	var gapSince time.Time
+	w.mu.Lock()
+	position := w.position
+	w.mu.Unlock()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		events, err := l.readEvents(ctx, "e.id > ?", []any{position, watchBatch})
+		if err != nil {
+			if ctx.Err() == nil && w.Failed != nil {
+				w.Failed(err)
+			}
+			continue
+		}
+		ready := untilGap(position, events)
+		switch {
+		case len(ready) > 0 || len(events) == 0:
+			gapSince = time.Time{}
+		case gapSince.IsZero():
+			gapSince = time.Now()
+		case time.Since(gapSince) > gapLasts:
+			ready, gapSince = untilGap(events[0].ID-1, events), time.Time{}
+		}
+		if len(ready) > 0 {
+			position = ready[len(ready)-1].ID
+			w.hand(ctx, ready)
+		}
+	}
+}
+
+// untilGap are the events up to the first id that is missing.
+func untilGap(position int64, events []labapi.Event) []labapi.Event {
+	for i := range events {
+		if events[i].ID != position+1 {
+			return events[:i]
+		}
+		position++
+	}
+	return events
+}
+
+// hand gives events to all watchers. One that does not take them is cut off: it can begin
+// again after the last event that it got.
+func (w *Watch) hand(ctx context.Context, events []labapi.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ctx.Err() != nil {
+		return // another reading has begun
+	}
+	w.position = events[len(events)-1].ID
+	for at := range w.watchers {
+		select {
+		case at.Batches <- events:
+		default:
+			close(at.Batches)
+			delete(w.watchers, at)
+		}
+	}
+}
+
+// Between reads the events after one up to another that fit a filter, for a watcher who was
+// away. There are no gaps below where watchers begin.
+func (l *Lab) Between(ctx context.Context, f EventFilter, upTo int64, each func([]labapi.Event) error) error {
+	for {
+		events, err := l.readEvents(ctx, "e.id > ? AND e.id <= ?", []any{f.After, upTo, watchBatch})
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		if err := each(events); err != nil {
+			return err
+		}
+		f.After = events[len(events)-1].ID
+	}
+}
