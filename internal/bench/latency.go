@@ -11,8 +11,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/shard"
 )
 
 // Latency is the time from the commit of a new job to the commit that gives it a
@@ -44,10 +46,10 @@ const (
 )
 
 // service measures the latency and the failovers.
-func (b *bench) service(ctx context.Context, latency time.Duration, failovers int) (lat *Latency, fail *Failover, err error) {
+func (b *bench) service(ctx context.Context, latency time.Duration, failovers int, all *results) error {
 	progress("latency and failover: %d hosts, %d queued", serviceHosts, queuedEntries)
 	busy := serviceHosts - spareHosts
-	err = b.with(ctx, busy, busy+queuedEntries, func(l *testLab) (err error) {
+	return b.with(ctx, busy, busy+queuedEntries, func(l *testLab) (err error) {
 		load, err := l.newLoad(ctx)
 		if err != nil {
 			return err
@@ -67,17 +69,54 @@ func (b *bench) service(ctx context.Context, latency time.Duration, failovers in
 		}
 		return load.during(ctx, func(ctx context.Context) error {
 			if latency > 0 {
-				if lat, err = load.latency(ctx, in, latency); err != nil {
+				if all.Latency, err = load.latency(ctx, in, latency); err != nil {
 					return err
 				}
+				if all.Woken, err = load.wokenLatency(ctx, in, latency); err != nil {
+					return err
+				}
+				all.APIP50, all.APIP99 = all.Woken.P50, all.Woken.P99
 			}
 			if failovers > 0 {
-				fail, err = load.failovers(ctx, in, failovers)
+				all.Failover, err = load.failovers(ctx, in, failovers)
 			}
 			return err
 		})
 	})
-	return lat, fail, err
+}
+
+// wokenLatency is the latency of jobs of which the leader is told at once.
+func (w *load) wokenLatency(ctx context.Context, in *installation, d time.Duration) (*Latency, error) {
+	leader, _, err := in.leader(ctx, "somebody to wake", func(replica.Status) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	failed := make(chan error, 1)
+	waker := peers.NewWaker(nil, func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	})
+	defer waker.Close()
+	wake := func(entry int64) {
+		waker.Tell("http://"+leader.listen, peers.Wake{Shard: shard.Master.String(), Entries: []int64{entry}})
+	}
+	w.mu.Lock()
+	w.wake = wake
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.wake = nil
+		w.mu.Unlock()
+	}()
+	lat, err := w.latency(ctx, in, d)
+	select {
+	case ferr := <-failed:
+		return nil, errors.Join(err, ferr)
+	default:
+	}
+	return lat, err
 }
 
 // load inserts jobs for the spare hosts, sees when they get one, and lets jobs
@@ -88,8 +127,10 @@ type load struct {
 
 	mu       sync.Mutex
 	inserted map[int64]time.Time // entry -> when, without a host yet
-	took     []float64
-	latest   time.Time // when the last host was seen to be given
+	// wake, if set, tells the leader of a new entry, as the API does.
+	wake   func(entry int64)
+	took   []float64
+	latest time.Time // when the last host was seen to be given
 }
 
 func (l *testLab) newLoad(ctx context.Context) (*load, error) {
@@ -161,6 +202,9 @@ func (w *load) insert(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.inserted[entry] = time.Now()
+	if w.wake != nil {
+		w.wake(entry)
+	}
 	return nil
 }
 

@@ -49,13 +49,17 @@ func main() {
 // results are all that is measured, and the format of -json.
 type results struct {
 	// Server is the name and the version of the database server.
-	Server   string            `json:"server"`
-	Sizes    []Figures         `json:"sizes"`
-	Slopes   map[string]slopes `json:"slopes,omitempty"`
-	Plans    []PlanFigures     `json:"plans"`
-	Days     []DayFigures      `json:"days,omitempty"`
-	Latency  *Latency          `json:"latency,omitempty"`
-	Failover *Failover         `json:"failover,omitempty"`
+	Server  string            `json:"server"`
+	Sizes   []Figures         `json:"sizes"`
+	Slopes  map[string]slopes `json:"slopes,omitempty"`
+	Plans   []PlanFigures     `json:"plans"`
+	Days    []DayFigures      `json:"days,omitempty"`
+	Latency *Latency          `json:"latency,omitempty"`
+	// Woken is the latency of jobs of which the leader is told, as the API does.
+	Woken    *Latency  `json:"woken_latency,omitempty"`
+	APIP50   float64   `json:"api_latency_p50_ms,omitempty"`
+	APIP99   float64   `json:"api_latency_p99_ms,omitempty"`
+	Failover *Failover `json:"failover,omitempty"`
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -93,7 +97,7 @@ func run(ctx context.Context, o options) (err error) {
 	all.Slopes = slopesOf(all.Sizes)
 	all.Plans, all.Days = comparePlans(), compareDays(o.days)
 	if o.latency > 0 || o.failovers > 0 {
-		if all.Latency, all.Failover, err = b.service(ctx, o.latency, o.failovers); err != nil {
+		if err := b.service(ctx, o.latency, o.failovers, &all); err != nil {
 			return err
 		}
 	}

@@ -61,9 +61,15 @@ func (r *results) print(w io.Writer) {
 	}
 	printPlans(w, r.Plans)
 	printDays(w, r.Days)
-	if l := r.Latency; l != nil {
-		table(w, "hosts|queued|jobs per second|jobs|ticks|job to host p50 ms|p99 ms|max ms|")
-		row(w, "%d|%d|%.1f|%d|%d|%.0f|%.0f|%.0f|", l.Hosts, l.Queued, l.PerSec, l.Jobs, l.Ticks, l.P50, l.P99, l.Max)
+	for _, l := range []struct {
+		of  string
+		lat *Latency
+	}{{"found by the leader", r.Latency}, {"the leader is told", r.Woken}} {
+		if l.lat == nil {
+			continue
+		}
+		table(w, l.of+"|hosts|queued|jobs per second|jobs|ticks|job to host p50 ms|p99 ms|max ms|")
+		row(w, "|%d|%d|%.1f|%d|%d|%.0f|%.0f|%.0f|", l.lat.Hosts, l.lat.Queued, l.lat.PerSec, l.lat.Jobs, l.lat.Ticks, l.lat.P50, l.lat.P99, l.lat.Max)
 	}
 	if f := r.Failover; f != nil {
 		table(w, "TTL ms|rounds|crash to first host p50 ms|max ms|hand-over to takeover p50 ms|max ms|to first host p50 ms|max ms|")

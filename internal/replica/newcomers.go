@@ -17,8 +17,8 @@ const (
 )
 
 // newcomers gives new entries the hosts that the last tick left free, without looking at
-// anything else. done is false if only a whole tick can decide about them. Those that get
-// no host wait for the next one.
+// anything else. done is false if it is time for a whole tick instead. Those that get no host
+// wait for the next one, and so do those about which only that can decide.
 func (r *Replica) newcomers(ctx context.Context, t *term) (done bool, err error) {
 	if !t.settled || !r.wakes.newcomersOnly() {
 		return false, nil
@@ -36,8 +36,12 @@ func (r *Replica) newcomers(ctx context.Context, t *term) (done bool, err error)
 		}
 		return err
 	})
-	if err != nil || snapshot == nil {
+	if err != nil {
 		return false, err
+	}
+	if snapshot == nil {
+		r.wakes.again(woken)
+		return true, nil
 	}
 	rep.Snapshot = time.Since(rep.Began)
 	snapshot.Contended = t.leader.Contended()

@@ -432,7 +432,7 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 				return err
 			}
 		}
-		p = p.after(began, served, t.quiet)
+		p = p.after(began, served, t)
 		if r.rest(ctx, won, p) {
 			if ctx.Err() != nil {
 				return nil

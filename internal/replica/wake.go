@@ -79,33 +79,46 @@ func (w *wakes) newcomersOnly() bool {
 	return len(w.entries) > 0 && !w.whole
 }
 
+// again puts wakes back about which only a whole tick can decide.
+func (w *wakes) again(earlier wake) {
+	w.mu.Lock()
+	w.since, w.whole = earlier.since, true
+	w.mu.Unlock()
+	select {
+	case w.signal <- struct{}{}:
+	default:
+	}
+}
+
 // pace is when the leader worked last, which says when it works again.
 type pace struct {
 	// ended is when the last whole tick ended, and took how long it took.
 	ended time.Time
 	took  time.Duration
 	quiet bool
-	// share is how long the last work of any kind took.
-	share time.Duration
-	// served is when newcomers last got hosts between whole ticks.
+	// served is when newcomers were looked at last, and few how long that took; 0 after a
+	// whole tick.
 	served time.Time
+	few    time.Duration
+	// settled is true if newcomers may be looked at.
+	settled bool
 }
 
 // after is the pace after some more work.
-func (p pace) after(began time.Time, newcomers, quiet bool) pace {
+func (p pace) after(began time.Time, newcomers bool, t *term) pace {
 	now := time.Now()
-	p.share = now.Sub(began)
+	p.settled = t.settled
 	if newcomers {
-		p.served = now
+		p.served, p.few = now, now.Sub(began)
 		return p
 	}
-	p.ended, p.took, p.quiet = now, p.share, quiet
+	p.ended, p.took, p.quiet, p.few = now, now.Sub(began), t.quiet, 0
 	return p
 }
 
 // due is how long to wait for the next whole tick if nobody wakes the leader. As long as
-// newcomers get hosts in between, whole ticks leave them more time: nobody gets one while a
-// whole tick is at work.
+// newcomers come, whole ticks leave them more time: nobody gets a host while a whole tick
+// is at work.
 func (r *Replica) due(p pace) time.Duration {
 	wait := r.pause(p.took, p.quiet)
 	if time.Since(p.served) < newcomersCalm {
@@ -115,23 +128,27 @@ func (r *Replica) due(p pace) time.Duration {
 }
 
 // rest waits until it is time for the next tick, or until somebody wakes the leader. But
-// it always leaves other clients their share of the database. It tells whether the term
-// is over.
+// it leaves other clients their share of the database: after a whole tick until the next
+// one, and after newcomers until more of them. It tells whether the term is over.
 func (r *Replica) rest(ctx context.Context, won *election.Term, p pace) (over bool) {
-	share := time.After(shareOf(p.share))
-	due := time.After(r.due(p))
-	var woken <-chan struct{} // nil as long as nobody may wake the leader
+	share, few, due := time.After(shareOf(p.took)-time.Since(p.ended)), time.After(shareOf(p.few)), time.After(r.due(p))
+	var woken, mayTick, mayServe bool
 	for {
 		select {
 		case <-ctx.Done():
 			return true
 		case <-won.Done():
 			return true
-		case <-share:
-			woken = r.wakes.signal
-		case <-woken:
-			return false
 		case <-due:
+			return false
+		case <-share:
+			mayTick = true
+		case <-few:
+			mayServe = p.settled
+		case <-r.wakes.signal:
+			woken = true
+		}
+		if woken && (mayTick && !(p.settled && r.wakes.newcomersOnly()) || mayServe && r.wakes.newcomersOnly()) {
 			return false
 		}
 	}
