@@ -48,6 +48,11 @@ type switchover struct {
 // on record as soon as it is made, because it holds while that server lives. If the
 // server does not lead in time, the request is withdrawn, and that is on record, too.
 func (l Lab) Switchover(ctx context.Context, client *clientv3.Client, arg, to string, by By) (Handover, error) {
+	if to != election.AnyServer {
+		if err := shard.CheckServer(to); err != nil {
+			return Handover{}, fmt.Errorf("%w: server %q: %w; no replica can have this name", admin.ErrInput, to, err)
+		}
+	}
 	s, err := l.Find(ctx, arg)
 	if err != nil {
 		return Handover{}, err
