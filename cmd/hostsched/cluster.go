@@ -64,8 +64,9 @@ func clusterStatusCommand() *cobra.Command {
 		Use: "status", Short: "Show servers, roles, shards and their leaders", Args: noArgs,
 		Long: `Show which servers are there and what they may do, and for every shard its
 leader, term, token, since when, the age and duration of its last tick, what the
-leader has assigned, and how often the shard was lost and not handed over. NOTE
-says why nobody leads a shard.
+leader has assigned, and FAILOVERS: how often the shard was lost and not handed
+over, within the days that the history is kept (history.days). NOTE says why
+nobody leads a shard.
 
 Etcd, the database and all replicas are asked at the same time, and everything is
 shown within three seconds. If etcd or the database does not answer, the rest is
