@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/jobspec"
@@ -303,7 +302,7 @@ func (l *Lab) shardsOf(ctx context.Context, jobs []int64) (NewEntries, error) {
 }
 
 // cursor is an id as clients carry it to the next page.
-func cursor(id int64) string { return "b" + strings.ToLower(fmt.Sprintf("%X", id)) }
+func cursor(id int64) string { return fmt.Sprintf("b%x", id) }
 
 // ParseCursor reads a cursor; 0 for none.
 func ParseCursor(text string) (int64, error) {
