@@ -253,12 +253,12 @@ func otherGreeting(t *testing.T, dsn string) string {
 // greetOtherwise passes everything on between a client and a server until either hangs up,
 // but for the digits in the first bytes of the server.
 func greetOtherwise(client net.Conn, address string) {
-	defer client.Close()
+	defer func() { _ = client.Close() }() // it may be closed already
 	server, err := net.Dial("tcp", address)
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	// Four bytes of header, one with the version of the protocol, and a text that ends with 0.
 	greeting := make([]byte, 512)
 	n, err := server.Read(greeting)
@@ -274,7 +274,7 @@ func greetOtherwise(client net.Conn, address string) {
 		return
 	}
 	go func() {
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		_, _ = io.Copy(server, client) // ends when either hangs up
 	}()
 	_, _ = io.Copy(client, server)

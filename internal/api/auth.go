@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -89,8 +90,8 @@ func (a *API) refusal(rule access.Rule, c access.Caller) error {
 }
 
 func (a *API) refuse(ctx huma.Context, err error) {
-	model, ok := err.(*huma.ErrorModel)
-	if !ok {
+	var model *huma.ErrorModel
+	if !errors.As(err, &model) {
 		model = newProblem(http.StatusInternalServerError, "internal", err.Error())
 	}
 	if model.Status == http.StatusUnauthorized {

@@ -30,29 +30,26 @@ func browser(t *testing.T) *http.Client {
 	return &http.Client{Jar: jar}
 }
 
-func get(t *testing.T, b *http.Client, address string) *http.Response {
+func get(t *testing.T, b *http.Client, address string) (int, string) {
 	t.Helper()
-	res, err := b.Get(address)
+	req, err := http.NewRequest(http.MethodGet, address, nil)
 	require.NoError(t, err)
-	return res
+	return do(t, b, req)
 }
 
-func post(t *testing.T, b *http.Client, address string, form url.Values) *http.Response {
+func post(t *testing.T, b *http.Client, address string, form url.Values) (int, string) {
 	t.Helper()
-	res, err := b.PostForm(address, form)
+	req, err := http.NewRequest(http.MethodPost, address, strings.NewReader(form.Encode()))
 	require.NoError(t, err)
-	return res
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return do(t, b, req)
 }
 
-func do(t *testing.T, b *http.Client, req *http.Request) *http.Response {
+// do returns the status and the text of an answer.
+func do(t *testing.T, b *http.Client, req *http.Request) (int, string) {
 	t.Helper()
 	res, err := b.Do(req)
 	require.NoError(t, err)
-	return res
-}
-
-func read(t *testing.T, res *http.Response) (int, string) {
-	t.Helper()
 	text, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
@@ -93,7 +90,7 @@ func TestLoginOfABrowser(t *testing.T) {
 		b := browser(t)
 
 		// Without a login the session's cookie is not there.
-		status, text := read(t, get(t, b, s.URL+api.Prefix+"/whoami"))
+		status, text := get(t, b, s.URL+api.Prefix+"/whoami")
 		require.Equal(t, http.StatusOK, status)
 		require.Contains(t, text, `"by":"anonymous"`)
 
@@ -116,13 +113,13 @@ func TestLoginOfABrowser(t *testing.T) {
 		req, err := http.NewRequest(http.MethodPost, s.URL+api.Prefix+"/logout", nil)
 		require.NoError(t, err)
 		req.Header.Set("Sec-Fetch-Site", "cross-site")
-		status, text = read(t, do(t, b, req))
+		status, text = do(t, b, req)
 		require.Equal(t, http.StatusForbidden, status, text)
 		require.Contains(t, text, "/problems/cross-origin")
 
-		status, _ = read(t, post(t, b, s.URL+api.Prefix+"/logout", nil))
+		status, _ = post(t, b, s.URL+api.Prefix+"/logout", nil)
 		require.Equal(t, http.StatusNoContent, status)
-		_, text = read(t, get(t, b, s.URL+api.Prefix+"/whoami"))
+		_, text = get(t, b, s.URL+api.Prefix+"/whoami")
 		require.Contains(t, text, `"by":"anonymous"`)
 	})
 }
@@ -131,11 +128,11 @@ func TestLoginOfABrowser(t *testing.T) {
 // link that wants to end elsewhere.
 func TestLoginOfAnother(t *testing.T) {
 	s, issuer := newSignInServer(t, storetest.NewLab(t, storetest.SQLiteFile(t)))
-	status, text := read(t, get(t, browser(t), s.URL+api.Prefix+"/login/callback?state=x&code=y"))
+	status, text := get(t, browser(t), s.URL+api.Prefix+"/login/callback?state=x&code=y")
 	require.Equal(t, http.StatusForbidden, status)
 	require.Contains(t, text, "/problems/login-refused")
 
-	status, text = read(t, get(t, browser(t), s.URL+api.Prefix+"/login/callback?error=access_denied"))
+	status, text = get(t, browser(t), s.URL+api.Prefix+"/login/callback?error=access_denied")
 	require.Equal(t, http.StatusForbidden, status)
 	require.Contains(t, text, "access_denied")
 
@@ -158,9 +155,9 @@ func TestLoginOfACommandLine(t *testing.T) {
 	require.Equal(t, "/problems/login-pending", problem.Type)
 
 	b := browser(t)
-	status, text := read(t, post(t, b, issuer+"device/login", url.Values{"user_code": {d.UserCode}, "username": {"alice"}, "password": {"secret"}}))
+	status, text := post(t, b, issuer+"device/login", url.Values{"user_code": {d.UserCode}, "username": {"alice"}, "password": {"secret"}})
 	require.Equal(t, http.StatusOK, status, text)
-	status, text = read(t, get(t, b, issuer+"device/confirm?action=allowed"))
+	status, text = get(t, b, issuer+"device/confirm?action=allowed")
 	require.Equal(t, http.StatusOK, status, text)
 
 	var made labapi.NewToken
@@ -188,9 +185,9 @@ var authRequest = regexp.MustCompile(`name="id" value="([^"]+)"`)
 // logIn goes through the provider's page as a person does.
 func logIn(t *testing.T, b *http.Client, s *server, issuer, user, next string) (status int, page string) {
 	t.Helper()
-	status, form := read(t, get(t, b, s.URL+api.Prefix+"/login?next="+url.QueryEscape(next)))
+	status, form := get(t, b, s.URL+api.Prefix+"/login?next="+url.QueryEscape(next))
 	require.Equal(t, http.StatusOK, status, form)
 	id := authRequest.FindStringSubmatch(form)
 	require.NotNil(t, id, form)
-	return read(t, post(t, b, issuer+"login/username", url.Values{"id": {id[1]}, "username": {user}, "password": {"secret"}}))
+	return post(t, b, issuer+"login/username", url.Values{"id": {id[1]}, "username": {user}, "password": {"secret"}})
 }

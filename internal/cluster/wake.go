@@ -59,7 +59,7 @@ func leadersOf(v election.View) map[shard.Name]string {
 	leaders := make(map[shard.Name]string, len(v.Shards))
 	for name, elected := range v.Shards {
 		if len(elected.Candidates) > 0 {
-			leaders[name] = urls[elected.Candidates[0].Record.Holder]
+			leaders[name] = urls[elected.Candidates[0].Holder]
 		}
 	}
 	return leaders

@@ -148,7 +148,8 @@ func (r *Replica) rest(ctx context.Context, won *election.Term, p pace) (over bo
 		case <-r.wakes.signal:
 			woken = true
 		}
-		if woken && (mayTick && !(p.settled && r.wakes.newcomersOnly()) || mayServe && r.wakes.newcomersOnly()) {
+		newcomersOnly := r.wakes.newcomersOnly()
+		if woken && (mayTick && (!p.settled || !newcomersOnly) || mayServe && newcomersOnly) {
 			return false
 		}
 	}
