@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -57,6 +58,8 @@ type API struct {
 	// rules are those of the routes, by method and path, for the test that walks them.
 	rules map[string]access.Rule
 	watch lab.Watch
+	// droppedKeys is when old keys of requests were deleted last, in nanoseconds.
+	droppedKeys atomic.Int64
 }
 
 // New returns the API.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -136,7 +137,23 @@ func (a *API) submitJob(ctx context.Context, l *lab.Lab, in *struct {
 // by says who submits, and under which rules.
 func (a *API) by(ctx context.Context, key, route string, request any) (lab.Submission, error) {
 	k, err := lab.NewKey(key, route, request)
+	if k != nil {
+		a.dropOldKeys(ctx)
+	}
 	return lab.Submission{Who: callerOf(ctx), Key: k, MaxPriority: a.cfg.MaxPriority}, err
+}
+
+// dropEvery is how often old keys of requests are deleted, while there are new ones.
+const dropEvery = time.Hour
+
+func (a *API) dropOldKeys(ctx context.Context) {
+	last, now := a.droppedKeys.Load(), time.Now().UnixNano()
+	if now-last < int64(dropEvery) || !a.droppedKeys.CompareAndSwap(last, now) {
+		return
+	}
+	if err := a.cfg.Lab().DropOldKeys(ctx); err != nil {
+		a.cfg.Log.Warn("old keys of requests stay for another hour", "error", err)
+	}
 }
 
 func (a *API) submitted(out labapi.Submitted, location string, entries lab.NewEntries, err error) (*created[labapi.Submitted], error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -273,6 +274,8 @@ func TestIdempotencyKey(t *testing.T) {
 		require.Equal(t, http.StatusUnprocessableEntity, s.post(t, ann, "/jobs", "application/yaml", `k2`, "name: b\nlabels: [nowhere]\n", &p))
 		storetest.Exec(t, db, "UPDATE hostsched_idempotency SET created = created - 86400001")
 		require.Equal(t, http.StatusCreated, s.post(t, ann, "/jobs", "application/yaml", `k1`, "name: b\nlabels: [board:eve]\n", &second), "after a day a key is free again")
+		require.NoError(t, s.lab.DropOldKeys(t.Context()))
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_idempotency"))
 
 		before := storetest.Count(t, db, "SELECT COUNT(*) FROM afe_jobs")
 		answers := make(chan int, 8)
@@ -337,5 +340,29 @@ func TestBadJobs(t *testing.T) {
 			require.NotEmpty(t, p.Type, path)
 		}
 		require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_jobs"))
+	})
+}
+
+// TestLargeSuite: a suite of thousands of jobs is entered at once. The bound is for a machine
+// that does other things, too; the benchmarks measure.
+func TestLargeSuite(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		in := labapi.SuiteInput{Name: "large"}
+		for i := range 5000 {
+			in.Jobs = append(in.Jobs, labapi.JobSpec{Name: fmt.Sprint("j", i), Labels: []string{"board:eve", "pool:ci"}, Keyvals: map[string]string{"n": fmt.Sprint(i)}, Script: "true"})
+		}
+		var made labapi.Suite
+		began := time.Now()
+		require.Equal(t, http.StatusCreated, s.call(t, ann, http.MethodPost, "/suites", in, &made))
+		took := time.Since(began)
+		t.Log("5,000 jobs took", took)
+		require.Less(t, took, 10*time.Second)
+		require.Len(t, made.Jobs, 5000)
+		require.Equal(t, 5000, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries q JOIN afe_jobs j ON j.id = q.job_id JOIN afe_job_keyvals k ON k.job_id = j.id WHERE j.parent_job_id = ? AND j.name = CONCAT('j', k.value)", made.ID))
+		began = time.Now()
+		require.Equal(t, http.StatusNoContent, s.call(t, ann, http.MethodPost, fmt.Sprint("/suites/", made.ID, "/abort"), nil, nil))
+		t.Log("and to abort them", time.Since(began))
+		require.Equal(t, 5000, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE status = 'Aborted' AND aborted = 1"))
 	})
 }

@@ -102,15 +102,14 @@ func (l *Lab) onceOnly(ctx context.Context, tx *sql.Tx, s Submission, answer any
 	if s.Key == nil {
 		return work()
 	}
-	if _, err := tx.ExecContext(ctx, "DELETE FROM hostsched_idempotency WHERE login = ? AND idempotency_key = ? AND created <= "+l.db.Dialect.NowMillis+" - ?", s.Who.Login, s.Key.key, keyLasts.Milliseconds()); err != nil {
-		return err
-	}
 	_, err := tx.ExecContext(ctx, "INSERT INTO hostsched_idempotency (login, idempotency_key, request_hash, created, answer) VALUES (?, ?, ?, "+l.db.Dialect.NowMillis+", '')", s.Who.Login, s.Key.key, s.Key.request)
 	switch {
 	case sqldb.IsLockWait(err):
 		return fmt.Errorf("%w; ask again for its answer", ErrKeyRunning)
 	case sqldb.IsDuplicate(err):
-		return errAnswered
+		if err := l.takeOldKey(ctx, tx, s); err != nil {
+			return err
+		}
 	case err != nil:
 		return err
 	}
@@ -123,6 +122,29 @@ func (l *Lab) onceOnly(ctx context.Context, tx *sql.Tx, s Submission, answer any
 	}
 	_, err = tx.ExecContext(ctx, "UPDATE hostsched_idempotency SET status = 201, answer = ? WHERE login = ? AND idempotency_key = ?", string(text), s.Who.Login, s.Key.key)
 	return err
+}
+
+// takeOldKey uses a key again that was used long ago, and fails with errAnswered if it is too new.
+func (l *Lab) takeOldKey(ctx context.Context, tx *sql.Tx, s Submission) error {
+	res, err := tx.ExecContext(ctx, "UPDATE hostsched_idempotency SET request_hash = ?, created = "+l.db.Dialect.NowMillis+", answer = '' WHERE login = ? AND idempotency_key = ? AND created <= "+l.db.Dialect.NowMillis+" - ?",
+		s.Key.request, s.Who.Login, s.Key.key, keyLasts.Milliseconds())
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	return errAnswered
+}
+
+// maxOldKeys bounds how many keys are deleted at once; the others wait for the next time.
+const maxOldKeys = 1000
+
+// DropOldKeys deletes keys that do not count any more.
+func (l *Lab) DropOldKeys(ctx context.Context) error {
+	_, err := l.db.Pool.ExecContext(ctx, "DELETE FROM hostsched_idempotency WHERE created <= (SELECT x.created FROM (SELECT MAX(o.created) AS created FROM (SELECT created FROM hostsched_idempotency WHERE created <= "+l.db.Dialect.NowMillis+" - ? ORDER BY created LIMIT ?) o) x)",
+		keyLasts.Milliseconds(), maxOldKeys)
+	return l.explain(err, "delete old keys of requests")
 }
 
 // errAnswered ends a transaction whose work another one did.
