@@ -79,6 +79,7 @@ var layers = map[string][]string{
 		"store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/access":      {},
 	"internal/labapi":      {},
+	"internal/labclient":   {"internal/labapi"},
 	"internal/lab":         {"internal/access", "internal/jobspec", "internal/labapi", "scheduler", "shard", "store", "store/admin", "store/schema", "store/sqldb"},
 	"internal/signin":      {},
 	"internal/api":         {"internal/access", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/signin", "store/sqldb", "shard"},
@@ -86,7 +87,7 @@ var layers = map[string][]string{
 	"internal/jobspec":     {"internal/labapi"},
 	"internal/app": {"internal/access", "internal/api", "internal/certs", "internal/cluster", "internal/config", "internal/embedetcd", "internal/lab", "internal/metrics", "internal/notify", "internal/ops", "internal/peers", "internal/queuetimes", "internal/replica", "internal/signin",
 		"internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
-	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/ops", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
+	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/jobspec", "internal/labapi", "internal/labclient", "internal/ops", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "shard"},
 }
 

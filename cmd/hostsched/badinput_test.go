@@ -19,10 +19,10 @@ var outOfBounds = map[string][]string{
 	"float":    {"-1", "x", "", "NaN", "Inf", "1e300"},
 	"duration": {"-1s", "x", "", "5", "876000h", "9999999999h"},
 	"bool":     {"maybe"},
-	"format":   {"yaml", ""},
+	"format":   {"xml", ""},
 	"policy":   {"fair", ""},
 	// Any text is one; what it means is checked by the command.
-	"string": nil, "list": nil, "strings": nil, "stringSlice": nil,
+	"string": nil, "list": nil, "strings": nil, "stringSlice": nil, "stringArray": nil,
 }
 
 // TestEveryCommandRefusesBadInput walks all commands and all their flags: whatever is not
@@ -30,6 +30,7 @@ var outOfBounds = map[string][]string{
 func TestEveryCommandRefusesBadInput(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("HOSTSCHED_DATABASE_DSN", "sqlite:"+filepath.Join(dir, "lab.db"))
+	t.Setenv("XDG_CONFIG_HOME", dir)
 	refused := func(path []string, args ...string) {
 		t.Helper()
 		want := exitInput
@@ -49,7 +50,9 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 		commands++
 		if len(path) > 0 {
 			refused(path, "--nonsense")
-			refused(path, slices.Repeat([]string{"nonsense"}, 1+strings.Count(cmd.Use, " "))...)
+			if !strings.HasSuffix(cmd.Use, "...") {
+				refused(path, slices.Repeat([]string{"nonsense"}, 1+strings.Count(cmd.Use, " "))...)
+			}
 			cmd.Flags().VisitAll(func(f *pflag.Flag) {
 				flags++
 				values, known := outOfBounds[f.Value.Type()]
@@ -75,6 +78,12 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 		"audit --limit 0", "cluster history --limit 1001", "cluster status --watch --interval 0s",
 		"shard switchover master --to any --yes --timeout 0s", "shard remove --row 0 --reason x --yes", "serve --database-dsn sqlite:", "check --database-dsn nonsense",
 		"serve --standalone", "serve --etcd-embedded", "migrate copy", "migrate copy --from nonsense", "migrate copy --from sqlite:/nowhere/lab.db", "migrate copy --from u:p@tcp(db)/lab",
+		"context use nonsense", "context add a", "context add a --server nonsense", "context add a --server http://", "context add a --server unix:lab.sock", "context add a --server http://u:p@lab",
+		"whoami --server nonsense", "whoami --context nonsense", "whoami --token-file /nowhere", "whoami --columns nonsense", "whoami --server http://a --context b", "whoami --ca-file /nowhere", "logout",
+		"token create a --role king", "token revoke", "token revoke 0", "token revoke 1", "token revoke x --yes", "token revoke --from /nowhere",
+		"job submit /nowhere", "job submit - --count 0", "job submit - --priority 3000000000", "job list --state nonsense", "job list --mine --owner x", "job show 0", "job show x", "job explain -- -1",
+		"job wait 99999999999999999999", "job abort", "job abort 1", "job abort x --yes", "job requeue", "job requeue 1 x", "suite submit /nowhere", "suite show x", "suite abort 1", "event watch --after x", "event watch --job 0",
+		"api nonsense /hosts", "api GET hosts", "api GET http://lab/hosts", "api POST /jobs --input /nowhere",
 		"etcd add a nonsense --yes", "etcd add a http://10.0.0.1 --yes", "etcd add a/b http://10.0.0.1:2380 --yes", "etcd remove a",
 	} {
 		refused(strings.Fields(command))

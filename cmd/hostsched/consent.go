@@ -19,12 +19,21 @@ import (
 type consent struct {
 	yes, needsReason bool
 	reason           string
+	// record is where the reason goes, the audit record if empty.
+	record string
 }
 
 func (c *consent) bind(cmd *cobra.Command, needsReason bool) {
 	c.needsReason = needsReason
 	c.bindYes(cmd)
-	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the audit record")
+	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the "+c.recordName())
+}
+
+func (c *consent) recordName() string {
+	if c.record == "" {
+		return "audit record"
+	}
+	return c.record
 }
 
 // bindYes is bind for what is not in the database, and so not in its audit records.
@@ -35,7 +44,7 @@ func (c *consent) bindYes(cmd *cobra.Command) {
 // ask makes sure that the change is meant: by --yes, or by asking a person.
 func (c *consent) ask(cmd *cobra.Command, what string) error {
 	if c.needsReason && strings.TrimSpace(c.reason) == "" {
-		return fmt.Errorf("%w: say with --reason why to %s; it goes into the audit record", errUsage, what)
+		return fmt.Errorf("%w: say with --reason why to %s; it goes into the %s", errUsage, what, c.recordName())
 	}
 	if err := shard.Fits("--reason", c.reason, shard.MaxReason); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/hostsched/hostsched/shard"
 )
@@ -21,6 +23,8 @@ const (
 	outputTable = "table"
 	outputWide  = "wide"
 	outputJSON  = "json"
+	outputYAML  = "yaml"
+	outputName  = "name"
 )
 
 // output is the flag --output of a command that prints facts. A format that the
@@ -55,15 +59,51 @@ func (o *output) bind(cmd *cobra.Command, more ...string) {
 
 func (o *output) wide() bool { return o.format == outputWide }
 
-// write prints a value as JSON, or by its table function.
+// write prints a value as JSON or YAML, or by its table function.
 func (o *output) write(cmd *cobra.Command, v any, table func(io.Writer) error) error {
-	if o.format != outputJSON {
-		return table(cmd.OutOrStdout())
+	switch o.format {
+	case outputJSON:
+		return writeJSON(cmd.OutOrStdout(), v)
+	case outputYAML:
+		return writeYAML(cmd.OutOrStdout(), v)
 	}
-	e := json.NewEncoder(cmd.OutOrStdout())
+	return table(cmd.OutOrStdout())
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
+
+// writeYAML prints a value with the keys that it has in JSON, in their order.
+func writeYAML(w io.Writer, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var tree yaml.Node
+	if err := yaml.Unmarshal(text, &tree); err != nil {
+		return err
+	}
+	plainStyle(&tree)
+	e := yaml.NewEncoder(w)
+	e.SetIndent(2)
+	return errors.Join(e.Encode(&tree), e.Close())
+}
+
+// plainStyle makes blocks of what JSON has in braces.
+func plainStyle(n *yaml.Node) {
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!str" {
+		n.Style = 0
+	}
+	for _, below := range n.Content {
+		plainStyle(below)
+	}
+}
+
+// printable is a value as text in which nothing can move the cursor.
+func printable(v any) string { return shard.Printable(fmt.Sprint(v)) }
 
 // oneOf refuses a value that is none of those there are, and lists them.
 func oneOf(value string, all []string) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/dev"
+	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -58,10 +59,13 @@ func exitCode(err error) int {
 	if errors.As(err, &c) {
 		return c.code
 	}
+	if code, ok := apiExitCode(err); ok {
+		return code
+	}
 	if errors.Is(err, sqldb.ErrPartly) {
 		return exitFailed
 	}
-	for _, input := range []error{errUsage, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, sqldb.ErrAccess, sqldb.ErrServer, admin.ErrInput, store.ErrNoShard, store.ErrOtherCluster, schema.ErrCopy} {
+	for _, input := range []error{errUsage, jobspec.ErrSpec, dev.ErrOptions, config.ErrConfig, shard.ErrName, sqldb.ErrDSN, sqldb.ErrNotLocal, sqldb.ErrSchema, sqldb.ErrPrivilege, sqldb.ErrUnreachable, sqldb.ErrAccess, sqldb.ErrServer, admin.ErrInput, store.ErrNoShard, store.ErrOtherCluster, schema.ErrCopy} {
 		if errors.Is(err, input) {
 			return exitInput
 		}
@@ -78,7 +82,8 @@ priority and every suite's guaranteed minimum of hosts, and releases them when
 they are unused. Several replicas campaign in etcd; the winner schedules, and the
 database refuses everybody else.
 
-Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
+Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written); more of
+them in 'hostsched help exit-codes'.`,
 		Example: `  hostsched dev                                  # a simulated lab with three replicas
   hostsched migrate up --database-dsn sqlite:lab.db
   hostsched serve --config /etc/hostsched.yaml`,
@@ -90,6 +95,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written).`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(devCommand(), serveCommand(), planCommand(), checkCommand(), auditCommand(), clusterCommand(), shardCommand(), serverCommand(), fenceCommand(), etcdCommand(), migrateCommand(), configCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(loginCommand(), logoutCommand(), whoamiCommand(), tokenCommand(), contextCommand(), apiCommand(), jobCommand(), suiteCommand(), eventCommand(), exitCodesCommand())
 	completeSettings(root)
 	refuseUnknown(root)
 	return root

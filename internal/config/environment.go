@@ -23,12 +23,25 @@ const (
 	mysqlEnv  = envPrefix + "MYSQL_DIR"
 )
 
+// Variables of the commands that call the API. The name of a server is a setting, too; an
+// address in its place is the server that those commands call.
+const (
+	ServerEnv  = envPrefix + "SERVER"
+	TokenEnv   = envPrefix + "TOKEN"
+	ContextEnv = envPrefix + "CONTEXT"
+)
+
+// ofClient tells whether a variable is for the commands that call the API.
+func ofClient(name, value string) bool {
+	return name == TokenEnv || name == ContextEnv || name == ServerEnv && (strings.Contains(value, "://") || strings.HasPrefix(value, "unix:"))
+}
+
 // environment returns the variables that are about hostsched.
 func environment() map[string]string {
 	out := map[string]string{}
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, envPrefix) {
+		if strings.HasPrefix(name, envPrefix) && !ofClient(name, value) {
 			out[name] = value
 		}
 	}
