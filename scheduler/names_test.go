@@ -23,6 +23,7 @@ var foldsCase = map[string]string{
 	"internal/config/config.go":   "names of environment variables",
 	"internal/config/ini.go":      "keys of Autotest's files",
 	"internal/config/setting.go":  "names of environment variables",
+	"internal/lab/names.go":       "levels of protection",
 	"internal/testserver/smtp.go": "verbs of SMTP",
 	"store/schema/check.go":       "names of tables",
 	"store/snapshot_tables.go":    "names of tables",

@@ -58,7 +58,7 @@ func (a *applier) unlock(ctx context.Context, chunk []scheduler.Unlock) error {
 	var done map[int64]bool
 	err := a.writeOnce(ctx, "end locks whose time is over", func(ctx context.Context, tx sqldb.Querier) (err error) {
 		var ids []int64
-		if done, ids, err = a.lockHeld(ctx, tx, hosts, sameLock+" AND d.lock_until <= "+d.NowMillis); err != nil || len(ids) == 0 {
+		if done, ids, err = a.lockHeld(ctx, tx, hosts, SameLock+" AND d.lock_until <= "+d.NowMillis); err != nil || len(ids) == 0 {
 			return err
 		}
 		in := sqldb.List(ids)

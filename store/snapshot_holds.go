@@ -7,9 +7,9 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// sameLock finds the locks of hosts h that are those of hostsched_hosts d: another lock,
+// SameLock finds the locks of hosts h that are those of hostsched_hosts d: another lock,
 // whoever made it in which way, has another time or another person.
-const sameLock = "h.locked = 1 AND h.lock_time = d.lock_time AND (h.locked_by_id = d.locked_by_id OR h.locked_by_id IS NULL AND d.locked_by_id IS NULL)"
+const SameLock = "h.locked = 1 AND h.lock_time = d.lock_time AND (h.locked_by_id = d.locked_by_id OR h.locked_by_id IS NULL AND d.locked_by_id IS NULL)"
 
 // readHolds reads the drains of hosts, and when their present locks end, as far as that may
 // have changed. It tells whether any is different, or became due as time went by: whatever
@@ -38,7 +38,7 @@ func (lab *labRows) readHolds(r *sqldb.Reader, stale func(tables ...string) bool
 }
 
 func holdsIn(r *sqldb.Reader, own Ownership) (holds []scheduler.Hold) {
-	r.Rows("SELECT d.host_id, CASE WHEN "+sameLock+" THEN d.lock_until END, CASE WHEN d.drain_since IS NULL THEN 0 ELSE 1 END, d.drain_deadline, d.drain_abort, d.drain_by, d.drain_reason"+
+	r.Rows("SELECT d.host_id, CASE WHEN "+SameLock+" THEN d.lock_until END, CASE WHEN d.drain_since IS NULL THEN 0 ELSE 1 END, d.drain_deadline, d.drain_abort, d.drain_by, d.drain_reason"+
 		" FROM hostsched_hosts d JOIN afe_hosts h ON h.id = d.host_id WHERE (d.lock_until IS NOT NULL OR d.drain_since IS NOT NULL)"+own.Hosts+" ORDER BY d.host_id", func(v sqldb.Row) {
 		draining, abort := v.Int(2), v.Int(4)
 		holds = append(holds, scheduler.Hold{

@@ -73,6 +73,8 @@ func New(cfg Config) *API {
 	a.suiteRoutes()
 	a.eventRoutes()
 	a.clusterRoutes()
+	a.hostRoutes()
+	a.groupRoutes()
 	return a
 }
 

@@ -40,6 +40,7 @@ var problems = []problem{
 	{lab.ErrNotFound, http.StatusNotFound, "not-found"},
 	{lab.ErrExists, http.StatusConflict, "exists"},
 	{lab.ErrStale, http.StatusPreconditionFailed, "stale-version"},
+	{lab.ErrHeld, http.StatusConflict, "locked-by-other"},
 	{lab.ErrConflict, http.StatusConflict, "conflict"},
 	{lab.ErrUnplaceable, http.StatusUnprocessableEntity, "no-host-can-ever-run"},
 	{lab.ErrExpired, http.StatusGone, "cursor-expired"},

@@ -64,7 +64,7 @@ func (l *Lab) Events(ctx context.Context, f EventFilter) (page labapi.Page[labap
 	if f.Kind != "" {
 		where, args = where+" AND e.kind = ?", append(args, f.Kind)
 	}
-	page.Items, err = l.readEvents(ctx, where, append(args, f.Limit+1))
+	page.Items, err = l.readEvents(ctx, where, "ASC", append(args, f.Limit+1))
 	if len(page.Items) > f.Limit {
 		page.Items = page.Items[:f.Limit]
 		page.After = fmt.Sprint(page.Items[f.Limit-1].ID)
@@ -72,9 +72,9 @@ func (l *Lab) Events(ctx context.Context, f EventFilter) (page labapi.Page[labap
 	return page, err
 }
 
-func (l *Lab) readEvents(ctx context.Context, where string, args []any) ([]labapi.Event, error) {
+func (l *Lab) readEvents(ctx context.Context, where, order string, args []any) ([]labapi.Event, error) {
 	events := []labapi.Event{}
-	query := "SELECT e.id, e.at, e.kind, e.shard, COALESCE(h.hostname, ''), COALESCE(e.job_id, 0), COALESCE(e.entry_id, 0), e.who, e.subject, e.reason FROM hostsched_events e LEFT JOIN afe_hosts h ON h.id = e.host_id WHERE " + where + " ORDER BY e.id LIMIT ?"
+	query := "SELECT e.id, e.at, e.kind, e.shard, COALESCE(h.hostname, ''), COALESCE(e.job_id, 0), COALESCE(e.entry_id, 0), e.who, e.subject, e.reason FROM hostsched_events e LEFT JOIN afe_hosts h ON h.id = e.host_id WHERE " + where + " ORDER BY e.id " + order + " LIMIT ?"
 	err := l.each(ctx, "read the journal", query, args, func(scan sqldb.Scanner) error {
 		var e labapi.Event
 		var at int64

@@ -14,9 +14,9 @@ const (
 	insertBytes  = 512 << 10
 )
 
-// insert writes rows, many per statement. tuple is the VALUES list of one row, with its
-// parameters.
-func insert(ctx context.Context, tx sqldb.Querier, into, tuple string, rows [][]any) error {
+// insert writes rows, many per statement. verb is INSERT INTO, or the dialect's that passes
+// over rows that there are; tuple is the VALUES list of one row, with its parameters.
+func insert(ctx context.Context, tx sqldb.Querier, verb, into, tuple string, rows [][]any) error {
 	for len(rows) > 0 {
 		n, size := 0, 0
 		var args []any
@@ -25,7 +25,7 @@ func insert(ctx context.Context, tx sqldb.Querier, into, tuple string, rows [][]
 			args = append(args, rows[n]...)
 			n++
 		}
-		text := "INSERT INTO " + into + " VALUES " + strings.TrimSuffix(strings.Repeat(tuple+", ", n), ", ")
+		text := verb + " " + into + " VALUES " + strings.TrimSuffix(strings.Repeat(tuple+", ", n), ", ")
 		if _, err := tx.ExecContext(ctx, text, args...); err != nil {
 			return err
 		}

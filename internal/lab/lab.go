@@ -58,7 +58,7 @@ func (l *Lab) change(ctx context.Context, what string, work func(*sql.Tx) error)
 }
 
 func (l *Lab) once(ctx context.Context, work func(*sql.Tx) error) (err error) {
-	tx, err := l.db.Pool.BeginTx(ctx, nil)
+	tx, err := l.db.Pool.BeginTx(ctx, l.isolation())
 	if err != nil {
 		return err
 	}
@@ -69,12 +69,27 @@ func (l *Lab) once(ctx context.Context, work func(*sql.Tx) error) (err error) {
 	return sqldb.Partly(tx.Commit())
 }
 
+// isolation lets a change see what others have committed by the time that it has locked a
+// row, and lock no more rows than it changes.
+func (l *Lab) isolation() *sql.TxOptions {
+	if l.db.Dialect.Server == sqldb.ServerSQLite {
+		return nil // its writing transactions follow one after the other
+	}
+	return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+}
+
 // explain leaves what we said ourselves alone, and says what to do about a driver's error.
 func (l *Lab) explain(err error, what string) error {
-	for _, ours := range []error{ErrInput, ErrNotFound, ErrExists, ErrConflict, ErrStale, ErrUnplaceable, ErrExpired, ErrKeyReused, ErrKeyRunning, access.ErrDenied} {
+	for _, ours := range []error{ErrInput, ErrNotFound, ErrExists, ErrConflict, ErrStale, ErrUnplaceable, ErrHeld, ErrExpired, ErrKeyReused, ErrKeyRunning, access.ErrDenied} {
 		if errors.Is(err, ours) {
 			return err
 		}
+	}
+	if sqldb.IsUnfit(err) {
+		return fmt.Errorf("%w: a column cannot hold a text of the request: %w; use other characters, or fewer", ErrInput, err)
+	}
+	if sqldb.IsReferred(err) {
+		return fmt.Errorf("%w: other rows refer to it: %w", ErrConflict, err)
 	}
 	return sqldb.Explain(err, what, l.db.Target())
 }

@@ -242,7 +242,7 @@ func (l *Lab) insertSuite(ctx context.Context, tx *sql.Tx, b *batch, in labapi.S
 	if err != nil {
 		return 0, err
 	}
-	if err := insert(ctx, tx, keyvalColumns, "(?, ?, ?)", [][]any{{id, jobspec.MinimumKey, fmt.Sprint(in.Minimum)}}); err != nil {
+	if err := insert(ctx, tx, "INSERT INTO", keyvalColumns, "(?, ?, ?)", [][]any{{id, jobspec.MinimumKey, fmt.Sprint(in.Minimum)}}); err != nil {
 		return 0, err
 	}
 	return id, l.note(ctx, tx, Event{Kind: "suite.submitted", Job: id, Who: b.who.Login, Subject: in.Name})
@@ -310,7 +310,7 @@ func (l *Lab) insertJobs(ctx context.Context, tx *sql.Tx, b *batch, suite int64)
 		{"afe_ineligible_host_queues (job_id, host_id)", "(?, ?)", blocks},
 		{"hostsched_job_specs (job_id, clone_of, spec)", "(?, ?, ?)", specs},
 	} {
-		if err := insert(ctx, tx, part.into, part.tuple, part.rows); err != nil {
+		if err := insert(ctx, tx, "INSERT INTO", part.into, part.tuple, part.rows); err != nil {
 			return ids, err
 		}
 	}
@@ -337,7 +337,7 @@ func (l *Lab) insertJobRows(ctx context.Context, tx *sql.Tx, b *batch, suite int
 		id, err := res.LastInsertId()
 		return []int64{id}, err
 	}
-	if err := insert(ctx, tx, jobColumns, l.jobTuple(), rows); err != nil {
+	if err := insert(ctx, tx, "INSERT INTO", jobColumns, l.jobTuple(), rows); err != nil {
 		return nil, err
 	}
 	err = sqldb.EachID(ctx, tx, fmt.Sprintf("SELECT id FROM afe_jobs WHERE parent_job_id = %d ORDER BY id", suite), func(id int64) { ids = append(ids, id) })
@@ -380,7 +380,7 @@ func (l *Lab) addMissing(ctx context.Context, tx *sql.Tx, b *batch) error {
 		events = append(events, Event{Kind: "label.added", Who: b.who.Login, Subject: name, Reason: "a job waits for it"})
 	}
 	// A label that was deleted keeps its name.
-	if err := insert(ctx, tx, "afe_labels (name, platform, invalid, only_if_needed)", "(?, 0, 0, 0)", rows); err != nil {
+	if err := insert(ctx, tx, "INSERT INTO", "afe_labels (name, platform, invalid, only_if_needed)", "(?, 0, 0, 0)", rows); err != nil {
 		if sqldb.IsDuplicate(err) {
 			return fmt.Errorf("%w: one of the labels %s was deleted or is being entered; enter it with 'hostsched label add', or try again", ErrConflict, strings.Join(b.missing, ", "))
 		}

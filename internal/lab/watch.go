@@ -93,7 +93,7 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 			return
 		case <-tick.C:
 		}
-		events, err := l.readEvents(ctx, "e.id > ?", []any{position, watchBatch})
+		events, err := l.readEvents(ctx, "e.id > ?", "ASC", []any{position, watchBatch})
 		if err != nil {
 			if ctx.Err() == nil && w.Failed != nil {
 				w.Failed(err)
@@ -150,7 +150,7 @@ func (w *Watch) hand(ctx context.Context, events []labapi.Event) {
 // away. There are no gaps below where watchers begin.
 func (l *Lab) Between(ctx context.Context, f EventFilter, upTo int64, each func([]labapi.Event) error) error {
 	for {
-		events, err := l.readEvents(ctx, "e.id > ? AND e.id <= ?", []any{f.After, upTo, watchBatch})
+		events, err := l.readEvents(ctx, "e.id > ? AND e.id <= ?", "ASC", []any{f.After, upTo, watchBatch})
 		if err != nil || len(events) == 0 {
 			return err
 		}

@@ -13,8 +13,19 @@ type Label struct {
 type ACLGroup struct {
 	Name        string   `json:"name" minLength:"1" maxLength:"255"`
 	Description string   `json:"description,omitempty" maxLength:"255"`
-	Users       []string `json:"users"`
-	Hosts       []string `json:"hosts"`
+	Users       []string `json:"users,omitempty" doc:"Not in lists."`
+	Hosts       []string `json:"hosts,omitempty" doc:"Not in lists."`
+	UserCount   int      `json:"user_count" readOnly:"true"`
+	HostCount   int      `json:"host_count" readOnly:"true"`
+}
+
+// ACLGroupPatch changes what it names of an ACL group.
+type ACLGroupPatch struct {
+	Description *string  `json:"description,omitempty" maxLength:"255"`
+	AddUsers    []string `json:"add_users,omitempty" maxItems:"10000"`
+	RemoveUsers []string `json:"remove_users,omitempty" maxItems:"10000"`
+	AddHosts    []string `json:"add_hosts,omitempty" maxItems:"10000"`
+	RemoveHosts []string `json:"remove_hosts,omitempty" maxItems:"10000"`
 }
 
 // User is somebody who submits jobs.
@@ -56,6 +67,29 @@ type RoleGrant struct {
 	Kind string `json:"kind" enum:"user,group"`
 	Name string `json:"name" minLength:"1" maxLength:"190"`
 	Role string `json:"role" enum:"viewer,user,operator,admin"`
+}
+
+// RoleInput is the role of a grant.
+type RoleInput struct {
+	Role string `json:"role" enum:"viewer,user,operator,admin"`
+}
+
+// LabelInput is a new label.
+type LabelInput struct {
+	Name string `json:"name" minLength:"1" maxLength:"255"`
+}
+
+// UserInput is a new user.
+type UserInput struct {
+	Login string `json:"login" minLength:"1" maxLength:"190"`
+}
+
+// ACLGroupInput is a new ACL group.
+type ACLGroupInput struct {
+	Name        string   `json:"name" minLength:"1" maxLength:"255"`
+	Description string   `json:"description,omitempty" maxLength:"255"`
+	Users       []string `json:"users,omitempty" maxItems:"10000"`
+	Hosts       []string `json:"hosts,omitempty" maxItems:"10000"`
 }
 
 // Whoami is who the caller is.

@@ -171,6 +171,21 @@ func IsDuplicate(err error) bool {
 		code == sqlite3.SQLITE_CONSTRAINT_UNIQUE || code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 }
 
+// IsUnfit tells whether a column cannot hold a value: its text is too long, or has characters
+// that its character set does not have.
+func IsUnfit(err error) bool {
+	switch MysqlCode(err) {
+	case 1264, 1267, 1300, 1366, 1406, 3988:
+		return true
+	}
+	return false
+}
+
+// IsReferred tells whether a row cannot go because others refer to it.
+func IsReferred(err error) bool {
+	return MysqlCode(err) == 1451 || sqliteCode(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+}
+
 // IsConnection tells whether the connection was lost, so that the fate of the
 // statement is unknown.
 func IsConnection(err error) bool {
