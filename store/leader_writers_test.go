@@ -112,11 +112,12 @@ func TestAChunkIsMeasuredAlone(t *testing.T) {
 			fillLargeLab(t, db)
 			l := storetest.TakeOver(t, db, storetest.WholeLab, 10)
 			plan := storetest.FullPlan(t, db)
-			db.FailInTx(inTx(meet(db, func() error { return nil }))) // side by side
+			plan = scheduler.Plan{Basis: plan.Basis, Assignments: plan.Assignments[:220]} // enough to be measured, and quick
+			db.FailInTx(inTx(meet(db, func() error { return nil })))                      // side by side
 			db.FailInChunk(nth(1, func() error { time.Sleep(slow); return nil }))
 			res, err := l.Apply(t.Context(), plan)
 			require.NoError(t, err)
-			require.Equal(t, plan, res.Applied)
+			require.Equal(t, plan.Assignments, res.Applied.Assignments)
 			both := l.PerRow() * time.Duration(len(plan.Assignments)) // in two chunks
 			require.Greater(t, both, slow)
 			require.Less(t, both, 2*slow, "the slow one and another")
