@@ -250,10 +250,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 		}
 	})()
 	// What is seen later may be a successor's epoch.
-	led := int64(0)
-	if r.cfg.Epoch != nil {
-		led = r.cfg.Epoch()
-	}
+	led := r.lastEpoch()
 	began := time.Now()
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
@@ -261,7 +258,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 		case ctx.Err() != nil:
 			return r.resign(won, context.Cause(ctx), err)
 		case errors.Is(err, store.ErrWentBack):
-			return r.resign(won, err, r.wentBack(ctx, r.givenBefore(), r.lastEpoch(led), err))
+			return r.resign(won, err, r.wentBack(ctx, r.givenBefore(), led, err))
 		}
 		r.failed(err)
 		return r.resign(won, err, err)
@@ -319,8 +316,11 @@ func (r *Replica) givenBefore() (all []store.Given) {
 	return all
 }
 
-// lastEpoch is the highest epoch that is known of the shard.
-func (r *Replica) lastEpoch(led int64) int64 {
+// lastEpoch is the highest epoch that is known of the shard: seen of any leader, or led.
+func (r *Replica) lastEpoch() (led int64) {
+	if r.cfg.Epoch != nil {
+		led = r.cfg.Epoch()
+	}
 	for _, former := range r.formerTerms() {
 		led = max(led, former.Epoch)
 	}
