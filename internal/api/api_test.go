@@ -37,6 +37,7 @@ type server struct {
 	*httptest.Server
 	db  *store.DB
 	lab *lab.Lab
+	api *api.API
 	// config is what the API was made with.
 	config api.Config
 	// admin is root's token.
@@ -57,7 +58,8 @@ func newServerWith(t *testing.T, db *store.DB, change func(*api.Config)) *server
 		Version: "test", Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, MaxPriority: 100, Log: hclog.NewNullLogger(),
 	}}
 	change(&s.config)
-	s.Server = httptest.NewServer(api.New(s.config))
+	s.api = api.New(s.config)
+	s.Server = httptest.NewServer(s.api)
 	t.Cleanup(s.Close)
 	s.admin = s.token(t, labapi.TokenInput{Login: "root", Name: "test"})
 	return s

@@ -115,6 +115,9 @@ func (a *API) stream(ctx context.Context, l *lab.Lab, f lab.EventFilter, resumed
 	}}, nil
 }
 
+// EndStreams ends all streams of events, before the server waits for its connections.
+func (a *API) EndStreams() { a.watch.Close() }
+
 // sse writes server-sent events.
 type sse struct {
 	hc      huma.Context
@@ -144,8 +147,9 @@ func (s *sse) write(text []byte) error {
 	return s.control.Flush()
 }
 
-// errSlow is a client that does not read what it asked for.
-var errSlow = errors.New("the client does not read fast enough")
+// errCutOff is the end of a stream whose client does not read fast enough, or whose replica
+// is ending.
+var errCutOff = errors.New("the stream was cut off")
 
 func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, after int64) error {
 	beat := time.NewTicker(heartbeat)
@@ -160,7 +164,7 @@ func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, aft
 			}
 		case events, ok := <-w.Batches:
 			if !ok {
-				return errSlow
+				return errCutOff
 			}
 			for len(events) > 0 && events[0].ID <= after {
 				events = events[1:]

@@ -178,3 +178,16 @@ func TestClientThatNeverReads(t *testing.T) {
 	storetest.Exec(t, db, "INSERT INTO hostsched_events (at, kind, who) VALUES ("+db.Dialect.NowMillis+", 'last', 'x')")
 	require.Equal(t, "last", reads.next(t).Kind)
 }
+
+// TestStreamsEndWithTheReplica: a replica that ends does not wait for those who watch.
+func TestStreamsEndWithTheReplica(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		r := s.watch(t, ann, "", "")
+		s.api.EndStreams()
+		for range r.events {
+		}
+		var p problem
+		require.Equal(t, http.StatusServiceUnavailable, s.send(t, http.MethodGet, "/events", map[string]string{"Authorization": "Bearer " + ann, "Accept": "text/event-stream"}, nil, &p))
+	})
+}

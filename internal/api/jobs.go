@@ -28,6 +28,7 @@ type SubmitInput struct {
 }
 
 type created[T any] struct {
+	Status   int
 	Location string `header:"Location"`
 	Body     T
 }
@@ -128,7 +129,7 @@ func (a *API) submitJob(ctx context.Context, l *lab.Lab, in *struct {
 	}
 	if in.DryRun {
 		out, err := l.DryRun(ctx, s, spec)
-		return a.submitted(out, "", nil, err)
+		return &created[labapi.Submitted]{Status: http.StatusOK, Body: out}, err
 	}
 	out, entries, err := l.SubmitJob(ctx, s, spec)
 	return a.submitted(out, fmt.Sprintf("%s/jobs/%d", Prefix, out.ID), entries, err)
@@ -161,7 +162,7 @@ func (a *API) submitted(out labapi.Submitted, location string, entries lab.NewEn
 	if err != nil {
 		return nil, err
 	}
-	return &created[labapi.Submitted]{location, out}, nil
+	return &created[labapi.Submitted]{http.StatusCreated, location, out}, nil
 }
 
 // wakeAll wakes each shard that has something to do once, however many entries it has.
@@ -189,7 +190,7 @@ func (a *API) suiteRoutes() {
 		}
 		out, entries, err := l.SubmitSuite(ctx, s, suite)
 		a.wakeAll(entries, err)
-		return &created[labapi.Suite]{fmt.Sprintf("%s/suites/%d", Prefix, out.ID), out}, err
+		return &created[labapi.Suite]{http.StatusCreated, fmt.Sprintf("%s/suites/%d", Prefix, out.ID), out}, err
 	})
 	route(a, access.Reading, huma.Operation{OperationID: "list-suites", Method: http.MethodGet, Path: "/suites", Summary: "Suites, the newest first", Tags: tags},
 		func(ctx context.Context, l *lab.Lab, in *PageInput) (*body[labapi.Page[labapi.Suite]], error) {

@@ -122,11 +122,11 @@ func TestDryRun(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		s, ann, _ := newLabServer(t, db)
 		var out labapi.Submitted
-		require.Equal(t, http.StatusCreated, s.call(t, ann, http.MethodPost, "/jobs?dry_run=true", labapi.JobSpec{Name: "a", Labels: []string{"pool:ci"}}, &out))
+		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodPost, "/jobs?dry_run=true", labapi.JobSpec{Name: "a", Labels: []string{"pool:ci"}}, &out))
 		require.Equal(t, "the next tick gives 1 host", out.Explain.Text)
 		require.NotEmpty(t, out.Explain.Entries[0].Host)
 		storetest.Exec(t, db, "UPDATE afe_hosts SET locked = 1")
-		require.Equal(t, http.StatusCreated, s.call(t, ann, http.MethodPost, "/jobs?dry_run=true", labapi.JobSpec{Name: "a", Labels: []string{"pool:ci"}}, &out))
+		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodPost, "/jobs?dry_run=true", labapi.JobSpec{Name: "a", Labels: []string{"pool:ci"}}, &out))
 		require.Contains(t, out.Explain.Text, "2 locked")
 		require.Equal(t, labapi.Reason{Reason: "locked", Hosts: 2}, out.Explain.Entries[0].Reasons[0])
 		require.Zero(t, storetest.Count(t, db, "SELECT (SELECT COUNT(*) FROM afe_jobs) + (SELECT COUNT(*) FROM hostsched_events WHERE job_id IS NOT NULL)"))

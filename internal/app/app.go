@@ -172,6 +172,7 @@ func (a *App) open(o Options) (err error) {
 		ReadHeaderTimeout: httpHeaderTimeout, Handler: a.handler(calls),
 		ErrorLog: a.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
+	a.server.RegisterOnShutdown(calls.EndStreams)
 	if err := a.openCertificate(); err != nil {
 		return err
 	}

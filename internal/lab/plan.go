@@ -306,10 +306,7 @@ func (p *planned) ofJob(job labapi.Job) labapi.Explanation {
 		if entry.Status == string(scheduler.StatusQueued) && !entry.Active && !entry.Complete && !entry.Aborted {
 			continue
 		}
-		text := "is " + entry.Status
-		if entry.Host != "" {
-			text += " on " + entry.Host
-		}
+		text := whatBecame(&entry)
 		begun = append(begun, text)
 		e.Entries = append(e.Entries, labapi.EntryExplanation{Entry: entry.ID, Host: entry.Host, Reasons: []labapi.Reason{{Reason: text}}})
 	}
@@ -322,4 +319,18 @@ func (p *planned) ofJob(job labapi.Job) labapi.Explanation {
 		e.Text = "is " + string(job.State)
 	}
 	return e
+}
+
+// whatBecame says what became of an entry that does not wait for a host. One that has a host
+// stays Queued until its first task begins.
+func whatBecame(e *labapi.Entry) string {
+	switch {
+	case e.Status == string(scheduler.StatusQueued) && e.Active:
+		return "has host " + e.Host + ", and waits for its first task"
+	case e.Aborted && !e.Complete:
+		return "is being aborted in status " + e.Status
+	case e.Host != "":
+		return "is " + e.Status + " on " + e.Host
+	}
+	return "is " + e.Status
 }

@@ -35,7 +35,8 @@ type Watch struct {
 	// position is the event up to which all was handed on.
 	position int64
 	// stop ends the reading; nil while nobody watches.
-	stop context.CancelFunc
+	stop   context.CancelFunc
+	closed bool
 }
 
 // Watcher gets the events that come after it began.
@@ -50,6 +51,9 @@ type Watcher struct {
 func (w *Watch) Begin(ctx context.Context, l *Lab) (*Watcher, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.closed {
+		return nil, fmt.Errorf("%w: this replica is ending; watch through another one", ErrTooMany)
+	}
 	if len(w.watchers) >= maxWatchers {
 		return nil, fmt.Errorf("%w: this replica has %d; watch through another one, or read pages", ErrTooMany, maxWatchers)
 	}
@@ -74,6 +78,21 @@ func (w *Watch) End(at *Watcher) {
 	defer w.mu.Unlock()
 	delete(w.watchers, at)
 	if len(w.watchers) == 0 && w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+}
+
+// Close cuts all watchers off, and takes no more: the replica is ending.
+func (w *Watch) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	for at := range w.watchers {
+		close(at.Batches)
+		delete(w.watchers, at)
+	}
+	if w.stop != nil {
 		w.stop()
 		w.stop = nil
 	}
