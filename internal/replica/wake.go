@@ -144,12 +144,12 @@ func (r *Replica) rest(ctx context.Context, won *election.Term, p pace) (over bo
 		case <-share:
 			mayTick = true
 		case <-few:
-			mayServe = p.settled
+			mayServe = true
 		case <-r.wakes.signal:
 			woken = true
 		}
-		newcomersOnly := r.wakes.newcomersOnly()
-		if woken && (mayTick && (!p.settled || !newcomersOnly) || mayServe && newcomersOnly) {
+		newcomers := p.settled && r.wakes.newcomersOnly()
+		if woken && (newcomers && mayServe || !newcomers && mayTick) {
 			return false
 		}
 	}
