@@ -1,20 +1,23 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hostsched/hostsched/internal/peers"
+	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
-	"github.com/hostsched/hostsched/shard"
 )
 
 // Latency is the time from the commit of a new job to the commit that gives it a
@@ -37,6 +40,7 @@ const (
 	serviceHosts  = 10_000
 	spareHosts    = 1_000
 	queuedEntries = 50_000
+	spareLabel    = "board:spare"
 	jobPause      = 20 * time.Millisecond // 50 jobs a second
 	// spareJob is how long a new job runs; otherEnds is how many of the other
 	// jobs end in every step.
@@ -72,10 +76,10 @@ func (b *bench) service(ctx context.Context, latency time.Duration, failovers in
 				if all.Latency, err = load.latency(ctx, in, latency); err != nil {
 					return err
 				}
-				if all.Woken, err = load.wokenLatency(ctx, in, latency); err != nil {
+				if all.API, err = load.apiLatency(ctx, in, latency); err != nil {
 					return err
 				}
-				all.APIP50, all.APIP99 = all.Woken.P50, all.Woken.P99
+				all.APIP50, all.APIP99 = all.API.P50, all.API.P99
 			}
 			if failovers > 0 {
 				all.Failover, err = load.failovers(ctx, in, failovers)
@@ -85,38 +89,50 @@ func (b *bench) service(ctx context.Context, latency time.Duration, failovers in
 	})
 }
 
-// wokenLatency is the latency of jobs of which the leader is told at once.
-func (w *load) wokenLatency(ctx context.Context, in *installation, d time.Duration) (*Latency, error) {
-	leader, _, err := in.leader(ctx, "somebody to wake", func(replica.Status) bool { return true })
+// apiLatency is the latency of jobs that are submitted through the API of a replica, from
+// the request on.
+func (w *load) apiLatency(ctx context.Context, in *installation, d time.Duration) (*Latency, error) {
+	api := in.servers[0]
+	spec, err := json.Marshal(labapi.JobSpec{Name: "spare", Owner: "alice", Priority: 40, Labels: []string{spareLabel}})
 	if err != nil {
 		return nil, err
 	}
-	failed := make(chan error, 1)
-	waker := peers.NewWaker(nil, func(err error) {
-		select {
-		case failed <- err:
-		default:
-		}
+	w.through(func(ctx context.Context) (int64, error) {
+		return submit(ctx, "http://"+api.listen+"/api/v1/jobs", spec)
 	})
-	defer waker.Close()
-	wake := func(entry int64) {
-		waker.Tell("http://"+leader.listen, peers.Wake{Shard: shard.Master.String(), Entries: []int64{entry}})
-	}
+	defer w.through(nil)
+	return w.latency(ctx, in, d)
+}
+
+func (w *load) through(submit func(context.Context) (entry int64, err error)) {
 	w.mu.Lock()
-	w.wake = wake
-	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		w.wake = nil
-		w.mu.Unlock()
-	}()
-	lat, err := w.latency(ctx, in, d)
-	select {
-	case ferr := <-failed:
-		return nil, errors.Join(err, ferr)
-	default:
+	defer w.mu.Unlock()
+	w.submit = submit
+}
+
+// submit submits a job and returns its queue entry.
+func submit(ctx context.Context, url string, spec []byte) (entry int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(spec))
+	if err != nil {
+		return 0, err
 	}
-	return lat, err
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		return 0, err
+	}
+	var submitted labapi.Submitted
+	if err := json.Unmarshal(body, &submitted); err != nil || res.StatusCode != http.StatusCreated || len(submitted.Entries) != 1 {
+		return 0, fmt.Errorf("submit a job: %s: %.500s", res.Status, body)
+	}
+	return submitted.Entries[0], nil
 }
 
 // load inserts jobs for the spare hosts, sees when they get one, and lets jobs
@@ -127,14 +143,14 @@ type load struct {
 
 	mu       sync.Mutex
 	inserted map[int64]time.Time // entry -> when, without a host yet
-	// wake, if set, tells the leader of a new entry, as the API does.
-	wake   func(entry int64)
+	// submit, if set, enters a job and returns its entry; else SQL does so.
+	submit func(context.Context) (entry int64, err error)
 	took   []float64
 	latest time.Time // when the last host was seen to be given
 }
 
 func (l *testLab) newLoad(ctx context.Context) (*load, error) {
-	res, err := l.db.SQL().ExecContext(ctx, "INSERT INTO afe_labels (name, invalid, only_if_needed, platform) VALUES ('board:spare', 0, 0, 0)")
+	res, err := l.db.SQL().ExecContext(ctx, "INSERT INTO afe_labels (name, invalid, only_if_needed, platform) VALUES ('"+spareLabel+"', 0, 0, 0)")
 	if err != nil {
 		return nil, err
 	}
@@ -188,6 +204,17 @@ func repeat(ctx context.Context, every time.Duration, work func(context.Context)
 
 // insert adds a job for a spare host.
 func (w *load) insert(ctx context.Context) error {
+	w.mu.Lock()
+	submit := w.submit
+	w.mu.Unlock()
+	if submit != nil {
+		began := time.Now()
+		entry, err := submit(ctx)
+		if err == nil {
+			w.entered(entry, began)
+		}
+		return err
+	}
 	tx, err := w.l.db.SQL().BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -199,13 +226,14 @@ func (w *load) insert(ctx context.Context) error {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
+	w.entered(entry, time.Now())
+	return nil
+}
+
+func (w *load) entered(entry int64, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inserted[entry] = time.Now()
-	if w.wake != nil {
-		w.wake(entry)
-	}
-	return nil
+	w.inserted[entry] = at
 }
 
 func (w *load) insertIn(ctx context.Context, tx simlab.Execer) (entry int64, err error) {

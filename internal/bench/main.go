@@ -55,8 +55,8 @@ type results struct {
 	Plans   []PlanFigures     `json:"plans"`
 	Days    []DayFigures      `json:"days,omitempty"`
 	Latency *Latency          `json:"latency,omitempty"`
-	// Woken is the latency of jobs of which the leader is told, as the API does.
-	Woken    *Latency  `json:"woken_latency,omitempty"`
+	// API is the latency of jobs that are submitted through the API.
+	API      *Latency  `json:"api_latency,omitempty"`
 	APIP50   float64   `json:"api_latency_p50_ms,omitempty"`
 	APIP99   float64   `json:"api_latency_p99_ms,omitempty"`
 	Failover *Failover `json:"failover,omitempty"`

@@ -64,7 +64,7 @@ func (r *results) print(w io.Writer) {
 	for _, l := range []struct {
 		of  string
 		lat *Latency
-	}{{"found by the leader", r.Latency}, {"the leader is told", r.Woken}} {
+	}{{"by SQL", r.Latency}, {"through the API", r.API}} {
 		if l.lat == nil {
 			continue
 		}
