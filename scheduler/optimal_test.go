@@ -322,9 +322,9 @@ func mostPreferred(_ *Snapshot, p Plan, w *ways) error {
 	return nil
 }
 
-// nobodyMore applies a plan without its releases and plans again.
+// nobodyMore applies a plan without what frees hosts for the next one, and plans again.
 func nobodyMore(s *Snapshot, p Plan, _ *ways) error {
-	p.Releases = nil
+	p.Releases, p.Unlocks = nil, nil
 	world := clone(s)
 	apply(world, p)
 	if next := MakePlan(world); len(next.Assignments) > 0 {
