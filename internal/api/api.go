@@ -65,6 +65,7 @@ type API struct {
 // New returns the API.
 func New(cfg Config) *API {
 	a := &API{cfg: cfg, mux: http.NewServeMux(), crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}}
+	a.watch.Frame = frame
 	a.watch.Failed = func(err error) { a.cfg.Log.Warn("a stream of events waits", "error", err) }
 	a.api = humago.NewWithPrefix(a.mux, Prefix, documentConfig(cfg.Version))
 	a.peopleRoutes()

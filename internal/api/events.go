@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,7 +105,7 @@ func (a *API) stream(ctx context.Context, l *lab.Lab, f lab.EventFilter, resumed
 		s := newSSE(hc)
 		err := s.write([]byte(": events follow\n\n"))
 		if err == nil && resumed {
-			err = l.Between(hc.Context(), f, w.After, func(events []labapi.Event) error { return s.send(f, events) })
+			err = a.watch.Between(hc.Context(), l, f, w.After, func(b *lab.Batch) error { return s.write(f.Of(b, f.After)) })
 		}
 		if err == nil {
 			err = s.follow(hc.Context(), f, w, max(f.After, w.After))
@@ -134,6 +133,9 @@ func newSSE(hc huma.Context) *sse {
 
 // write writes and flushes within a bound.
 func (s *sse) write(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
 	if s.control == nil {
 		_, err := s.hc.BodyWriter().Write(text)
 		return err
@@ -162,35 +164,22 @@ func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, aft
 			if err := s.write([]byte(": still here\n\n")); err != nil {
 				return err
 			}
-		case events, ok := <-w.Batches:
+		case batch, ok := <-w.Batches:
 			if !ok {
 				return errCutOff
 			}
-			for len(events) > 0 && events[0].ID <= after {
-				events = events[1:]
-			}
-			if err := s.send(f, events); err != nil {
+			if err := s.write(f.Of(batch, after)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// send writes those of the events that fit, in one piece.
-func (s *sse) send(f lab.EventFilter, events []labapi.Event) error {
-	var b bytes.Buffer
-	for i := range events {
-		if !f.Fits(&events[i]) {
-			continue
-		}
-		text, err := json.Marshal(&events[i])
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(&b, "id: %d\ndata: %s\n\n", events[i].ID, text)
+// frame appends an event as the stream has it.
+func frame(to []byte, e *labapi.Event) []byte {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return to // it has nothing but texts, numbers and a time
 	}
-	if b.Len() == 0 {
-		return nil
-	}
-	return s.write(b.Bytes())
+	return append(append(fmt.Appendf(to, "id: %d\ndata: ", e.ID), text...), "\n\n"...)
 }

@@ -26,10 +26,28 @@ type EventFilter struct {
 	Limit      int
 }
 
-// Fits tells whether an event is one that the filter lets through. Hosts are compared by the
+// fits tells whether an event is one that the filter lets through. Hosts are compared by the
 // name that the database has.
-func (f EventFilter) Fits(e *labapi.Event) bool {
+func (f EventFilter) fits(e *labapi.Event) bool {
 	return (f.Host == "" || e.Host == f.Host) && (f.Kind == "" || e.Kind == f.Kind) && (f.Job == 0 || e.Job == f.Job)
+}
+
+// all tells whether the filter lets everything through.
+func (f EventFilter) all() bool { return f.Host == "" && f.Kind == "" && f.Job == 0 }
+
+// Of returns the frames of those events of a batch that the filter lets through and that come
+// after one.
+func (f EventFilter) Of(b *Batch, after int64) []byte {
+	if f.all() && b.Events[0].ID > after {
+		return b.All
+	}
+	var out []byte
+	for i := range b.Events {
+		if e := &b.Events[i]; e.ID > after && f.fits(e) {
+			out = append(out, b.Frames[i]...)
+		}
+	}
+	return out
 }
 
 // ResolveHost gives a filter the name of its host as the database has it.

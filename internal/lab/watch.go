@@ -29,6 +29,8 @@ var ErrTooMany = errors.New("too many streams of events")
 type Watch struct {
 	// Failed is told when the journal cannot be read; reading goes on.
 	Failed func(error)
+	// Frame appends an event as watchers get it. It is called once for all of them.
+	Frame func(to []byte, e *labapi.Event) []byte
 
 	mu       sync.Mutex
 	watchers map[*Watcher]bool
@@ -42,9 +44,31 @@ type Watch struct {
 // Watcher gets the events that come after it began.
 type Watcher struct {
 	// Batches is closed when the watcher was too slow.
-	Batches chan []labapi.Event
+	Batches chan *Batch
 	// After is the event after which the first batch begins.
 	After int64
+}
+
+// Batch is some events in the order of their ids, with their frames, and all frames in one.
+type Batch struct {
+	Events []labapi.Event
+	Frames [][]byte
+	All    []byte
+}
+
+func (w *Watch) batch(events []labapi.Event) *Batch {
+	b := &Batch{Events: events}
+	ends := make([]int, len(events))
+	for i := range events {
+		b.All = w.Frame(b.All, &events[i])
+		ends[i] = len(b.All)
+	}
+	begin := 0
+	for _, end := range ends {
+		b.Frames = append(b.Frames, b.All[begin:end])
+		begin = end
+	}
+	return b
 }
 
 // Begin adds a watcher, who ends with End.
@@ -67,7 +91,7 @@ func (w *Watch) Begin(ctx context.Context, l *Lab) (*Watcher, error) {
 		w.watchers = map[*Watcher]bool{}
 		go w.read(reading, l)
 	}
-	at := &Watcher{Batches: make(chan []labapi.Event, watchBuffer), After: w.position}
+	at := &Watcher{Batches: make(chan *Batch, watchBuffer), After: w.position}
 	w.watchers[at] = true
 	return at, nil
 }
@@ -149,6 +173,7 @@ func untilGap(position int64, events []labapi.Event) []labapi.Event {
 // hand gives events to all watchers. One that does not take them is cut off: it can begin
 // again after the last event that it got.
 func (w *Watch) hand(ctx context.Context, events []labapi.Event) {
+	batch := w.batch(events)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if ctx.Err() != nil {
@@ -157,7 +182,7 @@ func (w *Watch) hand(ctx context.Context, events []labapi.Event) {
 	w.position = events[len(events)-1].ID
 	for at := range w.watchers {
 		select {
-		case at.Batches <- events:
+		case at.Batches <- batch:
 		default:
 			close(at.Batches)
 			delete(w.watchers, at)
@@ -167,13 +192,13 @@ func (w *Watch) hand(ctx context.Context, events []labapi.Event) {
 
 // Between reads the events after one up to another that fit a filter, for a watcher who was
 // away. There are no gaps below where watchers begin.
-func (l *Lab) Between(ctx context.Context, f EventFilter, upTo int64, each func([]labapi.Event) error) error {
+func (w *Watch) Between(ctx context.Context, l *Lab, f EventFilter, upTo int64, each func(*Batch) error) error {
 	for {
 		events, err := l.readEvents(ctx, "e.id > ? AND e.id <= ?", "ASC", []any{f.After, upTo, watchBatch})
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		if err := each(events); err != nil {
+		if err := each(w.batch(events)); err != nil {
 			return err
 		}
 		f.After = events[len(events)-1].ID
