@@ -33,7 +33,7 @@ const (
 	eventTermEnded = "shard.term_ended"
 )
 
-// eventRows is how many events one INSERT has. Each has up to five parameters, and SQLite
+// eventRows is how many events one INSERT has. Each has five parameters at most, and SQLite
 // allows 32,766.
 const eventRows = 2000
 
@@ -48,21 +48,34 @@ func noteEvents(d sqldb.Dialect, events []Event) (out []statement) {
 		part := events[:min(len(events), eventRows)]
 		events = events[len(part):]
 		text := []byte("INSERT INTO hostsched_events (at, kind, shard, who, subject, reason, host_id, job_id, entry_id) VALUES ")
-		args := make([]any, 0, 5*len(part))
+		var args []any
 		for i, e := range part {
 			if i > 0 {
 				text = append(text, ", "...)
 			}
-			text = append(append(append(text, '('), d.NowMillis...), ", ?, ?, ?, ?, ?"...)
+			text = append(append(text, '('), d.NowMillis...)
+			for _, said := range [...]string{e.Kind, e.Shard, e.Who, cut(e.Subject, 255), cut(e.Reason, 500)} {
+				text, args = appendSaid(append(text, ", "...), args, said)
+			}
 			for _, id := range [...]int64{e.Host, e.Job, e.Entry} {
 				text = append(append(text, ", "...), idOrNull(id)...)
 			}
 			text = append(text, ')')
-			args = append(args, e.Kind, e.Shard, e.Who, cut(e.Subject, 255), cut(e.Reason, 500))
 		}
 		out = add(out, -1, string(text), args...)
 	}
 	return out
+}
+
+// appendSaid writes a text into a statement: as it is if every server reads it so, as nearly
+// all are, else as a parameter, which costs more.
+func appendSaid(statement []byte, args []any, said string) ([]byte, []any) {
+	for i := range len(said) {
+		if c := said[i]; c < ' ' || c > '~' || c == '\'' || c == '\\' || c == '?' {
+			return append(statement, '?'), append(args, said)
+		}
+	}
+	return append(append(append(statement, '\''), said...), '\''), args
 }
 
 // cut shortens a text to so many characters.
