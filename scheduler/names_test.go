@@ -17,6 +17,7 @@ import (
 // database, whose collation may also pass over accents and trailing blanks, or over nothing.
 var foldsCase = map[string]string{
 	"scheduler/synch.go":          "the order in which hosts of one job start",
+	"cmd/hostsched/api.go":        "methods of HTTP",
 	"cmd/hostsched/consent.go":    "an answer",
 	"internal/api/auth.go":        "the scheme of a request's authorization",
 	"internal/config/autotest.go": "true and false, in Autotest's files",
