@@ -19,6 +19,8 @@ var foldsCase = map[string]string{
 	"scheduler/synch.go":          "the order in which hosts of one job start",
 	"cmd/hostsched/api.go":        "methods of HTTP",
 	"cmd/hostsched/consent.go":    "an answer",
+	"cmd/hostsched/display.go":    "titles of columns",
+	"cmd/hostsched/job.go":        "the ending of a file",
 	"internal/api/auth.go":        "the scheme of a request's authorization",
 	"internal/config/autotest.go": "true and false, in Autotest's files",
 	"internal/config/config.go":   "names of environment variables",
