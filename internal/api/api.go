@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/internal/signin"
 	"github.com/hostsched/hostsched/shard"
 )
 
@@ -40,6 +42,12 @@ type Config struct {
 	Wake func(name shard.Name, entries ...int64)
 	// Anonymous is the role of callers without token.
 	Anonymous access.Role
+	// Rate is how many requests one token may make in a second, 0 for any number.
+	Rate float64
+	// Served hears of every request: its route, the status and how long it took, 0 for
+	// streams. LoginFailed hears of tokens and logins that were refused. Both may be nil.
+	Served      func(route string, status int, took time.Duration)
+	LoginFailed func()
 	// MaxPriority is the highest priority that users may give their jobs.
 	MaxPriority int
 	// Cluster says who leads what, and which servers there are.
@@ -57,6 +65,7 @@ type API struct {
 	crossOrigin *http.CrossOriginProtection
 	// rules are those of the routes, by method and path, for the test that walks them.
 	rules map[string]access.Rule
+	walls *walls
 	watch lab.Watch
 	// droppedKeys is when old keys of requests were deleted last, in nanoseconds.
 	droppedKeys atomic.Int64
@@ -64,7 +73,7 @@ type API struct {
 
 // New returns the API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, mux: http.NewServeMux(), crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}}
+	a := &API{cfg: cfg, mux: http.NewServeMux(), crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, walls: newWalls(cfg.Rate)}
 	a.watch.Frame = frame
 	a.watch.Failed = func(err error) { a.cfg.Log.Warn("a stream of events waits", "error", err) }
 	a.api = humago.NewWithPrefix(a.mux, Prefix, documentConfig(cfg.Version))
@@ -76,6 +85,7 @@ func New(cfg Config) *API {
 	a.clusterRoutes()
 	a.hostRoutes()
 	a.groupRoutes()
+	a.mux.HandleFunc("/", a.nowhere)
 	return a
 }
 
@@ -88,7 +98,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	a.mux.ServeHTTP(w, r)
+	a.observed(w, r)
 }
 
 // OpenAPI returns the document that describes all routes.
@@ -100,6 +110,7 @@ func documentConfig(version string) huma.Config {
 	c.DocsPath = ""
 	c.SchemasPath = ""
 	c.CreateHooks = nil
+	c.Formats = textFormats(c.Formats)
 	c.RejectUnknownQueryParameters = true
 	c.Transformers = append(c.Transformers, named)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of 'hostsched token create'."}}
@@ -119,6 +130,9 @@ func route[In, Out any](a *API, rule access.Rule, op huma.Operation, handle func
 	a.rules[op.Method+" "+op.Path] = rule
 	huma.Register(a.api, op, func(ctx context.Context, in *In) (*Out, error) {
 		out, err := handle(ctx, a.cfg.Lab(), in)
+		if errors.Is(err, signin.ErrRefused) {
+			a.loginFailed(ctx)
+		}
 		if err != nil {
 			return nil, a.asProblem(err)
 		}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/lab"
 )
 
 type callerKey struct{}
@@ -28,7 +30,11 @@ func callerOf(ctx context.Context) access.Caller {
 // authenticate finds out who calls and refuses who may not do it in any case.
 func (a *API) authenticate(rule access.Rule) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		caller, err := a.identify(ctx)
+		err := readable(ctx.URL())
+		var caller access.Caller
+		if err == nil {
+			caller, err = a.identify(ctx)
+		}
 		if err == nil && !rule.MayTry(caller) {
 			err = a.refusal(rule, caller)
 		}
@@ -36,7 +42,7 @@ func (a *API) authenticate(rule access.Rule) func(huma.Context, func(huma.Contex
 			a.refuse(ctx, a.asProblem(err))
 			return
 		}
-		next(huma.WithValue(ctx, callerKey{}, caller))
+		next(huma.WithValue(huma.WithValue(ctx, callerKey{}, caller), addressKey{}, addressOf(ctx.RemoteAddr())))
 	}
 }
 
@@ -57,10 +63,62 @@ func (a *API) identify(ctx huma.Context) (access.Caller, error) {
 	if header == "" {
 		secret = a.session(ctx)
 	}
+	address := addressOf(ctx.RemoteAddr())
 	if secret == "" {
-		return access.Caller{Login: "anonymous", Role: a.cfg.Anonymous, By: "anonymous"}, nil
+		return access.Caller{Login: "anonymous", Role: a.cfg.Anonymous, By: "anonymous"}, a.admitAnonymous(ctx, address)
 	}
-	return l.Authenticate(ctx.Context(), secret)
+	return a.authenticateToken(ctx, l, secret, address)
+}
+
+// admitAnonymous bounds callers without token by their address. Where everybody is the
+// administrator, only this machine calls.
+func (a *API) admitAnonymous(ctx huma.Context, address string) error {
+	if a.cfg.Anonymous == access.Admin {
+		return nil
+	}
+	if strings.HasPrefix(ctx.Operation().Path, "/login/") {
+		if err := a.walls.mayLogin(address); err != nil {
+			return err
+		}
+	}
+	key := sha256.Sum256([]byte("address " + address))
+	a.walls.remember(key)
+	return a.walls.admit(key)
+}
+
+func (a *API) authenticateToken(ctx huma.Context, l *lab.Lab, secret, address string) (access.Caller, error) {
+	key := sha256.Sum256([]byte(secret))
+	if a.walls.tokens.Contains(key) {
+		if err := a.walls.admit(key); err != nil {
+			return access.Caller{}, err
+		}
+	} else if err := a.walls.mayLogin(address); err != nil {
+		return access.Caller{}, err
+	}
+	caller, err := l.Authenticate(ctx.Context(), secret)
+	switch {
+	case err == nil:
+		a.walls.remember(key)
+	case errors.Is(err, lab.ErrToken):
+		a.walls.tokens.Remove(key)
+		a.countFailure(address)
+	}
+	return caller, err
+}
+
+type addressKey struct{}
+
+// loginFailed counts a login that the identity provider refused.
+func (a *API) loginFailed(ctx context.Context) {
+	address, _ := ctx.Value(addressKey{}).(string)
+	a.countFailure(address)
+}
+
+func (a *API) countFailure(address string) {
+	a.walls.failed(address)
+	if a.cfg.LoginFailed != nil {
+		a.cfg.LoginFailed()
+	}
 }
 
 // bearer returns the token of a header, empty if it has none.
@@ -96,6 +154,9 @@ func (a *API) refuse(ctx huma.Context, err error) {
 	}
 	if model.Status == http.StatusUnauthorized {
 		ctx.SetHeader("WWW-Authenticate", "Bearer")
+	}
+	if seconds := retryAfter[model.Type]; seconds != "" {
+		ctx.SetHeader("Retry-After", seconds)
 	}
 	ctx.SetHeader("Content-Type", "application/problem+json")
 	ctx.SetStatus(model.Status)

@@ -93,12 +93,13 @@ type Config struct {
 	} `key:"shards" group:"database"`
 
 	API struct {
-		Listen      string `key:"listen" usage:"address for the API, if it is another one than listen"`
-		Socket      string `key:"socket" usage:"unix socket on which the API takes whoever may open it, this user and root, for an administrator"`
-		Auth        string `key:"auth" default:"token" oneof:"token or none" usage:"who may call the API: token, who has one; or none, everybody as administrator, only on a loopback address"`
-		MaxPriority int    `key:"max_priority" default:"100" min:"0" max:"2000000000" usage:"the highest priority that users may give their jobs; above it the role operator is needed"`
-		Anonymous   string `key:"anonymous" default:"none" oneof:"none or viewer" usage:"what callers without token may do: none, or viewer, read all but secrets"`
-		URL         string `key:"url" usage:"how browsers reach the replicas, like https://lab.example; the address that they used if empty"`
+		Listen      string  `key:"listen" usage:"address for the API, if it is another one than listen"`
+		Socket      string  `key:"socket" usage:"unix socket on which the API takes whoever may open it, this user and root, for an administrator"`
+		Auth        string  `key:"auth" default:"token" oneof:"token or none" usage:"who may call the API: token, who has one; or none, everybody as administrator, only on a loopback address"`
+		MaxPriority int     `key:"max_priority" default:"100" min:"0" max:"2000000000" usage:"the highest priority that users may give their jobs; above it the role operator is needed"`
+		Rate        float64 `key:"rate" default:"200" min:"0" max:"1000000" usage:"how many requests one token may make in a second; 0 any number"`
+		Anonymous   string  `key:"anonymous" default:"none" oneof:"none or viewer" usage:"what callers without token may do: none, or viewer, read all but secrets"`
+		URL         string  `key:"url" usage:"how browsers reach the replicas, like https://lab.example; the address that they used if empty"`
 	} `key:"api" group:"replica"`
 
 	OIDC struct {

@@ -61,6 +61,7 @@ var names = []struct{ key, flag, env, def string }{
 	{"oidc.session", "oidc-session", "HOSTSCHED_OIDC_SESSION", "12h0m0s"},
 	{"api.auth", "api-auth", "HOSTSCHED_API_AUTH", "token"},
 	{"api.max_priority", "api-max-priority", "HOSTSCHED_API_MAX_PRIORITY", "100"},
+	{"api.rate", "api-rate", "HOSTSCHED_API_RATE", "200"},
 	{"api.anonymous", "api-anonymous", "HOSTSCHED_API_ANONYMOUS", "none"},
 	{"log.assignments", "log-assignments", "HOSTSCHED_LOG_ASSIGNMENTS", "false"},
 	{"log.format", "log-format", "HOSTSCHED_LOG_FORMAT", "text"},

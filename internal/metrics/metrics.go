@@ -40,6 +40,10 @@ type Metrics struct {
 
 	condemned *prometheus.CounterVec
 	needless  prometheus.Counter
+
+	requests     *prometheus.CounterVec
+	requestTime  *prometheus.HistogramVec
+	failedLogins prometheus.Counter
 }
 
 // Buckets, in seconds. Queued times go from a second to a day.
@@ -94,7 +98,10 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
 	m.condemned = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_condemned_replicas_total", Help: "Other replicas whose leases were revoked because they seemed dead, by reason."}, []string{"reason"})
 	m.needless = prometheus.NewCounter(prometheus.CounterOpts{Name: "hostsched_needless_takeovers_total", Help: "How often the others took this replica for dead although it lived."})
-	registry.MustRegister(m.condemned, m.needless)
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_api_requests_total", Help: "Requests to the API, by route and class of status."}, []string{"route", "status"})
+	m.requestTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hostsched_api_request_seconds", Help: "How long requests to the API took, but for streams.", Buckets: fastBuckets}, []string{"route"})
+	m.failedLogins = prometheus.NewCounter(prometheus.CounterOpts{Name: "hostsched_api_failed_logins_total", Help: "Tokens and logins that the API refused."})
+	registry.MustRegister(m.condemned, m.needless, m.requests, m.requestTime, m.failedLogins)
 	return m
 }
 
@@ -121,6 +128,17 @@ func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVe
 
 // label is the name of a shard as a label, which must be UTF-8: Prometheus panics otherwise.
 func label(name shard.Name) string { return shard.Printable(name.String()) }
+
+// Served counts a request to the API. A stream has no time.
+func (m *Metrics) Served(route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status/100)+"xx").Inc()
+	if took > 0 {
+		m.requestTime.WithLabelValues(route).Observe(took.Seconds())
+	}
+}
+
+// LoginFailed counts a token or a login that the API refused.
+func (m *Metrics) LoginFailed() { m.failedLogins.Inc() }
 
 // priority is the label of a priority.
 func (m *Metrics) priority(n int64) string {
