@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/store"
@@ -19,7 +20,12 @@ import (
 // users ann and bob, who are in Everyone as the hosts are; and ann's token.
 func newLabServer(t *testing.T, db *store.DB) (s *server, ann, bob string) {
 	t.Helper()
-	s = newServer(t, db)
+	return newLabServerWith(t, db, func(*api.Config) {})
+}
+
+func newLabServerWith(t *testing.T, db *store.DB, change func(*api.Config)) (s *server, ann, bob string) {
+	t.Helper()
+	s = newServerWith(t, db, change)
 	for _, text := range []string{
 		"INSERT INTO afe_acl_groups (id, name) VALUES (1, 'Everyone'), (2, 'lab')",
 		"INSERT INTO afe_users (id, login, access_level, reboot_before, reboot_after) VALUES (20, 'ann', 0, 0, 0), (21, 'bob', 0, 0, 0)",
@@ -365,4 +371,26 @@ func TestLargeSuite(t *testing.T) {
 		t.Log("and to abort them", time.Since(began))
 		require.Equal(t, 5000, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE status = 'Aborted' AND aborted = 1"))
 	})
+}
+
+// TestTextsThatTablesCannotHold: Autotest's tables may have a character set that lacks some.
+func TestTextsThatTablesCannotHold(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	s, ann, _ := newLabServer(t, db)
+	storetest.Exec(t, db, "ALTER TABLE afe_jobs MODIFY control_file TEXT CHARACTER SET latin1, MODIFY owner VARCHAR(255) CHARACTER SET latin1, MODIFY name VARCHAR(255) CHARACTER SET latin1")
+	storetest.Exec(t, db, "ALTER TABLE afe_labels MODIFY name VARCHAR(255) CHARACTER SET latin1")
+	for _, spec := range []labapi.JobSpec{{Name: "a", Script: "echo ☃"}, {Name: "☃"}} {
+		spec.Labels = []string{"board:eve"}
+		var p problem
+		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, ann, http.MethodPost, "/jobs", spec, &p))
+		require.Equal(t, "/problems/bad-input", p.Type)
+		require.Contains(t, p.Detail, "cannot hold a text")
+	}
+	var p problem
+	require.Equal(t, http.StatusUnprocessableEntity, s.call(t, ann, http.MethodPost, "/jobs", labapi.JobSpec{Name: "a", Labels: []string{"☃"}}, &p))
+	require.Equal(t, "/problems/no-host-can-ever-run", p.Type)
+	for _, query := range []string{"?owner=%E2%98%83", "?label=%E2%98%83"} {
+		require.Contains(t, []int{http.StatusOK, http.StatusUnprocessableEntity}, s.call(t, ann, http.MethodGet, "/jobs"+query, nil, nil), query)
+	}
+	require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_jobs"))
 }

@@ -175,7 +175,7 @@ func IsDuplicate(err error) bool {
 // that its character set does not have.
 func IsUnfit(err error) bool {
 	switch MysqlCode(err) {
-	case 1264, 1267, 1300, 1366, 1406, 3988:
+	case 1264, 1267, 1300, 1366, 1406, 3854, 3988:
 		return true
 	}
 	return false
