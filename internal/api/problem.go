@@ -52,6 +52,7 @@ var problems = []problem{
 	{jobspec.ErrMediaType, http.StatusUnsupportedMediaType, "media-type"},
 	{lab.ErrInput, http.StatusUnprocessableEntity, "bad-input"},
 	{sqldb.ErrUnreachable, http.StatusServiceUnavailable, "database-away"},
+	{sqldb.ErrPrivilege, http.StatusServiceUnavailable, "missing-privilege"},
 	{sqldb.ErrBusy, http.StatusServiceUnavailable, "database-busy"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "too-slow"},
 }

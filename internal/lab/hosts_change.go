@@ -115,15 +115,24 @@ type edit struct {
 // refs are the ids of the names in wishes.
 type refs struct {
 	labels, groups map[string]int64
-	replaced       map[int64]bool
-	everyone       int64
+	// static are the names that the lab's inventory keeps, and replaced the ids of labels
+	// that count as static ones only.
+	static   map[string]int64
+	replaced map[int64]bool
+	everyone int64
+}
+
+// fixed tells whether a label is the inventory's to change.
+func (r *refs) fixed(label string) bool {
+	id := r.labels[label]
+	return r.replaced[id] || id == 0 && r.static[label] != 0
 }
 
 // compare finds what a wish changes.
 func (w *wish) compare(h *hostState, ids *refs) edit {
 	e := edit{host: h}
 	if w.labels != nil {
-		e.addLabels, e.dropLabels = e.compareNames("label", *w.labels, h.Labels[:len(h.labelIDs)], h.labelIDs, ids.labels, ids.replaced)
+		e.addLabels, e.dropLabels = e.compareNames("label", slices.DeleteFunc(slices.Clone(*w.labels), ids.fixed), h.Labels[:len(h.labelIDs)], h.labelIDs, ids.labels)
 	}
 	if w.groups != nil {
 		// A host in another group is not in Everyone, and one in no other is.
@@ -131,7 +140,7 @@ func (w *wish) compare(h *hostState, ids *refs) edit {
 		if len(wanted) == 0 {
 			wanted = []string{Everyone}
 		}
-		e.addGroups, e.dropGroups = e.compareNames("ACL group", wanted, h.ACLGroups, h.groupIDs, ids.groups, nil)
+		e.addGroups, e.dropGroups = e.compareNames("ACL group", wanted, h.ACLGroups, h.groupIDs, ids.groups)
 	}
 	if w.protection != nil && protectionName(int64(*w.protection)) != h.Protection {
 		e.protection = w.protection
@@ -142,13 +151,12 @@ func (w *wish) compare(h *hostState, ids *refs) edit {
 }
 
 // compareNames finds which of the wanted are not there, and which of those that are there are
-// not wanted. ids has no entry for a name that is yet to be made: it counts as 0. Ids in
-// other are nobody's to change.
-func (e *edit) compareNames(what string, wanted, have []string, haveIDs []int64, ids map[string]int64, other map[int64]bool) (add, drop []int64) {
+// not wanted. ids has no entry for a name that is yet to be made: it counts as 0.
+func (e *edit) compareNames(what string, wanted, have []string, haveIDs []int64, ids map[string]int64) (add, drop []int64) {
 	want := map[int64]bool{}
 	for _, name := range wanted {
 		id := ids[name]
-		if other[id] || want[id] && id != 0 {
+		if want[id] && id != 0 {
 			continue
 		}
 		want[id] = true
@@ -367,7 +375,7 @@ func (l *Lab) adjusted(ctx context.Context, tx *sql.Tx, h *hostState, p labapi.H
 // keepStatic refuses to add or remove labels that the lab's inventory keeps.
 func (l *Lab) keepStatic(p labapi.HostPatch, ids *refs) error {
 	for _, name := range slices.Concat(p.AddLabels, p.RemoveLabels) {
-		if ids.replaced[ids.labels[name]] {
+		if ids.fixed(name) {
 			return fmt.Errorf("%w: label %q is a static one; change it in the lab's inventory", ErrConflict, shortened(name))
 		}
 	}
@@ -440,6 +448,7 @@ func (l *Lab) refsOf(ctx context.Context, tx *sql.Tx, who access.Caller, wishes 
 	r := &txReader{ctx: ctx, tx: tx}
 	ids := &refs{labels: labelNames.find(r, labels), groups: groupNames.find(r, groups), replaced: map[int64]bool{}}
 	if l.static() {
+		ids.static = staticNames.find(r, labels)
 		r.RowsOf("SELECT label_id FROM afe_replaced_labels", nil, func(v sqldb.Row) { ids.replaced[v.Int(0).N] = true })
 	}
 	if r.err != nil {
@@ -461,7 +470,7 @@ func (l *Lab) refsOf(ctx context.Context, tx *sql.Tx, who access.Caller, wishes 
 		}
 		ids.groups[Everyone], ids.everyone = id, id
 	}
-	missing := slices.DeleteFunc(labels, func(name string) bool { return ids.labels[name] != 0 })
+	missing := slices.DeleteFunc(labels, func(name string) bool { return ids.labels[name] != 0 || ids.fixed(name) })
 	return ids, l.makeLabels(ctx, tx, who, missing, ids.labels)
 }
 

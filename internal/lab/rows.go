@@ -80,10 +80,11 @@ func texts(names []string) []any {
 type named struct{ from, id, name, valid string }
 
 var (
-	hostNames  = named{"afe_hosts", "id", "hostname", "invalid = 0"}
-	labelNames = named{"afe_labels", "id", "name", "invalid = 0"}
-	groupNames = named{"afe_acl_groups", "id", "name", "1 = 1"}
-	userNames  = named{"afe_users", "id", "login", "1 = 1"}
+	hostNames   = named{"afe_hosts", "id", "hostname", "invalid = 0"}
+	labelNames  = named{"afe_labels", "id", "name", "invalid = 0"}
+	staticNames = named{"afe_static_labels", "id", "name", "invalid = 0"}
+	groupNames  = named{"afe_acl_groups", "id", "name", "1 = 1"}
+	userNames   = named{"afe_users", "id", "login", "1 = 1"}
 )
 
 // find returns the ids of the rows with these names; what is not there is left out. Which

@@ -9,12 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/storetest"
-	"github.com/hostsched/hostsched/shard"
-	"github.com/hostsched/hostsched/store"
 )
 
 // FuzzFilters: whatever a filter says, it finds what the plain reading of it says, and no text
@@ -24,11 +21,11 @@ func FuzzFilters(f *testing.F) {
 		f.Add(seed, seed, seed)
 	}
 	db := storetest.NewLab(f, storetest.SQLiteFile(f))
-	l := lab.New(db, store.Scope{Shard: shard.Master, Shared: true})
-	ctx, who := context.Background(), access.Caller{Login: "root", Role: access.Admin}
+	l := lab.New(db, whole())
+	ctx := context.Background()
 	names := []string{"h1", "h_2", "x-3"}
 	for _, name := range names {
-		_, _, err := l.AddHost(ctx, who, labapi.HostInput{Hostname: name, Labels: []string{"label:" + name}})
+		_, _, err := l.AddHost(ctx, root, labapi.HostInput{Hostname: name, Labels: []string{"label:" + name}})
 		require.NoError(f, err)
 	}
 	f.Fuzz(func(t *testing.T, text, label, after string) {
