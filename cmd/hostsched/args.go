@@ -71,14 +71,14 @@ func notEmpty(cmd *cobra.Command, name, arg string) error {
 	return nil
 }
 
-func atMostOneShard(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
+// optional allows this argument, and no other.
+func optional(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return exactly(name)(cmd, args)
 	}
-	if err := notEmpty(cmd, "SHARD", args[0]); err != nil {
-		return err
-	}
-	return noArgs(cmd, args[1:])
 }
 
 // shardArg is the name of a shard as somebody typed it, empty if nobody did.

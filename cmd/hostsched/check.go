@@ -37,7 +37,7 @@ configuration names, or the master.
 Exit codes: 0 nothing found, 1 findings, 2 bad input.`,
 		Example: `  hostsched check --config /etc/hostsched.yaml
   hostsched check lab-east --leader sched-1.lab:8470 -o json`,
-		Args: atMostOneShard,
+		Args: optional("SHARD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
 				f, failed := lab.Check(cmd.Context(), shardArg(args), leader)

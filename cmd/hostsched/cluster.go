@@ -196,7 +196,7 @@ func clusterHistoryCommand() *cobra.Command {
 	var out output
 	var rows int
 	cmd := &cobra.Command{
-		Use: "history [SHARD]", Short: "Show every term of a shard (default: master): who, when, how long, why it ended", Args: atMostOneShard,
+		Use: "history [SHARD]", Short: "Show every term of a shard (default: master): who, when, how long, why it ended", Args: optional("SHARD"),
 		Example: "  hostsched cluster history master --limit 5",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {

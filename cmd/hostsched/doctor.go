@@ -33,7 +33,7 @@ Exit codes: 0 all is well, or there are warnings only; 1 something failed; 2 the
 configuration itself cannot be used.`,
 		Example: `  hostsched config check /etc/hostsched.yaml
   hostsched config check -o json`,
-		Args: atMostOneFile,
+		Args: optional("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				if err := cmd.Flags().Set("config", args[0]); err != nil {
@@ -51,16 +51,6 @@ configuration itself cannot be used.`,
 	cfg.Bind(cmd.Flags(), config.AllGroups)
 	out.bind(cmd)
 	return cmd
-}
-
-func atMostOneFile(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if err := notEmpty(cmd, "FILE", args[0]); err != nil {
-		return err
-	}
-	return noArgs(cmd, args[1:])
 }
 
 func doctorCommand() *cobra.Command {

@@ -27,7 +27,7 @@ func fenceShowCommand() *cobra.Command {
 	cfg := &config.Config{}
 	var out output
 	cmd := &cobra.Command{
-		Use: "show [SHARD]", Short: "Show who may write to a shard (default: master)", Args: atMostOneShard,
+		Use: "show [SHARD]", Short: "Show who may write to a shard (default: master)", Args: optional("SHARD"),
 		Example: "  hostsched fence show master --config /etc/hostsched.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
@@ -58,7 +58,7 @@ func fenceAdoptCommand() *cobra.Command {
 	var c consent
 	var force bool
 	cmd := &cobra.Command{
-		Use: "adopt [SHARD]", Short: "Let this etcd cluster lead a shard that another one led", Args: atMostOneShard,
+		Use: "adopt [SHARD]", Short: "Let this etcd cluster lead a shard that another one led", Args: optional("SHARD"),
 		Long: `Let the configured etcd cluster lead a shard whose fence belongs to another etcd
 cluster, or to another installation (the setting cluster), or whose token is higher
 than this cluster's revisions because etcd was restored from a backup. The epoch continues to rise, so that whoever led before

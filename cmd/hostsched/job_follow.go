@@ -52,7 +52,7 @@ func (f *following) wait(ctx context.Context, cmd *cobra.Command, client *labcli
 		job, err := readJob(ctx, client, id)
 		switch {
 		case ctx.Err() != nil:
-			return f.detach(ctx, cmd, client, id)
+			return f.detach(ctx, client, id)
 		case errors.Is(err, labclient.ErrAway) && time.Since(answered) < awayFor:
 			f.say(cmd, "no server answers; trying again")
 		case err != nil:
@@ -120,7 +120,7 @@ func (f *following) say(cmd *cobra.Command, format string, args ...any) {
 }
 
 // detach is what Ctrl-C does: the job goes on, unless it was said to abort it.
-func (f *following) detach(ctx context.Context, cmd *cobra.Command, client *labclient.Client, id int64) error {
+func (f *following) detach(ctx context.Context, client *labclient.Client, id int64) error {
 	if !f.cancelOnInterrupt {
 		return coded{exitDetached, fmt.Errorf("job %d goes on; come back with 'hostsched job wait %d --follow', or end it with 'hostsched job abort %d'", id, id, id)}
 	}

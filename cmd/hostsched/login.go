@@ -44,7 +44,7 @@ and confirm the code. The token is kept in the context, in
 }
 
 func login(ctx context.Context, cmd *cobra.Command, conn *connection, client *labclient.Client, wait time.Duration) error {
-	cfg, err := conn.kept(cmd, client)
+	cfg, err := conn.kept(client)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func login(ctx context.Context, cmd *cobra.Command, conn *connection, client *la
 
 // kept is the configuration that a login keeps. Without --token-file, no former token is
 // taken along.
-func (c *connection) kept(cmd *cobra.Command, client *labclient.Client) (labclient.Config, error) {
+func (c *connection) kept(client *labclient.Client) (labclient.Config, error) {
 	out := labclient.Config{Servers: client.Servers(), Token: client.Token(), CAFile: c.caFile}
 	if chosen, err := c.chosen(); err != nil {
 		return out, err

@@ -76,7 +76,7 @@ Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
   hostsched plan --database-dsn sqlite:data/lab.db -o json
   hostsched plan --policy optimal --config /etc/hostsched.yaml
   hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
-		Args: func(cmd *cobra.Command, args []string) error { return planError(atMostOneShard(cmd, args)) },
+		Args: func(cmd *cobra.Command, args []string) error { return planError(optional("SHARD")(cmd, args)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()

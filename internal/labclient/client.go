@@ -240,3 +240,24 @@ func (c *Client) Servers() []string {
 
 // Token is who calls.
 func (c *Client) Token() string { return c.token }
+
+// GetVersion is Get, and returns the version that a change may be made of.
+func (c *Client) GetVersion(ctx context.Context, path string, out any) (version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	res, err := c.send(ctx, Call{Method: http.MethodGet, Path: path})
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }() // it was read
+	if err := json.NewDecoder(res.Body).Decode(out); err != nil {
+		return "", fmt.Errorf("%w: GET %s: the answer broke off or is none of hostsched: %w", ErrAway, path, err)
+	}
+	return res.Header.Get("ETag"), nil
+}
+
+// AnyVersion is the header of a change that does not depend on what was read.
+func AnyVersion() http.Header { return OfVersion("*") }
+
+// OfVersion is the header of a change of this version only.
+func OfVersion(version string) http.Header { return http.Header{"If-Match": {version}} }

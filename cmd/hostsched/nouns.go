@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/labclient"
+)
+
+// listCommand lists things of one kind. Lists that have no pages are short.
+func listCommand[T any](noun, short, path string, paged bool, show *display[T]) *cobra.Command {
+	var conn connection
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: short, Args: noArgs, Example: "  hostsched " + noun + " list -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+				return show.list(ctx, cmd, func(ctx context.Context) ([]T, error) {
+					if paged {
+						return labclient.List[T](ctx, client, path, nil, limit)
+					}
+					var page labapi.Page[T]
+					err := client.Get(ctx, path, nil, &page)
+					return page.Items, err
+				})
+			})
+		},
+	}
+	conn.bind(cmd)
+	show.bindWatch(cmd)
+	if paged {
+		bindLimit(cmd, &limit)
+	}
+	return cmd
+}
+
+// removeCommand removes things by their names, after a question.
+func removeCommand(noun, use, short, long, path string, names labLister) *cobra.Command {
+	var conn connection
+	var many bulk
+	var c consent
+	cmd := &cobra.Command{
+		Use: "remove " + use + "...", Short: short, Long: long, Example: "  hostsched " + noun + " remove nightly --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all, err := many.required(cmd, args)
+			if err != nil {
+				return err
+			}
+			if err := c.ask(cmd, "remove "+countOf(len(all), noun)); err != nil {
+				return err
+			}
+			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+				return forEach(ctx, cmd, all, "removed", func(ctx context.Context, name string) error {
+					return client.Do(ctx, labclient.Call{Method: http.MethodDelete, Path: path + labclient.Path(name), Header: labclient.AnyVersion()}, nil)
+				})
+			})
+		},
+	}
+	conn.bind(cmd)
+	many.bind(cmd)
+	c.bindYes(cmd)
+	cmd.ValidArgsFunction = completeMany(&conn, names)
+	return cmd
+}
+
+// addCommand enters things by their names.
+func addCommand(noun, use, short, path string, body func(name string) any) *cobra.Command {
+	var conn connection
+	var many bulk
+	cmd := &cobra.Command{
+		Use: "add " + use + "...", Short: short, Example: "  hostsched " + noun + " add nightly",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all, err := many.required(cmd, args)
+			if err != nil {
+				return err
+			}
+			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+				return forEach(ctx, cmd, all, "added", func(ctx context.Context, name string) error {
+					return client.Do(ctx, labclient.Call{Method: http.MethodPost, Path: path, Body: body(name)}, nil)
+				})
+			})
+		},
+	}
+	conn.bind(cmd)
+	many.bind(cmd)
+	return cmd
+}
