@@ -140,11 +140,11 @@ func (t table) row(cells ...any) {
 }
 
 // maxCell is how many characters of a cell a table shows: one long name should not push all
-// other columns out of sight. JSON has everything.
+// other columns out of sight. Sentences are shown whole. JSON has everything.
 const maxCell = 80
 
 func shortened(text string) string {
-	if utf8.RuneCountInString(text) <= maxCell {
+	if utf8.RuneCountInString(text) <= maxCell || strings.Contains(text, " ") {
 		return text
 	}
 	return string([]rune(text)[:maxCell-1]) + "…"

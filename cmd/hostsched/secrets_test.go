@@ -95,7 +95,7 @@ func databaseWithPassword(t *testing.T) string {
 	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
-	user := testserver.User(t, dsn, "sched", "sesame-db", "SELECT, INSERT, UPDATE")
+	user := testserver.User(t, dsn, "sched", "sesame-db", "SELECT, INSERT, UPDATE, DELETE")
 	return strings.Replace(user, ":sesame-db@", "@", 1)
 }
 

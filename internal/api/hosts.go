@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -229,7 +230,8 @@ func (a *API) holdResult(d lab.Held) labapi.HoldResult {
 	if d.Err == nil {
 		return r
 	}
-	if model, ok := a.asProblem(d.Err).(*huma.ErrorModel); ok {
+	var model *huma.ErrorModel
+	if errors.As(a.asProblem(d.Err), &model) {
 		r.Type, r.Detail = model.Type, model.Detail
 	}
 	return r

@@ -75,7 +75,7 @@ func TestEveryRouteHasItsRule(t *testing.T) {
 }
 
 // raw sends any request, and reads the problem that answers it.
-func (s *server) raw(t *testing.T, token, method, path string, body io.Reader) (*http.Response, string) {
+func (s *server) raw(t *testing.T, token, method, path string, body io.Reader) (answered, string) {
 	t.Helper()
 	req, err := http.NewRequest(method, s.URL+path, body)
 	require.NoError(t, err)
@@ -88,7 +88,13 @@ func (s *server) raw(t *testing.T, token, method, path string, body io.Reader) (
 	text, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
-	return res, string(text)
+	return answered{res.StatusCode, res.Header}, string(text)
+}
+
+// answered is an answer without its body.
+type answered struct {
+	StatusCode int
+	Header     http.Header
 }
 
 // endless is a body that is still going on when it was refused long ago.

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -302,11 +303,11 @@ func (l *Lab) onePlatform(ctx context.Context, tx *sql.Tx, hosts []int64) error 
 	var name string
 	err := tx.QueryRowContext(ctx, "SELECT h.hostname FROM afe_hosts h JOIN afe_hosts_labels x ON x.host_id = h.id JOIN afe_labels l ON l.id = x.label_id WHERE l.platform = 1 AND l.invalid = 0 AND h.id IN "+
 		sqldb.List(hosts)+" GROUP BY h.id, h.hostname HAVING COUNT(*) > 1 ORDER BY h.id LIMIT 1").Scan(&name)
-	switch {
-	case err == nil:
-		return fmt.Errorf("%w: host %s would have two platform labels; remove the one that it has", ErrConflict, name)
-	case err == sql.ErrNoRows:
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: host %s would have two platform labels; remove the one that it has", ErrConflict, name)
 	}
 	return err
 }
