@@ -119,24 +119,9 @@ func hostPath(name string, more ...string) string {
 }
 
 func hostShowCommand() *cobra.Command {
-	var conn connection
 	show := hostDisplay()
-	cmd := &cobra.Command{
-		Use: "show HOST", Short: "Show a host", Args: exactly("HOST"), Example: "  hostsched host show eve-1 -o yaml",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				var h labapi.Host
-				if err := client.Get(ctx, hostPath(args[0]), nil, &h); err != nil {
-					return err
-				}
-				return show.one(cmd, h)
-			})
-		},
-	}
-	conn.bind(cmd)
-	show.bind(cmd)
-	cmd.ValidArgsFunction = completeFirst(&conn, hostsOf)
-	return cmd
+	return showCommand(&cobra.Command{Use: "show HOST", Short: "Show a host", Example: "  hostsched host show eve-1 -o yaml"},
+		hostsOf, pathOfName(hostPath), show.bind, show.one)
 }
 
 func hostAddCommand() *cobra.Command {
@@ -290,24 +275,12 @@ func hostHistoryCommand() *cobra.Command {
 }
 
 func hostExplainCommand() *cobra.Command {
-	var conn connection
 	var out output
-	cmd := &cobra.Command{
-		Use: "explain HOST", Short: "Say why nobody has a host, who may use it, and who waits for it", Args: exactly("HOST"), Example: "  hostsched host explain eve-1",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				var e labapi.HostExplanation
-				if err := client.Get(ctx, hostPath(args[0], "explain"), nil, &e); err != nil {
-					return err
-				}
-				return out.write(cmd, e, func(w io.Writer) error { return hostExplanation(w, e) })
-			})
-		},
-	}
-	conn.bind(cmd)
-	out.bind(cmd, outputYAML)
-	cmd.ValidArgsFunction = completeFirst(&conn, hostsOf)
-	return cmd
+	return showCommand(&cobra.Command{Use: "explain HOST", Short: "Say why nobody has a host, who may use it, and who waits for it", Example: "  hostsched host explain eve-1"},
+		hostsOf, pathOfName(hostPath, "explain"), func(cmd *cobra.Command) { out.bind(cmd, outputYAML) },
+		func(cmd *cobra.Command, e labapi.HostExplanation) error {
+			return out.write(cmd, e, func(w io.Writer) error { return hostExplanation(w, e) })
+		})
 }
 
 func hostExplanation(w io.Writer, e labapi.HostExplanation) error {
@@ -326,11 +299,7 @@ func hostExplanation(w io.Writer, e labapi.HostExplanation) error {
 func hostUsersCommand() *cobra.Command {
 	var conn connection
 	var limit int
-	show := newDisplay(func(u labapi.User) string { return u.Login },
-		column[labapi.User]{title: "LOGIN", cell: func(u labapi.User) any { return u.Login }},
-		column[labapi.User]{title: "ROLE", cell: func(u labapi.User) any { return u.Role }},
-		column[labapi.User]{title: "ACL-GROUPS", cell: func(u labapi.User) any { return listed(u.ACLGroups) }},
-	)
+	show := userDisplay()
 	cmd := &cobra.Command{
 		Use: "users HOST", Short: "List who may use a host, and by which ACL groups", Args: exactly("HOST"), Example: "  hostsched host users eve-1",
 		RunE: func(cmd *cobra.Command, args []string) error {

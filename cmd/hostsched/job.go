@@ -273,31 +273,14 @@ func readJob(ctx context.Context, client *labclient.Client, id int64) (labapi.Jo
 }
 
 func jobShowCommand() *cobra.Command {
-	var conn connection
 	show := jobDisplay()
-	cmd := &cobra.Command{
-		Use: "show ID", Short: "Show a job with its entries", Args: exactly("ID"), Example: "  hostsched job show 7 -o yaml",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseID(args[0])
-			if err != nil {
+	return showCommand(&cobra.Command{Use: "show ID", Short: "Show a job with its entries", Example: "  hostsched job show 7 -o yaml"},
+		jobsOf, pathOfID(jobPath), show.bind, func(cmd *cobra.Command, job labapi.Job) error {
+			if err := show.one(cmd, job); err != nil || show.format != outputTable && show.format != outputWide {
 				return err
 			}
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				job, err := readJob(ctx, client, id)
-				if err != nil {
-					return err
-				}
-				if err := show.one(cmd, job); err != nil || show.format != outputTable && show.format != outputWide {
-					return err
-				}
-				return entriesTable(cmd.OutOrStdout(), job.Entries)
-			})
-		},
-	}
-	conn.bind(cmd)
-	show.bind(cmd)
-	cmd.ValidArgsFunction = completeFirst(&conn, jobsOf)
-	return cmd
+			return entriesTable(cmd.OutOrStdout(), job.Entries)
+		})
 }
 
 func entriesTable(w io.Writer, entries []labapi.Entry) error {
@@ -311,28 +294,12 @@ func entriesTable(w io.Writer, entries []labapi.Entry) error {
 }
 
 func jobExplainCommand() *cobra.Command {
-	var conn connection
 	var out output
-	cmd := &cobra.Command{
-		Use: "explain ID", Short: "Say why a job waits, or which hosts it gets", Args: exactly("ID"), Example: "  hostsched job explain 7",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseID(args[0])
-			if err != nil {
-				return err
-			}
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				var e labapi.Explanation
-				if err := client.Get(ctx, jobPath(id, "explain"), nil, &e); err != nil {
-					return err
-				}
-				return out.write(cmd, e, func(w io.Writer) error { return explanationTable(w, e) })
-			})
-		},
-	}
-	conn.bind(cmd)
-	out.bind(cmd, outputYAML)
-	cmd.ValidArgsFunction = completeFirst(&conn, jobsOf)
-	return cmd
+	return showCommand(&cobra.Command{Use: "explain ID", Short: "Say why a job waits, or which hosts it gets", Example: "  hostsched job explain 7"},
+		jobsOf, pathOfID(jobPath, "explain"), func(cmd *cobra.Command) { out.bind(cmd, outputYAML) },
+		func(cmd *cobra.Command, e labapi.Explanation) error {
+			return out.write(cmd, e, func(w io.Writer) error { return explanationTable(w, e) })
+		})
 }
 
 func jobWaitCommand() *cobra.Command {

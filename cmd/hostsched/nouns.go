@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -87,4 +88,44 @@ func addCommand(noun, use, short, path string, body func(name string) any) *cobr
 	conn.bind(cmd)
 	many.bind(cmd)
 	return cmd
+}
+
+// showCommand reads the one thing that an argument names, and writes it. path says where it is,
+// bindOutput declares how it may be written.
+func showCommand[T any](cmd *cobra.Command, names labLister, path func(argument string) (string, error), bindOutput func(*cobra.Command), write func(*cobra.Command, T) error) *cobra.Command {
+	var conn connection
+	_, argument, _ := strings.Cut(cmd.Use, " ")
+	cmd.Args = exactly(argument)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		at, err := path(args[0])
+		if err != nil {
+			return err
+		}
+		return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+			var thing T
+			if err := client.Get(ctx, at, nil, &thing); err != nil {
+				return err
+			}
+			return write(cmd, thing)
+		})
+	}
+	conn.bind(cmd)
+	bindOutput(cmd)
+	if names != nil {
+		cmd.ValidArgsFunction = completeFirst(&conn, names)
+	}
+	return cmd
+}
+
+// pathOfName and pathOfID are paths of showCommand; any text may be a name, and only a number
+// an id.
+func pathOfName(path func(name string, more ...string) string, more ...string) func(string) (string, error) {
+	return func(name string) (string, error) { return path(name, more...), nil }
+}
+
+func pathOfID(path func(id int64, more ...string) string, more ...string) func(string) (string, error) {
+	return func(text string) (string, error) {
+		id, err := parseID(text)
+		return path(id, more...), err
+	}
 }

@@ -72,12 +72,16 @@ func labelCommand() *cobra.Command {
 		removeCommand("label", "LABEL", "Remove labels", "Remove labels that no host carries and nothing waits for.", "/labels", labelsOf))
 }
 
-func userCommand() *cobra.Command {
-	show := newDisplay(func(u labapi.User) string { return u.Login },
+func userDisplay() *display[labapi.User] {
+	return newDisplay(func(u labapi.User) string { return u.Login },
 		column[labapi.User]{title: "LOGIN", cell: func(u labapi.User) any { return u.Login }},
 		column[labapi.User]{title: "ROLE", cell: func(u labapi.User) any { return u.Role }},
 		column[labapi.User]{title: "ACL-GROUPS", cell: func(u labapi.User) any { return listed(u.ACLGroups) }},
 	)
+}
+
+func userCommand() *cobra.Command {
+	show := userDisplay()
 	return group(&cobra.Command{
 		Use: "user", Short: "List, enter and remove users",
 		Long:    "A user submits jobs. What somebody may do besides is said by a role.",
@@ -180,26 +184,14 @@ func aclDisplay() *display[labapi.ACLGroup] {
 	)
 }
 
-func aclPath(name string) string { return labclient.Path("acl-groups", name) }
+func aclPath(name string, more ...string) string {
+	return labclient.Path(append([]string{"acl-groups", name}, more...)...)
+}
 
 func aclShowCommand() *cobra.Command {
-	var conn connection
 	show := aclDisplay()
-	cmd := &cobra.Command{
-		Use: "show GROUP", Short: "Show an ACL group with its members", Args: exactly("GROUP"), Example: "  hostsched acl show team-a -o yaml",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				var g labapi.ACLGroup
-				if err := client.Get(ctx, aclPath(args[0]), nil, &g); err != nil {
-					return err
-				}
-				return show.one(cmd, g)
-			})
-		},
-	}
-	conn.bind(cmd)
-	show.bind(cmd)
-	return cmd
+	return showCommand(&cobra.Command{Use: "show GROUP", Short: "Show an ACL group with its members", Example: "  hostsched acl show team-a -o yaml"},
+		nil, pathOfName(aclPath), show.bind, show.one)
 }
 
 func aclAddCommand() *cobra.Command {

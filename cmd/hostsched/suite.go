@@ -91,30 +91,14 @@ func suiteListCommand() *cobra.Command {
 	return cmd
 }
 
-func suitePath(id int64) string { return labclient.Path("suites", strconv.FormatInt(id, 10)) }
+func suitePath(id int64, more ...string) string {
+	return labclient.Path(append([]string{"suites", strconv.FormatInt(id, 10)}, more...)...)
+}
 
 func suiteShowCommand() *cobra.Command {
-	var conn connection
 	show := suiteDisplay()
-	cmd := &cobra.Command{
-		Use: "show ID", Short: "Show what a suite holds, and what became of its jobs", Args: exactly("ID"), Example: "  hostsched suite show 7 -o yaml",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseID(args[0])
-			if err != nil {
-				return err
-			}
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				var s labapi.Suite
-				if err := client.Get(ctx, suitePath(id), nil, &s); err != nil {
-					return err
-				}
-				return show.one(cmd, s)
-			})
-		},
-	}
-	conn.bind(cmd)
-	show.bind(cmd)
-	return cmd
+	return showCommand(&cobra.Command{Use: "show ID", Short: "Show what a suite holds, and what became of its jobs", Example: "  hostsched suite show 7 -o yaml"},
+		nil, pathOfID(suitePath), show.bind, show.one)
 }
 
 func suiteAbortCommand() *cobra.Command {
