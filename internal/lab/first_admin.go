@@ -37,7 +37,7 @@ func (l *Lab) EnsureFirstAdmin(ctx context.Context, keep func(fresh string) (sec
 	}
 	who := access.Caller{Login: "hostsched"}
 	return l.change(ctx, "enter the first administrator", func(tx *sql.Tx) error {
-		if _, err := l.ensureUser(ctx, tx, FirstAdmin); err != nil {
+		if _, _, err := l.ensureUser(ctx, tx, FirstAdmin); err != nil {
 			return err
 		}
 		grant := l.db.Dialect.InsertIgnore + " hostsched_role_grants (kind, name, role) VALUES ('user', ?, ?)"

@@ -102,7 +102,7 @@ func (l *Lab) AddACLGroup(ctx context.Context, who access.Caller, in labapi.ACLG
 		}
 		users := in.Users
 		if len(users) == 0 {
-			if _, err := l.ensureUser(ctx, tx, who.Login); err != nil {
+			if _, _, err := l.ensureUser(ctx, tx, who.Login); err != nil {
 				return err
 			}
 			users = []string{who.Login}
@@ -259,13 +259,7 @@ func (l *Lab) RemoveACLGroup(ctx context.Context, who access.Caller, name, versi
 		if err != nil {
 			return err
 		}
-		var hosts []int64
-		err = sqldb.EachRow(ctx, tx, "SELECT host_id FROM afe_acl_groups_hosts WHERE aclgroup_id = ?", []any{g.id}, func(scan sqldb.Scanner) error {
-			var id int64
-			err := scan(&id)
-			hosts = append(hosts, id)
-			return err
-		})
+		hosts, err := sqldb.SelectIDs(ctx, tx, "SELECT host_id FROM afe_acl_groups_hosts WHERE aclgroup_id = ?", g.id)
 		if err != nil {
 			return err
 		}

@@ -259,9 +259,9 @@ func holdEvent(who access.Caller, host *hostState, h Hold) Event {
 }
 
 // writeLock also marks the hosts dirty, as Autotest's frontend does: whoever locks a host works
-// on it by hand.
+// on it by hand. Who is new is entered, because a lock must say whose it is.
 func (l *Lab) writeLock(ctx context.Context, tx *sql.Tx, who access.Caller, h Hold, in string) error {
-	user, err := l.userID(ctx, tx, who.Login)
+	user, _, err := l.ensureUser(ctx, tx, who.Login)
 	if err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (l *Lab) writeUnlock(ctx context.Context, tx *sql.Tx, _ access.Caller, _ Ho
 }
 
 func (l *Lab) writeDrain(ctx context.Context, tx *sql.Tx, who access.Caller, h Hold, in string) error {
-	if _, err := l.userID(ctx, tx, who.Login); err != nil {
+	if _, _, err := l.ensureUser(ctx, tx, who.Login); err != nil {
 		return err // the drain will be a lock of this user
 	}
 	_, err := tx.ExecContext(ctx, "UPDATE hostsched_hosts SET drain_since = CASE WHEN drain_since IS NOT NULL AND drain_by = ? THEN drain_since ELSE "+l.db.Dialect.NowMillis+
@@ -296,14 +296,4 @@ func (l *Lab) writeDrain(ctx context.Context, tx *sql.Tx, who access.Caller, h H
 func (l *Lab) writeUndrain(ctx context.Context, tx *sql.Tx, _ access.Caller, _ Hold, in string) error {
 	_, err := tx.ExecContext(ctx, "UPDATE hostsched_hosts SET drain_since = NULL, drain_by = '', drain_reason = '', drain_deadline = NULL, drain_abort = 0 WHERE host_id IN "+in)
 	return err
-}
-
-// userID returns the id of who calls, who is entered if that is somebody new: a lock must
-// say whose it is.
-func (l *Lab) userID(ctx context.Context, tx *sql.Tx, login string) (id int64, err error) {
-	if _, err := l.ensureUser(ctx, tx, login); err != nil {
-		return 0, err
-	}
-	err = tx.QueryRowContext(ctx, "SELECT id FROM afe_users WHERE login = ?", login).Scan(&id)
-	return id, err
 }

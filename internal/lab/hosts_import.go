@@ -116,13 +116,7 @@ func (l *Lab) insertHosts(ctx context.Context, tx *sql.Tx, who access.Caller, in
 func (l *Lab) forgetRemoved(ctx context.Context, tx *sql.Tx, in []labapi.HostInput) error {
 	for part := range slices.Chunk(in, chunkRows) {
 		names := texts(namesOf(part))
-		var ids []int64
-		err := sqldb.EachRow(ctx, tx, "SELECT id FROM afe_hosts WHERE invalid <> 0 AND hostname IN ("+marks(len(names))+")"+l.db.Dialect.ForUpdate, names, func(scan sqldb.Scanner) error {
-			var id int64
-			err := scan(&id)
-			ids = append(ids, id)
-			return err
-		})
+		ids, err := sqldb.SelectIDs(ctx, tx, "SELECT id FROM afe_hosts WHERE invalid <> 0 AND hostname IN ("+marks(len(names))+")"+l.db.Dialect.ForUpdate, names...)
 		if err != nil {
 			return err
 		}

@@ -105,7 +105,7 @@ func (l *Lab) AddUser(ctx context.Context, who access.Caller, login string) (lab
 		return labapi.User{}, err
 	}
 	err := l.change(ctx, "enter user "+login, func(tx *sql.Tx) error {
-		created, err := l.ensureUser(ctx, tx, login)
+		_, created, err := l.ensureUser(ctx, tx, login)
 		if err != nil {
 			return err
 		}

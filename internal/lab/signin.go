@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/access"
@@ -25,7 +24,7 @@ const maxGroups = 1000
 func (l *Lab) SignIn(ctx context.Context, login string, groups []string, least access.Role, tokenName string, valid time.Duration) (labapi.NewToken, error) {
 	who := access.Caller{Login: login, By: "oidc"}
 	err := l.change(ctx, "enter user "+login, func(tx *sql.Tx) error {
-		created, err := l.ensureUser(ctx, tx, login)
+		_, created, err := l.ensureUser(ctx, tx, login)
 		if err != nil {
 			return err
 		}
@@ -48,26 +47,26 @@ func (l *Lab) SignIn(ctx context.Context, login string, groups []string, least a
 	return l.CreateToken(ctx, who, labapi.TokenInput{Name: tokenName, Login: login, Expires: &until})
 }
 
-// ensureUser enters a user who is not there yet, into Everyone, as Autotest's frontend does.
-func (l *Lab) ensureUser(ctx context.Context, tx *sql.Tx, login string) (created bool, err error) {
-	var id int64
+// ensureUser returns the id of a user, who is entered into Everyone if not there yet, as by
+// Autotest's frontend.
+func (l *Lab) ensureUser(ctx context.Context, tx *sql.Tx, login string) (id int64, created bool, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT id FROM afe_users WHERE login = ?"+l.db.Dialect.ForUpdate, login).Scan(&id)
 	if !errors.Is(err, sql.ErrNoRows) {
-		return false, err
+		return id, false, err
 	}
 	res, err := tx.ExecContext(ctx, "INSERT INTO afe_users (login, access_level, reboot_before, reboot_after, show_experimental) VALUES (?, 0, 1, 2, 0)", login)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	if id, err = res.LastInsertId(); err != nil {
-		return false, err
+		return 0, false, err
 	}
 	group, err := l.ensureEveryone(ctx, tx)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	_, err = tx.ExecContext(ctx, "INSERT INTO afe_acl_groups_users (aclgroup_id, user_id) VALUES (?, ?)", group, id)
-	return true, err
+	return id, true, err
 }
 
 // ensureEveryone returns the id of the group Everyone. A lab that is new has none.
@@ -89,12 +88,8 @@ func (l *Lab) roleOfGroups(ctx context.Context, tx *sql.Tx, groups []string) (hi
 	if len(groups) == 0 {
 		return access.Nobody, nil
 	}
-	args := make([]any, len(groups))
-	for i, g := range groups {
-		args[i] = g
-	}
-	query := "SELECT role FROM hostsched_role_grants WHERE kind = 'group' AND name IN (?" + strings.Repeat(", ?", len(groups)-1) + ")"
-	err = sqldb.EachRow(ctx, tx, query, args, func(scan sqldb.Scanner) error {
+	query := "SELECT role FROM hostsched_role_grants WHERE kind = 'group' AND name IN (" + marks(len(groups)) + ")"
+	err = sqldb.EachRow(ctx, tx, query, texts(groups), func(scan sqldb.Scanner) error {
 		var name string
 		if err := scan(&name); err != nil {
 			return err

@@ -25,15 +25,11 @@ func (l *Lab) Suites(ctx context.Context, before int64, limit int) (page labapi.
 		"SELECT parent_job_id FROM afe_jobs WHERE parent_job_id < ? GROUP BY parent_job_id ORDER BY parent_job_id DESC LIMIT ?",
 		"SELECT job_id FROM afe_job_keyvals WHERE job_id < ? AND `key` = '" + jobspec.MinimumKey + "' GROUP BY job_id ORDER BY job_id DESC LIMIT ?",
 	} {
-		err := l.each(ctx, "list suites", query, []any{before, limit + 1}, func(scan sqldb.Scanner) error {
-			var id int64
-			err := scan(&id)
-			ids = append(ids, id)
-			return err
-		})
+		some, err := sqldb.SelectIDs(ctx, l.db.Pool, query, before, limit+1)
 		if err != nil {
-			return page, err
+			return page, l.explain(err, "list suites")
 		}
+		ids = append(ids, some...)
 	}
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
@@ -96,12 +92,6 @@ func (l *Lab) Suite(ctx context.Context, id int64) (s labapi.Suite, err error) {
 
 // jobsOf are the ids of a suite's jobs.
 func (l *Lab) jobsOf(ctx context.Context, suite int64) ([]int64, error) {
-	jobs := []int64{}
-	err := l.each(ctx, "read the jobs of a suite", "SELECT id FROM afe_jobs WHERE parent_job_id = ? ORDER BY id", []any{suite}, func(scan sqldb.Scanner) error {
-		var id int64
-		err := scan(&id)
-		jobs = append(jobs, id)
-		return err
-	})
-	return jobs, err
+	jobs, err := sqldb.SelectIDs(ctx, l.db.Pool, "SELECT id FROM afe_jobs WHERE parent_job_id = ? ORDER BY id", suite)
+	return jobs, l.explain(err, "read the jobs of a suite")
 }

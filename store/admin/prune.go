@@ -41,35 +41,20 @@ func (lab *Lab) pruneHistory(ctx context.Context, days int) (terms, records int,
 // pruneJournal deletes events that are older than so many days. Their ids rise with time,
 // so that only the first are looked at: there may be millions, and no index has the times.
 func (lab *Lab) pruneJournal(ctx context.Context, days int) (n int, err error) {
-	for range journalChunks {
-		var ids []int64
-		err := sqldb.EachRow(ctx, lab.Pool, "SELECT id FROM (SELECT id, at FROM hostsched_events ORDER BY id LIMIT ?) first WHERE at < "+lab.Dialect.NowMillis+" - ? * 86400000 ORDER BY id", []any{pruneChunk, days}, func(scan sqldb.Scanner) error {
-			var id int64
-			err := scan(&id)
-			ids = append(ids, id)
-			return err
-		})
-		if err != nil || len(ids) == 0 {
-			return n, err
-		}
-		if _, err := lab.Pool.ExecContext(ctx, "DELETE FROM hostsched_events WHERE id IN "+sqldb.List(ids)); err != nil {
-			return n, err
-		}
-		n += len(ids)
-	}
-	return n, nil
+	return lab.pruneChunks(ctx, journalChunks, "hostsched_events",
+		"SELECT id FROM (SELECT id, at FROM hostsched_events ORDER BY id LIMIT ?) first WHERE at < "+lab.Dialect.NowMillis+" - ? * 86400000 ORDER BY id", pruneChunk, days)
 }
 
 // prune deletes the rows of a table that a condition finds, the oldest first.
 func (lab *Lab) prune(ctx context.Context, table, where string, args []any) (n int, err error) {
-	for range pruneChunks {
-		var ids []int64
-		err := sqldb.EachRow(ctx, lab.Pool, "SELECT id FROM "+table+" WHERE "+where+" ORDER BY id LIMIT ?", append(args[:len(args):len(args)], pruneChunk), func(scan sqldb.Scanner) error {
-			var id int64
-			err := scan(&id)
-			ids = append(ids, id)
-			return err
-		})
+	return lab.pruneChunks(ctx, pruneChunks, table, "SELECT id FROM "+table+" WHERE "+where+" ORDER BY id LIMIT ?", append(args[:len(args):len(args)], pruneChunk)...)
+}
+
+// pruneChunks deletes the rows of a table that a query finds, and again what it finds then, at
+// most so many times.
+func (lab *Lab) pruneChunks(ctx context.Context, most int, table, query string, args ...any) (n int, err error) {
+	for range most {
+		ids, err := sqldb.SelectIDs(ctx, lab.Pool, query, args...)
 		if err != nil || len(ids) == 0 {
 			return n, err
 		}

@@ -88,13 +88,7 @@ const releasedJobs = 500
 // ReleaseJobs takes afe_jobs.shard_id of a shard away, which only refers to it.
 // It returns how many jobs it changed, at most releasedJobs.
 func (lab *Lab) ReleaseJobs(ctx context.Context, id shard.ID) (int, error) {
-	var ids []int64
-	err := sqldb.EachRow(ctx, lab.Pool, "SELECT id FROM afe_jobs WHERE shard_id = ? ORDER BY id LIMIT ?", []any{int64(id), releasedJobs}, func(scan sqldb.Scanner) error {
-		var id int64
-		err := scan(&id)
-		ids = append(ids, id)
-		return err
-	})
+	ids, err := sqldb.SelectIDs(ctx, lab.Pool, "SELECT id FROM afe_jobs WHERE shard_id = ? ORDER BY id LIMIT ?", int64(id), releasedJobs)
 	what := fmt.Sprintf("the jobs of row %d of afe_shards", id)
 	if err != nil || len(ids) == 0 {
 		return 0, sqldb.Explain(err, "look for "+what, lab.Target())

@@ -223,6 +223,17 @@ func EachID(ctx context.Context, q Querier, query string, each func(id int64)) e
 	})
 }
 
+// SelectIDs runs a query with arguments for one column of ids.
+func SelectIDs(ctx context.Context, q Querier, query string, args ...any) (ids []int64, err error) {
+	err = EachRow(ctx, q, query, args, func(scan Scanner) error {
+		var id int64
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	})
+	return ids, err
+}
+
 // RollbackUnless rolls a transaction back if err is set. A transaction that is
 // already over is no error.
 func RollbackUnless(tx *sql.Tx, err error) error {
