@@ -55,8 +55,9 @@ type Watcher struct {
 
 	mu    sync.Mutex
 	peers map[Peer]*contact
-	// stood is when this process last went on after it had stood still.
-	stood  time.Time
+	// beat is when this process was last known to run, stood when it last went on after
+	// it had stood still.
+	beat, stood time.Time
 	ctx    context.Context
 	end    context.CancelFunc
 	active sync.WaitGroup
@@ -94,9 +95,12 @@ func (w *Watcher) Close() {
 
 // Follow makes the watcher listen to these peers and to no others.
 func (w *Watcher) Follow(peers []Peer) {
-	w.begin.Do(func() { w.active.Go(w.pulse) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.begin.Do(func() {
+		w.beat = time.Now()
+		w.active.Go(w.pulse)
+	})
 	keep := make(map[Peer]bool, len(peers))
 	for _, p := range peers {
 		keep[p] = true
@@ -120,6 +124,7 @@ func (w *Watcher) Contacts() map[string]suspicion.Contact {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
+	w.live(now)
 	out := make(map[string]suspicion.Contact, len(w.peers))
 	for p, c := range w.peers {
 		out[p.Holder] = suspicion.Contact{Heard: c.heard, Gone: c.gone, Silence: now.Sub(c.last).Milliseconds()}
@@ -158,33 +163,43 @@ func (w *Watcher) Forget(holder string) {
 func (w *Watcher) StoodStill() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.live(time.Now())
 	return w.stood
 }
 
-// pulse notices when this process itself stood still, and does not count that time
-// as silence of the others.
+// pulse notices when this process itself stood still.
 func (w *Watcher) pulse() {
 	beat := time.NewTicker(pulse)
 	defer beat.Stop()
-	last := time.Now()
 	for {
 		select {
 		case <-w.ctx.Done():
 			return
 		case <-beat.C:
 		}
-		now := time.Now()
-		if stood := now.Sub(last) - pulse; stood > pulse {
-			w.mu.Lock()
-			if stood > longStall {
-				w.stood = now
-			}
-			for _, c := range w.peers {
-				c.last = earlier(c.last.Add(stood), now)
-			}
-			w.mu.Unlock()
-		}
-		last = now
+		w.mu.Lock()
+		w.live(time.Now())
+		w.mu.Unlock()
+	}
+}
+
+// live notes that this process runs now. If it stood still since the last time, that is
+// not counted as silence of the others. Whoever asks for contacts calls it, too: after a
+// stall, any goroutine may be the first that goes on. Watcher.mu is held.
+func (w *Watcher) live(now time.Time) {
+	stood := now.Sub(w.beat) - pulse
+	if w.beat.IsZero() || stood <= 0 {
+		return
+	}
+	w.beat = now
+	if stood <= pulse {
+		return
+	}
+	if stood > longStall {
+		w.stood = now
+	}
+	for _, c := range w.peers {
+		c.last = earlier(c.last.Add(stood), now)
 	}
 }
 
