@@ -1,4 +1,4 @@
--- Version 6 stands for the next version in the test of rolling upgrades: only
+-- Version 7 stands for the next version in the test of rolling upgrades: only
 -- binaries with the build tag hostsched_next know of it.
 
 -- +goose Up

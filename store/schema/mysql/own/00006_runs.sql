@@ -1,0 +1,161 @@
+-- Version 6: who runs the jobs of a lab of its own: agents, runs with their claims, host
+-- epochs, logs. Replicas of version 5 can continue: they neither read nor write this.
+
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- What a host's claims and failures left behind. epoch is the fencing token of a host: it
+-- rises with every claim. run_id is the run that has the host, or had it last. bad_since is
+-- set while the lab holds a host as bad; failures counts failed repairs and lost runs in a
+-- row. Times are milliseconds since 1970 by the database's clock.
+CREATE TABLE IF NOT EXISTS hostsched_host_epochs (
+  host_id INT(11) NOT NULL PRIMARY KEY,
+  epoch BIGINT NOT NULL DEFAULT 0,
+  run_id BIGINT DEFAULT NULL,
+  failures INT(11) NOT NULL DEFAULT 0,
+  bad_since BIGINT DEFAULT NULL,
+  bad_reason VARCHAR(500) NOT NULL DEFAULT ''
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+-- Agents. desired is what an administrator wants (run, drain, stop), seen is what the
+-- servers saw. session changes with each start of an agent's process.
+CREATE TABLE IF NOT EXISTS hostsched_agents (
+  `id` BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  name VARCHAR(190) NOT NULL,
+  join_hash CHAR(64) DEFAULT NULL,
+  join_expires BIGINT DEFAULT NULL,
+  token_hash CHAR(64) DEFAULT NULL,
+  next_token_hash CHAR(64) DEFAULT NULL,
+  revoked BIGINT DEFAULT NULL,
+  desired VARCHAR(16) NOT NULL DEFAULT 'run',
+  desired_by VARCHAR(190) NOT NULL DEFAULT '',
+  desired_reason VARCHAR(500) NOT NULL DEFAULT '',
+  session VARCHAR(64) NOT NULL DEFAULT '',
+  boot_id VARCHAR(64) NOT NULL DEFAULT '',
+  protocol INT(11) NOT NULL DEFAULT 0,
+  version VARCHAR(190) NOT NULL DEFAULT '',
+  capacity INT(11) NOT NULL DEFAULT 0,
+  address VARCHAR(190) NOT NULL DEFAULT '',
+  seen BIGINT DEFAULT NULL,
+  created BIGINT NOT NULL,
+  created_by VARCHAR(190) NOT NULL,
+  UNIQUE KEY hostsched_agents_name (name),
+  UNIQUE KEY hostsched_agents_join (join_hash),
+  UNIQUE KEY hostsched_agents_token (token_hash),
+  UNIQUE KEY hostsched_agents_next_token (next_token_hash)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+-- The home of a host: the agent that runs what is to be run on it.
+CREATE TABLE IF NOT EXISTS hostsched_agent_hosts (
+  host_id INT(11) NOT NULL PRIMARY KEY,
+  agent_id BIGINT NOT NULL,
+  KEY hostsched_agent_hosts_agent (agent_id)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+-- Runs. kind is job, reserve, or a special task's (Verify, Cleanup, Reset, Provision,
+-- Repair). agent_id is NULL if a person or a CI system claimed it, and login says who.
+-- state is claimed, running, finishing, done or lost.
+CREATE TABLE IF NOT EXISTS hostsched_runs (
+  `id` BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  claim_key VARCHAR(64) NOT NULL,
+  kind VARCHAR(16) NOT NULL,
+  state VARCHAR(16) NOT NULL,
+  task_id INT(11) DEFAULT NULL,
+  job_id INT(11) DEFAULT NULL,
+  agent_id BIGINT DEFAULT NULL,
+  login VARCHAR(190) NOT NULL DEFAULT '',
+  session VARCHAR(64) NOT NULL DEFAULT '',
+  token_hash CHAR(64) NOT NULL,
+  lease_ms BIGINT NOT NULL,
+  lease_until BIGINT NOT NULL,
+  hard_ms BIGINT NOT NULL DEFAULT 0,
+  claimed BIGINT NOT NULL,
+  started BIGINT DEFAULT NULL,
+  ended BIGINT DEFAULT NULL,
+  closed BIGINT DEFAULT NULL,
+  stop_reason VARCHAR(32) NOT NULL DEFAULT '',
+  stop_since BIGINT DEFAULT NULL,
+  exit_code INT(11) DEFAULT NULL,
+  exit_signal INT(11) DEFAULT NULL,
+  result VARCHAR(16) NOT NULL DEFAULT '',
+  tests_failed INT(11) NOT NULL DEFAULT 0,
+  not_run_reason VARCHAR(32) NOT NULL DEFAULT '',
+  detail VARCHAR(500) NOT NULL DEFAULT '',
+  UNIQUE KEY hostsched_runs_claim (claim_key),
+  UNIQUE KEY hostsched_runs_token (token_hash),
+  KEY hostsched_runs_state (state, lease_until),
+  KEY hostsched_runs_job (job_id),
+  KEY hostsched_runs_task (task_id),
+  KEY hostsched_runs_agent (agent_id)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+-- The hosts of a run, and with which epoch it has each.
+CREATE TABLE IF NOT EXISTS hostsched_run_hosts (
+  run_id BIGINT NOT NULL,
+  host_id INT(11) NOT NULL,
+  entry_id INT(11) DEFAULT NULL,
+  epoch BIGINT NOT NULL,
+  PRIMARY KEY (run_id, host_id),
+  KEY hostsched_run_hosts_host (host_id),
+  KEY hostsched_run_hosts_entry (entry_id)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+-- Logs as they come. A stream that is complete lies in the store of files, place says
+-- where; until then its chunks are here. cut is how many bytes were over the cap.
+CREATE TABLE IF NOT EXISTS hostsched_logs (
+  run_id BIGINT NOT NULL,
+  stream VARCHAR(32) NOT NULL,
+  size BIGINT NOT NULL DEFAULT 0,
+  cut BIGINT NOT NULL DEFAULT 0,
+  sha256 CHAR(64) NOT NULL DEFAULT '',
+  place VARCHAR(255) NOT NULL DEFAULT '',
+  PRIMARY KEY (run_id, stream)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+CREATE TABLE IF NOT EXISTS hostsched_log_chunks (
+  run_id BIGINT NOT NULL,
+  stream VARCHAR(32) NOT NULL,
+  begins BIGINT NOT NULL,
+  data MEDIUMBLOB NOT NULL,
+  PRIMARY KEY (run_id, stream, begins)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+-- Files that a run left, and the results of its tests.
+CREATE TABLE IF NOT EXISTS hostsched_artifacts (
+  run_id BIGINT NOT NULL,
+  path VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  size BIGINT NOT NULL,
+  sha256 CHAR(64) NOT NULL,
+  place VARCHAR(255) NOT NULL DEFAULT '',
+  PRIMARY KEY (run_id, path)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+CREATE TABLE IF NOT EXISTS hostsched_results (
+  run_id BIGINT NOT NULL,
+  number INT(11) NOT NULL,
+  name VARCHAR(500) NOT NULL,
+  status VARCHAR(16) NOT NULL,
+  millis BIGINT NOT NULL DEFAULT 0,
+  message VARCHAR(1000) NOT NULL DEFAULT '',
+  PRIMARY KEY (run_id, number)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+-- Jobs that whoever submitted them runs himself: kind is run or reserve. until is when a
+-- reservation ends.
+CREATE TABLE IF NOT EXISTS hostsched_own_jobs (
+  job_id INT(11) NOT NULL PRIMARY KEY,
+  kind VARCHAR(16) NOT NULL,
+  until BIGINT DEFAULT NULL
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
+
+-- +goose Down
+DROP TABLE IF EXISTS hostsched_own_jobs;
+DROP TABLE IF EXISTS hostsched_results;
+DROP TABLE IF EXISTS hostsched_artifacts;
+DROP TABLE IF EXISTS hostsched_log_chunks;
+DROP TABLE IF EXISTS hostsched_logs;
+DROP TABLE IF EXISTS hostsched_run_hosts;
+DROP TABLE IF EXISTS hostsched_runs;
+DROP TABLE IF EXISTS hostsched_agent_hosts;
+DROP TABLE IF EXISTS hostsched_agents;
+DROP TABLE IF EXISTS hostsched_host_epochs;
