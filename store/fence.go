@@ -174,7 +174,9 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := before.CheckCluster(c.ClusterName, l.db.Target()); err != nil {
+	// Told before the UPDATE, because that may wait for a row that a paused predecessor
+	// holds locked; a token only rises.
+	if err := c.refusal(before, l.db.Target()); err != nil {
 		return err
 	}
 	if err := l.checkFormer(ctx, conn); err != nil {
@@ -204,14 +206,24 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 	case n > 0:
 		return fmt.Errorf("%w: the %d rows of shard %s in hostsched_fence contradict each other; run 'hostsched fence adopt %s'", ErrOvertaken, len(l.writers), c.Shard, c.Shard)
 	}
-	// Somebody was faster.
-	if err := f.CheckCluster(c.ClusterName, l.db.Target()); err != nil {
+	if err := c.refusal(f, l.db.Target()); err != nil {
+		return err // somebody was faster
+	}
+	return fmt.Errorf("%w: the fence of shard %s changed while it was taken over; trying again", ErrOvertaken, c.Shard)
+}
+
+// refusal says why a fence does not let a claimant in, nil if it does.
+func (c Claim) refusal(f Fence, database string) error {
+	if err := f.CheckCluster(c.ClusterName, database); err != nil {
 		return err
 	}
-	if f.Cluster != c.Cluster {
+	if f.Cluster != "" && f.Cluster != c.Cluster {
 		return foreignCluster(f, c)
 	}
-	return overtaken(f, c)
+	if f.Token >= c.Token {
+		return overtaken(f, c)
+	}
+	return nil
 }
 
 func overtaken(f Fence, c Claim) error {

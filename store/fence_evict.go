@@ -34,11 +34,8 @@ func (db *DB) evictPredecessor(ctx context.Context, c Claim) error {
 	if err != nil || !ok {
 		return err
 	}
-	if f.Cluster != "" && f.Cluster != c.Cluster {
-		return foreignCluster(f, c)
-	}
-	if f.Token >= c.Token {
-		return overtaken(f, c)
+	if err := c.refusal(f, db.Target()); err != nil {
+		return err
 	}
 	return db.evict(ctx, c.Shard)
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,8 +33,11 @@ func TestLateClaimantDisturbsNobody(t *testing.T) {
 	}()
 	<-inside
 	db.FailInTx(nil)
-	_, late := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 9, Cluster: "test", Holder: "late"})
-	_, foreign := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 99, Cluster: "another", Holder: "foreign"})
+	// Without waiting for the row, which the next claimant would have to wait for, too.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, late := db.TakeOver(ctx, store.Claim{Shard: shard.Master, Token: 9, Cluster: "test", Holder: "late"})
+	_, foreign := db.TakeOver(ctx, store.Claim{Shard: shard.Master, Token: 99, Cluster: "another", Holder: "foreign"})
 	close(goOn)
 	require.NoError(t, <-applied, "the leader's connection lives")
 	require.ErrorIs(t, late, store.ErrOvertaken)
