@@ -15,14 +15,15 @@ import (
 )
 
 // evictDead disconnects a predecessor that is known to be dead or to stand still,
-// instead of finding out by waiting for its locks. If that fails, the takeover waits
-// after all, tries again, and says what is wrong.
+// instead of finding out by waiting for its locks. Whoever has its name needs no token for
+// that. If it fails, the takeover waits after all, tries again, and says what is wrong.
 func (db *DB) evictDead(ctx context.Context, c Claim) {
 	if len(c.Deaths) == 0 {
 		return
 	}
-	if f, ok, err := db.ReadFence(ctx, c.Shard); err == nil && ok && c.Deaths[f.Holder] != "" {
-		_ = db.evictPredecessor(ctx, c)
+	f, ok, err := db.ReadFence(ctx, c.Shard)
+	if err == nil && ok && c.Deaths[f.Holder] != "" && (f.Cluster == "" || f.Cluster == c.Cluster) {
+		_ = db.evict(ctx, c.Shard)
 	}
 }
 

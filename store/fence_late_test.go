@@ -43,3 +43,33 @@ func TestLateClaimantDisturbsNobody(t *testing.T) {
 	require.ErrorIs(t, late, store.ErrOvertaken)
 	require.ErrorIs(t, foreign, store.ErrForeignCluster)
 }
+
+// TestDeadLeaderWithALockedRow: a rehearsal does not wait for a row that a leader holds
+// locked of whom it is known that it is dead or stands still, although the token of the
+// last takeover is older.
+func TestDeadLeaderWithALockedRow(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	storetest.FillLab(t, db)
+	plan := storetest.FullPlan(t, db)
+	leader := storetest.TakeOver(t, db, storetest.WholeLab, 10)
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	db.FailInTx(func(context.Context) error {
+		close(inside)
+		<-goOn
+		return nil
+	})
+	applied := make(chan error, 1)
+	go func() {
+		_, err := leader.Apply(context.Background(), plan)
+		applied <- err
+	}()
+	<-inside
+	db.FailInTx(nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	deaths := map[string]string{leader.Fence().Holder: "silent"}
+	err := db.RehearseTakeOver(ctx, store.Claim{Shard: shard.Master, Token: 9, Cluster: "test", Holder: "heir", Deaths: deaths})
+	close(goOn)
+	require.Error(t, <-applied, "its connection was cut")
+	require.NoError(t, err)
+}

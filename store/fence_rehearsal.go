@@ -18,6 +18,7 @@ const rehearsalTimeout = 2 * time.Second
 func (db *DB) RehearseTakeOver(ctx context.Context, c Claim) error {
 	ctx, cancel := context.WithTimeout(ctx, rehearsalTimeout)
 	defer cancel()
+	db.evictDead(ctx, c)
 	err := db.rehearse(ctx, c)
 	return sqldb.Explain(err, c.tried(), db.Target())
 }

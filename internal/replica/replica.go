@@ -205,6 +205,7 @@ func (r *Replica) Run(ctx context.Context) {
 func (r *Replica) attempt(ctx context.Context) error {
 	r.led = false
 	if r.backoff.doubtful() {
+		r.claim.Deaths = r.deaths() // the one that led last may stand still, with the row locked
 		if err := r.db.RehearseTakeOver(ctx, r.claim); err != nil {
 			if ctx.Err() == nil {
 				r.failed(err)
@@ -346,10 +347,7 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 }
 
 func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
-	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared, Journal: r.cfg.Journal, Former: r.formerTerms()}
-	if r.cfg.Deaths != nil {
-		r.claim.Deaths = r.cfg.Deaths()
-	}
+	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared, Journal: r.cfg.Journal, Former: r.formerTerms(), Deaths: r.deaths()}
 	leader, err := r.db.TakeOver(ctx, r.claim)
 	if err != nil {
 		return nil, err
@@ -359,6 +357,14 @@ func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, erro
 		return nil, errors.Join(err, leader.Close())
 	}
 	return &term{leader: leader, recorder: recorder}, nil
+}
+
+// deaths says why processes died, by name, as far as that is known.
+func (r *Replica) deaths() map[string]string {
+	if r.cfg.Deaths == nil {
+		return nil
+	}
+	return r.cfg.Deaths()
 }
 
 // handOverNow lets others lead, whatever this replica still waits for.
