@@ -54,6 +54,7 @@ var layers = map[string][]string{
 	"store":               {"store/sqldb", "scheduler", "shard"},
 	"store/admin":         {"store", "store/sqldb", "scheduler", "shard"},
 	"internal/child":      {},
+	"internal/command":    {},
 	"internal/embedetcd":  {},
 	"internal/certs":      {},
 	"internal/testserver": {"internal/child", "internal/embedetcd"},
