@@ -83,6 +83,7 @@ var layers = map[string][]string{
 	"internal/labapi":      {},
 	"internal/lifecycle":   {"scheduler"},
 	"internal/labclient":   {"internal/labapi"},
+	"internal/agentclient": {"internal/labapi", "internal/labclient"},
 	"internal/lab":         {"internal/access", "internal/jobspec", "internal/labapi", "scheduler", "shard", "store", "store/admin", "store/schema", "store/sqldb"},
 	"internal/signin":      {},
 	"internal/api":         {"internal/access", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/signin", "store/sqldb", "shard"},

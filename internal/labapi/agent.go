@@ -6,6 +6,37 @@ import "time"
 // number and the one before.
 const AgentProtocol = 1
 
+// AgentPrefix begins the path of every call of the protocol.
+const AgentPrefix = "/agent/v1"
+
+// Names of problems that claimants tell apart. Whatever else is answered, they try again.
+const (
+	ProblemToken     = "token-not-valid"     // 401: nobody knows the token (any more)
+	ProblemRevoked   = "agent-revoked"       // 403: stop everything now
+	ProblemReplaced  = "session-replaced"    // 409: another process serves under this name
+	ProblemOfferGone = "offer-gone"          // 409: the offer is none any more
+	ProblemAutotest  = "runner-is-autotest"  // 409: monitor_db runs the jobs of this lab
+	ProblemLogOffset = "log-offset"          // 409: the log goes on elsewhere, see LogProblem
+	ProblemRunLost   = "run-lost"            // 410: the run is closed, or given to others
+	ProblemLogFull   = "log-full"            // 413: the rest of the log is only counted
+	ProblemProtocol  = "protocol-not-spoken" // 426: the agent is too old or too new
+)
+
+// LogProblem is the problem document of a log whose next bytes begin elsewhere.
+type LogProblem struct {
+	Type           string `json:"type"`
+	Title          string `json:"title"`
+	Status         int    `json:"status"`
+	Detail         string `json:"detail"`
+	ExpectedOffset int64  `json:"expected_offset"`
+}
+
+// LogEnd is how much of a log the servers have.
+type LogEnd struct {
+	End int64 `json:"end"`
+	RunAnswer
+}
+
 // AgentJoin is a new agent's first call: it shows the token that an administrator made for
 // its name, and gets its own.
 type AgentJoin struct {
@@ -21,10 +52,17 @@ type Protocols struct {
 	Most  int `json:"most" minimum:"1"`
 }
 
-// AgentJoined is the answer to AgentJoin. The token is shown this once.
+// AgentJoined is the answer to AgentJoin. The token is shown this once; if the answer was lost,
+// the join token makes another one until the first call with the token.
 type AgentJoined struct {
 	Token    string `json:"token"`
 	Protocol int    `json:"protocol"`
+}
+
+// AgentLeave asks for a drain, or ends a session.
+type AgentLeave struct {
+	Session string `json:"session" minLength:"1" maxLength:"64"`
+	Reason  string `json:"reason,omitempty" maxLength:"500"`
 }
 
 // AgentSync tells the servers all about an agent, each time. The answer waits until there is
@@ -64,6 +102,8 @@ type AgentSynced struct {
 	// Forget are runs that the servers have closed: kill what is left of them.
 	Forget   []int64  `json:"forget,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
+	// Token is to take the place of the agent's token: keep it before the next call.
+	Token string `json:"token,omitempty"`
 }
 
 // Offer is something that an agent could take up. It is a hint: claiming decides.
@@ -156,6 +196,9 @@ type RunState struct {
 type RunAnswer struct {
 	LeaseMillis int64 `json:"lease_ms"`
 	Stop        *Stop `json:"stop,omitempty"`
+	// Unfinished answers a finish (202) that comes before all of its logs: send them, and
+	// finish again.
+	Unfinished bool `json:"unfinished,omitempty"`
 }
 
 // RunFinish ends a run.

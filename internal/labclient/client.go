@@ -2,6 +2,7 @@ package labclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,14 +39,17 @@ type Config struct {
 	// CAFile has the authorities of the servers' certificates, those of the system if
 	// empty.
 	CAFile string
+	// Prefix begins the path of every route, Prefix of this package if empty.
+	Prefix string
 }
 
-// Client calls the API of one lab. It may be used by several goroutines only one after another.
+// Client calls the API of one lab. Several goroutines may use it at the same time.
 type Client struct {
 	servers []server
-	// next is the server that answered last.
-	next  int
-	token string
+	// next is the server that answered last. All copies with another token share it.
+	next   *atomic.Int64
+	token  string
+	prefix string
 }
 
 // New checks a configuration; nobody is called yet.
@@ -53,10 +58,10 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, fmt.Errorf("%w: the token has characters that no token has; it is one line, like hsu_…", ErrSetting)
+	if err := checkToken(cfg.Token); err != nil {
+		return nil, err
 	}
-	c := &Client{token: cfg.Token}
+	c := &Client{next: new(atomic.Int64), token: cfg.Token, prefix: cmp.Or(cfg.Prefix, Prefix)}
 	for _, address := range cfg.Servers {
 		s, err := newServer(address, transport)
 		if err != nil {
@@ -68,6 +73,24 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("%w: no server is named", ErrSetting)
 	}
 	return c, nil
+}
+
+func checkToken(token string) error {
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%w: the token has characters that no token has; it is one line, like hsu_…", ErrSetting)
+	}
+	return nil
+}
+
+// As returns a client that calls the same servers, over the same connections, with another
+// token.
+func (c *Client) As(token string) (*Client, error) {
+	if err := checkToken(token); err != nil {
+		return nil, err
+	}
+	other := *c
+	other.token = token
+	return &other, nil
 }
 
 func newTransport(caFile string) (*http.Transport, error) {
@@ -102,6 +125,11 @@ type Call struct {
 	Header http.Header
 	// Body is sent as JSON, or as it is if it is a []byte; nil sends none.
 	Body any
+	// Repeatable says that twice is the same as once, where the method and the header do
+	// not say it.
+	Repeatable bool
+	// Timeout bounds the call with all servers that are tried, a minute if it is 0.
+	Timeout time.Duration
 }
 
 // Path joins the parts of a path, which may have any characters.
@@ -121,7 +149,7 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, out any
 // Do makes a call and decodes its answer into out, which may be nil. An answer without
 // success is a Problem.
 func (c *Client) Do(ctx context.Context, call Call, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(call.Timeout, callTimeout))
 	defer cancel()
 	res, err := c.send(ctx, call)
 	if err != nil {
@@ -151,7 +179,8 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 	}
 	var failed []error
 	for range c.servers {
-		s := c.servers[c.next]
+		next := c.next.Load()
+		s := c.servers[next]
 		res, err := c.ask(ctx, s, call, body)
 		if err == nil {
 			return res, nil
@@ -161,7 +190,8 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 			return nil, err
 		}
 		failed = append(failed, fmt.Errorf("%s: %w", s.address, err))
-		c.next = (c.next + 1) % len(c.servers)
+		// Another call may have passed it over already.
+		c.next.CompareAndSwap(next, (next+1)%int64(len(c.servers)))
 		if ctx.Err() != nil || !mayRepeat(call, err) {
 			break
 		}
@@ -170,7 +200,7 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 }
 
 func (c *Client) ask(ctx context.Context, s server, call Call, body []byte) (*http.Response, error) {
-	address := s.base + Prefix + call.Path
+	address := s.base + c.prefix + call.Path
 	if len(call.Query) > 0 {
 		address += "?" + call.Query.Encode()
 	}
@@ -226,7 +256,7 @@ func mayRepeat(call Call, err error) bool {
 	if errors.As(err, &dial) && dial.Op == "dial" || IsProblem(err, "not-ready") {
 		return true // nobody has seen it
 	}
-	return call.Method != http.MethodPost || call.Header.Get("Idempotency-Key") != ""
+	return call.Repeatable || call.Method != http.MethodPost || call.Header.Get("Idempotency-Key") != ""
 }
 
 // Servers are the addresses of the lab.

@@ -30,6 +30,8 @@ type Problem struct {
 	Status int      `json:"status"`
 	Detail string   `json:"detail"`
 	Errors []detail `json:"errors"`
+	// ExpectedOffset is where a log goes on, if that is the problem.
+	ExpectedOffset *int64 `json:"expected_offset"`
 }
 
 // detail is what is wrong with one field.
