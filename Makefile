@@ -27,7 +27,7 @@ run: build ## a simulated lab: embedded etcd, SQLite, three replicas (RUNARGS="-
 
 .PHONY: test-deps
 test-deps:
-	@deploy/install-test-deps $(DATABASE)
+	@deploy/install-test-deps $(DATABASE) promtool
 
 .PHONY: test
 test: test-deps ## run all tests, on private MariaDB and etcd servers and on SQLite (DATABASE=mysql: on MySQL)

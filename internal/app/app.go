@@ -163,6 +163,8 @@ func (a *App) open(o Options) (err error) {
 	a.metrics = metrics.New(registry)
 	a.metrics.NotLeading(func() map[shard.Name]replica.NotLeading { return ask(a, (*cluster.Controller).NotLeading) })
 	a.metrics.NotServed(func() int { return ask(a, (*cluster.Controller).Unserved) })
+	a.metrics.Build(a.version)
+	a.openLabMetrics()
 	if a.observers, err = a.report(a.metrics); err != nil {
 		return err
 	}

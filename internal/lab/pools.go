@@ -77,3 +77,16 @@ func (l *Lab) Pools(ctx context.Context, label string) ([]labapi.Pool, error) {
 	}
 	return out, err
 }
+
+// HostStates are the numbers of hosts by state, as pools tell them apart, and how many the
+// lab holds as bad by itself.
+func (l *Lab) HostStates(ctx context.Context) (states map[string]int, bad int, err error) {
+	states = map[string]int{"idle": 0, "running": 0, "held": 0, "broken": 0}
+	err = l.read(ctx, "count the hosts of the lab", func(r *sqldb.Reader) {
+		r.RowsOf("SELECT "+stateOfHost+" AS state, COUNT(*) FROM afe_hosts h LEFT JOIN hostsched_hosts d ON d.host_id = h.id WHERE h.invalid = 0 GROUP BY state", nil, func(v sqldb.Row) {
+			states[v.Text(0)] = int(v.Int(1).N)
+		})
+		r.RowsOf("SELECT COUNT(*) FROM hostsched_host_epochs WHERE bad_since IS NOT NULL", nil, func(v sqldb.Row) { bad = int(v.Int(0).N) })
+	})
+	return states, bad, err
+}

@@ -36,7 +36,7 @@ type Metrics struct {
 	ticks, assignments, releases, moves, conflicts, locked *prometheus.CounterVec
 	uncaught, fenced, terms, replanned, wentBack           *prometheus.CounterVec
 	waiting, contended, malformed, leader, token           *prometheus.GaugeVec
-	findings                                               *prometheus.GaugeVec
+	findings, lastTick                                     *prometheus.GaugeVec
 
 	condemned *prometheus.CounterVec
 	needless  prometheus.Counter
@@ -95,6 +95,7 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.malformed = m.gauge("malformed_rows", "Malformed rows passed over in the latest tick.")
 	m.findings = m.gauge("inspection_findings", "Inconsistencies, found by the leader's latest check, by kind.", "kind")
 	m.leader = m.gauge("leader", "1 while this replica leads the shard, else 0.")
+	m.lastTick = m.gauge("last_tick_timestamp_seconds", "When the latest tick of this replica as leader of the shard ended well, 0 while it does not lead.")
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
 	m.condemned = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_condemned_replicas_total", Help: "Other replicas whose leases were revoked because they seemed dead, by reason."}, []string{"reason"})
 	m.needless = prometheus.NewCounter(prometheus.CounterOpts{Name: "hostsched_needless_takeovers_total", Help: "How often the others took this replica for dead although it lived."})
@@ -164,6 +165,12 @@ func (m *Metrics) NotServed(count func() int) {
 		func() float64 { return float64(count()) }))
 }
 
+// Build adds which binary this is.
+func (m *Metrics) Build(version string) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_build_info", Help: "Always 1; the label says which version this is.", ConstLabels: prometheus.Labels{"version": shard.Printable(version)}},
+		func() float64 { return 1 }))
+}
+
 // Unheard adds the number of replicas whose heartbeats are not heard.
 func (m *Metrics) Unheard(count func() int) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_replicas_not_heard", Help: "Other replicas whose heartbeats are not heard, so that only their leases tell their end."},
@@ -193,7 +200,7 @@ func (m *Metrics) Serves(name shard.Name) {
 	for _, c := range []*prometheus.CounterVec{m.ticks, m.assignments, m.releases, m.moves, m.conflicts, m.locked, m.uncaught, m.fenced, m.terms, m.replanned, m.wentBack} {
 		c.WithLabelValues(s)
 	}
-	for _, g := range []*prometheus.GaugeVec{m.waiting, m.contended, m.malformed, m.leader, m.token} {
+	for _, g := range []*prometheus.GaugeVec{m.waiting, m.contended, m.malformed, m.leader, m.token, m.lastTick} {
 		g.WithLabelValues(s)
 	}
 	for _, h := range []*prometheus.HistogramVec{m.tick, m.snapshot, m.plan, m.lease, m.schedule, m.release, m.takeOver, m.transaction, m.woken} {
@@ -260,7 +267,7 @@ func (m *Metrics) Leading(name shard.Name, token int64, takeOver time.Duration) 
 // more: without this, the last values would stand beside those of the next leader.
 func (m *Metrics) Ended(name shard.Name, _ error) {
 	s := label(name)
-	for _, g := range []*prometheus.GaugeVec{m.leader, m.token, m.waiting, m.contended, m.malformed} {
+	for _, g := range []*prometheus.GaugeVec{m.leader, m.token, m.waiting, m.contended, m.malformed, m.lastTick} {
 		g.WithLabelValues(s).Set(0)
 	}
 	m.findings.DeletePartialMatch(prometheus.Labels{"shard": s})
@@ -271,6 +278,7 @@ func (m *Metrics) Ticked(name shard.Name, r replica.Report) {
 	s := label(name)
 	applied := r.Result.Applied
 	m.ticks.WithLabelValues(s).Inc()
+	m.lastTick.WithLabelValues(s).SetToCurrentTime()
 	m.assignments.WithLabelValues(s).Add(float64(len(applied.Assignments)))
 	m.releases.WithLabelValues(s).Add(float64(len(applied.Releases)))
 	m.moves.WithLabelValues(s).Add(float64(len(applied.Moves)))

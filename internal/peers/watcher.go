@@ -58,9 +58,9 @@ type Watcher struct {
 	// beat is when this process was last known to run, stood when it last went on after
 	// it had stood still.
 	beat, stood time.Time
-	ctx    context.Context
-	end    context.CancelFunc
-	active sync.WaitGroup
+	ctx         context.Context
+	end         context.CancelFunc
+	active      sync.WaitGroup
 }
 
 // contact is the state of the connection to one peer; Watcher.mu guards it.

@@ -50,15 +50,24 @@ func mysqlDir() (string, error) {
 	if dir := os.Getenv(mysqlDirEnv); dir != "" {
 		return dir, nil
 	}
+	dir, err := cached("mysql")
+	if err != nil {
+		return "", fmt.Errorf("look for MySQL: %w; set %s to the folder where it is unpacked", err, mysqlDirEnv)
+	}
+	return dir, nil
+}
+
+// cached is where deploy/install-test-deps unpacks what it does not install.
+func cached(name string) (string, error) {
 	if cache, err := os.UserCacheDir(); err == nil {
-		return filepath.Join(cache, "hostsched/mysql"), nil
+		return filepath.Join(cache, "hostsched", name), nil
 	}
 	// Some build services set no HOME.
 	me, err := user.Current()
 	if err != nil {
-		return "", fmt.Errorf("look for MySQL: %w; set %s to the folder where it is unpacked", err, mysqlDirEnv)
+		return "", err
 	}
-	return filepath.Join(me.HomeDir, ".cache/hostsched/mysql"), nil
+	return filepath.Join(me.HomeDir, ".cache/hostsched", name), nil
 }
 
 var mysqlVersion = regexp.MustCompile(`Ver (\d+)\.[\d.]+(?:-\S+)? for `)

@@ -1,0 +1,184 @@
+package metrics_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hostsched/hostsched/internal/certs"
+	"github.com/hostsched/hostsched/internal/metrics"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/shard"
+)
+
+const rulesFile = "../../deploy/prometheus/rules.yaml"
+
+// alert is a rule of the file, as far as these tests look at it.
+type alert struct {
+	Alert, Expr         string
+	Labels, Annotations map[string]string
+}
+
+func alerts(t *testing.T) (all []alert) {
+	text, err := os.ReadFile(rulesFile)
+	require.NoError(t, err)
+	var file struct{ Groups []struct{ Rules []alert } }
+	require.NoError(t, yaml.Unmarshal(text, &file))
+	for _, g := range file.Groups {
+		all = append(all, g.Rules...)
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+// TestAlertsFire lets promtool try every alert.
+func TestAlertsFire(t *testing.T) {
+	promtool := testserver.Promtool(t)
+	tests, err := filepath.Abs("../../deploy/prometheus/rules_test.yaml")
+	require.NoError(t, err)
+	out, err := exec.CommandContext(t.Context(), promtool, "test", "rules", tests).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	text, err := os.ReadFile(tests)
+	require.NoError(t, err)
+	for _, a := range alerts(t) {
+		require.Contains(t, string(text), "name: "+a.Alert+" fires\n")
+		require.Contains(t, string(text), "name: "+a.Alert+" is quiet\n")
+	}
+}
+
+// TestAlertsHaveRunbooks: each links to a chapter that is there, and no chapter is left over.
+func TestAlertsHaveRunbooks(t *testing.T) {
+	text, err := os.ReadFile("../../docs/runbooks.md")
+	require.NoError(t, err)
+	chapters := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(string(text), -1) {
+		chapters[m[1]] = true
+	}
+	for _, a := range alerts(t) {
+		require.True(t, chapters[a.Alert], "docs/runbooks.md has no chapter %s", a.Alert)
+		delete(chapters, a.Alert)
+		require.True(t, strings.HasSuffix(a.Annotations["runbook_url"], "docs/runbooks.md#"+strings.ToLower(a.Alert)), a.Alert) // as GitHub makes anchors
+		require.Contains(t, []string{"warning", "critical"}, a.Labels["severity"])
+		require.NotEmpty(t, a.Annotations["summary"])
+	}
+	require.Empty(t, chapters, "chapters without alert")
+}
+
+// TestExpressionsNameMetrics: alerts and dashboards ask for metrics that there are.
+func TestExpressionsNameMetrics(t *testing.T) {
+	exported := exportedNames(t)
+	for _, a := range alerts(t) {
+		requireExported(t, exported, a.Alert, a.Expr)
+	}
+	files, err := filepath.Glob("../../deploy/grafana/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var dashboard struct {
+			Panels []struct {
+				Type, Title string
+				Targets     []struct{ Expr string }
+			}
+		}
+		require.NoError(t, json.Unmarshal(text, &dashboard))
+		for _, p := range dashboard.Panels {
+			require.True(t, p.Type == "row" || len(p.Targets) > 0, p.Title)
+			for _, target := range p.Targets {
+				requireExported(t, exported, p.Title, target.Expr)
+			}
+		}
+	}
+}
+
+func requireExported(t *testing.T, exported map[string]bool, where, expr string) {
+	t.Helper()
+	names := regexp.MustCompile(`hostsched_\w+`).FindAllString(expr, -1)
+	for _, name := range names {
+		require.True(t, exported[name] || exported[strings.TrimSuffix(name, "_bucket")], "%s asks for %s, which no replica has", where, name)
+	}
+	require.True(t, len(names) > 0 || strings.Contains(expr, `up{job="hostsched"}`), "%s: %s", where, expr)
+}
+
+// exportedNames are the names of all metrics that a replica can have.
+func exportedNames(t *testing.T) map[string]bool {
+	r := prometheus.NewRegistry()
+	m := metrics.New(r)
+	m.Build("1")
+	m.Lab(func() *metrics.Lab { return nil })
+	m.Metadata(func() int64 { return 0 }, func() int64 { return 0 })
+	m.NotLeading(func() map[shard.Name]replica.NotLeading { return nil })
+	m.NotServed(func() int { return 0 })
+	m.Unheard(func() int { return 0 })
+	m.Certificate(func() *certs.State { return &certs.State{} })
+	descriptions := make(chan *prometheus.Desc)
+	go func() {
+		defer close(descriptions)
+		r.Describe(descriptions)
+	}()
+	names := map[string]bool{}
+	for d := range descriptions {
+		name := regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())
+		require.NotNil(t, name, d.String())
+		names[name[1]] = true
+	}
+	return names
+}
+
+// TestNamesOfMetrics: what counts up ends in _total, times are in seconds, nothing is
+// abbreviated.
+func TestNamesOfMetrics(t *testing.T) {
+	for name := range exportedNames(t) {
+		require.Regexp(t, `^hostsched_[a-z]+(_[a-z]+)*$`, name)
+		require.NotRegexp(t, `_(ms|millis|minutes|hours|count|ns)$`, name)
+	}
+}
+
+// TestLab: each pool is there once, whatever its name; the largest are there if they are too
+// many; nothing is there where another replica tells it.
+func TestLab(t *testing.T) {
+	var now *metrics.Lab
+	m := metrics.New(prometheus.NewRegistry())
+	m.Lab(func() *metrics.Lab { return now })
+	require.NotContains(t, text(m), "hostsched_hosts{")
+	now = &metrics.Lab{Hosts: map[string]int{"idle": 3}, Bad: 2, Agents: map[string]int{"online": 4}}
+	for _, name := range []string{"a", "b\n", `b\n`, "\xff", "pool:\"x\""} {
+		now.Pools = append(now.Pools, metrics.Pool{Label: name, Hosts: map[string]int{"idle": 1000}, Waiting: 7, OldestWait: 1.5})
+	}
+	for n := range 500 {
+		now.Pools = append(now.Pools, metrics.Pool{Label: fmt.Sprintf("small%d", n), Hosts: map[string]int{"idle": n}})
+	}
+	page := text(m)
+	require.Contains(t, page, `hostsched_hosts{state="idle"} 3`)
+	require.Contains(t, page, "hostsched_bad_hosts 2")
+	require.Contains(t, page, `hostsched_agents{state="online"} 4`)
+	require.Contains(t, page, `hostsched_pool_hosts{pool="a",state="idle"} 1000`)
+	require.Contains(t, page, `hostsched_pool_oldest_wait_seconds{pool="a"} 1.5`)
+	require.Contains(t, page, `pool="small499"`)
+	require.NotContains(t, page, `pool="small1"`)
+	require.LessOrEqual(t, strings.Count(page, "hostsched_pool_waiting_entries{"), 200)
+}
+
+// TestLastTick is when the leader's latest tick ended, and nothing once it does not lead.
+func TestLastTick(t *testing.T) {
+	m := metrics.New(prometheus.NewRegistry())
+	m.Serves("s")
+	require.Contains(t, text(m), `hostsched_last_tick_timestamp_seconds{shard="s"} 0`)
+	m.Leading("s", 1, time.Second)
+	m.Ticked("s", replica.Report{})
+	require.NotContains(t, text(m), `hostsched_last_tick_timestamp_seconds{shard="s"} 0`)
+	m.Ended("s", nil)
+	require.Contains(t, text(m), `hostsched_last_tick_timestamp_seconds{shard="s"} 0`)
+}

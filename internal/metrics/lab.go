@@ -1,0 +1,106 @@
+package metrics
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hostsched/hostsched/shard"
+)
+
+// maxPools is how many pools have series of their own: those with the most hosts. Labels can
+// be any number, and every series costs memory here and in Prometheus for good.
+const maxPools = 200
+
+// Lab is what there is to know of a lab at a moment.
+type Lab struct {
+	// Hosts are numbers of hosts by state: idle, running, held, broken.
+	Hosts map[string]int
+	Pools []Pool
+	// Bad is how many hosts the lab holds as bad by itself.
+	Bad int
+	// Agents are numbers of agents by state.
+	Agents map[string]int
+}
+
+// Pool is a label with what its hosts do.
+type Pool struct {
+	Label string
+	// Hosts are numbers of hosts by state, as those of the lab.
+	Hosts map[string]int
+	// Waiting are queue entries that ask for the label; the oldest waits for so many seconds.
+	Waiting    int
+	OldestWait float64
+}
+
+// Lab adds the state of the lab, asked for when the metrics are read. It is nil where
+// another replica tells it, so that nothing is counted twice.
+func (m *Metrics) Lab(ask func() *Lab) {
+	m.registry.MustRegister(labCollector{
+		ask:        ask,
+		hosts:      prometheus.NewDesc("hostsched_hosts", "Hosts by state. Only the replica that leads the first shard tells this.", []string{"state"}, nil),
+		bad:        prometheus.NewDesc("hostsched_bad_hosts", "Hosts that the lab holds as bad by itself.", nil, nil),
+		agents:     prometheus.NewDesc("hostsched_agents", "Agents by state.", []string{"state"}, nil),
+		poolHosts:  prometheus.NewDesc("hostsched_pool_hosts", "Hosts of a pool by state, of the 200 largest pools.", []string{"pool", "state"}, nil),
+		waiting:    prometheus.NewDesc("hostsched_pool_waiting_entries", "Queue entries that ask for the label of a pool and wait.", []string{"pool"}, nil),
+		oldestWait: prometheus.NewDesc("hostsched_pool_oldest_wait_seconds", "How long the oldest queue entry that asks for a pool has waited.", []string{"pool"}, nil),
+	})
+}
+
+type labCollector struct {
+	ask                                                func() *Lab
+	hosts, bad, agents, poolHosts, waiting, oldestWait *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c labCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.hosts, c.bad, c.agents, c.poolHosts, c.waiting, c.oldestWait} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c labCollector) Collect(out chan<- prometheus.Metric) {
+	l := c.ask()
+	if l == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for state, n := range l.Hosts {
+		gauge(c.hosts, float64(n), state)
+	}
+	gauge(c.bad, float64(l.Bad))
+	for state, n := range l.Agents {
+		gauge(c.agents, float64(n), state)
+	}
+	told := map[string]bool{}
+	for _, p := range largest(l.Pools) {
+		name := shard.Printable(p.Label)
+		if told[name] {
+			continue // what cannot be printed may look alike, and no series may be there twice
+		}
+		told[name] = true
+		for state, n := range p.Hosts {
+			gauge(c.poolHosts, float64(n), name, state)
+		}
+		gauge(c.waiting, float64(p.Waiting), name)
+		gauge(c.oldestWait, p.OldestWait, name)
+	}
+}
+
+// largest are the pools with the most hosts, at most maxPools.
+func largest(pools []Pool) []Pool {
+	size := func(p Pool) (n int) {
+		for _, hosts := range p.Hosts {
+			n += hosts
+		}
+		return n
+	}
+	sorted := slices.SortedFunc(slices.Values(pools), func(a, b Pool) int {
+		return cmp.Or(cmp.Compare(size(b), size(a)), cmp.Compare(a.Label, b.Label))
+	})
+	return sorted[:min(len(sorted), maxPools)]
+}
