@@ -26,7 +26,7 @@ type Writes struct {
 // Diff returns what to write.
 func Diff(before, after State) Writes {
 	w := Writes{
-		Entries: diff(before.Entries, after.Entries),
+		Entries: diff(columns(before.Entries), columns(after.Entries)),
 		Hosts:   diff(before.Hosts, after.Hosts),
 		Tasks:   diff(before.Tasks, after.Tasks),
 	}
@@ -36,6 +36,16 @@ func Diff(before, after State) Writes {
 		}
 	}
 	return w
+}
+
+// columns are entries without what is no column of their rows.
+func columns(entries map[scheduler.EntryID]Entry) map[scheduler.EntryID]Entry {
+	out := maps.Clone(entries)
+	for id, e := range out {
+		e.Claimed = false
+		out[id] = e
+	}
+	return out
 }
 
 func diff[ID cmp.Ordered, Row comparable](before, after map[ID]Row) []Change[ID, Row] {

@@ -9,6 +9,9 @@
 //   - rules.go has what several events have in common: requeueing, repairing, the end of an
 //     entry, the host afterwards.
 //   - diff.go compares.
+//   - due.go decides what the sweeps do: [Due] says which runs are given up or asked to stop,
+//     and which events are due that nobody reports.
+//   - health.go counts the failures of a host.
 //
 // The rules are those of Autotest's monitor_db; so an Autotest lab that moves over finds
 // its rows as it knows them. Where that leaves a host or an entry hanging, we depart:
@@ -20,4 +23,9 @@
 //     task of its own; in Autotest it stays Cleaning for good.
 //   - An entry that is Starting and that nobody has taken up is aborted like a Pending one.
 //   - A host in a passing status without run and without open task gets a Reset ([Sweep]).
+//   - An entry whose status says that something goes on, while nothing does, is not begun
+//     again: what may have run is lost, what had not begun waits again ([Stranded]).
+//   - A job whose Pending entries can start, or never will, is looked at again ([Settle]). In
+//     Autotest it holds its hosts until its time is over.
+//   - The maximum run time of a job ends its run, which counts as failed, not as aborted.
 package lifecycle

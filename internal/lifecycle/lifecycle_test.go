@@ -57,6 +57,7 @@ func TestRows(t *testing.T) {
 	finished := func(e lifecycle.Entry) lifecycle.Entry { e.Started, e.Finished = true, true; return e }
 	subdir := func(e lifecycle.Entry, dir string) lifecycle.Entry { e.Subdir = dir; return e }
 	unhosted := func(e lifecycle.Entry) lifecycle.Entry { e.Host = 0; return e }
+	claimed := func(e lifecycle.Entry) lifecycle.Entry { e.Claimed = true; return e }
 	given := func(e lifecycle.Entry) lifecycle.Entry { e.Active = true; return e }
 	provision, reset, cleanup, verify, repair := task(lifecycle.Provision, 1, 1), task(lifecycle.Reset, 1, 1), task(lifecycle.Cleanup, 1, 1), task(lifecycle.Verify, 1, 1), task(lifecycle.Repair, 1, 1)
 	alone := func(t lifecycle.Task) lifecycle.Task { t.Entry = 0; return t }
@@ -160,8 +161,12 @@ func TestRows(t *testing.T) {
 			lifecycle.TaskEnded{Task: 1, OK: false}, entries{1: unhosted(entry(1, "Queued"))}, hosts{1: host("Repair Failed")}, tasks{1: done(repair, false)},
 		},
 		{
-			"the run begins", lab(entries{1: entry(1, "Starting")}, hosts{1: clean(host("Pending"))}, nil),
-			lifecycle.RunStarted{Entries: one}, entries{1: started(entry(1, "Running"))}, hosts{1: host("Running")}, tasks{},
+			"a run is taken up", lab(entries{1: entry(1, "Starting")}, hosts{1: clean(host("Pending"))}, nil),
+			lifecycle.RunClaimed{Entries: one}, entries{1: claimed(entry(1, "Starting"))}, hosts{1: clean(host("Pending"))}, tasks{},
+		},
+		{
+			"the run begins", lab(entries{1: claimed(entry(1, "Starting"))}, hosts{1: clean(host("Pending"))}, nil),
+			lifecycle.RunStarted{Entries: one}, entries{1: claimed(started(entry(1, "Running")))}, hosts{1: host("Running")}, tasks{},
 		},
 		{
 			"the run ends", lab(entries{1: started(entry(1, "Running"))}, hosts{1: host("Running")}, nil),
@@ -182,6 +187,10 @@ func TestRows(t *testing.T) {
 		{
 			"lost: the host is reset by the system", lab(entries{1: started(entry(1, "Gathering"))}, hosts{1: host("Running")}, nil),
 			lifecycle.Gathered{Entries: one, Lost: true}, entries{1: started(entry(1, "Parsing"))}, hosts{1: host("Running")}, tasks{-1: bySystem(alone(reset))},
+		},
+		{
+			"the run found the host unusable", lab(entries{1: started(entry(1, "Gathering"))}, hosts{1: host("Running")}, nil),
+			lifecycle.Gathered{Entries: one, Unusable: true}, entries{1: started(entry(1, "Parsing"))}, hosts{1: host("Running")}, tasks{-1: alone(repair)},
 		},
 		{
 			"passed", lab(entries{1: started(entry(1, "Parsing"))}, hosts{1: host("Ready")}, nil),
@@ -220,8 +229,8 @@ func TestRows(t *testing.T) {
 			lifecycle.Abort{Entry: 1}, entries{1: aborted(entry(1, "Aborted"))}, hosts{1: host("Ready")}, tasks{},
 		},
 		{
-			"aborted while Starting, and somebody has", lab(entries{1: aborted(entry(1, "Starting"))}, hosts{1: host("Pending")}, nil),
-			lifecycle.Abort{Entry: 1, Claimed: true}, entries{1: aborted(entry(1, "Starting"))}, hosts{1: host("Pending")}, tasks{},
+			"aborted while Starting, and somebody has", lab(entries{1: claimed(aborted(entry(1, "Starting")))}, hosts{1: host("Pending")}, nil),
+			lifecycle.Abort{Entry: 1}, entries{1: claimed(aborted(entry(1, "Starting")))}, hosts{1: host("Pending")}, tasks{},
 		},
 		{
 			"aborted while a task runs: it must be stopped first", lab(entries{1: aborted(entry(1, "Resetting"))}, hosts{1: host("Resetting")}, tasks{1: running(reset)}),
@@ -244,8 +253,36 @@ func TestRows(t *testing.T) {
 			lifecycle.Abort{Entry: 1}, entries{1: aborted(entry(1, "Parsing"))}, hosts{1: host("Ready")}, tasks{},
 		},
 		{
-			"a run that never began waits again", lab(entries{1: subdir(entry(1, "Starting"), "host1")}, hosts{1: host("Pending")}, nil),
+			"a run that never began waits again", lab(entries{1: claimed(subdir(entry(1, "Starting"), "host1"))}, hosts{1: host("Pending")}, nil),
 			lifecycle.Requeued{Entries: one}, entries{1: unhosted(entry(1, "Queued"))}, hosts{1: host("Pending")}, tasks{-1: bySystem(alone(reset))},
+		},
+		{
+			"a run that failed by no fault of its job's waits again", lab(entries{1: claimed(started(subdir(entry(1, "Gathering"), "host1")))}, hosts{1: host("Running")}, nil),
+			lifecycle.Requeued{Entries: one}, entries{1: unhosted(entry(1, "Queued"))}, hosts{1: host("Running")}, tasks{-1: bySystem(alone(reset))},
+		},
+		{
+			"a run that never began, and that somebody aborted", lab(entries{1: claimed(aborted(entry(1, "Starting")))}, hosts{1: host("Pending")}, nil),
+			lifecycle.Requeued{Entries: one}, entries{1: aborted(entry(1, "Aborted"))}, hosts{1: host("Pending")}, tasks{-1: bySystem(alone(reset))},
+		},
+		{
+			"an entry whose tasks are gone", lab(entries{1: entry(1, "Verifying")}, hosts{1: clean(host("Verifying"))}, nil),
+			lifecycle.Stranded{Entry: 1}, entries{1: unhosted(entry(1, "Queued"))}, hosts{1: host("Verifying")}, tasks{-1: bySystem(alone(reset))},
+		},
+		{
+			"an entry whose run is gone", lab(entries{1: started(entry(1, "Running"))}, hosts{1: host("Running")}, nil),
+			lifecycle.Stranded{Entry: 1}, entries{1: finished(entry(1, "Failed"))}, hosts{1: host("Running")}, tasks{-1: bySystem(alone(reset))},
+		},
+		{
+			"an entry that could not be provisioned ends", lab(entries{1: subdir(entry(1, "Parsing"), "host1")}, hosts{1: host("Provisioning")}, tasks{1: repair}),
+			lifecycle.Stranded{Entry: 1}, entries{1: subdir(entry(1, "Failed"), "host1")}, hosts{1: host("Provisioning")}, tasks{1: repair},
+		},
+		{
+			"a job whose entry is Pending and could start", lab(entries{1: entry(1, "Pending")}, hosts{1: host("Pending")}, nil),
+			lifecycle.Settle{}, entries{1: subdir(entry(1, "Starting"), "host1")}, hosts{1: host("Pending")}, tasks{},
+		},
+		{
+			"a host that could not be repaired is verified again", lab(nil, hosts{1: host("Repair Failed")}, nil),
+			lifecycle.Recheck{Host: 1}, entries{}, hosts{1: host("Repair Failed")}, tasks{-1: bySystem(alone(verify))},
 		},
 		{
 			"a suite ends", lab(entries{1: {Job: 1, Status: "Queued"}}, nil, nil),
@@ -345,6 +382,7 @@ func TestNotNow(t *testing.T) {
 	for _, e := range []lifecycle.Event{
 		lifecycle.TaskStarted{Task: 2}, lifecycle.TaskEnded{Task: 1, OK: true}, lifecycle.RunStarted{Entries: one}, lifecycle.RunEnded{Entries: one}, lifecycle.Gathered{Entries: one},
 		lifecycle.Parsed{Entries: one, OK: true}, lifecycle.Requeued{Entries: one}, lifecycle.Abort{Entry: 1}, lifecycle.HostlessEnded{Entry: 1, OK: true}, lifecycle.Sweep{Host: 1},
+		lifecycle.RunClaimed{Entries: one}, lifecycle.Stranded{Entry: 1}, lifecycle.Settle{}, lifecycle.Recheck{Host: 1},
 	} {
 		after, err := lifecycle.Next(s, e)
 		require.ErrorIs(t, err, lifecycle.ErrNotNow, "%T", e)

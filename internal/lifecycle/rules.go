@@ -59,6 +59,11 @@ func (s *State) openOf(entry scheduler.EntryID, host scheduler.HostID) []TaskID 
 	return s.tasks(func(t Task) bool { return t.open() && t.Entry == entry && t.Host == host })
 }
 
+// preJobTasks are the open tasks of an entry, Repair apart: that is for the host.
+func (s *State) preJobTasks(entry scheduler.EntryID) []TaskID {
+	return s.tasks(func(t Task) bool { return t.open() && t.Entry == entry && t.Kind != Repair })
+}
+
 // close ends tasks that did not succeed.
 func (s *State) close(ids []TaskID) {
 	for _, id := range ids {

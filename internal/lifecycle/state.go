@@ -45,6 +45,11 @@ func preJob(s scheduler.EntryStatus) bool {
 	return false
 }
 
+// running tells whether an entry of this status has a run that is not closed.
+func running(s scheduler.EntryStatus) bool {
+	return s == StatusRunning || s == StatusGathering || s == StatusParsing
+}
+
 // The statuses of hosts, beside scheduler.HostReady and HostPending.
 const (
 	HostRunning      = "Running"
@@ -101,11 +106,22 @@ type Entry struct {
 	Complete bool
 	// Aborted means that somebody asked for its end.
 	Aborted bool
+	// Claimed means that a run of its job has it that is not closed. It is no column of the
+	// row.
+	Claimed bool
 	// AnyHost is true if the entry asks for any host (meta_host), and may get another one.
 	AnyHost bool
 	// Started and Finished say that started_on and finished_on are set.
 	Started, Finished bool
 	Subdir            string
+}
+
+// hostless tells whether an entry needs no host: it is the one of a suite.
+func (e Entry) hostless() bool { return e.Host == 0 && !e.AnyHost }
+
+// preparing tells whether special tasks of an entry are to come or run.
+func (e Entry) preparing() bool {
+	return preJob(e.Status) || e.Status == scheduler.StatusQueued && e.Active
 }
 
 // Host is what the rules look at in a row of afe_hosts.
@@ -114,6 +130,10 @@ type Host struct {
 	Status     string
 	Dirty      bool
 	Protection scheduler.Protection
+	// Locked means that a person holds it: its tasks wait, too.
+	Locked bool
+	// Busy means that an active entry of another job has it.
+	Busy bool
 }
 
 // RebootAfter is afe_jobs.reboot_after.
