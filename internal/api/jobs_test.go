@@ -173,6 +173,34 @@ func TestAbortAndRequeue(t *testing.T) {
 	})
 }
 
+func TestSecretsAreShownToNobody(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		out := s.submit(t, ann, labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}, Env: map[string]string{"LEVEL": "3"}, Secrets: map[string]string{"PASSWORD": "correct horse"}})
+		var job labapi.Job
+		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, fmt.Sprint("/jobs/", out.ID), nil, &job))
+		require.Equal(t, map[string]string{"PASSWORD": "******"}, job.Spec.Secrets)
+		require.Equal(t, map[string]string{"LEVEL": "3"}, job.Spec.Env)
+		var again labapi.Submitted
+		require.Equal(t, http.StatusCreated, s.call(t, ann, http.MethodPost, fmt.Sprint("/jobs/", out.ID, "/requeue"), nil, &again))
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_job_specs WHERE job_id = ? AND spec LIKE '%correct horse%'", again.ID), "the job that runs once more has it")
+	})
+}
+
+func TestJobsOfOnesOwn(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		out := s.submit(t, ann, labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}, Count: 2, Own: labapi.OwnRun})
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_own_jobs WHERE job_id = ? AND kind = 'run' AND seen > 0", out.ID))
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_jobs WHERE id = ? AND synch_count = 2 AND timeout_mins = 366 * 1440 AND max_runtime_mins = 366 * 1440", out.ID))
+		var p problem
+		require.Equal(t, http.StatusConflict, s.call(t, ann, http.MethodPost, fmt.Sprint("/jobs/", out.ID, "/requeue"), nil, &p))
+		require.Contains(t, p.Detail, "hostsched run")
+		s.submit(t, ann, labapi.JobSpec{Name: "b", Labels: []string{"board:eve"}})
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_own_jobs"))
+	})
+}
+
 func TestSuites(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		s, ann, _ := newLabServer(t, db)

@@ -65,7 +65,7 @@ func checkJob(at string, job *labapi.JobSpec, f *faults) {
 	}
 	checkPriority(at+"priority", job.Priority, f)
 	checkWanted(at, job, f)
-	for _, d := range []struct{ key, text string }{{"timeout", job.Timeout}, {"max_runtime", job.MaxRuntime}} {
+	for _, d := range []struct{ key, text string }{{"timeout", job.Timeout}, {"max_runtime", job.MaxRuntime}, {"output_timeout", job.OutputTimeout}} {
 		if _, err := Minutes(d.text, 0); err != nil {
 			f.add(at+d.key, "%s", err)
 		}
@@ -73,6 +73,8 @@ func checkJob(at string, job *labapi.JobSpec, f *faults) {
 	checkReboot(at, job.Reboot, f)
 	checkKeyvals(at, job.Keyvals, f)
 	checkScript(at+"script", job.Script, f)
+	checkRun(at, job, f)
+	checkOwn(at, job, f)
 	if job.Suite < 0 || job.Suite > math.MaxInt32 {
 		f.add(at+"suite", "%d is no id of a suite", job.Suite)
 	}
@@ -251,6 +253,14 @@ func RebootNames(before, after int64) *labapi.RebootSpec {
 		return names[i]
 	}
 	return &labapi.RebootSpec{Before: name(rebootBefore, before), After: name(rebootAfter, after)}
+}
+
+// Synch is how many hosts run together.
+func Synch(job *labapi.JobSpec) int {
+	if job.Own != "" {
+		return Entries(job)
+	}
+	return max(job.Synch, 1)
 }
 
 // Entries is how many queue entries a job gets.

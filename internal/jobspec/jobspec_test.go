@@ -79,6 +79,23 @@ func TestWhatIsRefused(t *testing.T) {
 		{asJSON, `{"name":"a","labels":["x"],"keyvals":{"k":["v"]}}`, "expected string"},
 		{asJSON, `{"name":"a","labels":["x"],"suite":99999999999}`, "no id of a suite"},
 		{asJSON, `{"name":"a","labels":["x"],"priority":3000000000}`, "priority"},
+		{asJSON, `{"name":"a","labels":["x"],"output_timeout":"soon"}`, "output_timeout"},
+		{asJSON, `{"name":"a","labels":["x"],"env":{"A B":"1"}}`, "env.A B: a variable has"},
+		{asJSON, `{"name":"a","labels":["x"],"env":{"HOSTSCHED_RUN":"1"}}`, "come from hostsched"},
+		{asJSON, `{"name":"a","labels":["x"],"env":{"A":"a\u0000b"}}`, "zero bytes"},
+		{asJSON, `{"name":"a","labels":["x"],"env":{"A":"` + strings.Repeat("é", 40_000) + `"}}`, "80001 bytes"},
+		{asJSON, `{"name":"a","labels":["x"],"secrets":{"A":"12345"}}`, "at least 6 bytes"},
+		{asJSON, `{"name":"a","labels":["x"],"env":{"A":"1"},"secrets":{"A":"123456"}}`, "in env, too"},
+		{asJSON, `{"name":"a","labels":["x"],"artifacts":["../x"]}`, "out of the run's folder"},
+		{asJSON, `{"name":"a","labels":["x"],"artifacts":["/etc/passwd"]}`, "out of the run's folder"},
+		{asJSON, `{"name":"a","labels":["x"],"artifacts":["[x"]}`, "no pattern"},
+		{asJSON, `{"name":"a","labels":["x"],"results":"xml"}`, "results"},
+		{asJSON, `{"name":"a","labels":["x"],"retry":{"infra":2}}`, "retry.infra"},
+		{asJSON, `{"name":"a","labels":["x"],"own":"me"}`, "own"},
+		{asJSON, `{"name":"a","labels":["x"],"own":"reserve"}`, "max_runtime: say for how long"},
+		{asJSON, `{"name":"a","labels":["x"],"own":"run","script":"true"}`, "script: no agent"},
+		{asJSON, `{"name":"a","labels":["x"],"own":"run","count":3,"synch":2}`, "synch: all hosts"},
+		{asJSON, `{"name":"a","labels":["x"],"own":"run","retry":{"infra":1}}`, "retry: whoever"},
 		{asJSON, strings.Repeat("[", 100_000), "nested too deeply"},
 		{asYAML, strings.Repeat("[", 5000), "no YAML"},
 	} {
@@ -124,6 +141,20 @@ func TestMinutes(t *testing.T) {
 		got, err := jobspec.Minutes(text, 7)
 		require.NoError(t, err)
 		require.Equal(t, want, got, text)
+	}
+}
+
+func TestHostsThatRunTogether(t *testing.T) {
+	for text, want := range map[string]int{
+		`{"name":"a","labels":["x"]}`:                                       1,
+		`{"name":"a","labels":["x"],"count":4,"synch":2}`:                   2,
+		`{"name":"a","labels":["x"],"count":4}`:                             1,
+		`{"name":"a","labels":["x"],"count":4,"own":"run"}`:                 4,
+		`{"name":"a","hosts":["h","i"],"own":"reserve","max_runtime":"2h"}`: 2,
+	} {
+		job, err := jobspec.ReadJob(asJSON, []byte(text))
+		require.NoError(t, err, text)
+		require.Equal(t, want, jobspec.Synch(&job), text)
 	}
 }
 

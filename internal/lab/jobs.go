@@ -193,9 +193,16 @@ func (l *Lab) Job(ctx context.Context, id int64) (labapi.Job, error) {
 	if err != nil {
 		return j, err
 	}
-	j.Spec, err = l.spec(ctx, id)
+	if j.Spec, err = l.spec(ctx, id); err == nil && j.Spec != nil {
+		for name := range j.Spec.Secrets {
+			j.Spec.Secrets[name] = hidden
+		}
+	}
 	return j, err
 }
+
+// hidden stands for a secret where a job is shown.
+const hidden = "******"
 
 // childrenJoin finds the jobs j of entries q.
 const childrenJoin = " JOIN afe_jobs j ON j.id = q.job_id"
@@ -238,15 +245,27 @@ func (l *Lab) Requeue(ctx context.Context, s Submission, id int64) (labapi.Submi
 	if err != nil {
 		return labapi.Submitted{}, nil, err
 	}
-	spec := job.Spec
-	if spec == nil {
-		if spec, err = l.specOfRows(ctx, job); err != nil {
-			return labapi.Submitted{}, nil, err
-		}
+	spec, err := l.specAgain(ctx, job)
+	if err != nil {
+		return labapi.Submitted{}, nil, err
 	}
 	spec.Owner, spec.Suite, spec.AllowUnplaceable = job.Owner, job.Suite, true
 	s.CloneOf, s.MaxPriority = id, max(s.MaxPriority, spec.Priority)
 	return l.SubmitJob(ctx, s, *spec)
+}
+
+// specAgain is what is submitted once more.
+func (l *Lab) specAgain(ctx context.Context, job labapi.Job) (*labapi.JobSpec, error) {
+	spec, err := l.spec(ctx, job.ID)
+	switch {
+	case err != nil:
+		return nil, err
+	case spec == nil:
+		return l.specOfRows(ctx, job)
+	case spec.Own != "":
+		return nil, fmt.Errorf("%w: job %d was run by who submitted it; use 'hostsched run' or 'hostsched host reserve' again", ErrConflict, job.ID)
+	}
+	return spec, nil
 }
 
 // specOfRows is the spec of a job that another client entered.

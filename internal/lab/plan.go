@@ -157,7 +157,7 @@ func (j *newJob) asJob(id scheduler.JobID, b *batch, now int64) scheduler.Job {
 	before, _ := jobspec.RebootBefore(j.spec.Reboot) // it was checked
 	job := scheduler.Job{
 		ID: id, Owner: b.owner.login, User: scheduler.UserID(b.owner.id), Priority: int64(j.spec.Priority), Parent: scheduler.JobID(j.spec.Suite),
-		SynchCount: max(j.spec.Synch, 1), RunVerify: j.spec.Verify != nil && *j.spec.Verify, RunReset: j.spec.Reset == nil || *j.spec.Reset,
+		SynchCount: jobspec.Synch(j.spec), RunVerify: j.spec.Verify != nil && *j.spec.Verify, RunReset: j.spec.Reset == nil || *j.spec.Reset,
 		RebootBefore: scheduler.RebootBefore(before), Created: now,
 	}
 	for _, l := range j.labels {

@@ -201,14 +201,18 @@ const defaultMinutes = 24 * 60
 func hours(minutes int) int { return (minutes + 59) / 60 }
 
 func jobRow(owner string, spec *labapi.JobSpec, suite int64) ([]any, error) {
-	timeout, terr := jobspec.Minutes(spec.Timeout, defaultMinutes)
-	runtime, rerr := jobspec.Minutes(spec.MaxRuntime, defaultMinutes)
+	unsaid := defaultMinutes
+	if spec.Own != "" {
+		unsaid = int(jobspec.Longest.Minutes()) // whoever runs it says when it is over
+	}
+	timeout, terr := jobspec.Minutes(spec.Timeout, unsaid)
+	runtime, rerr := jobspec.Minutes(spec.MaxRuntime, unsaid)
 	before, berr := jobspec.RebootBefore(spec.Reboot)
 	after, aerr := jobspec.RebootAfter(spec.Reboot)
 	verify := spec.Verify != nil && *spec.Verify
 	reset := spec.Reset == nil || *spec.Reset
 	return []any{
-		owner, spec.Name, spec.Priority, spec.Script, max(spec.Synch, 1), hours(timeout), timeout, hours(runtime), runtime,
+		owner, spec.Name, spec.Priority, spec.Script, jobspec.Synch(spec), hours(timeout), timeout, hours(runtime), runtime,
 		flag(verify), flag(reset), spec.Notify, before, after, orNull(suite),
 	}, errors.Join(terr, rerr, berr, aerr)
 }
@@ -272,7 +276,7 @@ func (l *Lab) insertJobs(ctx context.Context, tx *sql.Tx, b *batch, suite int64)
 	if ids.jobs, err = l.insertJobRows(ctx, tx, b, suite); err != nil {
 		return ids, err
 	}
-	var labels, keyvals, entries, blocks, specs [][]any
+	var labels, keyvals, entries, blocks, specs, own [][]any
 	var events []Event
 	for i := range b.jobs {
 		j, id := &b.jobs[i], ids.jobs[i]
@@ -293,6 +297,9 @@ func (l *Lab) insertJobs(ctx context.Context, tx *sql.Tx, b *batch, suite int64)
 			return ids, err
 		}
 		specs = append(specs, []any{id, orNull(b.cloneOf), string(text)})
+		if j.spec.Own != "" {
+			own = append(own, []any{id, j.spec.Own})
+		}
 		kind, reason := "job.submitted", ""
 		if b.cloneOf != 0 {
 			kind, reason = "job.requeued", fmt.Sprintf("again after job %d", b.cloneOf)
@@ -309,6 +316,7 @@ func (l *Lab) insertJobs(ctx context.Context, tx *sql.Tx, b *batch, suite int64)
 		// As Autotest's frontend does for hosts that are named.
 		{"afe_ineligible_host_queues (job_id, host_id)", "(?, ?)", blocks},
 		{"hostsched_job_specs (job_id, clone_of, spec)", "(?, ?, ?)", specs},
+		{"hostsched_own_jobs (job_id, kind, seen)", "(?, ?, " + l.db.Dialect.NowMillis + ")", own},
 	} {
 		if err := insert(ctx, tx, "INSERT INTO", part.into, part.tuple, part.rows); err != nil {
 			return ids, err

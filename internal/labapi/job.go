@@ -22,10 +22,29 @@ type JobSpec struct {
 	Reboot     *RebootSpec       `json:"reboot,omitempty" yaml:"reboot,omitempty"`
 	Keyvals    map[string]string `json:"keyvals,omitempty" yaml:"keyvals,omitempty"`
 	Script     string            `json:"script,omitempty" yaml:"script,omitempty" maxLength:"65000" doc:"What runs on the host."`
+	// OutputTimeout is a duration, too.
+	OutputTimeout string            `json:"output_timeout,omitempty" yaml:"output_timeout,omitempty" doc:"End a run that says nothing for so long, like 15m."`
+	Env           map[string]string `json:"env,omitempty" yaml:"env,omitempty" doc:"Variables of the script's environment."`
+	Secrets       map[string]string `json:"secrets,omitempty" yaml:"secrets,omitempty" doc:"Variables whose values nobody is shown: they are masked in logs."`
+	Artifacts     []string          `json:"artifacts,omitempty" yaml:"artifacts,omitempty" maxItems:"100" doc:"Patterns of files to keep, relative to the run's folder."`
+	Results       string            `json:"results,omitempty" yaml:"results,omitempty" enum:"junit,tap" doc:"The form of results of single tests."`
+	Retry         *RetrySpec        `json:"retry,omitempty" yaml:"retry,omitempty"`
+	Own           string            `json:"own,omitempty" yaml:"own,omitempty" enum:"run,reserve" doc:"Whoever submits the job runs it himself, on all its hosts together (run), or reserves them for max_runtime (reserve): no agent gets it."`
 	// Suite is the id of the suite that the job belongs to.
 	Suite            int64  `json:"suite,omitempty" yaml:"suite,omitempty" minimum:"1"`
 	AllowUnplaceable bool   `json:"allow_unplaceable,omitempty" yaml:"allow_unplaceable,omitempty" doc:"Queue the job although no host can ever run it today."`
 	Notify           string `json:"notify,omitempty" yaml:"notify,omitempty" maxLength:"250" doc:"Mail address."`
+}
+
+// Values of JobSpec.Own.
+const (
+	OwnRun     = "run"
+	OwnReserve = "reserve"
+)
+
+// RetrySpec says what is tried again. A job that failed by itself never is.
+type RetrySpec struct {
+	Infra int `json:"infra,omitempty" yaml:"infra,omitempty" minimum:"0" maximum:"1" doc:"How often to try again if the lab failed, and not the job."`
 }
 
 // RebootSpec says when a host is cleaned: never, if_dirty, always; and after:

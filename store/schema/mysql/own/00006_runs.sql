@@ -141,11 +141,13 @@ CREATE TABLE IF NOT EXISTS hostsched_results (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
 
 -- Jobs that whoever submitted them runs himself: kind is run or reserve. until is when a
--- reservation ends.
+-- reservation ends. seen is when the submitter asked last whether the hosts are there: one
+-- who does not ask any more is gone, and nobody would use them.
 CREATE TABLE IF NOT EXISTS hostsched_own_jobs (
   job_id INT(11) NOT NULL PRIMARY KEY,
   kind VARCHAR(16) NOT NULL,
-  until BIGINT DEFAULT NULL
+  until BIGINT DEFAULT NULL,
+  seen BIGINT NOT NULL
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
 
 -- +goose Down

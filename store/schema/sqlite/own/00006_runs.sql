@@ -140,11 +140,13 @@ CREATE TABLE IF NOT EXISTS hostsched_results (
 );
 
 -- Jobs that whoever submitted them runs himself: kind is run or reserve. until is when a
--- reservation ends.
+-- reservation ends. seen is when the submitter asked last whether the hosts are there: one
+-- who does not ask any more is gone, and nobody would use them.
 CREATE TABLE IF NOT EXISTS hostsched_own_jobs (
   job_id INTEGER NOT NULL PRIMARY KEY,
   kind VARCHAR(16) NOT NULL,
-  until BIGINT DEFAULT NULL
+  until BIGINT DEFAULT NULL,
+  seen BIGINT NOT NULL
 );
 
 -- +goose Down
