@@ -173,6 +173,9 @@ func (c *Client) Do(ctx context.Context, call Call, out any) error {
 // send asks one server after the other until one answers. What may have been done is not
 // sent again, unless twice is the same as once.
 func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
+	if err := requireNames(call.Path); err != nil {
+		return nil, err
+	}
 	body, err := encode(call.Body)
 	if err != nil {
 		return nil, err
@@ -197,6 +200,16 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 		}
 	}
 	return nil, fmt.Errorf("%w: %w", ErrAway, errors.Join(failed...))
+}
+
+// requireNames refuses what means another folder in every path, and so cannot be a name.
+func requireNames(path string) error {
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "." || part == ".." {
+			return fmt.Errorf("%w: %q is no name", ErrSetting, part)
+		}
+	}
+	return nil
 }
 
 func (c *Client) ask(ctx context.Context, s server, call Call, body []byte) (*http.Response, error) {

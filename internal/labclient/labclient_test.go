@@ -124,6 +124,19 @@ func TestTokensStayWithTheirServer(t *testing.T) {
 	require.Zero(t, asked.Load())
 }
 
+// TestNamesInPaths: whatever somebody types is one part of the path, or refused.
+func TestNamesInPaths(t *testing.T) {
+	c := newClient(t, server(t, func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprintf(w, "%q", r.URL.EscapedPath()) }))
+	for name, want := range map[string]string{"a/b": "a%2Fb", "a?b": "a%3Fb", "%2f": "%252f", "a#b": "a%23b", "...": "..."} {
+		var got string
+		require.NoError(t, c.Get(t.Context(), labclient.Path("hosts", name), nil, &got))
+		require.Equal(t, labclient.Prefix+"/hosts/"+want, got)
+	}
+	for _, name := range []string{".", ".."} {
+		require.ErrorIs(t, c.Get(t.Context(), labclient.Path("hosts", name), nil, nil), labclient.ErrSetting)
+	}
+}
+
 // TestFollow: after a connection broke off, events go on after the last one.
 func TestFollow(t *testing.T) {
 	var sent atomic.Int32
