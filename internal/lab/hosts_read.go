@@ -1,12 +1,14 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -240,20 +242,8 @@ func (l *Lab) addLinks(r reader, rows []hostState) {
 			}
 		})
 	}
-	replaced := ""
-	if l.static() {
-		replaced = notReplaced
-	}
-	each("SELECT x.host_id, l.id, l.name FROM afe_hosts_labels x JOIN afe_labels l ON l.id = x.label_id WHERE l.invalid = 0"+replaced+" AND x.host_id IN "+in+" ORDER BY x.host_id, l.name", func(h *hostState, v sqldb.Row) {
-		h.Labels, h.labelIDs = append(h.Labels, names.Text(v, 2)), append(h.labelIDs, v.Int(1).N)
-	})
-	if l.static() {
-		each("SELECT x.host_id, l.name FROM afe_static_hosts_labels x JOIN afe_static_labels l ON l.id = x.staticlabel_id WHERE l.invalid = 0 AND x.host_id IN "+in+" ORDER BY x.host_id, l.name", func(h *hostState, v sqldb.Row) {
-			name := names.Text(v, 1)
-			h.Labels, h.StaticLabels = append(h.Labels, name), append(h.StaticLabels, name)
-		})
-	}
-	each("SELECT x.host_id, g.id, g.name FROM afe_acl_groups_hosts x JOIN afe_acl_groups g ON g.id = x.aclgroup_id WHERE x.host_id IN "+in+" ORDER BY x.host_id, g.name", func(h *hostState, v sqldb.Row) {
+	l.addLabels(r, each, rows, in)
+	each("SELECT x.host_id, g.id, g.name FROM afe_acl_groups_hosts x JOIN afe_acl_groups g ON g.id = x.aclgroup_id WHERE x.host_id IN "+in+" ORDER BY g.name", func(h *hostState, v sqldb.Row) {
 		h.ACLGroups, h.groupIDs = append(h.ACLGroups, names.Text(v, 2)), append(h.groupIDs, v.Int(1).N)
 	})
 	each("SELECT host_id, attribute, value FROM afe_host_attributes WHERE host_id IN "+in, func(h *hostState, v sqldb.Row) {
@@ -264,5 +254,41 @@ func (l *Lab) addLinks(r reader, rows []hostState) {
 	})
 	each("SELECT host_id, id, job_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IN "+in, func(h *hostState, v sqldb.Row) {
 		h.Entry = &labapi.HostEntry{ID: v.Int(1).N, Job: v.Int(2).N}
+	})
+}
+
+// addLabels reads the labels of hosts. A lab has far fewer labels than hosts carry: each name
+// is read once.
+func (l *Lab) addLabels(r reader, each func(string, func(*hostState, sqldb.Row)), rows []hostState, in string) {
+	known, wanted := map[int64]bool{}, []int64(nil)
+	each("SELECT host_id, label_id FROM afe_hosts_labels WHERE host_id IN "+in, func(h *hostState, v sqldb.Row) {
+		id := v.Int(1).N
+		if !known[id] {
+			known[id] = true
+			wanted = append(wanted, id)
+		}
+		h.labelIDs = append(h.labelIDs, id)
+	})
+	valid := map[int64]string{}
+	replaced := ""
+	if l.static() {
+		replaced = notReplaced
+	}
+	for part := range slices.Chunk(wanted, hostsAtOnce) {
+		r.RowsOf("SELECT l.id, l.name FROM afe_labels l WHERE l.invalid = 0"+replaced+" AND l.id IN "+sqldb.List(part), nil, func(v sqldb.Row) { valid[v.Int(0).N] = v.Text(1) })
+	}
+	for i := range rows {
+		h := &rows[i]
+		h.labelIDs = slices.DeleteFunc(h.labelIDs, func(id int64) bool { _, ok := valid[id]; return !ok })
+		slices.SortFunc(h.labelIDs, func(a, b int64) int { return cmp.Compare(valid[a], valid[b]) })
+		for _, id := range h.labelIDs {
+			h.Labels = append(h.Labels, valid[id])
+		}
+	}
+	if !l.static() {
+		return
+	}
+	each("SELECT x.host_id, l.name FROM afe_static_hosts_labels x JOIN afe_static_labels l ON l.id = x.staticlabel_id WHERE l.invalid = 0 AND x.host_id IN "+in+" ORDER BY l.name", func(h *hostState, v sqldb.Row) {
+		h.Labels, h.StaticLabels = append(h.Labels, v.Text(1)), append(h.StaticLabels, v.Text(1))
 	})
 }
