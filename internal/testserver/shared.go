@@ -108,13 +108,18 @@ func Database(t testing.TB) string {
 // stops it when the test ends. More options of the server may be given.
 func StartAnother(t testing.TB, options ...string) *Server {
 	t.Helper()
+	return startAnother(t, func(kind Kind, dir string) (*Server, error) { return Start(kind, dir, options...) })
+}
+
+func startAnother(t testing.TB, start func(kind Kind, dir string) (*Server, error)) *Server {
+	t.Helper()
 	kind := Shared(t).Kind
 	// Not t.TempDir: its path may be too long for a socket.
 	dir, err := os.MkdirTemp("", "hostsched-"+string(kind)+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := Start(kind, dir, options...)
+	server, err := start(kind, dir)
 	if err != nil {
 		t.Fatal(errors.Join(err, os.RemoveAll(dir)))
 	}

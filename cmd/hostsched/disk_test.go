@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/internal/testserver"
+)
+
+// TestDiskOfTheDatabaseIsFull: what the database has no room for is not done at all, the log
+// says why, and once there is room everything goes on by itself.
+func TestDiskOfTheDatabaseIsFull(t *testing.T) {
+	disk := testserver.NewDisk(t, 400)
+	db := asRoot{testserver.StartOn(t, disk, smallLog(testserver.Shared(t).Kind))}
+	dsn, err := db.Create("lab")
+	require.NoError(t, err)
+	lab := storetest.NewLab(t, dsn)
+	_, err = simlab.Create(t.Context(), lab.SQL(), simlab.Spec{Seed: 1, Hosts: 200, Boards: 2, Suites: 4, Entries: 3000})
+	require.NoError(t, err)
+	history, err := simlab.InstallHistory(t.Context(), lab.SQL(), false)
+	require.NoError(t, err)
+	storetest.Exec(t, lab, "UPDATE afe_hosts SET locked = 1 WHERE id % 2 = 0")
+	s := newReplica(t, dsn)
+	s.start(t)
+	db.assigns(t, patience)
+	s.leadsWithin(t, patience)
+
+	disk.Fill(t)
+	// The tables have a little room themselves.
+	for err = nil; err == nil; {
+		_, err = lab.SQL().ExecContext(t.Context(), "INSERT INTO lab_history (event, host_id, entry_id) SELECT 'none', 0, 0 FROM afe_hosts")
+	}
+	require.ErrorContains(t, err, "is full")
+	before := storetest.Count(t, db, givenQuery)
+	storetest.Exec(t, lab, "UPDATE afe_hosts SET locked = 0")
+	require.Eventually(t, func() bool {
+		code, ready, ok := s.get("/readyz")
+		return ok && code == http.StatusServiceUnavailable && strings.Contains(ready, "is full")
+	}, patience, 10*time.Millisecond, "readyz says why nothing is assigned")
+	require.Contains(t, s.log(t), "is full")
+	require.Equal(t, before, storetest.Count(t, db, givenQuery), "what failed has left nothing behind")
+
+	disk.Free(t)
+	require.Eventually(t, func() bool { return storetest.Count(t, db, givenQuery) >= 2*before }, patience, 20*time.Millisecond, "entries get the other hosts")
+	twice, err := history.AssignedTwice(t.Context(), 0)
+	require.NoError(t, err)
+	require.Zero(t, twice)
+}
+
+// smallLog makes the log of a server, which is made at once, fit on a small disk.
+func smallLog(kind testserver.Kind) string {
+	if kind == testserver.MariaDB {
+		return "--innodb-log-file-size=16M"
+	}
+	return "--innodb-redo-log-capacity=16M"
+}
+
+// TestDiskOfAServerIsFull: a server whose member of etcd finds no room for its data says so,
+// hands over, and ends; the others lead. Once there is room it takes part again.
+func TestDiskOfAServerIsFull(t *testing.T) {
+	_, all := newMembers(t)
+	disks := map[*member]*testserver.Disk{}
+	for _, m := range all {
+		disks[m] = testserver.NewDisk(t, 300)
+		m.folder = filepath.Join(disks[m].Dir, "etcd")
+		m.run(t, all)
+	}
+	leader := leaderOf(t, all, patience)
+	for _, m := range all {
+		require.Eventually(t, m.ready, patience, 10*time.Millisecond, m.name)
+	}
+	rest := slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m == leader })
+
+	disks[leader].Fill(t)
+	// etcd has some room of its own, so it notices only when that is used up.
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{rest[0].client, rest[1].client}, Logger: zap.NewNop()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, client.Close()) }()
+	value := strings.Repeat("x", 1<<20)
+	for i := 0; !strings.Contains(leader.log(t), "no space left on device"); i++ {
+		require.Less(t, i, 100, "the member of the leader finds no room")
+		_, _ = client.Put(t.Context(), fmt.Sprintf("ballast/%d", i), value) // fails if nobody leads etcd any more
+	}
+	full := time.Now()
+	next := leaderOf(t, rest, embeddedFailover)
+	t.Logf("%s leads after %v", next.name, time.Since(full).Round(time.Millisecond))
+	require.Equal(t, exitFailed, leader.exits(t, patience))
+
+	disks[leader].Free(t)
+	leader.start(t)
+	require.Eventually(t, leader.ready, patience, 10*time.Millisecond, "it takes part again")
+}
+
+// TestDiskOfTheLogIsFull: what cannot be logged is not logged, and nothing else.
+func TestDiskOfTheLogIsFull(t *testing.T) {
+	dsn := testserver.Database(t)
+	db := storetest.NewLab(t, dsn)
+	_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 1, Hosts: 40, Boards: 2, Suites: 4, Entries: 50})
+	require.NoError(t, err)
+	s := newReplica(t, dsn)
+	require.NoError(t, os.Symlink("/dev/full", filepath.Join(s.in.logDir, s.name)))
+	s.start(t)
+	s.leadsWithin(t, patience)
+	require.Eventually(t, func() bool {
+		return storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE host_id IS NOT NULL") > 0
+	}, patience, 20*time.Millisecond, "an entry gets a host")
+}
