@@ -233,10 +233,11 @@ var EntryStatuses = []EntryStatus{
 }
 
 // notYetRun tells whether an entry in this status may still come to run
-// (Autotest PRE_JOB_STATUSES).
+// (Autotest PRE_JOB_STATUSES). Cleaning is not among them: a synchronous job that would need
+// an entry whose host is cleaned is stopped, as in Autotest.
 func (s EntryStatus) notYetRun() bool {
 	switch s {
-	case StatusQueued, StatusPending, StatusVerifying, StatusCleaning, StatusResetting, StatusProvisioning:
+	case StatusQueued, StatusPending, StatusVerifying, StatusResetting, StatusProvisioning:
 		return true
 	}
 	return false

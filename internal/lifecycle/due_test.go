@@ -148,7 +148,7 @@ func TestDueJobsHostsAndTasks(t *testing.T) {
 		{1, statuses{"Pending"}, true},
 		{2, statuses{"Pending", "Pending"}, true},
 		{2, statuses{"Pending", "Queued"}, false},
-		{2, statuses{"Pending", "Cleaning"}, false},
+		{2, statuses{"Pending", "Cleaning"}, true}, // as in Autotest,
 		{2, statuses{"Pending", "Aborted"}, true},
 		{2, statuses{"Pending", "Running", "Running"}, true},
 		{2, statuses{"Queued", "Aborted"}, false},
