@@ -10,6 +10,8 @@
 //   - jobs.go and suites.go read and list them; abort.go asks for their end.
 //   - events.go reads the journal, and watch.go once for all who watch it.
 //   - tokens.go and people.go say who a caller is.
+//   - agents.go is what administrators do with agents; agent_sessions.go is what agents say of
+//     themselves.
 //   - first_admin.go enters the first administrator of a standalone lab.
 //
 // A change locks the rows that it checks, checks them again inside its transaction, and

@@ -24,7 +24,7 @@ func (l *Lab) EnsureFirstAdmin(ctx context.Context, keep func(fresh string) (sec
 	if err != nil || made {
 		return l.explain(err, "look for the first administrator's token")
 	}
-	fresh, err := newSecret()
+	fresh, err := NewSecret(tokenPrefix)
 	if err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func (l *Lab) EnsureFirstAdmin(ctx context.Context, keep func(fresh string) (sec
 	if err != nil {
 		return err
 	}
-	if !wellFormed(secret) {
+	if !WellFormed(secret, tokenPrefix) {
 		return fmt.Errorf("%w: the file that should have the first administrator's token has something else; remove it", ErrInput)
 	}
 	who := access.Caller{Login: "hostsched"}

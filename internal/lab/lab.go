@@ -80,7 +80,7 @@ func (l *Lab) isolation() *sql.TxOptions {
 
 // explain leaves what we said ourselves alone, and says what to do about a driver's error.
 func (l *Lab) explain(err error, what string) error {
-	for _, ours := range []error{ErrInput, ErrNotFound, ErrExists, ErrConflict, ErrStale, ErrUnplaceable, ErrHeld, ErrExpired, ErrKeyReused, ErrKeyRunning, access.ErrDenied} {
+	for _, ours := range []error{ErrInput, ErrNotFound, ErrExists, ErrConflict, ErrStale, ErrUnplaceable, ErrHeld, ErrExpired, ErrKeyReused, ErrKeyRunning, ErrToken, ErrRevoked, ErrReplaced, access.ErrDenied} {
 		if errors.Is(err, ours) {
 			return err
 		}

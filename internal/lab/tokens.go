@@ -18,34 +18,39 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// tokenPrefix tells a token of a user from other secrets, for scanners of leaked ones.
-const tokenPrefix = "hsu_"
+// What secrets begin with tells them apart, also for scanners of leaked ones.
+const (
+	tokenPrefix = "hsu_" // of a user
+	joinPrefix  = "hsj_" // of who becomes an agent
+	agentPrefix = "hsa_" // of an agent
+	RunPrefix   = "hsr_" // of a run
+)
 
 // ErrToken is a token that gives no right: unknown, expired, or revoked.
 var ErrToken = errors.New("the token is not valid")
 
-// newSecret makes the secret of a token: 256 random bits and their checksum, so that a
+// NewSecret makes the secret of a token: 256 random bits and their checksum, so that a
 // mistyped token is told from an unknown one without the database.
-func newSecret() (string, error) {
+func NewSecret(prefix string) (string, error) {
 	var b [32]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", err
 	}
 	body := base64.RawURLEncoding.EncodeToString(b[:])
-	return tokenPrefix + body + "_" + checksum(body), nil
+	return prefix + body + "_" + checksum(body), nil
 }
 
 func checksum(body string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body))) }
 
-// wellFormed tells whether a text can be a token at all.
-func wellFormed(secret string) bool {
-	rest, ok := strings.CutPrefix(secret, tokenPrefix)
+// WellFormed tells whether a text can be a token of a kind at all.
+func WellFormed(secret, prefix string) bool {
+	rest, ok := strings.CutPrefix(secret, prefix)
 	i := strings.LastIndex(rest, "_")
 	return ok && i > 0 && checksum(rest[:i]) == rest[i+1:]
 }
 
-// hashOf is how a token is stored. A random secret needs no slow hash.
-func hashOf(secret string) string {
+// HashOf is how a token is stored. A random secret needs no slow hash.
+func HashOf(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
@@ -55,13 +60,13 @@ const lastUsedEvery = time.Minute
 
 // Authenticate returns whose token this is, with ErrToken if it gives no right.
 func (l *Lab) Authenticate(ctx context.Context, secret string) (access.Caller, error) {
-	if !wellFormed(secret) {
+	if !WellFormed(secret, tokenPrefix) {
 		return access.Caller{}, fmt.Errorf("%w: it is no token of hostsched", ErrToken)
 	}
 	var id, now int64
 	var login, atMost string
 	var expires, used, revoked sql.NullInt64
-	err := l.db.Pool.QueryRowContext(ctx, "SELECT id, login, role, expires, last_used, revoked, "+l.db.Dialect.NowMillis+" FROM hostsched_tokens WHERE token_hash = ?", hashOf(secret)).
+	err := l.db.Pool.QueryRowContext(ctx, "SELECT id, login, role, expires, last_used, revoked, "+l.db.Dialect.NowMillis+" FROM hostsched_tokens WHERE token_hash = ?", HashOf(secret)).
 		Scan(&id, &login, &atMost, &expires, &used, &revoked, &now)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -121,7 +126,7 @@ func (l *Lab) RoleOf(ctx context.Context, login string) (access.Role, error) {
 
 // CreateToken makes a token and returns it with its secret, which nobody can read again.
 func (l *Lab) CreateToken(ctx context.Context, who access.Caller, in labapi.TokenInput) (labapi.NewToken, error) {
-	secret, err := newSecret()
+	secret, err := NewSecret(tokenPrefix)
 	if err != nil {
 		return labapi.NewToken{}, err
 	}
@@ -144,7 +149,7 @@ func (l *Lab) CreateToken(ctx context.Context, who access.Caller, in labapi.Toke
 // insertToken enters a token, and notes who made it.
 func (l *Lab) insertToken(ctx context.Context, tx *sql.Tx, who access.Caller, in labapi.TokenInput, secret string) (id int64, err error) {
 	res, err := tx.ExecContext(ctx, "INSERT INTO hostsched_tokens (token_hash, login, name, role, created, created_by, expires) VALUES (?, ?, ?, ?, "+l.db.Dialect.NowMillis+", ?, ?)",
-		hashOf(secret), in.Login, in.Name, in.Role, who.Login, toMillis(in.Expires))
+		HashOf(secret), in.Login, in.Name, in.Role, who.Login, toMillis(in.Expires))
 	if err != nil {
 		return 0, err
 	}
@@ -215,7 +220,7 @@ func (l *Lab) RevokeToken(ctx context.Context, who access.Caller, id int64) erro
 // RevokeSecret ends the token that has this secret.
 func (l *Lab) RevokeSecret(ctx context.Context, who access.Caller, secret string) error {
 	var id int64
-	err := l.db.Pool.QueryRowContext(ctx, "SELECT id FROM hostsched_tokens WHERE token_hash = ?", hashOf(secret)).Scan(&id)
+	err := l.db.Pool.QueryRowContext(ctx, "SELECT id FROM hostsched_tokens WHERE token_hash = ?", HashOf(secret)).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("%w: there is no such token", ErrNotFound)
 	}

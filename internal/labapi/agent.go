@@ -69,7 +69,10 @@ type AgentLeave struct {
 // something to do, at most WaitMillis.
 type AgentSync struct {
 	// Session is another one after each start of the agent's process.
-	Session   string    `json:"session" minLength:"1" maxLength:"64"`
+	Session string `json:"session" minLength:"1" maxLength:"64"`
+	// Begin marks the calls of a session until the first answer: it takes the place of any
+	// other session. A later call of a session that was replaced gets session-replaced.
+	Begin     bool      `json:"begin,omitempty"`
 	BootID    string    `json:"boot_id" maxLength:"64" doc:"Differs after the agent's machine was booted again: its runs are lost then."`
 	Version   string    `json:"version" maxLength:"190"`
 	Address   string    `json:"address,omitempty" maxLength:"190"`
@@ -270,14 +273,53 @@ type Agent struct {
 	Version       string     `json:"version,omitempty"`
 	Protocol      int        `json:"protocol,omitempty"`
 	Address       string     `json:"address,omitempty"`
-	Capacity      int        `json:"capacity"`
-	Runs          []int64    `json:"runs,omitempty"`
+	Capacity      int        `json:"capacity" doc:"How many more runs it takes."`
+	Unfit         string     `json:"unfit,omitempty" doc:"Why it takes nothing now."`
+	Runs          []int64    `json:"runs,omitempty" doc:"Runs that are not closed."`
+	Created       time.Time  `json:"created"`
+	CreatedBy     string     `json:"created_by"`
 }
 
-// AgentInput is a new agent, or a changed one.
+// States of agents.
+const (
+	AgentNew         = "new"
+	AgentOnline      = "online"
+	AgentUnreachable = "unreachable"
+	AgentDraining    = "draining"
+	AgentDrained     = "drained"
+	AgentStopped     = "stopped"
+	AgentRevoked     = "revoked"
+)
+
+// What an administrator wants of an agent. One that is to stop ends its runs, and itself.
+const (
+	DesiredRun   = "run"
+	DesiredDrain = "drain"
+	DesiredStop  = "stop"
+)
+
+// AgentInput is a new agent.
 type AgentInput struct {
-	Name  string   `json:"name,omitempty" maxLength:"190"`
-	Hosts []string `json:"hosts" maxItems:"100000" doc:"The hosts that it serves; a host has one agent."`
+	Name  string   `json:"name" minLength:"1" maxLength:"63" pattern:"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$" patternDescription:"lower case letters, digits, dots, hyphens and underscores"`
+	Hosts []string `json:"hosts,omitempty" maxItems:"100000" doc:"The hosts that it serves; a host has one agent."`
+}
+
+// AgentAdded is a new agent with the token by which its machine becomes it.
+type AgentAdded struct {
+	Agent Agent     `json:"agent"`
+	Join  JoinToken `json:"join"`
+}
+
+// AgentPatch changes which hosts an agent serves.
+type AgentPatch struct {
+	AddHosts    []string `json:"add_hosts,omitempty" maxItems:"100000"`
+	RemoveHosts []string `json:"remove_hosts,omitempty" maxItems:"100000"`
+	Take        bool     `json:"take,omitempty" doc:"Also take hosts from other agents."`
+}
+
+// AgentWish says why somebody wants something of an agent.
+type AgentWish struct {
+	Reason string `json:"reason,omitempty" maxLength:"500"`
 }
 
 // JoinToken is what a new agent shows to become the one of this name, once.

@@ -18,7 +18,9 @@ CREATE TABLE IF NOT EXISTS hostsched_host_epochs (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
 
 -- Agents. desired is what an administrator wants (run, drain, stop), seen is what the
--- servers saw. session changes with each start of an agent's process.
+-- servers saw. session changes with each start of an agent's process, and is empty after its
+-- goodbye. next_token_hash takes the place of token_hash with the first call that shows it;
+-- rotate_since is set while an administrator wants that. unfit is why the agent takes nothing.
 CREATE TABLE IF NOT EXISTS hostsched_agents (
   `id` BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
   name VARCHAR(190) NOT NULL,
@@ -26,6 +28,7 @@ CREATE TABLE IF NOT EXISTS hostsched_agents (
   join_expires BIGINT DEFAULT NULL,
   token_hash CHAR(64) DEFAULT NULL,
   next_token_hash CHAR(64) DEFAULT NULL,
+  rotate_since BIGINT DEFAULT NULL,
   revoked BIGINT DEFAULT NULL,
   desired VARCHAR(16) NOT NULL DEFAULT 'run',
   desired_by VARCHAR(190) NOT NULL DEFAULT '',
@@ -35,6 +38,7 @@ CREATE TABLE IF NOT EXISTS hostsched_agents (
   protocol INT(11) NOT NULL DEFAULT 0,
   version VARCHAR(190) NOT NULL DEFAULT '',
   capacity INT(11) NOT NULL DEFAULT 0,
+  unfit VARCHAR(500) NOT NULL DEFAULT '',
   address VARCHAR(190) NOT NULL DEFAULT '',
   seen BIGINT DEFAULT NULL,
   created BIGINT NOT NULL,
