@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -89,16 +92,30 @@ func New(cfg Config) *API {
 	return a
 }
 
-// ServeHTTP implements http.Handler. A browser sends its cookie also where a page of another
-// site makes it call; such a call changes nothing.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Authorization") == "" {
-		if err := a.crossOrigin.Check(r); err != nil {
-			writeProblem(w, newProblem(http.StatusForbidden, "cross-origin", "a page of another site may not change anything here"))
-			return
-		}
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.observed(w, r) }
+
+// fromElsewhere refuses what a browser may have been made to send by a page that is not ours.
+// It sends its cookie also where a page of another site makes it call, and such a call changes
+// nothing. Where everybody is the administrator, the call must be meant for this machine.
+func (a *API) fromElsewhere(r *http.Request) *huma.ErrorModel {
+	if a.cfg.Anonymous == access.Admin && !namesThisMachine(r.Host) {
+		return newProblem(http.StatusForbidden, "cross-origin", "everybody on this machine is the administrator here, so it must be called as localhost or by its address, and not as "+strconv.Quote(r.Host))
 	}
-	a.observed(w, r)
+	if r.Header.Get("Authorization") == "" && a.crossOrigin.Check(r) != nil {
+		return newProblem(http.StatusForbidden, "cross-origin", "a page of another site may not change anything here")
+	}
+	return nil
+}
+
+// namesThisMachine tells whether a request was meant for this machine: a page of a browser may
+// be served under a name that its owner lets mean this machine afterwards.
+func namesThisMachine(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	return name == "" || strings.EqualFold(name, "localhost") || net.ParseIP(strings.Trim(name, "[]")) != nil
 }
 
 // OpenAPI returns the document that describes all routes.
@@ -110,7 +127,7 @@ func documentConfig(version string) huma.Config {
 	c.DocsPath = ""
 	c.SchemasPath = ""
 	c.CreateHooks = nil
-	c.Formats = textFormats(c.Formats)
+	c.Formats = strictFormats(c.Formats)
 	c.RejectUnknownQueryParameters = true
 	c.Transformers = append(c.Transformers, named)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of 'hostsched token create'."}}

@@ -100,12 +100,17 @@ var namesOf = map[int]string{
 	http.StatusTooManyRequests:       "too-many-requests",
 }
 
-// named gives huma's own problems a type.
-func named(_ huma.Context, _ string, v any) (any, error) {
-	if model, ok := v.(*huma.ErrorModel); ok && model.Type == "" {
-		if name := namesOf[model.Status]; name != "" {
-			model.Type = typePrefix + name
-		}
+// named gives huma's own problems a type, and words that say what to do.
+func named(ctx huma.Context, _ string, v any) (any, error) {
+	model, ok := v.(*huma.ErrorModel)
+	if !ok || model.Type != "" {
+		return v, nil
+	}
+	if name := namesOf[model.Status]; name != "" {
+		model.Type = typePrefix + name
+	}
+	if model.Status == http.StatusRequestEntityTooLarge {
+		model.Detail = fmt.Sprintf("the body may have %d MiB at most; send it in several requests", ctx.Operation().MaxBodyBytes>>20)
 	}
 	return v, nil
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"crypto/sha256"
-	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,7 +11,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/danielgtaylor/huma/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/time/rate"
 )
@@ -117,25 +115,6 @@ func readable(u url.URL) error {
 	return nil
 }
 
-var errNotUTF8 = errors.New("the body is not UTF-8")
-
-// textFormats are formats that read only what is UTF-8: the JSON reader would put question
-// marks in the place of what is not.
-func textFormats(formats map[string]huma.Format) map[string]huma.Format {
-	out := make(map[string]huma.Format, len(formats))
-	for name, f := range formats {
-		read := f.Unmarshal
-		f.Unmarshal = func(data []byte, v any) error {
-			if !utf8.Valid(data) {
-				return errNotUTF8
-			}
-			return read(data, v)
-		}
-		out[name] = f
-	}
-	return out
-}
-
 // methods are those that some path might have.
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
@@ -161,12 +140,29 @@ func (a *API) nowhere(w http.ResponseWriter, r *http.Request) {
 type recorder struct {
 	http.ResponseWriter
 	status int
+	// hasBody tells whether the caller sends something, which may never arrive.
+	hasBody bool
+}
+
+// refusedBody is how long the body of a request that is refused may still take to arrive.
+// Before it answers, the server reads what is left of it.
+const refusedBody = time.Second
+
+// boundBody bounds how long the server waits for the body of a request, also where nobody
+// reads it. Where the connection cannot be bounded there is none.
+func (r *recorder) boundBody(wait time.Duration) {
+	if r.hasBody {
+		_ = http.NewResponseController(r.ResponseWriter).SetReadDeadline(time.Now().Add(wait))
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 {
 		r.status = status
+		if status >= http.StatusBadRequest {
+			r.boundBody(refusedBody)
+		}
 	}
 	r.ResponseWriter.WriteHeader(status)
 }
@@ -178,8 +174,13 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // are as many as routes.
 func (a *API) observed(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	rec := &recorder{ResponseWriter: w}
-	a.mux.ServeHTTP(rec, r)
+	rec := &recorder{ResponseWriter: w, hasBody: r.ContentLength != 0}
+	rec.boundBody(bodyTimeout)
+	if err := a.fromElsewhere(r); err != nil {
+		writeProblem(rec, err)
+	} else {
+		a.mux.ServeHTTP(rec, r)
+	}
 	if a.cfg.Served == nil {
 		return
 	}

@@ -3,6 +3,7 @@ package api_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -141,6 +142,11 @@ func TestNonsense(t *testing.T) {
 			{"GET", "/api/v1/hosts/none", "", 404, "not-found"},
 			{"POST", "/api/v1/hosts", `{"hostname":"h2","colour":"red"}`, 422, "bad-input"},
 			{"POST", "/api/v1/hosts", `{"hostname":"h2"`, 400, "bad-request"},
+			{"POST", "/api/v1/hosts", `{"HOSTNAME":"h2"}`, 422, "bad-input"},
+			{"POST", "/api/v1/hosts", `{"hostname":"h2","Labels":["x"]}`, 422, "bad-input"},
+			{"POST", "/api/v1/hosts", `{"hostname":"h2","hostname":"h3"}`, 400, "bad-request"},
+			{"POST", "/api/v1/hosts", `{"hostname":"h2","labels":["x"],"attributes":{"a":"1","b":"2","a":"3"}}`, 400, "bad-request"},
+			{"PUT", "/api/v1/hosts", `{"hosts":[{"hostname":"h2"},{"hostname":"h3","hostname":"h4"}]}`, 400, "bad-request"},
 			{"POST", "/api/v1/hosts", "{\"hostname\":\"\xff\"}", 400, "bad-request"},
 			{"POST", "/api/v1/hosts", `{"hostname":"a b"}`, 422, "bad-input"},
 			{"POST", "/api/v1/hosts", `{"hostname":"../x"}`, 422, "bad-input"},
@@ -182,6 +188,7 @@ func TestNonsense(t *testing.T) {
 		res, text := s.raw(t, s.admin, http.MethodPost, "/api/v1/hosts", &endless{100 << 20})
 		require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode, text)
 		require.Contains(t, text, "/problems/too-large")
+		require.Contains(t, text, "the body may have 1 MiB at most")
 		require.Equal(t, before, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_events"), "nothing was written")
 		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts"))
 		require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_labels"))
@@ -252,4 +259,36 @@ func TestOddNames(t *testing.T) {
 			require.Equal(t, http.StatusNoContent, s.call(t, s.admin, http.MethodDelete, "/labels/"+path+"?from_hosts=true", nil, nil))
 		}
 	})
+}
+
+// TestBodyThatNeverArrives: a request that is refused is answered, and its connection given
+// back, also while its body goes on.
+func TestBodyThatNeverArrives(t *testing.T) {
+	s := newServer(t, storetest.NewLab(t, storetest.SQLiteFile(t)))
+	for _, c := range []struct{ method, path string }{{"POST", "/api/v1/hosts"}, {"GET", "/api/v1/hosts"}, {"PUT", "/api/v1/nowhere"}} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+		require.NoError(t, err)
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+		_, err = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: lab\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{", c.method, c.path)
+		require.NoError(t, err)
+		text, err := io.ReadAll(conn)
+		require.NoError(t, err, "%s %s: the server ends the connection", c.method, c.path)
+		require.Contains(t, string(text), "/problems/", "%s %s", c.method, c.path)
+		require.NoError(t, conn.Close())
+	}
+}
+
+// TestNameThatMeansThisMachine: a page of a browser that was served under a name which means
+// this machine now is not taken for the administrator.
+func TestNameThatMeansThisMachine(t *testing.T) {
+	s := newServerWith(t, storetest.NewLab(t, storetest.SQLiteFile(t)), func(c *api.Config) { c.Anonymous = access.Admin })
+	for host, status := range map[string]int{"localhost:8470": 200, "127.0.0.1": 200, "[::1]:8470": 200, "lab.example:8470": 403, "localhost.example": 403} {
+		req, err := http.NewRequest(http.MethodGet, s.URL+"/api/v1/whoami", nil)
+		require.NoError(t, err)
+		req.Host = host
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, status, res.StatusCode, host)
+	}
 }

@@ -38,6 +38,8 @@ import (
 // Bounds of an App.
 const (
 	httpHeaderTimeout   = 5 * time.Second
+	httpIdleTimeout     = 2 * time.Minute
+	httpAnswerTimeout   = 5 * time.Minute
 	httpShutdownTimeout = 2 * time.Second
 )
 
@@ -170,10 +172,7 @@ func (a *App) open(o Options) (err error) {
 	}
 	calls := api.New(a.apiConfig())
 	a.metrics.Unheard(func() int { return len(ask(a, (*cluster.Controller).Unheard)) })
-	a.server = &http.Server{
-		ReadHeaderTimeout: httpHeaderTimeout, Handler: a.handler(calls),
-		ErrorLog: a.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
-	}
+	a.server = a.newServer(a.handler(calls))
 	a.server.RegisterOnShutdown(calls.EndStreams)
 	if err := a.openCertificate(); err != nil {
 		return err

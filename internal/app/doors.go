@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
 	"github.com/hostsched/hostsched/internal/access"
@@ -37,6 +38,16 @@ func (d door) serve() error {
 	return nil
 }
 
+// newServer bounds what one caller can take from others: how long it sends the head of a
+// request, keeps a connection that it does not use, and takes to read an answer. Streams have
+// bounds of their own for each write.
+func (a *App) newServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		ReadHeaderTimeout: httpHeaderTimeout, IdleTimeout: httpIdleTimeout, WriteTimeout: httpAnswerTimeout, Handler: handler,
+		ErrorLog: a.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+}
+
 // openDoors opens the API's own address and its socket, if there are any.
 func (a *App) openDoors(calls *api.API) error {
 	if address := a.cfg.API.Listen; address != "" {
@@ -44,14 +55,18 @@ func (a *App) openDoors(calls *api.API) error {
 		if err != nil {
 			return fmt.Errorf("%w: api.listen: %w; choose another address with --api-listen", config.ErrConfig, err)
 		}
-		a.addDoor(door{l, &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: calls, TLSConfig: a.server.TLSConfig, ErrorLog: a.server.ErrorLog}})
+		server := a.newServer(calls)
+		server.TLSConfig = a.server.TLSConfig
+		a.addDoor(door{l, server})
 	}
 	if path := a.cfg.API.Socket; path != "" {
 		l, err := listenOnSocket(path)
 		if err != nil {
 			return fmt.Errorf("%w: api.socket: %w", config.ErrConfig, err)
 		}
-		a.addDoor(door{l, &http.Server{ReadHeaderTimeout: httpHeaderTimeout, Handler: calls, ConnContext: localCaller}})
+		server := a.newServer(calls)
+		server.ConnContext = localCaller
+		a.addDoor(door{l, server})
 	}
 	return nil
 }

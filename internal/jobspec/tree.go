@@ -59,12 +59,9 @@ func (r *reader) json(dec *json.Decoder, depth int) (any, error) {
 	if err := r.enter(depth); err != nil {
 		return nil, err
 	}
-	token, err := dec.Token()
-	if errors.Is(err, io.EOF) {
-		return nil, errors.New("it ends too early")
-	}
+	token, err := nextToken(dec)
 	if err != nil {
-		return nil, fmt.Errorf("it is no JSON: %w", err)
+		return nil, err
 	}
 	switch token {
 	case json.Delim('{'):
@@ -78,8 +75,20 @@ func (r *reader) json(dec *json.Decoder, depth int) (any, error) {
 			}
 			list = append(list, v)
 		}
-		_, err := dec.Token()
+		_, err := nextToken(dec)
 		return list, err
+	}
+	return token, nil
+}
+
+// nextToken is the next part of a text that goes on.
+func nextToken(dec *json.Decoder) (json.Token, error) {
+	token, err := dec.Token()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, errors.New("it ends too early")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("it is no JSON: %w", err)
 	}
 	return token, nil
 }
@@ -88,9 +97,9 @@ func (r *reader) jsonObject(dec *json.Decoder, depth int) (any, error) {
 	object := map[string]any{}
 	seen := map[string]bool{}
 	for dec.More() {
-		token, err := dec.Token()
+		token, err := nextToken(dec)
 		if err != nil {
-			return nil, fmt.Errorf("it is no JSON: %w", err)
+			return nil, err
 		}
 		key, _ := token.(string)
 		if seen[key] {
@@ -105,8 +114,8 @@ func (r *reader) jsonObject(dec *json.Decoder, depth int) (any, error) {
 			object[key] = v
 		}
 	}
-	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("it is no JSON: %w", err)
+	if _, err := nextToken(dec); err != nil {
+		return nil, err
 	}
 	return object, nil
 }
