@@ -115,7 +115,7 @@ func namesThisMachine(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
 	}
-	return name == "" || strings.EqualFold(name, "localhost") || net.ParseIP(strings.Trim(name, "[]")) != nil
+	return name == "" || name == "localhost" || net.ParseIP(strings.Trim(name, "[]")) != nil
 }
 
 // OpenAPI returns the document that describes all routes.
