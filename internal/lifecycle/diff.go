@@ -64,7 +64,7 @@ func diff[ID cmp.Ordered, Row comparable](before, after map[ID]Row) []Change[ID,
 			out = append(out, Change[ID, Row]{ID: id, After: &is})
 		}
 	}
-	// New tasks have falling ids, and are queued in that order.
+	// New tasks have falling ids: the one queued last comes first.
 	slices.SortFunc(out, func(a, b Change[ID, Row]) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }

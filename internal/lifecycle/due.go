@@ -178,7 +178,7 @@ func Due(p Picture) Decisions {
 	}
 	for _, t := range p.Tasks {
 		if !t.Claimed {
-			d.Steps = append(d.Steps, Step{Job: t.Job, Host: t.Host, Event: TaskEnded{Task: t.ID}})
+			d.Steps = append(d.Steps, Step{Job: t.Job, Host: t.Host, Event: TaskEnded{Task: t.ID, Lost: true}})
 		}
 	}
 	for _, j := range p.Jobs {

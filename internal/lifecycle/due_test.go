@@ -173,7 +173,7 @@ func TestDueJobsHostsAndTasks(t *testing.T) {
 		require.Equal(t, c.want, len(d.Steps) == 1, "%+v", c.host)
 	}
 	d := lifecycle.Due(picture(lifecycle.Picture{Tasks: []lifecycle.SweptTask{{ID: 5, Job: 2, Host: 3}, {ID: 6, Host: 4, Claimed: true}}}))
-	require.Equal(t, []lifecycle.Step{{Job: 2, Host: 3, Event: lifecycle.TaskEnded{Task: 5}}}, d.Steps)
+	require.Equal(t, []lifecycle.Step{{Job: 2, Host: 3, Event: lifecycle.TaskEnded{Task: 5, Lost: true}}}, d.Steps)
 }
 
 // TestRecheck: every host that could not be repaired has its turn.

@@ -61,6 +61,9 @@ func (ev TaskStarted) apply(s *State) error {
 type TaskEnded struct {
 	Task TaskID
 	OK   bool
+	// Lost means that nobody knows what the host does: then the task counts as failed also on
+	// a host whose failures count for nothing.
+	Lost bool
 }
 
 func (ev TaskEnded) apply(s *State) error {
@@ -71,13 +74,13 @@ func (ev TaskEnded) apply(s *State) error {
 	t.Active, t.Complete, t.Success = false, true, ev.OK
 	s.Tasks[ev.Task] = t
 	if t.Kind == Repair {
-		s.repaired(t)
+		s.repaired(t, ev.OK || s.excused(t.Host) && !ev.Lost)
 		return nil
 	}
 	if e, ok := s.Entries[t.Entry]; ok && e.Aborted {
 		return Abort{Entry: t.Entry, Killed: true}.apply(s)
 	}
-	if !ev.OK && s.Hosts[t.Host].Protection != scheduler.DoNotVerify {
+	if !ev.OK && (ev.Lost || !s.excused(t.Host)) {
 		s.failed(t)
 		return nil
 	}
@@ -85,8 +88,13 @@ func (ev TaskEnded) apply(s *State) error {
 	return nil
 }
 
-func (s *State) repaired(t Task) {
-	if t.Success || s.Hosts[t.Host].Protection == scheduler.DoNotVerify {
+// excused tells whether tasks that fail on a host count as done.
+func (s *State) excused(host scheduler.HostID) bool {
+	return s.Hosts[host].Protection == scheduler.DoNotVerify
+}
+
+func (s *State) repaired(t Task, ok bool) {
+	if ok {
 		s.setHost(t.Host, scheduler.HostReady)
 		return
 	}
@@ -106,7 +114,7 @@ func (s *State) succeeded(t Task) {
 		return
 	}
 	open := s.openOf(t.Entry, t.Host)
-	if t.Kind == Cleanup && s.Job.RunVerify && s.Hosts[t.Host].Protection != scheduler.DoNotVerify && len(open) == 0 {
+	if t.Kind == Cleanup && s.Job.RunVerify && !s.excused(t.Host) && len(open) == 0 {
 		s.queue(Verify, t.Host, t.Entry, t.RequestedBy)
 		return
 	}

@@ -167,9 +167,9 @@ type Task struct {
 	RequestedBy scheduler.UserID
 }
 
-// State is all that an event may touch: a job with all its entries, the hosts of those, and
-// the tasks of these hosts that are not complete, with all tasks of the entries. Without a
-// job it is one host with its tasks.
+// State is all that an event may touch: a job with all its entries, the hosts of those and the
+// host of the task that the event is about, the tasks of these hosts that are not complete,
+// and all tasks of the entries. Without a job it is one host with its tasks.
 type State struct {
 	Job     Job
 	Entries map[scheduler.EntryID]Entry
