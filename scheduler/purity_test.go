@@ -55,6 +55,7 @@ var layers = map[string][]string{
 	"store/admin":         {"store", "store/sqldb", "scheduler", "shard"},
 	"internal/child":      {},
 	"internal/command":    {},
+	"internal/ownrun":     {"internal/agentclient", "internal/command", "internal/labapi"},
 	"internal/embedetcd":  {},
 	"internal/certs":      {},
 	"internal/testserver": {"internal/child", "internal/embedetcd"},

@@ -26,14 +26,17 @@ type Spec struct {
 	Stdin, Stdout, Stderr *os.File
 	// Attr may have more, such as another user or a cgroup.
 	Attr *syscall.SysProcAttr
-	// Adopted means that this process called Adopt.
+	// Adopted means that this process called Adopt, and Spared are the children that are not
+	// the command's.
 	Adopted bool
+	Spared  []int
 }
 
 // Process is a command that was started.
 type Process struct {
 	pid     int
 	adopted bool
+	spared  []int
 	stopped chan syscall.Signal
 	done    chan struct{}
 	exit    Exit
@@ -44,8 +47,8 @@ type Process struct {
 }
 
 // Adopt makes this process the parent of whatever loses its parent below it, so that also
-// what left its process group is ended with the command. It is for programs that start
-// nothing else: every child counts as the command's.
+// what left its process group is ended with the command. It is for programs that run one
+// command: every child that is not spared counts as the command's.
 func Adopt() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
@@ -76,7 +79,7 @@ func Start(s Spec) (*Process, error) {
 	if s.Stderr != nil {
 		cmd.Stderr = s.Stderr
 	}
-	p := &Process{adopted: s.Adopted, stopped: make(chan syscall.Signal, 1), done: make(chan struct{})}
+	p := &Process{adopted: s.Adopted, spared: s.Spared, stopped: make(chan syscall.Signal, 1), done: make(chan struct{})}
 	started := make(chan error)
 	go p.run(cmd, started)
 	if err := <-started; err != nil {
@@ -178,30 +181,18 @@ func (p *Process) left() bool {
 			return other.group == p.pid && !other.dead
 		})
 	}
-	if !reapChildren() {
-		return false
-	}
+	left := false
 	for _, other := range processes() {
-		if other.parent == os.Getpid() {
-			// One that may not be killed, because it is somebody else's by now, is left.
-			_ = unix.Kill(other.pid, unix.SIGKILL)
+		if other.parent != os.Getpid() || slices.Contains(p.spared, other.pid) {
+			continue
 		}
+		left = true
+		// One that may not be killed, because it is somebody else's by now, is left.
+		_ = unix.Kill(other.pid, unix.SIGKILL)
+		// It is gone with the next look, or the one after.
+		_, _ = unix.Wait4(other.pid, nil, unix.WNOHANG, nil)
 	}
-	return true
-}
-
-// reapChildren reaps those that have ended, and tells whether there are more.
-func reapChildren() bool {
-	for {
-		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return false
-		case pid == 0:
-			return true
-		}
-	}
+	return left
 }
 
 // Pid is the id of the command's process and of its group.

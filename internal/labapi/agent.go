@@ -328,3 +328,30 @@ type JoinToken struct {
 	Token   string    `json:"token"`
 	Expires time.Time `json:"expires"`
 }
+
+// The results of a run.
+const (
+	ResultPassed   = "passed"
+	ResultFailed   = "failed"
+	ResultUnusable = "unusable"
+	ResultInfra    = "infra"
+)
+
+// The exit codes by which a job's command says more than that it failed.
+const (
+	exitUnusable = 69 // EX_UNAVAILABLE: the host needs repair
+	exitInfra    = 75 // EX_TEMPFAIL: the lab failed, not the job
+)
+
+// ResultOf is the result of a run whose command ended with an exit code.
+func ResultOf(code int) string {
+	switch code {
+	case 0:
+		return ResultPassed
+	case exitUnusable:
+		return ResultUnusable
+	case exitInfra:
+		return ResultInfra
+	}
+	return ResultFailed
+}

@@ -1,0 +1,124 @@
+package ownrun
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/command"
+)
+
+// guard is another process, which ends the command if this one is killed, or was stopped when
+// the claim ends. Every method does nothing for nil.
+type guard struct {
+	process int
+	to      *os.File
+}
+
+// startGuard starts this program anew as the guard, in a session of its own so that whoever
+// signals this process does not signal the guard.
+func startGuard(args []string) (*guard, error) {
+	if args == nil {
+		return nil, nil
+	}
+	from, to, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start the guard of the command: %w", err)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin = from
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	_ = from.Close() // it is the guard's
+	if err != nil {
+		_ = to.Close()
+		return nil, fmt.Errorf("start the guard of the command: %w", err)
+	}
+	return &guard{cmd.Process.Pid, to}, nil
+}
+
+func (g *guard) pids() []int {
+	if g == nil {
+		return nil
+	}
+	return []int{g.process}
+}
+
+func (g *guard) say(format string, args ...any) {
+	if g == nil {
+		return
+	}
+	// A guard that was killed guards nothing, and the command goes on without.
+	_, _ = fmt.Fprintf(g.to, format+"\n", args...)
+}
+
+// watch tells which group to end and by which mark to know what has left it, until when it may
+// run, and done that it has ended.
+func (g *guard) watch(group int, mark string) { g.say("watch %d %s", group, mark) }
+func (g *guard) until(at command.Instant)     { g.say("until %d", at) }
+func (g *guard) done()                        { g.say("done") }
+
+// guarded is what a guard was told.
+type guarded struct {
+	group int
+	mark  string
+	until command.Instant
+}
+
+// Guard is the guard's half. It returns when the command has ended.
+func Guard(from io.Reader) {
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(from); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	clock := time.NewTicker(look)
+	defer clock.Stop()
+	var g guarded
+	for {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				g.end() // nobody is there any more who could
+				return
+			}
+			if line == "done" {
+				return
+			}
+			g.read(line)
+		case <-clock.C:
+			if g.until != 0 && g.until.Until() <= 0 {
+				g.end()
+				return
+			}
+		}
+	}
+}
+
+func (g *guarded) read(line string) {
+	if _, err := fmt.Sscanf(line, "watch %d %s", &g.group, &g.mark); err == nil {
+		return
+	}
+	// There is nobody to tell of a line that makes no sense.
+	_, _ = fmt.Sscanf(line, "until %d", &g.until)
+}
+
+// endBound is how long the guard tries.
+const endBound = 10 * time.Second
+
+// end kills the group of the command, and what left the group but has the mark in its
+// environment.
+func (g *guarded) end() {
+	if g.group == 0 {
+		return // it never began
+	}
+	for over := time.Now().Add(endBound); command.KillMarked(g.group, markEnv+g.mark) && time.Now().Before(over); {
+		time.Sleep(look / 10)
+	}
+}

@@ -1,0 +1,332 @@
+package ownrun_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/agentclient"
+	"github.com/hostsched/hostsched/internal/command"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/labclient"
+	"github.com/hostsched/hostsched/internal/ownrun"
+)
+
+// TestMain is also the program that runs a command, and its guard.
+func TestMain(m *testing.M) {
+	switch server := os.Getenv("OWNRUN_TEST_SERVER"); {
+	case server == "":
+		os.Exit(m.Run())
+	case os.Args[1] == "guard":
+		ownrun.Guard(os.Stdin)
+	default:
+		os.Exit(program(server))
+	}
+}
+
+func program(server string) int {
+	client, err := agentclient.New(labclient.Config{Servers: []string{server}})
+	if err != nil {
+		panic(err)
+	}
+	calls, err := client.Run(7, "hsr_token")
+	if err != nil {
+		panic(err)
+	}
+	lease, _ := strconv.ParseInt(os.Getenv("OWNRUN_TEST_LEASE"), 10, 64)
+	timeout, _ := time.ParseDuration(os.Getenv("OWNRUN_TEST_TIMEOUT"))
+	signals := make(chan os.Signal, 16)
+	ownrun.Notify(signals)
+	return ownrun.Run(ownrun.Options{
+		Claimed: labapi.Claimed{
+			Run: 7, Token: "hsr_token", LeaseMillis: lease, Hosts: []labapi.RunHost{{Hostname: "h1", Epoch: 3}, {Hostname: "h2", Epoch: 5}},
+			Manifest: labapi.Manifest{Job: 9, GraceMillis: 300},
+		},
+		Sent: command.Now(), Calls: calls, Args: os.Args[1:], Timeout: timeout, Signals: signals, Guard: []string{"/proc/self/exe", "guard"},
+		Say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, "hostsched: "+format+"\n", args...) },
+	})
+}
+
+const bound = 20 * time.Second
+
+// servers is the half of the protocol that a run sees.
+type servers struct {
+	*httptest.Server
+	lease int64
+
+	mu       sync.Mutex
+	away     bool
+	lost     bool
+	stop     *labapi.Stop
+	begun    int
+	renewed  int
+	finished []labapi.RunFinish
+}
+
+func newServers(t *testing.T, lease time.Duration) *servers {
+	s := &servers{lease: lease.Milliseconds()}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *servers) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+func (s *servers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.away:
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	case s.lost:
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusGone)
+		_, _ = fmt.Fprintf(w, `{"type":"/problems/%s","status":410,"detail":"the run is over"}`, labapi.ProblemRunLost)
+		return
+	}
+	switch filepath.Base(r.URL.Path) {
+	case "state":
+		s.begun++
+	case "renew":
+		s.renewed++
+	case "finish":
+		var in labapi.RunFinish
+		if json.NewDecoder(r.Body).Decode(&in) == nil {
+			s.finished = append(s.finished, in)
+		}
+	}
+	_ = json.NewEncoder(w).Encode(labapi.RunAnswer{LeaseMillis: s.lease, Stop: s.stop})
+}
+
+// finish is how the run ended, as the servers know it.
+func (s *servers) finish(t *testing.T) labapi.RunFinish {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.Len(t, s.finished, 1)
+	return s.finished[0]
+}
+
+// started is a process that runs a command under a claim.
+type started struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines *bufio.Scanner
+	said  strings.Builder
+	ended bool
+}
+
+func (s *servers) start(t *testing.T, env []string, args ...string) *started {
+	t.Helper()
+	p := &started{t: t, cmd: exec.Command("/proc/self/exe", args...)}
+	p.cmd.Env = append(os.Environ(), "OWNRUN_TEST_SERVER="+s.URL, fmt.Sprint("OWNRUN_TEST_LEASE=", s.lease))
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stderr = &p.said
+	out, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	p.lines = bufio.NewScanner(out)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		if !p.ended {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+		}
+	})
+	return p
+}
+
+func (p *started) says() string {
+	p.t.Helper()
+	require.True(p.t, p.lines.Scan(), "nothing was said")
+	return p.lines.Text()
+}
+
+// status waits for the end.
+func (p *started) status() int {
+	p.t.Helper()
+	timer := time.AfterFunc(bound, func() { _ = p.cmd.Process.Kill() })
+	defer timer.Stop()
+	for p.lines.Scan() {
+	}
+	err := p.cmd.Wait()
+	p.ended = true
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	require.NoError(p.t, err)
+	return 0
+}
+
+func gone(t *testing.T, pid string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile("/proc/" + pid + "/stat")
+		return err != nil || strings.Contains(string(text), ") Z ")
+	}, bound, time.Millisecond, "process %s lives on", pid)
+}
+
+func TestTheCommandIsTold(t *testing.T) {
+	s := newServers(t, time.Minute)
+	p := s.start(t, nil, "sh", "-c", "echo $HOSTSCHED_HOST, $HOSTSCHED_HOSTS, $HOSTSCHED_JOB, $HOSTSCHED_RUN, $HOSTSCHED_EPOCH; echo $0 $# $*", "{host}", "on {hosts}", "{hosts}", "{hosts}x")
+	require.Equal(t, "h1, h1 h2, 9, 7, 3 5", p.says())
+	require.Equal(t, "h1 4 on h1 h2 h1 h2 h1 h2x", p.says())
+	require.Zero(t, p.status())
+	require.Empty(t, p.said.String())
+	zero := 0
+	require.Equal(t, labapi.RunFinish{Result: "passed", ExitCode: &zero}, s.finish(t))
+}
+
+func TestStatuses(t *testing.T) {
+	for script, want := range map[string]struct {
+		status int
+		result string
+	}{
+		"exit 3": {3, "failed"}, "exit 69": {69, "unusable"}, "exit 75": {75, "infra"}, "exit 200": {200, "failed"}, "kill -KILL $$": {137, "failed"}, "kill -TERM $$": {143, "failed"},
+	} {
+		s := newServers(t, time.Minute)
+		require.Equal(t, want.status, s.start(t, nil, "sh", "-c", script).status(), script)
+		require.Equal(t, want.result, s.finish(t).Result, script)
+		require.Empty(t, s.finish(t).StopReason)
+	}
+}
+
+func TestWhatCannotBeStartedGivesTheHostBack(t *testing.T) {
+	for name, want := range map[string]int{"/no/such/program": 127, "/etc/passwd": 126} {
+		s := newServers(t, time.Minute)
+		p := s.start(t, nil, name)
+		require.Equal(t, want, p.status())
+		require.Contains(t, p.said.String(), name)
+		require.Equal(t, "not-started", s.finish(t).NotRunReason)
+		require.Equal(t, want, *s.finish(t).ExitCode)
+	}
+}
+
+func TestTimeout(t *testing.T) {
+	s := newServers(t, time.Minute)
+	p := s.start(t, []string{"OWNRUN_TEST_TIMEOUT=200ms"}, "sh", "-c", "trap '' TERM; while :; do sleep 0.01; done")
+	require.Equal(t, 124, p.status())
+	require.Equal(t, "timeout", s.finish(t).StopReason)
+	require.Equal(t, 9, *s.finish(t).Signal)
+}
+
+func TestOneInterruptAsksAndTheSecondKills(t *testing.T) {
+	s := newServers(t, time.Minute)
+	p := s.start(t, nil, "sh", "-c", "trap 'echo asked' INT; echo ready; while :; do sleep 0.01; done")
+	require.Equal(t, "ready", p.says())
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
+	require.Equal(t, "asked", p.says())
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
+	require.Equal(t, 137, p.status())
+	require.Equal(t, "aborted", s.finish(t).StopReason)
+
+	s = newServers(t, time.Minute)
+	p = s.start(t, nil, "sh", "-c", "echo ready; sleep 1000")
+	require.Equal(t, "ready", p.says())
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, 143, p.status())
+	s.finish(t)
+}
+
+func TestTheClaimIsRenewed(t *testing.T) {
+	s := newServers(t, 600*time.Millisecond)
+	p := s.start(t, nil, "sh", "-c", "sleep 2; exit 5")
+	require.Equal(t, 5, p.status())
+	s.finish(t)
+	require.Equal(t, 1, s.begun)
+	require.GreaterOrEqual(t, s.renewed, 5)
+}
+
+func TestAClaimThatCannotBeRenewedEndsTheCommandBeforeItEnds(t *testing.T) {
+	s := newServers(t, 3*time.Second)
+	began := time.Now()
+	p := s.start(t, nil, "sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.01; done")
+	pid := p.says()
+	s.set(func() { s.away = true })
+	gone(t, pid)
+	require.Less(t, time.Since(began), 3*time.Second)
+	require.Equal(t, 125, p.status())
+	require.Contains(t, p.said.String(), "claim of h1, h2")
+	require.Empty(t, s.finished)
+}
+
+func TestALostClaimKills(t *testing.T) {
+	s := newServers(t, time.Second)
+	p := s.start(t, nil, "sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.01; done")
+	pid := p.says()
+	s.set(func() { s.lost = true })
+	require.Equal(t, 125, p.status())
+	gone(t, pid)
+	require.Equal(t, 1, strings.Count(p.said.String(), "\n"), p.said.String())
+}
+
+func TestAnAbort(t *testing.T) {
+	s := newServers(t, time.Second)
+	p := s.start(t, nil, "sh", "-c", "echo ready; sleep 1000")
+	require.Equal(t, "ready", p.says())
+	s.set(func() { s.stop = &labapi.Stop{Run: 7, Reason: "aborted", GraceMillis: 1000} })
+	require.Equal(t, 143, p.status())
+	require.Contains(t, p.said.String(), "job 9 was aborted")
+	require.Equal(t, "aborted", s.finish(t).StopReason)
+}
+
+func TestServersThatAreAwayForAMoment(t *testing.T) {
+	s := newServers(t, 4*time.Second)
+	p := s.start(t, nil, "sh", "-c", "echo ready; sleep 0.3")
+	require.Equal(t, "ready", p.says())
+	s.set(func() { s.away = true })
+	time.AfterFunc(time.Second, func() { s.set(func() { s.away = false }) })
+	require.Zero(t, p.status())
+	require.Contains(t, p.said.String(), "trying to give h1, h2 back")
+	require.Equal(t, "passed", s.finish(t).Result)
+}
+
+// daemon is a script that leaves its group, and says the id of a process that did.
+const daemon = "setsid sh -c 'echo $$; exec sleep 1000' & echo $$; wait"
+
+func TestNothingLivesOnIfTheProgramIsKilled(t *testing.T) {
+	s := newServers(t, time.Minute)
+	p := s.start(t, nil, "sh", "-c", daemon)
+	pids := []string{p.says(), p.says()}
+	require.NoError(t, p.cmd.Process.Kill())
+	p.status()
+	for _, pid := range pids {
+		gone(t, pid)
+	}
+	require.Empty(t, s.finished)
+}
+
+func TestNothingLivesLongerThanTheLeaseIfTheProgramIsStopped(t *testing.T) {
+	s := newServers(t, 2*time.Second)
+	began := time.Now()
+	p := s.start(t, nil, "sh", "-c", daemon)
+	pids := []string{p.says(), p.says()}
+	s.set(func() { s.away = true }) // no renewal is under way
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	for _, pid := range pids {
+		gone(t, pid)
+	}
+	require.Less(t, time.Since(began), 3*time.Second)
+	s.set(func() { s.away, s.lost = false, true })
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+	require.Equal(t, 125, p.status())
+}
