@@ -17,10 +17,28 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("%w: unknown argument %q; see '%s --help'", errUsage, args[0], cmd.CommandPath())
 	}
 	hint := ""
-	if near := nearest(cmd, args[0]); len(near) > 0 {
+	switch near := nearest(cmd, args[0]); {
+	case len(near) > maxHints:
+		// Many nouns have such a word; this one has others.
+		hint = "; it has " + strings.Join(subcommands(cmd), ", ")
+	case len(near) > 0:
 		hint = " (did you mean '" + strings.Join(near, "' or '") + "'?)"
 	}
 	return fmt.Errorf("%w: there is no command '%s %s'%s; see '%s --help'", errUsage, cmd.CommandPath(), args[0], hint, cmd.CommandPath())
+}
+
+// maxHints is from how many commands somebody still finds the one that was meant.
+const maxHints = 3
+
+// subcommands are the words that may follow a command.
+func subcommands(cmd *cobra.Command) []string {
+	var out []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			out = append(out, sub.Name())
+		}
+	}
+	return out
 }
 
 // nearest finds the commands that somebody may have meant: among those below cmd,

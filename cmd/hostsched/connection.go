@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -145,7 +146,11 @@ func (c *connection) call(cmd *cobra.Command, work func(context.Context, *labcli
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	return work(ctx, client)
+	err = work(ctx, client)
+	if errors.Is(err, labclient.ErrAway) && slices.Equal(client.Servers(), []string{defaultAddress}) {
+		err = fmt.Errorf("%w; name the lab with --server, %s or 'hostsched context add', as https://HOST:PORT or as the unix:/PATH that a standalone server prints", err, config.ServerEnv)
+	}
+	return err
 }
 
 func firstOf(texts ...string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -65,7 +66,17 @@ func contextAddCommand() *cobra.Command {
 			if len(c.Servers) == 0 {
 				return fmt.Errorf("%w: --server is missing; see '%s --help'", errUsage, cmd.CommandPath())
 			}
-			if _, err := labclient.New(labclient.Config{Servers: c.Servers, CAFile: c.CAFile}); err != nil {
+			if err := fromAnyFolder(&c); err != nil {
+				return err
+			}
+			check := labclient.Config{Servers: c.Servers, CAFile: c.CAFile}
+			if c.TokenFile != "" {
+				var err error
+				if check.Token, err = readToken(cmd, c.TokenFile); err != nil {
+					return err
+				}
+			}
+			if _, err := labclient.New(check); err != nil {
 				return err
 			}
 			return changeContexts(func(all *labclient.Contexts) error {
@@ -82,6 +93,24 @@ func contextAddCommand() *cobra.Command {
 	f.StringVar(&c.TokenFile, "token-file", "", "file with the token, if somebody else keeps it there")
 	f.StringVar(&c.CAFile, "ca-file", "", "authorities of the servers' certificates, in PEM form")
 	return cmd
+}
+
+// fromAnyFolder makes the paths of a context mean the same files wherever it is used.
+func fromAnyFolder(c *labclient.Context) error {
+	if c.TokenFile == "-" {
+		return fmt.Errorf("%w: a context keeps the path of a token; 'hostsched login --token-file -' keeps the token itself", errUsage)
+	}
+	for _, path := range []*string{&c.TokenFile, &c.CAFile} {
+		if *path == "" {
+			continue
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+		*path = absolute
+	}
+	return nil
 }
 
 func contextUseCommand() *cobra.Command {

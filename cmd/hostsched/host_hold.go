@@ -61,7 +61,7 @@ func holdCommand(k holdKind) *cobra.Command {
 			if err := requireHolds(cmd, k, names, &in, end, forever); err != nil {
 				return err
 			}
-			if err := askForHolds(cmd, &c, k, in); err != nil {
+			if err := askForHolds(cmd, &c, k, names, in); err != nil {
 				return err
 			}
 			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error { return hold(ctx, cmd, client, k, names, in) })
@@ -111,10 +111,13 @@ func requireHolds(cmd *cobra.Command, k holdKind, names []string, in *labapi.Hol
 }
 
 // askForHolds asks where more is meant than somebody has typed.
-func askForHolds(cmd *cobra.Command, c *consent, k holdKind, in labapi.HoldsInput) error {
-	ask := *c
-	ask.yes = c.yes || in.AllWithLabel == ""
-	return ask.ask(cmd, k.action+" all hosts with the label "+in.AllWithLabel)
+func askForHolds(cmd *cobra.Command, c *consent, k holdKind, names []string, in labapi.HoldsInput) error {
+	if in.AllWithLabel != "" {
+		return c.ask(cmd, k.action+" all hosts with the label "+in.AllWithLabel)
+	}
+	named := *c
+	named.yes = true
+	return named.ask(cmd, k.action+" "+countOf(len(names), "host"))
 }
 
 // hold sends as many hosts at once as a call takes, and says of each what became of it.

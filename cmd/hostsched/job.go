@@ -170,7 +170,11 @@ func explanationTable(w io.Writer, e labapi.Explanation) error {
 			}
 			why = append(why, text)
 		}
-		t.row("entry", idOrDash(entry.Entry), "host", orDash(entry.Host), strings.Join(why, "; "))
+		reason := strings.Join(why, "; ")
+		if reason == e.Text {
+			reason = "" // it was said above
+		}
+		t.row("entry", idOrDash(entry.Entry), "host", orDash(entry.Host), reason)
 	}
 	return t.flush()
 }
@@ -288,7 +292,11 @@ func entriesTable(w io.Writer, entries []labapi.Entry) error {
 	t.line("")
 	t.row("ENTRY", "STATUS", "HOST", "STARTED", "ENDED")
 	for _, e := range entries {
-		t.row(e.ID, e.Status, orDash(e.Host), when(e.Started), when(e.Ended))
+		status := e.Status
+		if e.Aborted && !e.Complete {
+			status += ", to be aborted"
+		}
+		t.row(e.ID, status, orDash(e.Host), when(e.Started), when(e.Ended))
 	}
 	return t.flush()
 }
@@ -324,14 +332,21 @@ func jobWaitCommand() *cobra.Command {
 }
 
 func jobAbortCommand() *cobra.Command {
-	return abortCommand("job", "Abort jobs", "the jobs below them, too", jobsOf, func(ctx context.Context, client *labclient.Client, id int64) (string, error) {
+	return abortCommand("job", "Abort jobs", "the jobs below them, too", jobsOf, func(ctx context.Context, client *labclient.Client, id int64) (string, int, error) {
 		job, err := readJob(ctx, client, id)
-		return job.Owner, err
+		running := 0
+		for _, e := range job.Entries {
+			if !e.Complete {
+				running++
+			}
+		}
+		return job.Owner, running, err
 	})
 }
 
-// abortCommand aborts jobs or suites. Whoever aborts those of others says why.
-func abortCommand(noun, short, long string, names labLister, ownerOf func(context.Context, *labclient.Client, int64) (string, error)) *cobra.Command {
+// abortCommand aborts jobs or suites. Whoever aborts those of others says why. look reads
+// whose something is, and how many hosts are still in use for it.
+func abortCommand(noun, short, long string, names labLister, look func(context.Context, *labclient.Client, int64) (owner string, hosts int, err error)) *cobra.Command {
 	var conn connection
 	var many bulk
 	c := consent{record: "journal"}
@@ -352,8 +367,8 @@ func abortCommand(noun, short, long string, names labLister, ownerOf func(contex
 				if err != nil {
 					return err
 				}
-				return forEach(ctx, cmd, ids, "aborted", func(ctx context.Context, id int64) error {
-					owner, err := ownerOf(ctx, client, id)
+				return forEach(ctx, cmd, ids, "", func(ctx context.Context, id int64) error {
+					owner, _, err := look(ctx, client, id)
 					if err != nil {
 						return err
 					}
@@ -361,7 +376,14 @@ func abortCommand(noun, short, long string, names labLister, ownerOf func(contex
 						return fmt.Errorf("%w: %s %d is %s's; say with --reason why to abort it", errUsage, noun, id, owner)
 					}
 					call := labclient.Call{Method: http.MethodPost, Path: labclient.Path(noun+"s", strconv.FormatInt(id, 10), "abort"), Body: labapi.AbortInput{Reason: c.reason}}
-					return client.Do(ctx, call, nil)
+					if err := client.Do(ctx, call, nil); err != nil {
+						return err
+					}
+					_, hosts, err := look(ctx, client, id)
+					if err != nil {
+						return err
+					}
+					return line(cmd.OutOrStdout(), "%d %s", id, abortDone(hosts))
 				})
 			})
 		},
@@ -371,6 +393,14 @@ func abortCommand(noun, short, long string, names labLister, ownerOf func(contex
 	c.bind(cmd, false)
 	cmd.ValidArgsFunction = completeMany(&conn, names)
 	return cmd
+}
+
+// abortDone says what an abort has done so far.
+func abortDone(hosts int) string {
+	if hosts == 0 {
+		return "aborted"
+	}
+	return "is being aborted: whoever runs it ends it on " + countOf(hosts, "host")
 }
 
 func jobRequeueCommand() *cobra.Command {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -38,8 +39,8 @@ func listCommand[T any](noun, short, path string, paged bool, show *display[T]) 
 	return cmd
 }
 
-// removeCommand removes things by their names, after a question.
-func removeCommand(noun, use, short, long, path string, names labLister) *cobra.Command {
+// removeCommand removes things by their names, after a question. more may be nil.
+func removeCommand(noun, use, short, long, path string, names labLister, more func() url.Values) *cobra.Command {
 	var conn connection
 	var many bulk
 	var c consent
@@ -53,9 +54,13 @@ func removeCommand(noun, use, short, long, path string, names labLister) *cobra.
 			if err := c.ask(cmd, "remove "+countOf(len(all), noun)); err != nil {
 				return err
 			}
+			var q url.Values
+			if more != nil {
+				q = more()
+			}
 			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
 				return forEach(ctx, cmd, all, "removed", func(ctx context.Context, name string) error {
-					return client.Do(ctx, labclient.Call{Method: http.MethodDelete, Path: path + labclient.Path(name), Header: labclient.AnyVersion()}, nil)
+					return client.Do(ctx, labclient.Call{Method: http.MethodDelete, Path: path + labclient.Path(name), Query: q, Header: labclient.AnyVersion()}, nil)
 				})
 			})
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,13 +64,17 @@ func labelCommand() *cobra.Command {
 		column[labapi.Label]{title: "HOSTS", cell: func(l labapi.Label) any { return l.Hosts }},
 		column[labapi.Label]{title: "SHARD", cell: func(l labapi.Label) any { return orDash(l.Shard) }},
 	)
+	var fromHosts bool
+	remove := removeCommand("label", "LABEL", "Remove labels", "Remove labels that no host carries and nothing waits for.", "/labels", labelsOf,
+		func() url.Values { return query("from_hosts", boolText(fromHosts)) })
+	remove.Flags().BoolVar(&fromHosts, "from-hosts", false, "take them from the hosts that carry them")
 	return group(&cobra.Command{
 		Use: "label", Short: "List, enter and remove labels",
 		Long:    "A label is a property of hosts. 'hostsched host label' gives it to hosts.",
 		Example: "  hostsched label list",
 	}, listCommand("label", "List the labels", "/labels", true, show),
 		addCommand("label", "LABEL", "Enter labels", "/labels", func(name string) any { return labapi.LabelInput{Name: name} }),
-		removeCommand("label", "LABEL", "Remove labels", "Remove labels that no host carries and nothing waits for.", "/labels", labelsOf))
+		remove)
 }
 
 func userDisplay() *display[labapi.User] {
@@ -88,7 +93,7 @@ func userCommand() *cobra.Command {
 		Example: "  hostsched user add alice",
 	}, listCommand("user", "List the users", "/users", true, show),
 		addCommand("user", "LOGIN", "Enter users, who are in Everyone", "/users", func(name string) any { return labapi.UserInput{Login: name} }),
-		removeCommand("user", "LOGIN", "Remove users", "Remove users to whom nothing refers, with all their tokens.", "/users", nil))
+		removeCommand("user", "LOGIN", "Remove users", "Remove users to whom nothing refers, with all their tokens.", "/users", nil, nil))
 }
 
 // kindsOfGrants are to whom a role may be given.
@@ -170,7 +175,7 @@ func aclCommand() *cobra.Command {
 Everyone, and so is every host that is in no other group.`,
 		Example: "  hostsched acl add team-a --user alice --host eve-1",
 	}, listCommand("acl", "List the ACL groups", "/acl-groups", true, show), aclShowCommand(), aclAddCommand(), aclChangeCommand(),
-		removeCommand("acl", "GROUP", "Remove ACL groups", "Remove ACL groups. Hosts that are in no other one are in Everyone then.", "/acl-groups", nil))
+		removeCommand("acl", "GROUP", "Remove ACL groups", "Remove ACL groups. Hosts that are in no other one are in Everyone then.", "/acl-groups", nil, nil))
 }
 
 func aclDisplay() *display[labapi.ACLGroup] {
@@ -191,7 +196,16 @@ func aclPath(name string, more ...string) string {
 func aclShowCommand() *cobra.Command {
 	show := aclDisplay()
 	return showCommand(&cobra.Command{Use: "show GROUP", Short: "Show an ACL group with its members", Example: "  hostsched acl show team-a -o yaml"},
-		nil, pathOfName(aclPath), show.bind, show.one)
+		nil, pathOfName(aclPath), show.bind, func(cmd *cobra.Command, g labapi.ACLGroup) error {
+			if err := show.one(cmd, g); err != nil || show.format != outputTable {
+				return err
+			}
+			t := newTable(cmd.OutOrStdout())
+			t.line("")
+			t.row("users", orDash(listed(g.Users)))
+			t.row("hosts", orDash(listed(g.Hosts)))
+			return t.flush()
+		})
 }
 
 func aclAddCommand() *cobra.Command {

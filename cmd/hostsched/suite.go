@@ -102,8 +102,9 @@ func suiteShowCommand() *cobra.Command {
 }
 
 func suiteAbortCommand() *cobra.Command {
-	return abortCommand("suite", "Abort suites", "with all their jobs", nil, func(ctx context.Context, client *labclient.Client, id int64) (string, error) {
+	return abortCommand("suite", "Abort suites", "with all their jobs", nil, func(ctx context.Context, client *labclient.Client, id int64) (string, int, error) {
 		var s labapi.Suite
-		return s.Owner, client.Get(ctx, suitePath(id), nil, &s)
+		err := client.Get(ctx, suitePath(id), nil, &s)
+		return s.Owner, s.Holds, err
 	})
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -38,6 +39,9 @@ func (a *API) peopleRoutes() {
 			c := callerOf(ctx)
 			if in.Body.Login == "" {
 				in.Body.Login = c.Login
+				if c.By != "token" {
+					return nil, fmt.Errorf("%w: say in login whose token it is ('hostsched token create --login'): %s is no user of the lab", lab.ErrInput, c.Login)
+				}
 			}
 			if err := access.OwnTokens.Check(c, in.Body.Login == c.Login); err != nil {
 				return nil, err

@@ -133,7 +133,7 @@ func (a *App) welcome(ctx context.Context) error {
 		return err
 	}
 	// Nothing depends on whether anybody reads it.
-	_, _ = fmt.Fprintf(a.out, "hostsched serves the lab in %s at %s\n%s\n", a.cfg.DataDir, a.apiURL(), a.tokenHint())
+	_, _ = fmt.Fprintf(a.out, "hostsched serves the lab in %s at %s\n%s\nTry: hostsched host list --server unix:%s\n", a.cfg.DataDir, a.apiURL(), a.tokenHint(), a.cfg.API.Socket)
 	return nil
 }
 

@@ -117,7 +117,7 @@ func (l *Lab) labelIsFree(ctx context.Context, tx *sql.Tx, row labelState, fromH
 		return fmt.Errorf("%w: label %s belongs to shard %s; give it back first with 'hostsched shard assign'", ErrConflict, row.Name, row.Shard)
 	}
 	if row.Hosts > 0 && !fromHosts {
-		return fmt.Errorf("%w: %d hosts carry label %s; say from_hosts to take it from them", ErrConflict, row.Hosts, row.Name)
+		return fmt.Errorf("%w: %d hosts carry label %s; take it from them first, or with from_hosts ('hostsched label remove --from-hosts')", ErrConflict, row.Hosts, row.Name)
 	}
 	var waiting, replaced int
 	err := tx.QueryRowContext(ctx, "SELECT COUNT(*), (SELECT COUNT(*) FROM afe_replaced_labels r WHERE r.label_id = ?) FROM afe_host_queue_entries q WHERE q.complete = 0 AND (q.meta_host = ? OR q.job_id IN (SELECT d.job_id FROM afe_jobs_dependency_labels d WHERE d.label_id = ?))",
