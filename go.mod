@@ -3,6 +3,7 @@ module github.com/hostsched/hostsched
 go 1.26.8
 
 require (
+	github.com/agiledragon/gomonkey/v2 v2.13.0
 	github.com/agnivade/levenshtein v1.2.2
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/bits-and-blooms/bitset v1.29.0

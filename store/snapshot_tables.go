@@ -2,6 +2,7 @@ package store
 
 import (
 	"strings"
+	"time"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -11,7 +12,8 @@ import (
 // MariaDB keep these times in memory, in whole seconds, so looking at all of them
 // is one cheap query. SQLite has no such times.
 type tableTimes struct {
-	now int64 // seconds since 1970, by the database's clock
+	now   int64     // seconds since 1970, by the database's clock
+	asked time.Time // when, by this machine's
 	// kept is true if the server keeps times at all.
 	kept  bool
 	times map[string]int64 // 0 if the server does not know
@@ -20,6 +22,9 @@ type tableTimes struct {
 // tableMarks says what the time of each table was when the table was read.
 type tableMarks struct {
 	of map[string]tableMark
+	// now and asked are those of the times.
+	now   int64
+	asked time.Time
 	// all is when every table was read, whatever the times said.
 	all int64
 }
@@ -53,7 +58,7 @@ var tablesRead = []string{
 // reads, so that a commit after it shows in the next snapshot at the latest.
 func readTableTimes(r *sqldb.Reader, scope Scope, query func(join string) string) (tableTimes, scheduler.Basis) {
 	basis := scheduler.Basis{Shared: scope.Shared}
-	t := tableTimes{kept: r.Dialect.HasTableTimes, times: make(map[string]int64, len(tablesRead))}
+	t := tableTimes{asked: time.Now(), kept: r.Dialect.HasTableTimes, times: make(map[string]int64, len(tablesRead))}
 	fence, args := noFence, []any(nil)
 	if !scope.Bare {
 		fence, args = fenceOfShard, []any{scope.Shard.String()}
@@ -80,9 +85,9 @@ func (t tableTimes) changedSince(marks tableMarks, tables ...string) bool {
 		return true
 	}
 	for _, table := range tables {
-		time, known := t.times[table]
+		changed, known := t.times[table]
 		mark, read := marks.of[table]
-		if !known || !read || !mark.sure || mark.time != time {
+		if !known || !read || !mark.sure || mark.time != changed {
 			return true
 		}
 	}
@@ -90,14 +95,22 @@ func (t tableTimes) changedSince(marks tableMarks, tables ...string) bool {
 }
 
 // readsAll tells whether every table is to be read again.
-func (t tableTimes) readsAll(marks tableMarks) bool { return t.now-marks.all >= readAllEvery }
+func (t tableTimes) readsAll(marks tableMarks) bool {
+	return t.now-marks.all >= readAllEvery || t.wentBack(marks)
+}
+
+// wentBack tells whether the database's clock may have gone back since the marks were made:
+// then a commit may have the time of one before. Seconds are whole ones, so one may be missing.
+func (t tableTimes) wentBack(marks tableMarks) bool {
+	return time.Duration(t.now-marks.now)*time.Second < t.asked.Sub(marks.asked)-time.Second
+}
 
 // markRead returns the marks after a snapshot that read every table that may have
 // changed.
 func (t tableTimes) markRead(marks tableMarks) tableMarks {
-	next := tableMarks{of: make(map[string]tableMark, len(t.times)), all: marks.all}
-	for table, time := range t.times {
-		next.of[table] = tableMark{time: time, sure: time <= t.now-commitLag}
+	next := tableMarks{of: make(map[string]tableMark, len(t.times)), now: t.now, asked: t.asked, all: marks.all}
+	for table, changed := range t.times {
+		next.of[table] = tableMark{time: changed, sure: changed <= t.now-commitLag}
 	}
 	if t.readsAll(marks) {
 		next.all = t.now

@@ -14,6 +14,9 @@ const asProgram = "HOSTSCHED_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		if clock := os.Getenv(clockFile); clock != "" {
+			setOwnClock(clock)
+		}
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
 	testserver.Main(m)

@@ -156,8 +156,9 @@ type server struct {
 	// keeper has the certificates of a replica that answers over TLS.
 	keeper *certs.Keeper
 	files  certs.Files
-	// args are for this replica alone.
+	// args and env are for this replica alone.
 	args    []string
+	env     []string
 	program string
 	cmd     *exec.Cmd
 }
@@ -177,7 +178,7 @@ func (s *server) start(t *testing.T) {
 		args = append(args, "--advertise", s.peerLink.Addr)
 	}
 	s.cmd = exec.Command(s.program, args...)
-	s.cmd.Env = append(os.Environ(), asProgram+"=1", "HOSTSCHED_DATABASE_DSN="+s.dsn)
+	s.cmd.Env = slices.Concat(os.Environ(), []string{asProgram + "=1", "HOSTSCHED_DATABASE_DSN=" + s.dsn}, s.env)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	require.NoError(t, s.cmd.Start())
 	require.NoError(t, log.Close())
