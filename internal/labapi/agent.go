@@ -188,7 +188,9 @@ type Manifest struct {
 	LogCap       int64 `json:"log_cap" doc:"Bytes of a stream that are kept."`
 }
 
-// RunState tells how far a run is: its process began, or ended. Repeating it changes nothing.
+// RunState tells how far a run is: its process begins, or ended. Repeating it changes nothing.
+// An agent begins the process of a job only after the servers have answered that they know: a
+// run that is lost before that is run again elsewhere.
 type RunState struct {
 	Phase    string `json:"phase" enum:"running,finishing"`
 	ExitCode *int   `json:"exit_code,omitempty"`
