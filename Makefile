@@ -79,6 +79,14 @@ profile: build test-deps ## where ticks, and the planner alone, spend their time
 	$(GO) test -run '^$$' -bench 'MakePlan/optimal/$(PROFILE_SIZE)' -benchmem -cpuprofile plan.prof -o $(BIN)-plan.test ./scheduler
 	$(GO) tool pprof -top -cum -nodecount 40 $(BIN)-plan.test plan.prof
 
+.PHONY: package
+package: ## packages for Debian and Red Hat, in bin/packages
+	deploy/packages/build bin/packages
+
+.PHONY: package-test
+package-test: package ## install, run and remove the packages in a Debian of their own; needs root
+	deploy/packages/check bin/packages
+
 .PHONY: lint
 lint: ## run the linters, at the version pinned in internal/tools/go.mod
 	$(GO) vet ./...

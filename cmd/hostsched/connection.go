@@ -18,9 +18,9 @@ import (
 )
 
 // Where a lab is looked for if nobody says where it is: the socket of a standalone server
-// in its default folder, that of the example configuration, the default address.
+// in its default folders, that of the example configuration, the default address.
 var (
-	defaultSockets = []string{"hostsched-data/hostsched.sock", "/run/hostsched.sock"}
+	defaultSockets = []string{"hostsched-data/hostsched.sock", "/var/lib/hostsched/hostsched.sock", "/run/hostsched.sock"}
 	defaultAddress = "http://127.0.0.1:8470"
 )
 
