@@ -64,16 +64,15 @@ func (p *planner) roundMinimum() {
 		budget[suite] = max(0, minimum-p.s.Recorder.Held(suite))
 	}
 	for i := range p.groups {
-		g := &p.groups[i]
-		if g.key.suite == 0 {
-			continue
+		if g := &p.groups[i]; g.key.suite != 0 {
+			g.asked = min(len(g.entries), budget[g.key.suite])
+			budget[g.key.suite] -= g.asked
 		}
-		n := min(len(g.entries), budget[g.key.suite])
-		if n == 0 {
-			continue
+	}
+	p.chooseForMinimums()
+	for i := range p.groups {
+		if g := &p.groups[i]; g.asked > 0 {
+			p.serve(g, g.asked, RoundMinimum)
 		}
-		budget[g.key.suite] -= n
-		g.asked = n
-		p.serve(g, n, RoundMinimum)
 	}
 }

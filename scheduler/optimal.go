@@ -30,21 +30,27 @@ const promised = -2
 // serveOptimal promises a host to up to n entries of a group. An entry for which there is
 // none never gets one later in this plan.
 //
-// A minimum may be for some entries of the group only. Then those whose jobs may have any
-// of the hosts come first, because they leave most to other suites. Otherwise the entries
-// are served in queue order.
+// A minimum may be for some entries of the group only. Then those come first that were
+// chosen, or else those whose jobs may have any of the hosts, because they leave most to
+// other suites. Otherwise the entries are served in queue order.
 func (p *planner) serveOptimal(g *group, n int, round Round) {
-	if round == RoundMinimum && n < len(g.entries) {
-		n -= p.promise(g, n, round, func(d *demand) bool { return d.job == 0 })
+	switch {
+	case round == RoundMinimum && g.chosen != nil:
+		p.promise(g, g.chosen, n, round, anyDemand)
+		return
+	case round == RoundMinimum && n < len(g.entries):
+		n -= p.promise(g, g.entries, n, round, func(d *demand) bool { return d.job == 0 })
 	}
-	p.promise(g, n, round, func(*demand) bool { return true })
+	p.promise(g, g.entries, n, round, anyDemand)
 }
 
-// promise promises a host to up to n entries whose demands are wanted. It returns to how
-// many.
-func (p *planner) promise(g *group, n int, round Round, wanted func(*demand) bool) int {
+func anyDemand(*demand) bool { return true }
+
+// promise promises a host to up to n of the entries of a group whose demands are wanted. It
+// returns to how many.
+func (p *planner) promise(g *group, entries []int32, n int, round Round, wanted func(*demand) bool) int {
 	promises := 0
-	for _, at := range g.entries {
+	for _, at := range entries {
 		if promises == n {
 			break
 		}

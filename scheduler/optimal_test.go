@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ var optimalProperties = []property{
 	{"optimal: most of every priority", optimal(mostOfEveryPriority), mutateJobs(func(j *Job) { j.Priority = 0 })},
 	{"optimal: no priority worse than under exact", optimal(noPriorityWorse), mutateJobs(func(j *Job) { j.Priority = 0 })},
 	{"optimal: minimums not worse than under exact", optimal(minimumsNotWorse), mutate(func(s *Snapshot) { s.Minimums = nil })},
+	{"optimal: minimums as good as can be", optimal(minimumsBest), mutateRules(func(r *Rules) { r.Policy = PolicyExact })},
 	{"optimal: most preferred labels", optimal(mostPreferred), mutateRules(func(r *Rules) {
 		r.Actions = DefaultActions()
 		r.Actions.Other = append(r.Actions.Other, r.Actions.Provision...)
@@ -132,7 +134,10 @@ func (w *ways) hitsOf(entries []*Entry) int {
 
 // best serves one entry after the other, each one that can be served together with all
 // those that were served before. So no other set has a better entry.
-func (w *ways) best() []*Entry {
+//
+// If the minimum is for some entries of a group and it matters for which, the choice is the
+// plan's, which minimumsBest judges.
+func (w *ways) best(p Plan) []*Entry {
 	var served []*Entry
 	try := func(group []*Entry, n int) {
 		for _, e := range group {
@@ -145,21 +150,32 @@ func (w *ways) best() []*Entry {
 			}
 		}
 	}
-	groups, lacks := w.requests(), w.lacks
-	asked := make([]int, len(groups))
+	groups, asked := w.requests(), w.asked()
 	for i, group := range groups {
-		suite := w.jobs[group[0].Job].Parent
-		if suite == 0 {
+		if asked[i] < len(group) && len(w.refused(group, true)) > 1 {
+			served = append(served, slices.DeleteFunc(slices.Clone(group), func(e *Entry) bool { return w.roundOf(p, e) != RoundMinimum })...)
 			continue
 		}
-		asked[i] = min(len(group), lacks[suite])
-		lacks[suite] -= asked[i]
 		try(w.unrestrictedFirst(group, asked[i]), asked[i])
 	}
 	for i, group := range groups {
 		try(group, len(group)-asked[i])
 	}
 	return served
+}
+
+// asked returns for how many entries of each group the minimum of its suite is.
+func (w *ways) asked() []int {
+	lacks, out := maps.Clone(w.lacks), []int{}
+	for _, group := range w.requests() {
+		n := 0
+		if suite := w.jobs[group[0].Job].Parent; suite != 0 {
+			n = min(len(group), lacks[suite])
+			lacks[suite] -= n
+		}
+		out = append(out, n)
+	}
+	return out
 }
 
 // unrestrictedFirst is the order of a group in round 1. If the minimum is for some entries
@@ -169,6 +185,17 @@ func (w *ways) unrestrictedFirst(group []*Entry, n int) []*Entry {
 		return group
 	}
 	return slices.Concat(w.refused(group, false), w.refused(group, true))
+}
+
+// roundOf returns the round in which an entry gets a host. It returns RoundNamed if it gets
+// none, or one that it names.
+func (w *ways) roundOf(p Plan, e *Entry) Round {
+	for _, a := range p.Assignments {
+		if a.Entry == e.ID {
+			return a.Round
+		}
+	}
+	return RoundNamed
 }
 
 // refused returns the entries of a group whose jobs may, or may not, have a host only
@@ -203,7 +230,7 @@ func mostServed(_ *Snapshot, p Plan, w *ways) error {
 }
 
 func bestServed(_ *Snapshot, p Plan, w *ways) error {
-	got, want := ids(w.served(p)), ids(w.best())
+	got, want := ids(w.served(p)), ids(w.best(p))
 	if !slices.Equal(got, want) {
 		return fmt.Errorf("entries %v are served, the best are %v", got, want)
 	}
@@ -271,32 +298,62 @@ func (w *ways) priorities() []int64 {
 }
 
 // minimumsNotWorse checks that up to every place in the queue, suites get as many of the
-// hosts that their minimums guarantee as under PolicyExact. The minimum of a suite may be
-// for some entries of a group only, whose jobs already have different hosts. Which entry
-// leaves most to others is then not known in advance, so such labs are left out.
+// hosts that their minimums guarantee as under PolicyExact.
 func minimumsNotWorse(s *Snapshot, p Plan, w *ways) error {
-	for _, group := range w.requests() {
-		if len(w.refused(group, true)) > 1 {
-			return nil
-		}
-	}
 	c := clone(s)
 	c.Rules.Policy = PolicyExact
 	exact := MakePlan(c)
-	var order []*Entry
 	got, want := 0, 0
-	for _, group := range w.requests() {
-		order = append(order, group[0])
-		inGroup := func(a Assignment) bool {
-			return a.Round == RoundMinimum && slices.ContainsFunc(group, func(e *Entry) bool { return e.ID == a.Entry })
-		}
-		got += count(p.Assignments, inGroup)
-		want += count(exact.Assignments, inGroup)
+	for i, group := range w.requests() {
+		got += w.ofMinimum(p, group)
+		want += w.ofMinimum(exact, group)
 		if got < want {
-			return fmt.Errorf("the first %d groups get %d hosts of their minimums, %d under exact", len(order), got, want)
+			return fmt.Errorf("the first %d groups get %d hosts of their minimums, %d under exact", i+1, got, want)
 		}
 	}
 	return nil
+}
+
+// minimumsBest checks that up to every place in the queue, suites get as many of the hosts
+// that their minimums guarantee as they can. It follows all sets of hosts that can be in use
+// after each group, whichever of its entries have them.
+func minimumsBest(_ *Snapshot, p Plan, w *ways) error {
+	reachable := map[uint]bool{0: true}
+	got, asked := 0, w.asked()
+	for i, group := range w.requests() {
+		got += w.ofMinimum(p, group)
+		counted := map[uint]int{} // the fewest entries of this group with which a set is in use
+		for used := range reachable {
+			counted[used] = 0
+		}
+		for _, e := range group {
+			for used, n := range maps.Clone(counted) {
+				for h, host := range w.open {
+					if next := used | 1<<h; n < asked[i] && next != used && w.eligible(e, host) == nil {
+						if old, ok := counted[next]; !ok || n+1 < old {
+							counted[next] = n + 1
+						}
+					}
+				}
+			}
+		}
+		want := 0
+		for used := range counted {
+			reachable[used] = true
+			want = max(want, bits.OnesCount(used))
+		}
+		if got != want {
+			return fmt.Errorf("the first %d groups get %d hosts of their minimums, they can get %d", i+1, got, want)
+		}
+	}
+	return nil
+}
+
+// ofMinimum returns how many entries of a group get hosts in round 1.
+func (w *ways) ofMinimum(p Plan, group []*Entry) int {
+	return count(p.Assignments, func(a Assignment) bool {
+		return a.Round == RoundMinimum && slices.ContainsFunc(group, func(e *Entry) bool { return e.ID == a.Entry })
+	})
 }
 
 func count(assignments []Assignment, want func(Assignment) bool) int {

@@ -33,6 +33,8 @@ type group struct {
 	// job of the group has had hosts, so that its entries may have a demand of their own.
 	demand *demand
 	mixed  bool
+	// chosen are the positions of the entries that a minimum is for, if that had to be chosen.
+	chosen []int32
 	reason *Reason
 }
 
