@@ -85,6 +85,7 @@ var layers = map[string][]string{
 	"internal/lifecycle":   {"scheduler"},
 	"internal/labclient":   {"internal/labapi"},
 	"internal/agentclient": {"internal/labapi", "internal/labclient"},
+	"internal/runs":        {"internal/access", "internal/jobspec", "internal/lab", "internal/labapi", "internal/lifecycle", "scheduler", "store/sqldb"},
 	"internal/lab":         {"internal/access", "internal/jobspec", "internal/labapi", "scheduler", "shard", "store", "store/admin", "store/schema", "store/sqldb"},
 	"internal/signin":      {},
 	"internal/api":         {"internal/access", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/signin", "store/sqldb", "shard"},

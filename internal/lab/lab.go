@@ -36,8 +36,9 @@ const changeBound = 15 * time.Second
 type Lab struct {
 	db *store.DB
 	// scope is what a leader with the same configuration reads, of one shard or of all.
-	scope store.Scope
-	views views
+	scope  store.Scope
+	views  views
+	system system
 }
 
 // New returns the lab in a database, which must have the tables of a lab, as a leader with

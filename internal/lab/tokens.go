@@ -36,8 +36,13 @@ func NewSecret(prefix string) (string, error) {
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", err
 	}
+	return SecretOf(prefix, b), nil
+}
+
+// SecretOf is the secret that has these bits.
+func SecretOf(prefix string, b [32]byte) string {
 	body := base64.RawURLEncoding.EncodeToString(b[:])
-	return prefix + body + "_" + checksum(body), nil
+	return prefix + body + "_" + checksum(body)
 }
 
 func checksum(body string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body))) }

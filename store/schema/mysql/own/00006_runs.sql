@@ -7,12 +7,14 @@
 -- What a host's claims and failures left behind. epoch is the fencing token of a host: it
 -- rises with every claim. run_id is the run that has the host, or had it last. bad_since is
 -- set while the lab holds a host as bad; failures counts failed repairs and lost runs in a
--- row. Times are milliseconds since 1970 by the database's clock.
+-- row, last_job is the job of the last one if that was a lost run. Times are milliseconds
+-- since 1970 by the database's clock.
 CREATE TABLE IF NOT EXISTS hostsched_host_epochs (
   host_id INT(11) NOT NULL PRIMARY KEY,
   epoch BIGINT NOT NULL DEFAULT 0,
   run_id BIGINT DEFAULT NULL,
   failures INT(11) NOT NULL DEFAULT 0,
+  last_job INT(11) DEFAULT NULL,
   bad_since BIGINT DEFAULT NULL,
   bad_reason VARCHAR(500) NOT NULL DEFAULT ''
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;

@@ -6,12 +6,14 @@
 -- What a host's claims and failures left behind. epoch is the fencing token of a host: it
 -- rises with every claim. run_id is the run that has the host, or had it last. bad_since is
 -- set while the lab holds a host as bad; failures counts failed repairs and lost runs in a
--- row. Times are milliseconds since 1970 by the database's clock.
+-- row, last_job is the job of the last one if that was a lost run. Times are milliseconds
+-- since 1970 by the database's clock.
 CREATE TABLE IF NOT EXISTS hostsched_host_epochs (
   host_id INTEGER NOT NULL PRIMARY KEY,
   epoch BIGINT NOT NULL DEFAULT 0,
   run_id BIGINT DEFAULT NULL,
   failures INTEGER NOT NULL DEFAULT 0,
+  last_job INTEGER DEFAULT NULL,
   bad_since BIGINT DEFAULT NULL,
   bad_reason VARCHAR(500) NOT NULL DEFAULT ''
 );

@@ -1,0 +1,19 @@
+// Package runs is the work in the database for whoever runs something on hosts: agents, and
+// people or CI systems that run their own jobs. What becomes of entries, tasks and hosts,
+// internal/lifecycle decides; here its State is read and its difference written, in one
+// transaction a call.
+//
+//   - runs.go has the errors and what a run is.
+//   - change.go is the transaction: it loads a State (load.go), lets events be applied, and
+//     writes what is different (write.go).
+//   - offers.go finds what agents could take up; claim.go takes it up.
+//   - report.go is what claimants tell of their runs, and renewing; finish.go ends them.
+//
+// The rows of hostsched_host_epochs are the mutex of hosts: whoever begins or ends something
+// on a host locks them first, then the job, the entries, and the host. So two claimants of a
+// host see each other, whatever they claim.
+//
+// A run that was claimed and of which its claimant has not said that it is running has not
+// begun: claimants say so first, and begin after the answer. So a run that is lost before can
+// be made again without being made twice.
+package runs

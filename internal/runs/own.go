@@ -1,0 +1,132 @@
+package runs
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
+)
+
+// ownJob is a job that whoever submitted it runs himself.
+type ownJob struct {
+	kind, owner string
+	minutes     int64
+	all, open   int
+	starting    int
+	entries     []int64
+}
+
+// ClaimOwn takes a job up that the caller submitted to run it himself, as soon as all its
+// hosts are there. It does not wait: as long as they are not, the answer says only that. What
+// keeps the job is for lab.ExplainJob to say.
+func (r *Runs) ClaimOwn(ctx context.Context, who access.Caller, job int64, in labapi.OwnClaimInput) (out labapi.OwnClaimed, err error) {
+	if err := r.check(); err != nil {
+		return out, err
+	}
+	own, err := r.ownJob(ctx, who, job)
+	if err != nil {
+		return out, err
+	}
+	if own.open == 0 {
+		return r.ownState(ctx, job, out)
+	}
+	key := keyOf(who.Login, in.ClaimKey)
+	claimed, err := r.claimOnce(ctx, key, func() error { return r.claimOwnJob(ctx, who, key, job, own) })
+	switch {
+	case err == nil:
+		out.Claimed = &claimed
+	case !errors.Is(err, ErrOfferGone):
+		return out, err
+	}
+	return r.ownState(ctx, job, out)
+}
+
+// ownState adds the state of the job.
+func (r *Runs) ownState(ctx context.Context, job int64, out labapi.OwnClaimed) (labapi.OwnClaimed, error) {
+	j, err := r.lab.Job(ctx, job)
+	out.State = j.State
+	if out.Claimed == nil && (j.State == labapi.JobQueued || j.State == labapi.JobRunning) {
+		out.Waiting = "not all hosts of the job are ready"
+	}
+	return out, err
+}
+
+// ownJob reads such a job, and notes that somebody asks for it.
+func (r *Runs) ownJob(ctx context.Context, who access.Caller, job int64) (own ownJob, err error) {
+	db := r.lab.DB()
+	err = db.Pool.QueryRowContext(ctx, "SELECT o.kind, COALESCE(j.owner, ''), j.max_runtime_mins FROM hostsched_own_jobs o JOIN afe_jobs j ON j.id = o.job_id WHERE o.job_id = ?", job).Scan(&own.kind, &own.owner, &own.minutes)
+	if errors.Is(err, sql.ErrNoRows) {
+		return own, fmt.Errorf("%w: no job %d was submitted to be run by who submits it; 'hostsched run' does that", lab.ErrNotFound, job)
+	}
+	if err == nil && own.owner != who.Login {
+		return own, fmt.Errorf("%w: job %d is %s's, who alone may run it", access.ErrDenied, job, own.owner)
+	}
+	if err == nil {
+		_, err = db.Pool.ExecContext(ctx, "UPDATE hostsched_own_jobs SET seen = "+db.Dialect.NowMillis+" WHERE job_id = ?", job)
+	}
+	if err == nil {
+		err = sqldb.EachRow(ctx, db.Pool, "SELECT id, COALESCE(complete, 0) FROM afe_host_queue_entries WHERE job_id = ? ORDER BY id", []any{job}, func(scan sqldb.Scanner) error {
+			var id int64
+			var complete bool
+			err := scan(&id, &complete)
+			own.entries = append(own.entries, id)
+			if !complete {
+				own.open++
+			}
+			return err
+		})
+	}
+	return own, r.lab.Explain(err, fmt.Sprintf("read job %d", job))
+}
+
+func (r *Runs) claimOwnJob(ctx context.Context, who access.Caller, key claimKey, job int64, own ownJob) error {
+	find := func() (target, error) {
+		t, err := r.jobTarget(ctx, job, own.entries)
+		t.history = true
+		return t, err
+	}
+	ready := false
+	err := r.change(ctx, fmt.Sprintf("claim job %d", job), who.Login, find, func(c *change) error {
+		if err := c.doneAtOnce(); err != nil {
+			return err
+		}
+		run := newRun{key: key, kind: kindJob, login: who.Login, hard: own.minutes * 60_000, entries: map[scheduler.HostID]scheduler.EntryID{}}
+		if own.kind == labapi.OwnReserve {
+			run.kind = kindReserve
+		}
+		if ready = c.takeStarting(&run); !ready {
+			return nil // what was done at once stays done
+		}
+		if err := c.claimEntries(run); err != nil {
+			return err
+		}
+		if own.kind != labapi.OwnReserve {
+			return nil
+		}
+		return c.exec("UPDATE hostsched_own_jobs SET until = COALESCE(until, "+c.dialect().NowMillis+" + ?) WHERE job_id = ?", run.hard, job)
+	})
+	if err == nil && !ready {
+		err = fmt.Errorf("%w: not all hosts of job %d are ready", ErrOfferGone, job)
+	}
+	return err
+}
+
+// takeStarting gives a run all entries of the job, if all that are not complete can start.
+func (c *change) takeStarting(run *newRun) bool {
+	for id, e := range c.state.Entries {
+		switch {
+		case e.Complete:
+		case e.Status != scheduler.StatusStarting, e.Claimed, e.Aborted:
+			return false
+		default:
+			run.entries[e.Host], run.hosts = id, append(run.hosts, e.Host)
+		}
+	}
+	return len(run.hosts) > 0
+}
