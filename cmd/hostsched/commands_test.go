@@ -130,6 +130,7 @@ func TestEveryCommandFindsTheShard(t *testing.T) {
 		every answer
 	}{
 		{name: "nowhere", every: answer{exitInput, "no such shard: nowhere; there are lab-east, lab-west, master"}},
+		{name: "lab-esat", every: answer{exitInput, "no such shard: lab-esat; did you mean lab-east? there are lab-east, lab-west, master"}},
 		{name: "no/name", every: answer{exitInput, `invalid shard name "no/name"`}},
 		{name: "lab-west", every: answer{exitOK, ""}, want: map[string]answer{
 			"plan":               {exitChanges, "1 to assign"},
@@ -139,6 +140,13 @@ func TestEveryCommandFindsTheShard(t *testing.T) {
 			"shard assign-label": {exitInput, "has a database of its own"},
 		}},
 		{name: "lab-east", every: answer{exitOK, ""}, want: map[string]answer{
+			"plan":            {exitOK, "paused   shard lab-east, by "},
+			"cluster history": {exitOK, "leader-of-lab-east"},
+			"fence show":      {exitOK, "leader-of-lab-east"},
+			"fence adopt":     {exitOK, "main.db now belongs to"},
+			"shard remove":    {exitFailed, "does somebody lead it?"},
+		}},
+		{name: "LAB-East", every: answer{exitOK, ""}, want: map[string]answer{
 			"plan":            {exitOK, "paused   shard lab-east, by "},
 			"cluster history": {exitOK, "leader-of-lab-east"},
 			"fence show":      {exitOK, "leader-of-lab-east"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -212,4 +214,22 @@ func TestShardsOwnFileIsStoredWithItsFolder(t *testing.T) {
 	require.Contains(t, out, lab.dsn("third.db"))
 	code, _, errs = lab.run(t, "plan", "lab-third")
 	require.Equal(t, exitOK, code, errs)
+}
+
+// TestNamesThatAServerTakesForAShard: commands take every name of a shard that the server
+// takes for it, and say of others which one may be meant.
+func TestNamesThatAServerTakesForAShard(t *testing.T) {
+	dsn := testserver.Database(t)
+	db := storetest.NewLab(t, dsn)
+	for i := range 12 {
+		require.NoError(t, admin.New(db).AddShard(t.Context(), shard.Name(fmt.Sprintf("rack-%02d-söuth", i)), "", "me", ""))
+	}
+	for arg, name := range map[string]string{"RACK-03-south": "rack-03-söuth", "Master": "master"} {
+		code, out := program(t, dsn, "shard", "pause", arg, "--reason", "test", "--yes")
+		require.Zero(t, code, out)
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_audit WHERE action = 'shard pause' AND CAST(subject AS BINARY) = CAST(? AS BINARY)", name))
+	}
+	code, out := program(t, dsn, "shard", "pause", "rock-03-south", "--reason", "test", "--yes")
+	require.Equal(t, exitInput, code)
+	require.Contains(t, out, "no such shard: rock-03-south; did you mean rack-03-söuth? there are 13, which 'hostsched shard list' lists")
 }

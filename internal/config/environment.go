@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
+	"github.com/hostsched/hostsched/internal/spelling"
 )
 
 // Environment variables that are no settings.
@@ -82,8 +82,5 @@ func didYouMean(name string, known []string) string {
 		return ""
 	}
 	slices.Sort(known)
-	nearest := slices.MinFunc(known, func(a, b string) int {
-		return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
-	})
-	return fmt.Sprintf("; did you mean %s? 'hostsched serve --help' shows all settings", nearest)
+	return fmt.Sprintf("; did you mean %s? 'hostsched serve --help' shows all settings", spelling.Nearest(name, known))
 }

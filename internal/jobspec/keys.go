@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
+	"github.com/hostsched/hostsched/internal/spelling"
 )
 
 // faults are what is wrong with a spec, each with its place.
@@ -61,7 +61,7 @@ func checkKeys(where string, tree any, of reflect.Type, f *faults) {
 				checkKeys(at, v[key], field, f)
 				continue
 			}
-			f.add(at, "there is no such key; did you mean %q?", nearest(key, slices.Sorted(maps.Keys(known))))
+			f.add(at, "there is no such key; did you mean %q?", spelling.Nearest(cut(key), slices.Sorted(maps.Keys(known))))
 		}
 	}
 }
@@ -74,14 +74,6 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 		fields[name] = t.Field(i).Type
 	}
 	return fields
-}
-
-// nearest returns the known key that takes the fewest changes to write.
-func nearest(key string, known []string) string {
-	key = cut(key)
-	return slices.MinFunc(known, func(a, b string) int {
-		return levenshtein.ComputeDistance(key, a) - levenshtein.ComputeDistance(key, b)
-	})
 }
 
 // longestShown bounds how much of a text of somebody else an error repeats.

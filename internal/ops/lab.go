@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/spelling"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
@@ -63,11 +64,37 @@ func (l Lab) Find(ctx context.Context, arg string) (admin.Shard, error) {
 	if i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.Name == name }); i >= 0 {
 		return admin.Shard{}, fmt.Errorf("%w: shard %s (row %d of afe_shards) is not served: %s; rename or remove it", admin.ErrInput, name, all[i].ID, all[i].NotServed)
 	}
-	return admin.Shard{}, noShard(name.String(), all)
+	return l.findAlike(ctx, name, all)
 }
 
-func noShard(arg string, all []admin.Shard) error {
-	return fmt.Errorf("%w: %s; there are %s", store.ErrNoShard, arg, strings.Join(names(served(all)), ", "))
+// findAlike looks for the shard whose name the database takes for the one that somebody typed.
+func (l Lab) findAlike(ctx context.Context, name shard.Name, all []admin.Shard) (admin.Shard, error) {
+	if bare, err := isBare(ctx, l.Main); err != nil || bare {
+		return admin.Shard{}, errors.Join(err, noShard(name, all))
+	}
+	row, ok, err := l.Main.Named(ctx, name)
+	if err != nil {
+		return admin.Shard{}, err
+	}
+	if i := slices.IndexFunc(all, func(s admin.Shard) bool { return s.ID == row && s.NotServed == "" }); ok && i >= 0 {
+		return all[i], nil
+	}
+	return admin.Shard{}, noShard(name, all)
+}
+
+// mostListed is how many shards an error lists.
+const mostListed = 10
+
+func noShard(name shard.Name, all []admin.Shard) error {
+	known := names(served(all))
+	near, list := spelling.Likely(name.String(), known), strings.Join(known, ", ")
+	if near != "" {
+		near = "did you mean " + near + "? "
+	}
+	if len(known) > mostListed {
+		list = fmt.Sprintf("%d, which 'hostsched shard list' lists", len(known))
+	}
+	return fmt.Errorf("%w: %s; %sthere are %s", store.ErrNoShard, name, near, list)
 }
 
 // FindRow looks a shard up by the name in afe_shards, however odd that is, or, if row
@@ -91,10 +118,7 @@ func (l Lab) FindRow(ctx context.Context, arg string, row shard.ID) (admin.Shard
 	case row != 0:
 		return admin.Shard{}, fmt.Errorf("%w: afe_shards has no row %d; see 'hostsched shard list -o wide'", store.ErrNoShard, row)
 	}
-	if _, err := shard.Parse(arg); err != nil {
-		return admin.Shard{}, err
-	}
-	return admin.Shard{}, noShard(arg, all)
+	return l.Find(ctx, arg)
 }
 
 // served leaves out what no replica can lead.

@@ -127,6 +127,21 @@ func (lab *Lab) RequireShard(ctx context.Context, name shard.Name) error {
 	return fmt.Errorf("%w: %s, which the setting 'shard' names, is not in afe_shards of %s; there are %s; correct the setting, or leave it out to serve all of them", store.ErrNoShard, name, lab.Target(), strings.Join(all, ", "))
 }
 
+// Named returns the shard that the database takes a name for: a row of afe_shards, or the
+// master.
+func (lab *Lab) Named(ctx context.Context, name shard.Name) (id shard.ID, found bool, err error) {
+	err = lab.Read(ctx, func(r *sqldb.Reader) {
+		if row, ok := store.RowsNamed(r, "afe_shards", "hostname", "", []string{name.String()})[name.String()]; ok {
+			id, found = shard.ID(row), true
+			return
+		}
+		r.RowsOf("SELECT CASE WHEN "+lab.Dialect.OwnText("?")+" = '"+shard.Master.String()+"' THEN 1 ELSE 0 END", []any{name.String()}, func(v sqldb.Row) {
+			id, found = shard.MasterID, v.Int(0).N != 0
+		})
+	})
+	return id, found, sqldb.Explain(err, "look for shard "+name.String(), lab.Target())
+}
+
 // AddShard adds a row to afe_shards. dsn is the shard's own database, empty if
 // it shares this one.
 func (lab *Lab) AddShard(ctx context.Context, name shard.Name, dsn, who, reason string) error {
