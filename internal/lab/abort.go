@@ -57,7 +57,7 @@ func (l *Lab) abort(ctx context.Context, who access.Caller, id int64, kind, name
 		if err := l.mayAbort(ctx, tx, who, entries); err != nil {
 			return err
 		}
-		if err := l.markAborted(ctx, tx, who, entries, state.Lab == schema.LabOurs); err != nil {
+		if err := l.MarkAborted(ctx, tx, who.Login, entries, state.Lab == schema.LabOurs); err != nil {
 			return err
 		}
 		return l.note(ctx, tx, Event{Kind: kind, Job: id, Who: who.Login, Subject: name, Reason: reason})
@@ -87,23 +87,52 @@ func (l *Lab) mayAbort(ctx context.Context, tx *sql.Tx, who access.Caller, entri
 	return nil
 }
 
-func (l *Lab) markAborted(ctx context.Context, tx *sql.Tx, who access.Caller, entries []int64, end bool) error {
+// MarkAborted asks for the end of entries in a name that may be nobody's. In a lab of its own
+// (ours) those end at once that wait, and the runs of the others are asked to stop.
+func (l *Lab) MarkAborted(ctx context.Context, tx *sql.Tx, login string, entries []int64, ours bool) error {
 	list := sqldb.List(entries)
 	if _, err := tx.ExecContext(ctx, "UPDATE afe_host_queue_entries SET aborted = 1 WHERE id IN "+list); err != nil {
 		return err
 	}
-	if end {
+	if ours {
 		if _, err := tx.ExecContext(ctx, "UPDATE afe_host_queue_entries SET status = 'Aborted', complete = 1 WHERE status = 'Queued' AND active = 0 AND complete = 0 AND id IN "+list); err != nil {
 			return err
 		}
+		if err := l.StopRuns(ctx, tx, "aborted", "kind <> 'Repair' AND (id IN (SELECT x.run_id FROM hostsched_run_hosts x WHERE x.entry_id IN "+list+
+			") OR task_id IN (SELECT t.id FROM afe_special_tasks t WHERE t.queue_entry_id IN "+list+"))"); err != nil {
+			return err
+		}
 	}
-	by, err := l.aborter(ctx, tx, who.Login)
+	by, err := l.aborter(ctx, tx, login)
 	if err != nil || by == 0 {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, fmt.Sprintf("%s afe_aborted_host_queue_entries (queue_entry_id, aborted_by_id, aborted_on) SELECT id, %d, %s FROM afe_host_queue_entries WHERE id IN %s",
 		l.db.Dialect.InsertIgnore, by, l.db.Dialect.Now, list))
 	return err
+}
+
+// StopRuns asks runs to stop for which a condition holds and whose processes have not ended,
+// and notes it.
+func (l *Lab) StopRuns(ctx context.Context, tx *sql.Tx, reason, condition string) error {
+	var ids []int64
+	var events []Event
+	query := "SELECT id, COALESCE(job_id, 0), kind FROM hostsched_runs WHERE stop_since IS NULL AND state IN ('claimed', 'running') AND " + condition + " ORDER BY id"
+	err := sqldb.EachRow(ctx, tx, query, nil, func(scan sqldb.Scanner) error {
+		var id, job int64
+		var kind string
+		err := scan(&id, &job, &kind)
+		ids = append(ids, id)
+		events = append(events, Event{Kind: "run.stopping", Job: job, Who: "hostsched", Subject: fmt.Sprint("run ", id, " ", kind), Reason: reason})
+		return err
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_runs SET stop_reason = ?, stop_since = "+l.db.Dialect.NowMillis+" WHERE stop_since IS NULL AND state IN ('claimed', 'running') AND id IN "+sqldb.List(ids), reason); err != nil {
+		return err
+	}
+	return l.note(ctx, tx, events...)
 }
 
 // aborter is the user that Autotest's table names: the caller, or Autotest's own user if the

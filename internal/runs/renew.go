@@ -91,9 +91,8 @@ func (r *Runs) renewAll(ctx context.Context, ids []int64, session string) error 
 
 // lose gives a run up. If due is true, only if its lease has still ended.
 func (r *Runs) lose(ctx context.Context, run Run, reason string, due bool) error {
-	run.Who = "hostsched"
+	run.Who = sweeper
 	err := r.changeRun(ctx, "give a run up", &run, func(c *change, entries []scheduler.EntryID) error {
-		run.Who = "hostsched"
 		if due {
 			still, err := c.leaseOver(run)
 			if err != nil || !still {

@@ -73,6 +73,8 @@ type Runs struct {
 	Off bool
 
 	lab *lab.Lab
+	// lastWhole is when Sweep last looked at all that waits.
+	lastWhole time.Time
 }
 
 // New returns the runs of a lab, with the defaults of what can be configured.
