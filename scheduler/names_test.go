@@ -21,7 +21,7 @@ var foldsCase = map[string]string{
 	"cmd/hostsched/consent.go":    "an answer",
 	"cmd/hostsched/display.go":    "titles of columns",
 	"cmd/hostsched/job.go":        "the ending of a file",
-	"internal/api/auth.go":        "the scheme of a request's authorization",
+	"internal/apiframe/walls.go":  "the scheme of a request's authorization",
 	"internal/config/autotest.go": "true and false, in Autotest's files",
 	"internal/config/config.go":   "names of environment variables",
 	"internal/config/ini.go":      "keys of Autotest's files",

@@ -9,13 +9,13 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/signin"
@@ -29,8 +29,6 @@ const Prefix = "/api/v1"
 const (
 	// maxBody is for ordinary requests; a suite of thousands of jobs has its own.
 	maxBody = 1 << 20
-	// bodyTimeout is how long a body may take to arrive.
-	bodyTimeout = 30 * time.Second
 )
 
 // Config is what the API works with.
@@ -49,7 +47,7 @@ type Config struct {
 	Rate float64
 	// Served hears of every request: its route, the status and how long it took, 0 for
 	// streams. LoginFailed hears of tokens and logins that were refused. Both may be nil.
-	Served      func(route string, status int, took time.Duration)
+	Served      apiframe.Served
 	LoginFailed func()
 	// MaxPriority is the highest priority that users may give their jobs.
 	MaxPriority int
@@ -64,11 +62,11 @@ type Config struct {
 type API struct {
 	cfg         Config
 	api         huma.API
-	mux         *http.ServeMux
+	router      *apiframe.Router
 	crossOrigin *http.CrossOriginProtection
 	// rules are those of the routes, by method and path, for the test that walks them.
 	rules map[string]access.Rule
-	walls *walls
+	walls *apiframe.Walls
 	watch lab.Watch
 	// droppedKeys is when old keys of requests were deleted last, in nanoseconds.
 	droppedKeys atomic.Int64
@@ -76,10 +74,11 @@ type API struct {
 
 // New returns the API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, mux: http.NewServeMux(), crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, walls: newWalls(cfg.Rate)}
+	a := &API{cfg: cfg, crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, walls: apiframe.NewWalls(cfg.Rate)}
+	a.router = apiframe.NewRouter(Prefix, a.fromElsewhere, cfg.Served)
 	a.watch.Frame = frame
 	a.watch.Failed = func(err error) { a.cfg.Log.Warn("a stream of events waits", "error", err) }
-	a.api = humago.NewWithPrefix(a.mux, Prefix, documentConfig(cfg.Version))
+	a.api = humago.NewWithPrefix(a.router.Mux, Prefix, apiframe.Config("hostsched", cfg.Version, "A token of 'hostsched token create'."))
 	a.peopleRoutes()
 	a.loginRoutes()
 	a.jobRoutes()
@@ -88,12 +87,11 @@ func New(cfg Config) *API {
 	a.clusterRoutes()
 	a.hostRoutes()
 	a.groupRoutes()
-	a.mux.HandleFunc("/", a.nowhere)
 	return a
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.observed(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, r) }
 
 // fromElsewhere refuses what a browser may have been made to send by a page that is not ours.
 // It sends its cookie also where a page of another site makes it call, and such a call changes
@@ -121,26 +119,13 @@ func namesThisMachine(host string) bool {
 // OpenAPI returns the document that describes all routes.
 func (a *API) OpenAPI() *huma.OpenAPI { return a.api.OpenAPI() }
 
-func documentConfig(version string) huma.Config {
-	c := huma.DefaultConfig("hostsched", version)
-	// The viewer of huma loads its scripts from elsewhere; labs are offline.
-	c.DocsPath = ""
-	c.SchemasPath = ""
-	c.CreateHooks = nil
-	c.Formats = strictFormats(c.Formats)
-	c.RejectUnknownQueryParameters = true
-	c.Transformers = append(c.Transformers, named)
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of 'hostsched token create'."}}
-	return c
-}
-
 // route registers an operation under a rule. The handler gets who calls from callerOf, and
 // checks the rule again with checkRelated if it depends on what the request is about.
 func route[In, Out any](a *API, rule access.Rule, op huma.Operation, handle func(context.Context, *lab.Lab, *In) (*Out, error)) {
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxBody
 	}
-	op.BodyReadTimeout = bodyTimeout
+	op.BodyReadTimeout = apiframe.BodyTimeout
 	op.Security = []map[string][]string{{"token": {}}}
 	op.Middlewares = append(op.Middlewares, a.authenticate(rule))
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/lab"
 )
 
@@ -30,7 +31,7 @@ func callerOf(ctx context.Context) access.Caller {
 // authenticate finds out who calls and refuses who may not do it in any case.
 func (a *API) authenticate(rule access.Rule) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		err := readable(ctx.URL())
+		err := apiframe.Readable(ctx.URL())
 		var caller access.Caller
 		if err == nil {
 			caller, err = a.identify(ctx)
@@ -39,10 +40,10 @@ func (a *API) authenticate(rule access.Rule) func(huma.Context, func(huma.Contex
 			err = a.refusal(rule, caller)
 		}
 		if err != nil {
-			a.refuse(ctx, a.asProblem(err))
+			apiframe.Refuse(a.api, ctx, a.asProblem(err), a.cfg.Log)
 			return
 		}
-		next(huma.WithValue(huma.WithValue(ctx, callerKey{}, caller), addressKey{}, addressOf(ctx.RemoteAddr())))
+		next(huma.WithValue(huma.WithValue(ctx, callerKey{}, caller), addressKey{}, apiframe.AddressOf(ctx.RemoteAddr())))
 	}
 }
 
@@ -56,14 +57,14 @@ func (a *API) identify(ctx huma.Context) (access.Caller, error) {
 		return known, nil
 	}
 	header := ctx.Header("Authorization")
-	secret := bearer(header)
+	secret := apiframe.Bearer(header)
 	if header != "" && secret == "" {
 		return access.Caller{}, newProblem(http.StatusUnauthorized, "not-authenticated", "the header Authorization must be: Bearer TOKEN")
 	}
 	if header == "" {
 		secret = a.session(ctx)
 	}
-	address := addressOf(ctx.RemoteAddr())
+	address := apiframe.AddressOf(ctx.RemoteAddr())
 	if secret == "" {
 		return access.Caller{Login: "anonymous", Role: a.cfg.Anonymous, By: "anonymous"}, a.admitAnonymous(ctx, address)
 	}
@@ -77,30 +78,30 @@ func (a *API) admitAnonymous(ctx huma.Context, address string) error {
 		return nil
 	}
 	if strings.HasPrefix(ctx.Operation().Path, "/login/") {
-		if err := a.walls.mayLogin(address); err != nil {
+		if err := a.walls.MayLogin(address); err != nil {
 			return err
 		}
 	}
 	key := sha256.Sum256([]byte("address " + address))
-	a.walls.remember(key)
-	return a.walls.admit(key)
+	a.walls.Remember(key)
+	return a.walls.Admit(key)
 }
 
 func (a *API) authenticateToken(ctx huma.Context, l *lab.Lab, secret, address string) (access.Caller, error) {
 	key := sha256.Sum256([]byte(secret))
-	if a.walls.tokens.Contains(key) {
-		if err := a.walls.admit(key); err != nil {
+	if a.walls.Known(key) {
+		if err := a.walls.Admit(key); err != nil {
 			return access.Caller{}, err
 		}
-	} else if err := a.walls.mayLogin(address); err != nil {
+	} else if err := a.walls.MayLogin(address); err != nil {
 		return access.Caller{}, err
 	}
 	caller, err := l.Authenticate(ctx.Context(), secret)
 	switch {
 	case err == nil:
-		a.walls.remember(key)
+		a.walls.Remember(key)
 	case errors.Is(err, lab.ErrToken):
-		a.walls.tokens.Remove(key)
+		a.walls.Forget(key)
 		a.countFailure(address)
 	}
 	return caller, err
@@ -115,19 +116,10 @@ func (a *API) loginFailed(ctx context.Context) {
 }
 
 func (a *API) countFailure(address string) {
-	a.walls.failed(address)
+	a.walls.Failed(address)
 	if a.cfg.LoginFailed != nil {
 		a.cfg.LoginFailed()
 	}
-}
-
-// bearer returns the token of a header, empty if it has none.
-func bearer(header string) string {
-	scheme, token, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return strings.TrimSpace(token)
 }
 
 // session returns the token of a browser that logged in.
@@ -145,22 +137,4 @@ func (a *API) refusal(rule access.Rule, c access.Caller) error {
 		return newProblem(http.StatusUnauthorized, "not-authenticated", "this needs a token: 'hostsched login', or the header Authorization: Bearer TOKEN")
 	}
 	return rule.Check(c, false)
-}
-
-func (a *API) refuse(ctx huma.Context, err error) {
-	var model *huma.ErrorModel
-	if !errors.As(err, &model) {
-		model = newProblem(http.StatusInternalServerError, "internal", err.Error())
-	}
-	if model.Status == http.StatusUnauthorized {
-		ctx.SetHeader("WWW-Authenticate", "Bearer")
-	}
-	if seconds := retryAfter[model.Type]; seconds != "" {
-		ctx.SetHeader("Retry-After", seconds)
-	}
-	ctx.SetHeader("Content-Type", "application/problem+json")
-	ctx.SetStatus(model.Status)
-	if err := a.api.Marshal(ctx.BodyWriter(), "application/json", model); err != nil {
-		a.cfg.Log.Debug("a caller was gone before its answer", "error", err)
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/signin"
@@ -180,7 +181,7 @@ type logoutInput struct {
 }
 
 func (a *API) logout(ctx context.Context, l *lab.Lab, in *logoutInput) (*redirect, error) {
-	secret := bearer(in.Authorization)
+	secret := apiframe.Bearer(in.Authorization)
 	if secret == "" {
 		secret = in.Session
 	}

@@ -1,4 +1,4 @@
-package api
+package apiframe
 
 import (
 	"bytes"
@@ -9,6 +9,20 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 )
+
+// Config is how huma serves an API, whose callers have tokens as this text says.
+func Config(title, version, tokens string) huma.Config {
+	c := huma.DefaultConfig(title, version)
+	// The viewer of huma loads its scripts from elsewhere; labs are offline.
+	c.DocsPath = ""
+	c.SchemasPath = ""
+	c.CreateHooks = nil
+	c.Formats = strictFormats(c.Formats)
+	c.RejectUnknownQueryParameters = true
+	c.Transformers = append(c.Transformers, named)
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: tokens}}
+	return c
+}
 
 // A key is what it is called, and nothing that looks like it: what a reader takes for
 // another key would be written without anybody having asked for it.
