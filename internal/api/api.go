@@ -87,6 +87,7 @@ func New(cfg Config) *API {
 	a.clusterRoutes()
 	a.hostRoutes()
 	a.groupRoutes()
+	a.viewerRoutes()
 	return a
 }
 
