@@ -101,7 +101,7 @@ func lockLab(dsn string) (free func() error, stopped bool, err error) {
 }
 
 func (c *labCopy) copy(ctx context.Context, opts schema.CopyOptions) (out schema.Copied, err error) {
-	source := sqldb.Config{DSN: c.from, Production: c.cfg.Production}
+	source := sqldb.Config{DSN: c.from, TLS: c.cfg.DatabaseTLS(), Production: c.cfg.Production}
 	if c.fromPassword != "" {
 		source.Password = config.FileSecret(c.fromPassword, "--from-password-file").Read
 	}

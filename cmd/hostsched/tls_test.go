@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/hostsched/hostsched/internal/certs"
+	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/internal/web"
@@ -219,4 +220,61 @@ func TestExpiredCertificateOfTheDatabase(t *testing.T) {
 	ca.IssueNow(t, cert, key, "renewed", time.Hour)
 	storetest.Exec(t, server, reload)
 	s.leadsWithin(t, patience)
+}
+
+// TestDatabaseThatRequiresACertificate: a user of whom the server requires a certificate gets
+// in with one, also after its files were replaced while connections broke, and not without.
+func TestDatabaseThatRequiresACertificate(t *testing.T) {
+	ca, dir := testserver.NewAuthority(t, "lab"), t.TempDir()
+	cert, key := filepath.Join(dir, "db.crt"), filepath.Join(dir, "db.key")
+	ca.IssueNow(t, cert, key, "database", time.Hour)
+	server := asRoot{testserver.StartAnother(t, "--ssl-cert="+cert, "--ssl-key="+key, "--ssl-ca="+ca.File)}
+	dsn, err := server.Create("lab")
+	require.NoError(t, err)
+	storetest.NewLab(t, dsn)
+	storetest.Exec(t, server, "CREATE USER sched@'127.0.0.1' IDENTIFIED BY 'sesame' REQUIRE X509")
+	storetest.Exec(t, server, "GRANT SELECT, INSERT, UPDATE, DELETE ON lab.* TO sched@'127.0.0.1'")
+	user := server.DSN("lab", "sched", "sesame")
+
+	code, out := program(t, user, "check")
+	require.Equal(t, exitInput, code, out)
+	require.Contains(t, out, "database.cert_file")
+	code, out = program(t, user, "check", "--database-ca-file", ca.File)
+	require.Equal(t, exitInput, code, "TLS alone is not enough: %s", out)
+	other := testserver.NewAuthority(t, "another")
+	code, out = program(t, user, "check", "--database-ca-file", other.File)
+	require.Equal(t, exitInput, code, out)
+	require.Contains(t, out, "database.ca_file")
+
+	own, ownKey := filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key")
+	files := []string{"--database-ca-file", ca.File, "--database-cert-file", own, "--database-key-file", ownKey}
+	code, out = program(t, user, append([]string{"check"}, files...)...)
+	require.Equal(t, exitInput, code, out)
+	require.Contains(t, out, own)
+	ca.IssueNow(t, own, ownKey, "sched", time.Hour)
+	s := newReplica(t, user, files...)
+	s.start(t)
+	s.leadsWithin(t, patience)
+
+	ca.IssueNow(t, own, ownKey, "renewed", time.Hour)
+	storetest.Exec(t, server, "ALTER USER sched@'127.0.0.1' REQUIRE SUBJECT '/CN=renewed'")
+	before, ok := s.status()
+	require.True(t, ok)
+	server.endSessionsOf(t, "sched")
+	require.Eventually(t, func() bool {
+		now, ok := s.status()
+		return ok && now.State == replica.StateLeader && now.Ticks > before.Ticks+3 && server.sessionsOf(t, "sched") > 0
+	}, patience, 10*time.Millisecond, "new connections have the new certificate")
+}
+
+func (a asRoot) sessionsOf(t *testing.T, user string) int {
+	return storetest.Count(t, a, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = ?", user)
+}
+
+// endSessionsOf ends all connections of a user.
+func (a asRoot) endSessionsOf(t *testing.T, user string) {
+	t.Helper()
+	for _, id := range texts(t, a, "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '"+user+"'") {
+		_, _ = a.SQL().Exec("KILL " + id) // it may have ended meanwhile
+	}
 }

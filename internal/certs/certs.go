@@ -117,6 +117,28 @@ func (k *Keeper) client() *tls.Config {
 	return cfg
 }
 
+// Client returns a function for clients of servers that are no replicas, which returns what a
+// new connection needs. It is nil without files.
+func Client(files Files) func() (*tls.Config, error) {
+	if files == (Files{}) {
+		return nil
+	}
+	k := &Keeper{files: files}
+	return func() (*tls.Config, error) {
+		cfg := k.client()
+		if cfg.RootCAs == nil && cfg.Certificates == nil { // the files never could be used
+			return nil, k.lastFault()
+		}
+		return cfg, nil
+	}
+}
+
+func (k *Keeper) lastFault() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.fault
+}
+
 // Transport returns a transport for http and https that keeps no connection after its
 // request. A nil Keeper trusts the authorities of the system.
 func (k *Keeper) Transport() *http.Transport {
@@ -156,9 +178,7 @@ func (k *Keeper) State(now time.Time) *State {
 	pair, _ := k.read()
 	leaf := pair.Leaf
 	s := &State{File: k.files.Cert, Subject: leaf.Subject.String(), Until: leaf.NotAfter.UTC()}
-	k.mu.Lock()
-	fault := k.fault
-	k.mu.Unlock()
+	fault := k.lastFault()
 	validity := leaf.NotAfter.Sub(leaf.NotBefore)
 	switch {
 	case fault != nil:

@@ -78,6 +78,9 @@ type Config struct {
 		DSN          string `key:"dsn" usage:"database: user@tcp(host:port)/database or sqlite:PATH; no password on the command line"`
 		Password     string `key:"password" secret:"yes"`
 		PasswordFile string `key:"password_file" usage:"file with the database password (or env HOSTSCHED_DATABASE_PASSWORD)"`
+		CertFile     string `key:"cert_file" usage:"client certificate for all database servers, for users of whom they require one"`
+		KeyFile      string `key:"key_file" usage:"key of the client certificate"`
+		CAFile       string `key:"ca_file" usage:"certificate authority of the database servers; that of the system if empty"`
 	} `key:"database" group:"database"`
 
 	Production bool `key:"production" group:"database" default:"false" usage:"allow a database on another machine"`
@@ -330,6 +333,9 @@ func (c *Config) check() error {
 	}
 	if (c.Etcd.CertFile == "") != (c.Etcd.KeyFile == "") {
 		return fmt.Errorf("%w: etcd.cert_file and etcd.key_file go together", ErrConfig)
+	}
+	if (c.Database.CertFile == "") != (c.Database.KeyFile == "") {
+		return fmt.Errorf("%w: database.cert_file and database.key_file go together", ErrConfig)
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		return fmt.Errorf("%w: tls.cert_file and tls.key_file go together", ErrConfig)

@@ -144,6 +144,7 @@ func TestMistakesInTheFile(t *testing.T) {
 		"etcd: {ttl: 1500ms}":                    "etcd.ttl is 1.5s; it must be whole seconds",
 		"etcd: {endpoints: []}":                  "etcd.endpoints is empty",
 		"etcd: {cert_file: x}":                   "etcd.cert_file and etcd.key_file go together",
+		"database: {cert_file: x}":               "database.cert_file and database.key_file go together",
 		"metadata: {url: es:9200}":               `metadata.url is "es:9200"`,
 	} {
 		t.Run(text, func(t *testing.T) {

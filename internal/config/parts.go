@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"time"
@@ -32,8 +33,19 @@ func (c *Config) ShardStore(name shard.Name, dsn string) sqldb.Config {
 }
 
 func (c *Config) store(dsn string, password Secret) sqldb.Config {
-	return sqldb.Config{DSN: dsn, Password: password.Read, PasswordAdvice: password.Advice, Production: c.Production, TxTimeout: c.Etcd.TTL}
+	return sqldb.Config{
+		DSN: dsn, Password: password.Read, PasswordAdvice: password.Advice, TLS: c.DatabaseTLS(), Production: c.Production, TxTimeout: c.Etcd.TTL,
+	}
 }
+
+// DatabaseFiles are the certificates for connections to database servers.
+func (c *Config) DatabaseFiles() certs.Files {
+	return certs.Files{Cert: c.Database.CertFile, Key: c.Database.KeyFile, CA: c.Database.CAFile}
+}
+
+// DatabaseTLS returns what each new connection to a database server offers; nil if that is
+// left to the DSN.
+func (c *Config) DatabaseTLS() func() (*tls.Config, error) { return certs.Client(c.DatabaseFiles()) }
 
 // Actions are the labels that special tasks act on.
 func (c *Config) Actions() scheduler.Actions {
@@ -80,11 +92,9 @@ func (c *Config) etcdClient() (clientv3.Config, error) {
 		return cfg, nil
 	}
 	info := transport.TLSInfo{CertFile: c.Etcd.CertFile, KeyFile: c.Etcd.KeyFile, TrustedCAFile: c.Etcd.CAFile}
-	tls, err := info.ClientConfig()
-	if err != nil {
+	if cfg.TLS, err = info.ClientConfig(); err != nil {
 		return cfg, fmt.Errorf("%w: TLS for etcd: %w", ErrConfig, err)
 	}
-	cfg.TLS = tls
 	return cfg, nil
 }
 

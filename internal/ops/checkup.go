@@ -116,6 +116,7 @@ func (c *Checkup) certificates(now time.Time) {
 		files certs.Files
 	}{
 		{"tls", c.config.CertificateFiles()},
+		{"database.cert_file", c.config.DatabaseFiles()},
 		{"etcd.cert_file", certs.Files{Cert: e.CertFile, Key: e.KeyFile, CA: e.CAFile}},
 		{"etcd.peer_cert_file", certs.Files{Cert: e.PeerCertFile, Key: e.PeerKeyFile, CA: e.PeerTrustedCAFile}},
 	} {

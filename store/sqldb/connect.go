@@ -42,7 +42,7 @@ func (db *DB) mysqlConnector(variables ...map[string]string) (driver.Connector, 
 	maps.Copy(cfg.Params, ours)
 	// The collation only matters for texts that are compared with each other and
 	// with no column. It is one that all servers have.
-	if err := cfg.Apply(mysql.Charset(AnyText, AnyText+"_general_ci"), mysql.BeforeConnect(db.freshPassword)); err != nil {
+	if err := cfg.Apply(mysql.Charset(AnyText, AnyText+"_general_ci"), mysql.BeforeConnect(db.freshSecrets)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
 	}
 	// Affected rows must count rows found, or a re-check that changes nothing
@@ -63,9 +63,34 @@ func (db *DB) mysqlConnector(variables ...map[string]string) (driver.Connector, 
 	return connector{c, db}, nil
 }
 
+// freshSecrets gives a new connection the password and the certificates that count now.
+func (db *DB) freshSecrets(_ context.Context, cfg *mysql.Config) error {
+	return errors.Join(db.freshPassword(cfg), db.freshTLS(cfg))
+}
+
+// freshTLS gives a new connection the certificates that count now.
+func (db *DB) freshTLS(cfg *mysql.Config) error {
+	if db.Config.TLS == nil || cfg.Net != "tcp" {
+		return nil
+	}
+	ours, err := db.Config.TLS()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrAccess, err)
+	}
+	// The driver has made one of what the DSN says.
+	if ours = ours.Clone(); cfg.TLS != nil {
+		ours.InsecureSkipVerify = cfg.TLS.InsecureSkipVerify
+	}
+	if ours.ServerName, _, err = net.SplitHostPort(cfg.Addr); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
+	}
+	cfg.TLS = ours
+	return nil
+}
+
 // freshPassword gives a new connection the password that counts now: a password
 // may be changed while we run.
-func (db *DB) freshPassword(_ context.Context, cfg *mysql.Config) error {
+func (db *DB) freshPassword(cfg *mysql.Config) error {
 	if db.Config.Password == nil {
 		return nil
 	}

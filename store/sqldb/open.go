@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -20,6 +21,10 @@ type Config struct {
 	// Password, if set, returns the password that counts now, which replaces the one
 	// in the DSN if it is not empty. It is asked for every new connection.
 	Password func() (string, error)
+	// TLS, if set, returns what a new connection to a server needs for TLS: a client
+	// certificate, authorities, or both. Whether the server's name is checked, the DSN says;
+	// it is unless the DSN says otherwise. Connections over a socket file have no TLS.
+	TLS func() (*tls.Config, error)
 	// PasswordAdvice is added to the error of a refused login.
 	PasswordAdvice string
 	// Changed, if set, is called when the address of the database leads to another

@@ -77,7 +77,7 @@ var meanings = func() map[uint16]meaning {
 	// A command, a column, the process list, anything that needs a privilege.
 	add(all, ErrPrivilege, "grant it to this user", 1142, 1143, 1227)
 	// The database's name, the user, the password, the host that the user comes from.
-	add(all, ErrAccess, "check user, password and database name", 1044, 1045, 1049, 1130, 1251, 1698)
+	add(all, ErrAccess, "check user, password and database name, and whether this user needs a certificate (database.cert_file)", 1044, 1045, 1049, 1130, 1251, 1698)
 	// A password that must be changed or has expired, a locked account.
 	add(all, ErrAccess, "make the server accept this user again", 1820, 1862, 3118, 3955, 4151)
 	add(all, ErrAccess, "add tls=true to the DSN", 3159)
@@ -206,7 +206,7 @@ func connectionMeaning(err error) (m meaning, known bool) {
 	case errors.As(err, &unverified):
 		return meaning{certificateClass(err), describeCertificate(unverified)}, true
 	case errors.As(err, &alert):
-		return meaning{ErrAccess, "the server refuses TLS as it is offered; compare its TLS settings with those of the DSN"}, true
+		return meaning{ErrAccess, "the server refuses TLS as it is offered; compare its TLS settings with those of the DSN, and look whether it takes the certificate in database.cert_file"}, true
 	case errors.As(err, &header), errors.Is(err, mysql.ErrNoTLS):
 		return meaning{ErrAccess, "the server does not speak TLS; remove tls from the DSN, or switch TLS on there"}, true
 	case errors.Is(err, mysql.ErrOldPassword), errors.Is(err, mysql.ErrCleartextPassword), errors.Is(err, mysql.ErrNativePassword), errors.Is(err, mysql.ErrUnknownPlugin):
@@ -239,7 +239,7 @@ func describeCertificate(err *tls.CertificateVerificationError) string {
 		return "give the server a certificate that this machine trusts"
 	}
 	c := err.UnverifiedCertificates[0]
-	return fmt.Sprintf("the server's certificate is of %s, by %s, valid from %s until %s; give it one that this machine trusts (SSL_CERT_FILE names other authorities)",
+	return fmt.Sprintf("the server's certificate is of %s, by %s, valid from %s until %s; give it one that this machine trusts (database.ca_file and SSL_CERT_FILE name other authorities)",
 		c.Subject, c.Issuer, c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
 }
 
