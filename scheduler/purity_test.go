@@ -93,7 +93,7 @@ var layers = map[string][]string{
 	"internal/api":         {"internal/access", "internal/apiframe", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/signin", "shard"},
 	"internal/api/openapi": {"internal/api", "internal/jobspec"},
 	"internal/jobspec":     {"internal/labapi", "internal/spelling"},
-	"internal/app": {"internal/access", "internal/api", "internal/certs", "internal/cluster", "internal/config", "internal/embedetcd", "internal/lab", "internal/metrics", "internal/notify", "internal/ops", "internal/peers", "internal/queuetimes", "internal/replica", "internal/signin",
+	"internal/app": {"internal/access", "internal/api", "internal/certs", "internal/cluster", "internal/config", "internal/embedetcd", "internal/lab", "internal/metrics", "internal/notify", "internal/ops", "internal/peers", "internal/queuetimes", "internal/replica", "internal/runs", "internal/signin",
 		"internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
 	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/jobspec", "internal/labapi", "internal/labclient", "internal/ops", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "shard"},

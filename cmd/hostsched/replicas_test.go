@@ -169,7 +169,7 @@ func (s *server) start(t *testing.T) {
 	require.NoError(t, err)
 	// The DSN has a password field, so it goes by the environment.
 	args := append([]string{"serve", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
-		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms"}, s.in.args...)
+		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms", "--runner", "autotest"}, s.in.args...)
 	args = append(args, s.args...)
 	if !slices.Contains(args, "--config") { // a configuration file may set the level itself
 		args = append(args, "--log-level", "debug")

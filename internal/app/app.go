@@ -29,6 +29,7 @@ import (
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -95,6 +96,8 @@ type App struct {
 	waiting atomic.Value
 	// lab is nil as long as controller is.
 	lab atomic.Pointer[lab.Lab]
+	// runs is nil as long as lab is.
+	runs atomic.Pointer[runs.Runs]
 	// etcdReady is closed when the embedded etcd of a standalone server has forgotten the
 	// leases of its former processes.
 	etcdReady chan struct{}
@@ -167,6 +170,7 @@ func (a *App) open(o Options) (err error) {
 	a.metrics.NotServed(func() int { return ask(a, (*cluster.Controller).Unserved) })
 	a.metrics.Build(a.version)
 	a.openLabMetrics()
+	a.openSweeps()
 	if a.observers, err = a.report(a.metrics); err != nil {
 		return err
 	}
@@ -257,7 +261,11 @@ func (a *App) schedule(ctx context.Context) error {
 		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, Journal: a.journal, JournalDays: a.cfg.Journal.Days, LogAssignments: a.cfg.Log.Assignments},
 	}, a.campaigner, dbs, a.observers, a.log)
 	a.controller.Store(c)
-	a.lab.Store(lab.New(dbs.Main, a.cfg.Scope()))
+	at := lab.New(dbs.Main, a.cfg.Scope())
+	if err := a.openRuns(ctx, dbs.Main, at); err != nil {
+		return err
+	}
+	a.lab.Store(at)
 	if err := a.welcome(ctx); err != nil {
 		return err
 	}

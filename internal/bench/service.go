@@ -88,7 +88,8 @@ func (in *installation) stop() error {
 
 func (s *serverProcess) start() error {
 	s.cmd = exec.Command(s.in.l.b.program, "serve", "--server", s.name, "--listen", s.listen, "--cluster", "bench",
-		"--etcd-endpoints", s.in.etcd.Endpoint, "--etcd-ttl", leaseTTL.String(), "--api-auth", "none", "--log-level", "warn")
+		"--etcd-endpoints", s.in.etcd.Endpoint, "--etcd-ttl", leaseTTL.String(), "--api-auth", "none", "--log-level", "warn",
+		"--runner", "autotest") // the simulator runs the jobs
 	// The DSN has a password field, so it goes by the environment.
 	s.cmd.Env = append(os.Environ(), "HOSTSCHED_DATABASE_DSN="+s.in.l.dsn)
 	var err error

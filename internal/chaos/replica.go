@@ -78,7 +78,8 @@ func (c *chaos) newReplica(n int) (*replica, error) {
 
 func (r *replica) start() error {
 	r.cmd = exec.Command(r.program, "serve", "--server", r.name, "--listen", r.listen,
-		"--etcd-ttl", r.ttl.String(), "--tick-min", tickMin.String(), "--placement-hold-off", holdOff.String(), "--log-level", "debug")
+		"--etcd-ttl", r.ttl.String(), "--tick-min", tickMin.String(), "--placement-hold-off", holdOff.String(), "--log-level", "debug",
+		"--runner", "autotest") // the simulator runs the jobs
 	r.cmd.Env = append(os.Environ(), r.env...)
 	r.starts++
 	r.goroutines, r.down = nil, false

@@ -95,6 +95,7 @@ func importAutotest(path string) (*importer, error) {
 	im.shard()
 	im.policy()
 	im.ours["journal.enabled"] = "off"
+	im.ours["runner"] = RunnerAutotest
 	im.plain("SKYLAB", "respect_static_labels", "labels.respect_static", boolean)
 	im.serverDatabase()
 	maps.DeleteFunc(im.ours, func(_, value string) bool { return value == "" })

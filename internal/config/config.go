@@ -19,6 +19,12 @@ import (
 // ErrConfig is bad input: nothing was started, nothing was written.
 var ErrConfig = errors.New("configuration")
 
+// Values of Config.Runner.
+const (
+	RunnerAuto     = "auto"
+	RunnerAutotest = "autotest"
+)
+
 // Config is everything a process can be told. The zero value is not usable:
 // bind it to flags with Bind, then call Load.
 //
@@ -147,6 +153,13 @@ type Config struct {
 	History struct {
 		Days int `key:"days" default:"90" min:"0" max:"36500" usage:"the leader deletes terms and audit records older than so many days; 0 keeps them for ever"`
 	} `key:"history" group:"replica"`
+
+	// Runner says who runs the jobs of the lab.
+	Runner string `key:"runner" group:"replica" default:"auto" oneof:"auto, autotest or agents" usage:"who runs the jobs: agents, and who submits a job to run it himself; or autotest, monitor_db beside us; auto, agents where hostsched made the tables of the lab"`
+
+	Runs struct {
+		Lease time.Duration `key:"lease" default:"10m" min:"2s" max:"24h" usage:"how long a run may go on whose agent, or whoever else runs it, cannot reach the servers"`
+	} `key:"runs" group:"replica"`
 
 	Journal struct {
 		// Beside Autotest the default is off, see journal in autotest.go.

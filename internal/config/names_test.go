@@ -66,6 +66,8 @@ var names = []struct{ key, flag, env, def string }{
 	{"api.max_priority", "api-max-priority", "HOSTSCHED_API_MAX_PRIORITY", "100"},
 	{"api.rate", "api-rate", "HOSTSCHED_API_RATE", "200"},
 	{"api.anonymous", "api-anonymous", "HOSTSCHED_API_ANONYMOUS", "none"},
+	{"runner", "runner", "HOSTSCHED_RUNNER", "auto"},
+	{"runs.lease", "runs-lease", "HOSTSCHED_RUNS_LEASE", "10m0s"},
 	{"log.assignments", "log-assignments", "HOSTSCHED_LOG_ASSIGNMENTS", "false"},
 	{"log.format", "log-format", "HOSTSCHED_LOG_FORMAT", "text"},
 	{"log.level", "log-level", "HOSTSCHED_LOG_LEVEL", "info"},

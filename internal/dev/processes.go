@@ -118,7 +118,7 @@ func (d *dev) newProcess(i int, listen string) *process {
 			"--etcd-endpoints", d.etcd.Endpoint, "--etcd-ttl", d.opts.TTL.String(),
 			"--database-dsn", d.dsn(), "--tick-min", d.opts.MinTick.String(), "--log-level", "debug",
 			// The lab is simulated, and the address a loopback one.
-			"--api-auth", "none",
+			"--api-auth", "none", "--runner", "autotest",
 		},
 	}
 }

@@ -7,6 +7,9 @@
 //   - change.go is the transaction: it loads a State (load.go), lets events be applied, and
 //     writes what is different (write.go).
 //   - offers.go finds what agents could take up; claim.go takes it up.
+//   - sweep.go does what nobody reports, as internal/lifecycle finds it due in what picture.go
+//     reads; agentless.go ends the special tasks of hosts that no agent serves.
+//   - read.go shows runs to people.
 //   - report.go is what claimants tell of their runs, and renewing; finish.go ends them.
 //
 // The rows of hostsched_host_epochs are the mutex of hosts: whoever begins or ends something

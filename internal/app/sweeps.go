@@ -1,0 +1,83 @@
+package app
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/hostsched/hostsched/election/recurring"
+	"github.com/hostsched/hostsched/internal/cluster"
+	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/replica"
+	"github.com/hostsched/hostsched/internal/runs"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+)
+
+// Bounds of sweeping.
+const (
+	sweepEvery   = time.Second
+	sweepTimeout = 30 * time.Second
+)
+
+// openRuns makes what runs jobs, switched off where Autotest does.
+func (a *App) openRuns(ctx context.Context, db *store.DB, at *lab.Lab) error {
+	r := runs.New(at)
+	r.Lease = a.cfg.Runs.Lease
+	switch a.cfg.Runner {
+	case config.RunnerAutotest:
+		r.Off = true
+	case config.RunnerAuto:
+		status, err := schema.ReadStatus(ctx, db.DB)
+		if err != nil {
+			return err
+		}
+		r.Off = status.Lab != schema.LabOurs
+	}
+	a.runs.Store(r)
+	return nil
+}
+
+// openSweeps sweeps as long as this replica leads any shard. Several replicas may do so at
+// the same time.
+func (a *App) openSweeps() {
+	a.reporters = append(a.reporters, func(ctx context.Context) {
+		faults := recurring.New(a.log)
+		for ctx.Err() == nil {
+			if err := a.sweep(ctx); err == nil {
+				faults.Over()
+			} else if ctx.Err() == nil {
+				faults.Warn("cannot look after runs: lost ones are not given up, and aborted ones not ended", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(sweepEvery*3/4 + rand.N(sweepEvery/2)): //nolint:gosec // only spreads the servers
+			}
+		}
+	})
+}
+
+func (a *App) sweep(ctx context.Context) error {
+	r := a.runs.Load()
+	if r == nil || r.Off || !a.leadsAny() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	done, err := r.Sweep(ctx)
+	if done.Lost > 0 || done.Ended > 0 {
+		a.log.Warn("looked after runs", "given up", done.Lost, "asked to stop", done.Stopped, "entries whose time is over", done.Ended)
+	}
+	return err
+}
+
+// leadsAny tells whether this replica leads a shard.
+func (a *App) leadsAny() bool {
+	for _, st := range ask(a, (*cluster.Controller).Status) {
+		if st.State == replica.StateLeader {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,46 @@
+package app
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/testserver"
+)
+
+// TestWhoeverLeadsSweeps: a job whose host no agent serves is prepared by the sweeps, unless
+// Autotest runs the jobs.
+func TestWhoeverLeadsSweeps(t *testing.T) {
+	for _, runner := range []string{"auto", "autotest"} {
+		t.Run(runner, func(t *testing.T) {
+			a, err := New(Options{Config: load(t, "--server", "lab-1", "--database-dsn", newLab(t), "--etcd-endpoints", testserver.Etcd(t).Endpoint, "--runner", runner), Listen: "127.0.0.1:0"})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, a.Stop(context.WithoutCancel(t.Context()))) })
+			require.NoError(t, a.Start(t.Context()))
+			require.Eventually(t, func() bool { return leads(a) && a.lab.Load() != nil }, patience, 10*time.Millisecond)
+			l, root := a.lab.Load(), access.Caller{Login: "root", Role: access.Admin}
+			_, err = l.AddUser(t.Context(), root, "root")
+			require.NoError(t, err)
+			_, _, err = l.AddHost(t.Context(), root, labapi.HostInput{Hostname: "host1"})
+			require.NoError(t, err)
+			job, _, err := l.SubmitJob(t.Context(), lab.Submission{Who: root, MaxPriority: 100}, labapi.JobSpec{Name: "a job", Hosts: []string{"host1"}})
+			require.NoError(t, err)
+			entry := func() labapi.Entry {
+				j, err := l.Job(t.Context(), job.ID)
+				require.NoError(t, err)
+				return j.Entries[0]
+			}
+			require.Eventually(t, func() bool { return entry().Active }, patience, 10*time.Millisecond)
+			if runner == "auto" {
+				require.Eventually(t, func() bool { return entry().Status == "Starting" }, patience, 10*time.Millisecond)
+				return
+			}
+			require.Never(t, func() bool { return entry().Status != "Queued" }, 3*sweepEvery, 50*time.Millisecond)
+		})
+	}
+}
