@@ -12,6 +12,9 @@
 //   - tokens.go and people.go say who a caller is.
 //   - agents.go is what administrators do with agents; agent_sessions.go is what agents say of
 //     themselves.
+//   - logs.go takes the logs of runs, artifacts.go the files that they leave and the results of
+//     their tests; logs_read.go reads them, logs_watch.go once for all who follow one, and
+//     logs_keep.go moves them to a store of files and deletes old ones.
 //   - first_admin.go enters the first administrator of a standalone lab.
 //
 // A change locks the rows that it checks, checks them again inside its transaction, and

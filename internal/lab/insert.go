@@ -38,8 +38,11 @@ func insert(ctx context.Context, tx sqldb.Querier, verb, into, tuple string, row
 func sizeOf(row []any) int {
 	size := 16 * len(row)
 	for _, v := range row {
-		if text, ok := v.(string); ok {
-			size += len(text)
+		switch v := v.(type) {
+		case string:
+			size += len(v)
+		case []byte:
+			size += len(v)
 		}
 	}
 	return size

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"gocloud.dev/blob"
+
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -39,11 +41,17 @@ type Lab struct {
 	scope  store.Scope
 	views  views
 	system system
+	// logWriters has a value for each append to a log that is under way.
+	logWriters chan struct{}
+	// files is where complete logs lie; nil leaves them in the database.
+	files *blob.Bucket
 }
 
 // New returns the lab in a database, which must have the tables of a lab, as a leader with
 // this scope sees it.
-func New(db *store.DB, scope store.Scope) *Lab { return &Lab{db: db, scope: scope} }
+func New(db *store.DB, scope store.Scope) *Lab {
+	return &Lab{db: db, scope: scope, logWriters: make(chan struct{}, logWriters)}
+}
 
 // change runs a transaction, and again if it was the victim of a deadlock or waited too
 // long for a row. work may run more than once and must not keep anything of a run that failed.
@@ -81,7 +89,7 @@ func (l *Lab) isolation() *sql.TxOptions {
 
 // explain leaves what we said ourselves alone, and says what to do about a driver's error.
 func (l *Lab) explain(err error, what string) error {
-	for _, ours := range []error{ErrInput, ErrNotFound, ErrExists, ErrConflict, ErrStale, ErrUnplaceable, ErrHeld, ErrExpired, ErrKeyReused, ErrKeyRunning, ErrToken, ErrRevoked, ErrReplaced, access.ErrDenied} {
+	for _, ours := range []error{ErrInput, ErrNotFound, ErrExists, ErrConflict, ErrStale, ErrUnplaceable, ErrHeld, ErrExpired, ErrKeyReused, ErrKeyRunning, ErrToken, ErrLogFull, ErrLogsMissing, ErrRevoked, ErrReplaced, access.ErrDenied} {
 		if errors.Is(err, ours) {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/lifecycle"
 	"github.com/hostsched/hostsched/scheduler"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Results of runs that the rules tell apart.
@@ -42,21 +41,11 @@ func (r *Runs) requireLogs(ctx context.Context, run Run, streams []labapi.Stream
 	if len(streams) == 0 {
 		return nil
 	}
-	have := map[string]int64{}
-	db := r.lab.DB()
-	err := sqldb.EachRow(ctx, db.Pool, "SELECT stream, size FROM hostsched_logs WHERE run_id = ?", []any{run.ID}, func(scan sqldb.Scanner) error {
-		var stream string
-		var size int64
-		err := scan(&stream, &size)
-		have[stream] = size
-		return err
-	})
-	for _, s := range streams {
-		if err == nil && have[s.Stream] < s.Size {
-			err = fmt.Errorf("%w: %s has %d of %d bytes", ErrPartsMissing, s.Stream, have[s.Stream], s.Size)
-		}
+	err := r.lab.SealLogs(ctx, run.ID, streams)
+	if errors.Is(err, lab.ErrLogsMissing) {
+		err = fmt.Errorf("%w: %w", ErrPartsMissing, err)
 	}
-	return r.lab.Explain(err, "look whether logs are complete")
+	return err
 }
 
 func (c *change) finishRun(run Run, entries []scheduler.EntryID, in labapi.RunFinish) error {
@@ -70,6 +59,9 @@ func (c *change) finishRun(run Run, entries []scheduler.EntryID, in labapi.RunFi
 		return err
 	}
 	if err := c.judge(run, in.Result); err != nil {
+		return err
+	}
+	if err := c.r.lab.EnterResults(c.ctx, c.tx, run.ID, in.Tests); err != nil {
 		return err
 	}
 	c.noteRun("run.closed", run, in.Result)

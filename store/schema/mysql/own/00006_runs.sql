@@ -106,16 +106,20 @@ CREATE TABLE IF NOT EXISTS hostsched_run_hosts (
   KEY hostsched_run_hosts_entry (entry_id)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
 
--- Logs as they come. A stream that is complete lies in the store of files, place says
--- where; until then its chunks are here. cut is how many bytes were over the cap.
+-- Logs as they come, and artifacts: a stream is a log, or the bytes of an artifact. sha256 is
+-- set once it is complete, and hashing is what its sum needs until then. A complete stream may
+-- lie in the store of files, place says where; until then its chunks are here. cut is how many
+-- bytes were over the cap.
 CREATE TABLE IF NOT EXISTS hostsched_logs (
   run_id BIGINT NOT NULL,
   stream VARCHAR(32) NOT NULL,
   size BIGINT NOT NULL DEFAULT 0,
   cut BIGINT NOT NULL DEFAULT 0,
   sha256 CHAR(64) NOT NULL DEFAULT '',
+  hashing VARBINARY(255) DEFAULT NULL,
   place VARCHAR(255) NOT NULL DEFAULT '',
-  PRIMARY KEY (run_id, stream)
+  PRIMARY KEY (run_id, stream),
+  KEY hostsched_logs_place (place, run_id)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
 
 CREATE TABLE IF NOT EXISTS hostsched_log_chunks (
@@ -126,13 +130,14 @@ CREATE TABLE IF NOT EXISTS hostsched_log_chunks (
   PRIMARY KEY (run_id, stream, begins)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
 
--- Files that a run left, and the results of its tests.
+-- Files that a run left, whose bytes are the stream artifact-NUMBER, and the results of its
+-- tests.
 CREATE TABLE IF NOT EXISTS hostsched_artifacts (
   run_id BIGINT NOT NULL,
   path VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  number INT(11) NOT NULL,
   size BIGINT NOT NULL,
   sha256 CHAR(64) NOT NULL,
-  place VARCHAR(255) NOT NULL DEFAULT '',
   PRIMARY KEY (run_id, path)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
 

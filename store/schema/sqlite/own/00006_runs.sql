@@ -105,17 +105,21 @@ CREATE TABLE IF NOT EXISTS hostsched_run_hosts (
 CREATE INDEX IF NOT EXISTS hostsched_run_hosts_host ON hostsched_run_hosts (host_id);
 CREATE INDEX IF NOT EXISTS hostsched_run_hosts_entry ON hostsched_run_hosts (entry_id);
 
--- Logs as they come. A stream that is complete lies in the store of files, place says
--- where; until then its chunks are here. cut is how many bytes were over the cap.
+-- Logs as they come, and artifacts: a stream is a log, or the bytes of an artifact. sha256 is
+-- set once it is complete, and hashing is what its sum needs until then. A complete stream may
+-- lie in the store of files, place says where; until then its chunks are here. cut is how many
+-- bytes were over the cap.
 CREATE TABLE IF NOT EXISTS hostsched_logs (
   run_id BIGINT NOT NULL,
   stream VARCHAR(32) NOT NULL,
   size BIGINT NOT NULL DEFAULT 0,
   cut BIGINT NOT NULL DEFAULT 0,
   sha256 CHAR(64) NOT NULL DEFAULT '',
+  hashing BLOB DEFAULT NULL,
   place VARCHAR(255) NOT NULL DEFAULT '',
   PRIMARY KEY (run_id, stream)
 );
+CREATE INDEX IF NOT EXISTS hostsched_logs_place ON hostsched_logs (place, run_id);
 
 CREATE TABLE IF NOT EXISTS hostsched_log_chunks (
   run_id BIGINT NOT NULL,
@@ -125,13 +129,14 @@ CREATE TABLE IF NOT EXISTS hostsched_log_chunks (
   PRIMARY KEY (run_id, stream, begins)
 );
 
--- Files that a run left, and the results of its tests.
+-- Files that a run left, whose bytes are the stream artifact-NUMBER, and the results of its
+-- tests.
 CREATE TABLE IF NOT EXISTS hostsched_artifacts (
   run_id BIGINT NOT NULL,
   path VARCHAR(255) NOT NULL,
+  number INTEGER NOT NULL,
   size BIGINT NOT NULL,
   sha256 CHAR(64) NOT NULL,
-  place VARCHAR(255) NOT NULL DEFAULT '',
   PRIMARY KEY (run_id, path)
 );
 
