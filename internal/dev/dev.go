@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hostsched/hostsched/internal/embedetcd"
+	"github.com/hostsched/hostsched/internal/labclient"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/schema"
@@ -74,6 +75,7 @@ type dev struct {
 	db        *store.DB
 	lab       *simlab.Lab
 	history   *simlab.History
+	api       *labclient.Client
 	processes []*process
 	began     time.Time
 
@@ -146,7 +148,13 @@ func (d *dev) start(ctx context.Context) error {
 		}
 	}
 	d.progress("started %d replicas; their logs are in %s", d.opts.Replicas, d.opts.DataDir)
-	d.progress("the API answers without a token, for example: %s", d.tryAPI())
+	if err := d.openAPI(); err != nil {
+		return err
+	}
+	d.progress("the API answers without a token; try in another terminal:")
+	for _, command := range d.commands() {
+		d.progress("  %s", command)
+	}
 	d.began = time.Now()
 	return nil
 }
@@ -197,9 +205,6 @@ func (d *dev) createLab(ctx context.Context) error {
 	return err
 }
 
-// tryAPI is a command line that asks the API of the first replica.
-func (d *dev) tryAPI() string { return "curl http://" + d.processes[0].listen + "/api/v1/whoami" }
-
 func (d *dev) queueLength() int { return max(2*d.opts.Hosts, labSuites) }
 
 // watch runs the simulator and the observers until the run is over.
@@ -215,6 +220,7 @@ func (d *dev) watch(ctx context.Context) error {
 		Step: 200 * time.Millisecond, TaskMin: 300 * time.Millisecond, TaskMax: time.Second,
 		JobMin: 2 * time.Second, JobMax: 6 * time.Second,
 		Queue: d.queueLength(), SuiteSize: suiteSize, FrontendTasks: 0.2,
+		Submit: d.submit,
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return simulator.Run(ctx) })

@@ -70,7 +70,13 @@ func (s *screen) draw() {
 	b.WriteString(home)
 	line("%shostsched dev%s   %d hosts, %d replicas, seed %d   %s", bold, plain, s.d.opts.Hosts, s.d.opts.Replicas, s.d.opts.Seed, elapsed.Round(time.Second))
 	line("")
-	line("API           %s", s.d.tryAPI())
+	for i, command := range s.d.commands() {
+		title := ""
+		if i == 0 {
+			title = "try"
+		}
+		line("%-13s %s", title, command)
+	}
 	line("leader        %s%s%s   term %d, token %d, fence held by %s", bold, f.leader, plain, f.fence.Epoch, f.fence.Token, holderProcess(f.fence.Holder))
 	line("replicas      %s", s.processList())
 	line("hosts         %d idle, %d leased, %d running   %s", f.hosts.idle, f.hosts.leased, f.hosts.running, bar(f.hosts))

@@ -42,6 +42,9 @@ type Simulation struct {
 	// Queue is how many entries should wait; suites of SuiteSize entries arrive
 	// when there are fewer. 0 adds none.
 	Queue, SuiteSize int
+	// Submit submits the suites that arrive; they are written into the database if it is
+	// nil. An error that is ErrBusy goes away by trying again.
+	Submit func(context.Context, Arriving) error
 	// FrontendTasks is how many tasks without entry are begun per step, on
 	// average.
 	FrontendTasks float64
@@ -79,9 +82,15 @@ func (s *Simulator) Run(ctx context.Context) error {
 	}
 }
 
+// ErrBusy is an error of Simulation.Submit that goes away by trying again.
+var ErrBusy = errors.New("the lab is busy")
+
 // Collision tells errors that go away by trying again: the other side had the
 // lock.
 func Collision(err error) bool {
+	if errors.Is(err, ErrBusy) {
+		return true
+	}
 	var my *mysql.MySQLError
 	if errors.As(err, &my) {
 		return my.Number == 1205 || my.Number == 1213
@@ -198,19 +207,27 @@ func (s *Simulator) arrivals(ctx context.Context, _ time.Time) error {
 		return err
 	}
 	for ; waiting < queue; waiting += s.cfg.SuiteSize {
-		tx, err := s.db.BeginTx(ctx, nil)
-		if err != nil {
-			return err
-		}
-		// The ids of a suite that collides are not used again.
-		if err := s.lab.AddSuite(ctx, tx, s.cfg.SuiteSize); err != nil {
-			return errors.Join(err, tx.Rollback())
-		}
-		if err := tx.Commit(); err != nil {
+		if err := s.arrival(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// arrival adds one suite.
+func (s *Simulator) arrival(ctx context.Context) error {
+	if s.cfg.Submit != nil {
+		return s.cfg.Submit(ctx, s.lab.DrawSuite(s.cfg.SuiteSize))
+	}
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	// The ids of a suite that collides are not used again.
+	if err := s.lab.AddSuite(ctx, tx, s.cfg.SuiteSize); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
 }
 
 func (s *Simulator) between(low, high time.Duration) time.Duration {

@@ -209,7 +209,7 @@ func (l *Lab) AddSuite(ctx context.Context, db Execer, n int) error {
 	return errors.Join(
 		Insert(ctx, db, "afe_jobs", JobColumns, jobs),
 		Insert(ctx, db, "afe_jobs_dependency_labels", "job_id, label_id", deps),
-		Insert(ctx, db, "afe_job_keyvals", "job_id, `key`, value", l.minimum(suite)),
+		Insert(ctx, db, "afe_job_keyvals", "job_id, `key`, value", l.minimumRows(suite)),
 		Insert(ctx, db, "afe_host_queue_entries", EntryColumns, entries))
 }
 
@@ -284,11 +284,18 @@ func (l *Lab) pool() string {
 }
 
 // minimum gives every other suite a guaranteed minimum of hosts.
-func (l *Lab) minimum(suite int64) [][]any {
+func (l *Lab) minimum() int {
 	if l.suites%2 != 0 || l.spec.Suites == 0 {
+		return 0
+	}
+	return max(1, int(l.spec.MinimumShare*float64(l.spec.Hosts)*2/float64(l.spec.Suites)))
+}
+
+func (l *Lab) minimumRows(suite int64) [][]any {
+	n := l.minimum()
+	if n == 0 {
 		return nil
 	}
-	n := max(1, int(l.spec.MinimumShare*float64(l.spec.Hosts)*2/float64(l.spec.Suites)))
 	return [][]any{{suite, "suite_min_duts", fmt.Sprint(n)}}
 }
 
