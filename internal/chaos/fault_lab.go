@@ -17,6 +17,10 @@ var labFaults = []fault{
 	{kind: "switchover", weight: 4, light: true, strike: switchOver},
 	{kind: "pause", weight: 3, light: true, strike: pauseShard},
 	{kind: "role taken away", weight: 3, strike: takeRole},
+	{kind: "fence adopted", weight: 1, strike: func(ctx context.Context, c *chaos) (*broken, error) {
+		name, _ := pick(c, shards())
+		return &broken{what: name.String()}, c.command(ctx, "fence", "adopt", name.String(), "--reason", "chaos", "--force", "--yes")
+	}},
 	{kind: "cluster status", weight: 2, light: true, strike: func(ctx context.Context, c *chaos) (*broken, error) {
 		return &broken{what: "asked"}, c.command(ctx, "cluster", "status", "-o", "json")
 	}},

@@ -43,6 +43,9 @@ var linkFaults = []fault{
 	{kind: "database slow", weight: 4, light: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
 		return c.onLinks(c.replicas, databaseLink, time.Second, 4*time.Second, slow(c.between(5*time.Millisecond, 50*time.Millisecond)))
 	}},
+	{kind: "answers of database in pieces", weight: 2, light: true, strike: func(_ context.Context, c *chaos) (*broken, error) {
+		return c.onLinks(c.someReplica(), databaseLink, time.Second, 4*time.Second, sliced(200+c.rng.IntN(1500)))
+	}},
 	{kind: "connections to database break", weight: 4, strike: func(_ context.Context, c *chaos) (*broken, error) {
 		return c.onLinks(c.someReplica(), databaseLink, time.Second, 4*time.Second, limited(100+c.rng.IntN(20_000)))
 	}},
@@ -79,6 +82,10 @@ func slow(by time.Duration) disturb {
 // limited breaks connections in the middle of answers: also of the one to a COMMIT.
 func limited(bytes int) disturb {
 	return disturb{func(l *link, j *journal) { l.Limit(j, testserver.ToClient, bytes) }, func(l *link, j *journal) { l.Limit(j, testserver.ToClient, 0) }}
+}
+
+func sliced(bytes int) disturb {
+	return disturb{func(l *link, j *journal) { l.Slice(j, bytes) }, func(l *link, j *journal) { l.Slice(j, 0) }}
 }
 
 // onLinks disturbs links of replicas for a while.

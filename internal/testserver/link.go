@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ type Link struct {
 	cut     [2]bool          // by direction
 	latency [2]time.Duration // by direction
 	limit   [2]int           // bytes after which a connection breaks, by direction; 0: none
+	pieces  int              // the most bytes that are delivered at once; 0: any number
 	open    map[*connection]bool
 	ended   bool
 }
@@ -124,6 +126,16 @@ func (l *Link) Limit(log Logger, d Direction, bytes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.limit[d] = bytes
+}
+
+// Slice delivers everything in pieces of so many bytes, with a pause after each, so that
+// whoever reads gets parts of messages. 0 ends that.
+func (l *Link) Slice(log Logger, bytes int) {
+	log.Helper()
+	log.Logf("link %s to %s: delivers %d bytes at once", l.Addr, l.upstream, bytes)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pieces = bytes
 }
 
 // Point leads to another server from now on. Connections to the one before are
@@ -231,7 +243,7 @@ func (l *Link) deliver(c *connection, to net.Conn, d Direction, chunks <-chan ch
 			data = data[:min(len(data), max(0, limit-carried))]
 			carried += len(next.data)
 		}
-		if _, err := to.Write(data); err != nil || len(data) < len(next.data) {
+		if err := l.write(to, data); err != nil || len(data) < len(next.data) {
 			l.close(c)
 		}
 	}
@@ -239,6 +251,27 @@ func (l *Link) deliver(c *connection, to net.Conn, d Direction, chunks <-chan ch
 	if cut, _ := l.state(d); !cut {
 		l.close(c)
 	}
+}
+
+// piecePause is how long a piece is alone on its way.
+const piecePause = 200 * time.Microsecond
+
+// write writes data, in pieces if it is sliced.
+func (l *Link) write(to net.Conn, data []byte) error {
+	l.mu.Lock()
+	pieces := l.pieces
+	l.mu.Unlock()
+	if pieces == 0 {
+		_, err := to.Write(data)
+		return err
+	}
+	for piece := range slices.Chunk(data, pieces) {
+		if _, err := to.Write(piece); err != nil {
+			return err
+		}
+		time.Sleep(piecePause)
+	}
+	return nil
 }
 
 func (l *Link) state(d Direction) (cut bool, latency time.Duration) {

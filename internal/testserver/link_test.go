@@ -206,3 +206,23 @@ func TestLinkPoint(t *testing.T) {
 	require.NoError(t, client.Close())
 	require.NoError(t, server.Close())
 }
+
+// TestSlice delivers all bytes, in pieces.
+func TestSlice(t *testing.T) {
+	e := newEnds(t)
+	e.link.Slice(t, 3)
+	text := "a message in several pieces"
+	send(t, e.server, text)
+	data := make([]byte, len(text))
+	n, err := e.client.Read(data)
+	require.NoError(t, err)
+	require.Less(t, n, len(text), "the reader gets parts")
+	_, err = io.ReadFull(e.client, data[n:])
+	require.NoError(t, err)
+	require.Equal(t, text, string(data))
+	e.link.Slice(t, 0)
+	send(t, e.client, "whole")
+	n, err = e.server.Read(data)
+	require.NoError(t, err)
+	require.Equal(t, "whole", string(data[:n]))
+}
