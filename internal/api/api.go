@@ -65,9 +65,10 @@ type API struct {
 	router      *apiframe.Router
 	crossOrigin *http.CrossOriginProtection
 	// rules are those of the routes, by method and path, for the test that walks them.
-	rules map[string]access.Rule
-	walls *apiframe.Walls
-	watch lab.Watch
+	rules    map[string]access.Rule
+	walls    *apiframe.Walls
+	watch    lab.Watch
+	logWatch lab.LogWatch
 	// droppedKeys is when old keys of requests were deleted last, in nanoseconds.
 	droppedKeys atomic.Int64
 }
@@ -78,6 +79,7 @@ func New(cfg Config) *API {
 	a.router = apiframe.NewRouter(Prefix, a.fromElsewhere, cfg.Served)
 	a.watch.Frame = frame
 	a.watch.Failed = func(err error) { a.cfg.Log.Warn("a stream of events waits", "error", err) }
+	a.logWatch.Failed = func(err error) { a.cfg.Log.Warn("those who follow logs wait", "error", err) }
 	a.api = humago.NewWithPrefix(a.router.Mux, Prefix, apiframe.Config("hostsched", cfg.Version, "A token of 'hostsched token create'."))
 	a.peopleRoutes()
 	a.loginRoutes()
@@ -87,6 +89,7 @@ func New(cfg Config) *API {
 	a.clusterRoutes()
 	a.hostRoutes()
 	a.groupRoutes()
+	a.logRoutes()
 	a.viewerRoutes()
 	return a
 }

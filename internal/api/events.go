@@ -98,11 +98,7 @@ func (a *API) stream(ctx context.Context, l *lab.Lab, f lab.EventFilter, resumed
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer a.watch.End(w)
-		hc.SetHeader("Content-Type", eventStream)
-		hc.SetHeader("Cache-Control", "no-store")
-		hc.SetHeader("X-Accel-Buffering", "no")
-		hc.SetStatus(http.StatusOK)
-		s := newSSE(hc)
+		s := a.beginStream(hc)
 		err := s.write([]byte(": events follow\n\n"))
 		if err == nil && resumed {
 			err = a.watch.Between(hc.Context(), l, f, w.After, func(b *lab.Batch) error { return s.write(f.Of(b, f.After)) })
@@ -114,8 +110,20 @@ func (a *API) stream(ctx context.Context, l *lab.Lab, f lab.EventFilter, resumed
 	}}, nil
 }
 
+// beginStream answers with a stream of events.
+func (a *API) beginStream(hc huma.Context) *sse {
+	hc.SetHeader("Content-Type", eventStream)
+	hc.SetHeader("Cache-Control", "no-store")
+	hc.SetHeader("X-Accel-Buffering", "no")
+	hc.SetStatus(http.StatusOK)
+	return newSSE(hc)
+}
+
 // EndStreams ends all streams of events, before the server waits for its connections.
-func (a *API) EndStreams() { a.watch.Close() }
+func (a *API) EndStreams() {
+	a.watch.Close()
+	a.logWatch.Close()
+}
 
 // sse writes server-sent events.
 type sse struct {

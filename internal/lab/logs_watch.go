@@ -83,7 +83,7 @@ func (w *LogWatch) Begin(ctx context.Context, l *Lab, run int64, stream string) 
 	return f, nil
 }
 
-// End removes a follower. The last one ends the reading.
+// End removes a follower.
 func (w *LogWatch) End(f *LogFollower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -92,16 +92,17 @@ func (w *LogWatch) End(f *LogFollower) {
 		return
 	}
 	w.remove(s, f)
-	if w.count == 0 {
-		w.end()
-	}
 }
 
+// remove removes a follower. The last one ends the reading.
 func (w *LogWatch) remove(s *followed, f *LogFollower) {
 	delete(s.followers, f)
 	w.count--
 	if len(s.followers) == 0 {
 		delete(w.streams, f.key)
+	}
+	if w.count == 0 {
+		w.end()
 	}
 }
 
@@ -123,7 +124,6 @@ func (w *LogWatch) Close() {
 			w.remove(s, f)
 		}
 	}
-	w.end()
 }
 
 // read looks for what came until ctx ends.

@@ -1,0 +1,207 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/labapi"
+)
+
+// OfRunInput names a run.
+type OfRunInput struct {
+	ID int64 `path:"id" minimum:"1"`
+}
+
+type logInput struct {
+	OfRunInput
+	Stream string `path:"stream" pattern:"^[a-z]{1,32}$"`
+	Offset int64  `query:"offset" minimum:"0" doc:"The first byte that is read."`
+	LastID string `header:"Last-Event-ID" doc:"As offset, which a browser sends when it connects again."`
+	Accept string `header:"Accept" doc:"text/event-stream to follow the log until its run is over."`
+}
+
+// logRoutes are about what runs leave: logs, files and results of tests.
+func (a *API) logRoutes() {
+	tags := []string{"runs"}
+	operation := func(id, path, summary string) huma.Operation {
+		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: "/runs/{id}" + path, Summary: summary, Tags: tags}
+	}
+	route(a, access.Reading, operation("list-logs", "/logs", "The logs of a run"),
+		func(ctx context.Context, l *lab.Lab, in *OfRunInput) (*body[labapi.Page[labapi.Log]], error) {
+			logs, err := l.Logs(ctx, in.ID)
+			return answer(labapi.Page[labapi.Log]{Items: logs}, err)
+		})
+	read := operation("read-log", "/logs/{stream}", "A log, or with Accept: text/event-stream what comes to it")
+	read.Description = "Each event has a part of the log in Base64, and as its id where the next part begins. The last event is of the type end."
+	read.Errors = []int{http.StatusGone}
+	read.Responses = bytesResponse("text/plain", eventStream)
+	route(a, access.Reading, read, a.readLog)
+	route(a, access.Reading, operation("list-artifacts", "/artifacts", "The files that a run left"),
+		func(ctx context.Context, l *lab.Lab, in *OfRunInput) (*body[labapi.Page[labapi.Artifact]], error) {
+			files, err := l.Artifacts(ctx, in.ID)
+			return answer(labapi.Page[labapi.Artifact]{Items: files}, err)
+		})
+	fetch := operation("read-artifact", "/artifacts/{path}", "A file that a run left")
+	fetch.Responses = bytesResponse("application/octet-stream")
+	route(a, access.Reading, fetch, a.readArtifact)
+	route(a, access.Reading, operation("list-results", "/results", "The results of single tests of a run"),
+		func(ctx context.Context, l *lab.Lab, in *struct {
+			OfRunInput
+			PageInput
+		}) (*body[labapi.Page[labapi.TestResult]], error) {
+			after, err := lab.ParseCursor(in.After)
+			if err != nil {
+				return nil, err
+			}
+			return answer(l.Results(ctx, in.ID, after, in.Limit))
+		})
+}
+
+func bytesResponse(types ...string) map[string]*huma.Response {
+	content := map[string]*huma.MediaType{}
+	for _, t := range types {
+		content[t] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
+	}
+	return map[string]*huma.Response{"200": {Description: "Its bytes", Content: content}}
+}
+
+func (a *API) readLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.StreamResponse, error) {
+	if strings.Contains(in.Accept, eventStream) {
+		return a.followLog(ctx, l, in)
+	}
+	log, err := l.Log(ctx, in.ID, in.Stream)
+	if err != nil {
+		return nil, err
+	}
+	return a.bytesOf(l, in.ID, in.Stream, in.Offset, log.Size, map[string]string{
+		// A log is what others wrote: no browser is to take it for a page.
+		"Content-Type": "text/plain; charset=utf-8", "Hostsched-Log-Cut": fmt.Sprint(log.Cut), "Hostsched-Log-Complete": strconv.FormatBool(log.Complete),
+	}), nil
+}
+
+func (a *API) readArtifact(ctx context.Context, l *lab.Lab, in *struct {
+	OfRunInput
+	Path string `path:"path" maxLength:"255"`
+}) (*huma.StreamResponse, error) {
+	file, stream, err := l.Artifact(ctx, in.ID, in.Path)
+	if err != nil {
+		return nil, err
+	}
+	return a.bytesOf(l, in.ID, stream, 0, file.Size, map[string]string{"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}), nil
+}
+
+// bytesOf answers with the bytes of a stream. They are as many as the header says, or the
+// connection breaks off.
+func (a *API) bytesOf(l *lab.Lab, run int64, stream string, from, upTo int64, header map[string]string) *huma.StreamResponse {
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		for name, value := range header {
+			hc.SetHeader(name, value)
+		}
+		hc.SetHeader("X-Content-Type-Options", "nosniff")
+		hc.SetHeader("Content-Length", fmt.Sprint(max(0, upTo-from)))
+		hc.SetStatus(http.StatusOK)
+		if err := l.WriteLog(hc.Context(), bounded{newSSE(hc)}, run, stream, from, upTo); err != nil {
+			a.cfg.Log.Debug("a log was not read to its end", "run", run, "stream", stream, "error", err)
+		}
+	}}
+}
+
+// bounded writes within a bound each time.
+type bounded struct{ *sse }
+
+// Write implements io.Writer.
+func (b bounded) Write(p []byte) (int, error) { return len(p), b.write(p) }
+
+// followLog answers with what comes to a log until its run is over.
+func (a *API) followLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.StreamResponse, error) {
+	from, err := strconv.ParseInt(cmp.Or(in.LastID, fmt.Sprint(in.Offset)), 10, 64)
+	if err != nil || from < 0 {
+		return nil, fmt.Errorf("%w: Last-Event-ID: %q is no id of an event", lab.ErrInput, in.LastID)
+	}
+	log, err := l.Log(ctx, in.ID, in.Stream)
+	if err != nil {
+		return nil, err
+	}
+	if from > log.Size {
+		return nil, fmt.Errorf("%w: the log has %d bytes, and not %d; read it from its beginning", lab.ErrExpired, log.Size, from)
+	}
+	f, err := a.logWatch.Begin(ctx, l, in.ID, in.Stream)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer a.logWatch.End(f)
+		s := a.beginStream(hc)
+		err := s.write([]byte(": a log follows\n\n"))
+		if err == nil {
+			err = l.WriteLog(hc.Context(), &partWriter{s, from}, in.ID, in.Stream, from, f.From)
+		}
+		if err == nil {
+			err = s.followLog(hc.Context(), f, from)
+		}
+		a.cfg.Log.Debug("a stream of a log ended", "error", err)
+	}}, nil
+}
+
+// partWriter writes the bytes of a log as events.
+type partWriter struct {
+	*sse
+	at int64
+}
+
+// Write implements io.Writer.
+func (w *partWriter) Write(p []byte) (int, error) {
+	part := labapi.LogPart{Offset: w.at, Data: p}
+	w.at += int64(len(p))
+	return len(p), w.event("id: "+strconv.FormatInt(w.at, 10)+"\n", part)
+}
+
+// event writes an event with a head and data.
+func (s *sse) event(head string, data any) error {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	return s.write(bytes.Join([][]byte{[]byte(head), []byte("data: "), text, []byte("\n\n")}, nil))
+}
+
+// followLog writes the parts that come, of which a client that was ahead has some already.
+func (s *sse) followLog(ctx context.Context, f *lab.LogFollower, from int64) error {
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beat.C:
+			if err := s.write([]byte(": still here\n\n")); err != nil {
+				return err
+			}
+		case news, ok := <-f.Parts:
+			switch {
+			case !ok:
+				return errCutOff
+			case news.Over != nil:
+				return s.event("event: end\n", news.Over)
+			}
+			known := min(max(0, from-news.Part.Offset), int64(len(news.Part.Data)))
+			if known == int64(len(news.Part.Data)) {
+				continue
+			}
+			if _, err := (&partWriter{s, news.Part.Offset + known}).Write(news.Part.Data[known:]); err != nil {
+				return err
+			}
+		}
+	}
+}
