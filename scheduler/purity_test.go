@@ -73,7 +73,7 @@ var layers = map[string][]string{
 	"internal/notify":     {"internal/replica", "store", "store/admin", "shard"},
 	"internal/queuetimes": {"internal/replica", "election/recurring", "shard"},
 	"internal/web":        {"internal/certs", "internal/replica", "scheduler", "shard"},
-	"internal/ops": {"internal/certs", "internal/config", "internal/embedetcd", "internal/replica", "internal/roles", "internal/spelling", "internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb",
+	"internal/ops": {"internal/certs", "internal/config", "internal/embedetcd", "internal/replica", "internal/roles", "internal/signin", "internal/spelling", "internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "scheduler", "shard"},
 	"internal/dev": {"internal/child", "internal/embedetcd", "internal/labapi", "internal/labclient", "internal/replica", "internal/simlab", "internal/web",
 		"store", "store/schema", "store/sqldb", "shard"},

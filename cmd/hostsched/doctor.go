@@ -23,8 +23,9 @@ func configCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check [FILE]", Short: "Check a configuration and all that it names, and write nothing",
 		Long: `Check every key of the configuration, the files with passwords and certificates and
-until when these are valid, the addresses, etcd and the rights there, and the
-databases: their versions, schema, rights, guard and clocks. Nothing is written.
+until when these are valid, the addresses, etcd and the rights there, the
+databases: their versions, schema, rights, guard and clocks, and whether the mail
+server, metadata.url and the identity provider answer. Nothing is written.
 
 Without FILE the configuration is that of the other commands: --config, else
 HOSTSCHED_CONFIG, else /etc/hostsched.yaml.
@@ -60,8 +61,9 @@ func doctorCommand() *cobra.Command {
 		Use: "doctor", Short: "Look for what is wrong with a cluster that runs", Args: noArgs,
 		Long: `Look at all that 'config check' looks at, and besides at the servers and shards of
 the cluster that runs: who leads, who could take over, which versions run, whose
-clock is off, whose certificate expires, who does not hear whom, and whether the
-database contradicts itself. Nothing is written.
+clock is off, whose certificate expires, who does not hear whom, whether the fence
+of each shard belongs to this etcd, and whether the database contradicts itself.
+Nothing is written.
 
 Exit codes: 0 all is well, or there are warnings only; 1 something failed; 2 the
 configuration cannot be used.`,

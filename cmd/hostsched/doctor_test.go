@@ -3,6 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -87,6 +90,48 @@ func TestConfigCheck(t *testing.T) {
 	require.Contains(t, errs, "no such file")
 }
 
+// TestConfigCheckOfServices: what a replica calls is greeted, and nothing is sent to it.
+func TestConfigCheckOfServices(t *testing.T) {
+	lab := storetest.SQLiteFile(t)
+	storetest.NewLab(t, lab)
+	etcd := testserver.Etcd(t)
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"issuer":"http://%s","authorization_endpoint":"http://%[1]s/a","token_endpoint":"http://%[1]s/t","jwks_uri":"http://%[1]s/k"}`, r.Host)
+	}))
+	t.Cleanup(provider.Close)
+	file := func(smtp, metadata, issuer string) string {
+		return configFile(t, fmt.Sprintf("listen: 127.0.0.1:0\netcd: {endpoints: ['%s']}\ndatabase: {dsn: '%s'}\nnotify: {to: [a@lab.example], from: b@lab.example, smtp_host: 127.0.0.1, smtp_port: %s}\nmetadata: {url: '%s'}\napi: {url: 'https://lab.example'}\noidc: {issuer: '%s', client_id: lab}\n", etcd.Endpoint, lab, smtp, metadata, issuer))
+	}
+	all := checks(t, exitOK, "config", "check", file(greeter(t, "220 mail.lab"), provider.URL, provider.URL))
+	for _, name := range []string{"notify", "metadata.url", "oidc"} {
+		require.Equal(t, ops.CheckOK, all[name].Result, "%+v", all)
+	}
+	require.Contains(t, all["notify"].Detail, "220 mail.lab")
+	all = checks(t, exitFailed, "config", "check", file(greeter(t, "SSH-2.0-x"), "http://127.0.0.1:1/x", "http://127.0.0.1:1"))
+	for _, name := range []string{"notify", "metadata.url", "oidc"} {
+		require.Equal(t, ops.CheckFailed, all[name].Result, "%+v", all)
+	}
+	require.Contains(t, all["notify"].Detail, "no mail server")
+}
+
+// greeter listens on a port and greets whoever connects.
+func greeter(t *testing.T, line string) (port string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			_, _ = conn.Write([]byte(line + "\r\n"))
+			_ = conn.Close()
+		}
+	}()
+	_, port, err = net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	return port
+}
+
 // TestDoctor: a cluster that runs is well but for what it lacks; one that does not run fails.
 func TestDoctor(t *testing.T) {
 	s := newStandalone(t)
@@ -95,6 +140,11 @@ func TestDoctor(t *testing.T) {
 	all := checks(t, exitOK, "doctor", "--data-dir", s.dir, "--listen", s.listen)
 	require.Equal(t, ops.CheckWarning, all["shard master"].Result, "nobody could take over")
 	require.Equal(t, ops.CheckOK, all["rows of the database"].Result)
+	require.Equal(t, ops.CheckOK, all["fence of shard master"].Result, "%+v", all)
+	other := testserver.Etcd(t)
+	elsewhere := checks(t, exitFailed, "doctor", "--database-dsn", "sqlite:"+filepath.Join(s.dir, "lab.db"), "--etcd-endpoints", other.Endpoint, "--listen", "127.0.0.1:0")
+	require.Equal(t, ops.CheckFailed, elsewhere["fence of shard master"].Result)
+	require.Contains(t, elsewhere["fence of shard master"].Detail, "fence adopt master")
 	require.Equal(t, ops.CheckOK, all["database: schema and rights"].Result)
 
 	empty := storetest.SQLiteFile(t)

@@ -121,7 +121,7 @@ type Config struct {
 		DeviceClientSecretFile string        `key:"device_client_secret_file" usage:"file with that client's secret (or env HOSTSCHED_OIDC_DEVICE_CLIENT_SECRET)"`
 		Scopes                 []string      `key:"scopes" default:"openid,profile,email" usage:"what the provider is asked for"`
 		UserClaim              string        `key:"user_claim" default:"preferred_username" usage:"the claim that has the login; it must be one that people cannot choose themselves"`
-		GroupsClaim            string        `key:"groups_claim" default:"groups" usage:"the claim that has the groups; 'hostsched role grant group NAME ROLE' gives them roles"`
+		GroupsClaim            string        `key:"groups_claim" default:"groups" usage:"the claim that has the groups; 'hostsched role add group NAME ROLE' gives them roles"`
 		Least                  string        `key:"least_role" default:"user" oneof:"viewer or user" usage:"the role of people who have no other: viewer or user"`
 		Session                time.Duration `key:"session" default:"12h" min:"1m" max:"8760h" usage:"how long a login lasts"`
 	} `key:"oidc" group:"replica"`

@@ -89,6 +89,7 @@ func (c *Checkup) Configuration(ctx context.Context) {
 	c.addresses()
 	c.etcd(ctx)
 	c.databases(ctx)
+	c.services(ctx)
 }
 
 // othersMayRead are the bits of a file's mode that let every user read it.

@@ -26,6 +26,7 @@ func Doctor(ctx context.Context, c *config.Config, client *clientv3.Client) (*Ch
 		return up, err
 	}
 	up.cluster(st)
+	up.fences(ctx, client)
 	up.findings(ctx)
 	return up, nil
 }

@@ -82,6 +82,12 @@ func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
 	return found, nil
 }
 
+// Reach asks the provider for its endpoints, and nothing else.
+func (p *Provider) Reach(ctx context.Context) error {
+	_, err := p.discover(ctx)
+	return err
+}
+
 func (p *Provider) using(ctx context.Context) context.Context {
 	return oidc.ClientContext(ctx, p.client)
 }
