@@ -241,22 +241,32 @@ func (c *chaos) countGoroutines(ctx context.Context, all bool) {
 		if !all && len(r.goroutines) > 0 {
 			continue
 		}
-		if n, err := r.goroutineCount(ctx); err == nil {
-			r.goroutines = append(r.goroutines, n)
+		if count, err := r.goroutineCount(ctx); err == nil {
+			r.goroutines = append(r.goroutines, count)
 		}
 	}
 }
 
-func (r *replica) goroutineCount(ctx context.Context) (n int, err error) {
+// goroutineCount is how many goroutines a replica has, and how many shards it leads.
+type goroutineCount struct{ leads, n int }
+
+func (r *replica) goroutineCount(ctx context.Context) (c goroutineCount, err error) {
 	res, err := r.get(ctx, "/metrics")
 	if err != nil {
-		return 0, err
+		return c, err
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
-			return strconv.Atoi(value)
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		switch name, value, _ := strings.Cut(lines.Text(), " "); {
+		case strings.HasPrefix(name, "hostsched_leader{") && value == "1":
+			c.leads++
+		case name == "go_goroutines":
+			c.n, err = strconv.Atoi(value)
 		}
 	}
-	return 0, errors.New("no metric go_goroutines")
+	if c.n == 0 && err == nil {
+		err = errors.New("no metric go_goroutines")
+	}
+	return c, errors.Join(err, lines.Err())
 }

@@ -35,7 +35,7 @@ type replica struct {
 	busy, down bool
 	// starts counts processes, goroutines are what the running one had at drains.
 	starts     int
-	goroutines []int
+	goroutines []goroutineCount
 
 	cmd  *exec.Cmd
 	exit *child.Exit

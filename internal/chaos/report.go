@@ -161,12 +161,24 @@ func (c *chaos) judgeHistory(ctx context.Context) (r Report, err error) {
 	return r, err
 }
 
-// leaked is by how much the goroutines of a replica have grown from the first turn of
-// its process to the last drain.
+// goroutinesInUse is how many goroutines a replica may have at one moment and not at another:
+// those of connections and of requests.
+const goroutinesInUse = 100
+
+// leaked is by how much the goroutines of a process have grown between two moments at which
+// it led equally many shards.
 func (c *chaos) leaked() (most int) {
 	for _, r := range c.replicas {
-		if n := len(r.goroutines); n > 1 {
-			most = max(most, r.goroutines[n-1]-r.goroutines[0])
+		first := map[int]int{}
+		last := 0
+		for _, count := range r.goroutines {
+			if _, known := first[count.leads]; !known {
+				first[count.leads] = count.n
+			}
+			last = count.n - first[count.leads]
+		}
+		if last > goroutinesInUse {
+			most = max(most, last)
 		}
 	}
 	return most
@@ -218,23 +230,17 @@ func (c *chaos) failovers(ctx context.Context, r *Report) error {
 	return nil
 }
 
-// maxLeak is how many goroutines a replica may have more than at first: it may lead
-// all shards now, and have led none then.
-const maxLeak = 200
-
 // violations are what must not be.
 func (c *chaos) violations(r Report) []string {
 	out := append(slices.Clone(c.res.wrong), c.watch.delays...)
 	for name, n := range map[string]int64{
-		"assigned_twice": r.AssignedTwice, "epochs_interleaved": r.EpochsInterleaved, "takes_under_former_epoch": r.TakesUnderFormerEpoch,
+		"leaked_goroutines": int64(r.LeakedGoroutines),
+		"assigned_twice":    r.AssignedTwice, "epochs_interleaved": r.EpochsInterleaved, "takes_under_former_epoch": r.TakesUnderFormerEpoch,
 		"entries_lost": r.EntriesLost, "hosts_stranded": r.HostsStranded, "entries_stuck": r.EntriesStuck, "recorder_drift": r.RecorderDrift,
 	} {
 		if n != 0 {
 			out = append(out, fmt.Sprintf("%s is %d", name, n))
 		}
-	}
-	if r.LeakedGoroutines > maxLeak {
-		out = append(out, fmt.Sprintf("leaked_goroutines is %d", r.LeakedGoroutines))
 	}
 	if c.o.calm && r.NeedlessTakeovers > 0 {
 		out = append(out, fmt.Sprintf("needless_takeovers is %d", r.NeedlessTakeovers))
