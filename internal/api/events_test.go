@@ -139,6 +139,22 @@ func TestEventStream(t *testing.T) {
 	})
 }
 
+// TestGapBeforeEachEvent: where servers of a database have ids of their own, all gaps that are
+// old are passed over together, and not one after the other.
+func TestGapBeforeEachEvent(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		r := s.watch(t, ann, "", "")
+		for id := int64(1000); id < 1300; id += 3 {
+			note(t, db, id, 1, "with.gap")
+		}
+		storetest.Exec(t, db, "UPDATE hostsched_events SET at = at - 11000")
+		for id := int64(1000); id < 1300; id += 3 {
+			require.Equal(t, id, r.next(t).ID)
+		}
+	})
+}
+
 // TestGapOfAnotherTransaction: what is committed later, with lower ids, is not lost.
 func TestGapOfAnotherTransaction(t *testing.T) {
 	db := storetest.NewServerLab(t)

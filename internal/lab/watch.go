@@ -14,6 +14,8 @@ import (
 const (
 	// watchEvery is how often the journal is read while somebody watches.
 	watchEvery = 50 * time.Millisecond
+	// gapEvery is how often it is asked whether an id that is missing can still come.
+	gapEvery = 250 * time.Millisecond
 	// maxWatchers bounds the streams of a replica.
 	maxWatchers = 1000
 	// watchBatch is how many events are read at once, and watchBuffer how many such
@@ -126,7 +128,7 @@ func (w *Watch) Close() {
 func (w *Watch) read(ctx context.Context, l *Lab) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	var gapSince time.Time
+	var lookedAgain time.Time
 	w.mu.Lock()
 	position := w.position
 	w.mu.Unlock()
@@ -144,19 +146,33 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 			continue
 		}
 		ready := untilGap(position, events)
-		switch {
-		case len(ready) > 0 || len(events) == 0:
-			gapSince = time.Time{}
-		case gapSince.IsZero():
-			gapSince = time.Now()
-		case time.Since(gapSince) > gapLasts:
-			ready, gapSince = untilGap(events[0].ID-1, events), time.Time{}
+		if len(ready) == 0 && len(events) > 0 && time.Since(lookedAgain) > gapEvery {
+			lookedAgain = time.Now()
+			ready = w.settled(ctx, l, events)
 		}
 		if len(ready) > 0 {
 			position = ready[len(ready)-1].ID
 			w.hand(ctx, ready)
 		}
 	}
+}
+
+// settled are the events before which none can appear any more, although ids are missing. All
+// gaps that are old enough are passed over together: where a cluster of database servers gives
+// each its own ids, there is one before nearly every event.
+func (w *Watch) settled(ctx context.Context, l *Lab, events []labapi.Event) []labapi.Event {
+	horizon, err := l.horizon(ctx)
+	if err != nil {
+		if ctx.Err() == nil && w.Failed != nil {
+			w.Failed(err)
+		}
+		return nil
+	}
+	n := 0
+	for n < len(events) && events[n].ID <= horizon {
+		n++
+	}
+	return events[:n]
 }
 
 // untilGap are the events up to the first id that is missing.
