@@ -85,6 +85,8 @@ var layers = map[string][]string{
 	"internal/labapi":      {},
 	"internal/lifecycle":   {"scheduler"},
 	"internal/labclient":   {"internal/labapi"},
+	"internal/shim":        {"internal/command", "internal/labapi"},
+	"internal/agent":       {"internal/agentclient", "internal/command", "internal/labapi", "internal/labclient", "internal/shim"},
 	"internal/agentclient": {"internal/labapi", "internal/labclient"},
 	"internal/runs":        {"internal/access", "internal/jobspec", "internal/lab", "internal/labapi", "internal/lifecycle", "scheduler", "store/sqldb"},
 	"internal/lab":         {"internal/access", "internal/jobspec", "internal/labapi", "scheduler", "shard", "store", "store/admin", "store/schema", "store/sqldb"},
@@ -95,7 +97,7 @@ var layers = map[string][]string{
 	"internal/jobspec":     {"internal/labapi", "internal/spelling"},
 	"internal/app": {"internal/access", "internal/api", "internal/certs", "internal/cluster", "internal/config", "internal/embedetcd", "internal/lab", "internal/metrics", "internal/notify", "internal/ops", "internal/peers", "internal/queuetimes", "internal/replica", "internal/runs", "internal/signin",
 		"internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
-	"cmd/hostsched": {"internal/app", "internal/config", "internal/dev", "internal/jobspec", "internal/labapi", "internal/labclient", "internal/ops", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
+	"cmd/hostsched": {"internal/agent", "internal/app", "internal/config", "internal/dev", "internal/jobspec", "internal/labapi", "internal/labclient", "internal/ops", "internal/shim", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "shard"},
 }
 

@@ -87,7 +87,7 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 		"role add nonsense a viewer", "role add user a nonsense", "role remove nonsense a --yes", "role remove user a", "acl change a", "acl remove a", "label add", "label remove a", "user add", "user remove a",
 		"job submit /nowhere", "job submit - --count 0", "job submit - --priority 3000000000", "job list --state nonsense", "job list --mine --owner x", "job show 0", "job show x", "job explain -- -1",
 		"job wait 99999999999999999999", "job abort", "job abort 1", "job abort x --yes", "job requeue", "job requeue 1 x", "suite submit /nowhere", "suite show x", "suite abort 1", "event watch --after x", "event watch --job 0",
-		"api nonsense /hosts", "api GET hosts", "api GET http://lab/hosts", "api POST /jobs --input /nowhere",
+		"agent --config /nowhere", "agent nonsense", "api nonsense /hosts", "api GET hosts", "api GET http://lab/hosts", "api POST /jobs --input /nowhere",
 		"etcd add a nonsense --yes", "etcd add a http://10.0.0.1 --yes", "etcd add a/b http://10.0.0.1:2380 --yes", "etcd remove a",
 	} {
 		refused(strings.Fields(command))

@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/shim"
+)
+
+// jobResult is what a job may write into result.json in its folder, to say more than its exit
+// code does.
+type jobResult struct {
+	TestsFailed int    `json:"tests_failed"`
+	Text        string `json:"text"`
+}
+
+// maxJobResult is more than that needs.
+const maxJobResult = 64 << 10
+
+// readJobResult reads nothing outside of the job's folder, whatever links the job made.
+func readJobResult(work string) (out jobResult) {
+	root, err := os.OpenRoot(work)
+	if err != nil {
+		return out
+	}
+	defer root.Close() //nolint:errcheck // nothing was written
+	info, err := root.Stat("result.json")
+	if err != nil || !info.Mode().IsRegular() {
+		return out
+	}
+	file, err := root.Open("result.json")
+	if err != nil {
+		return out
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(io.LimitReader(file, maxJobResult))
+	if err != nil || json.Unmarshal(text, &out) != nil || out.TestsFailed < 0 {
+		return jobResult{}
+	}
+	return out
+}
+
+// finishOf is how a run ended whose shim wrote a result.
+func (r *run) finishOf(result shim.Result) labapi.RunFinish {
+	in := labapi.RunFinish{
+		ExitCode: result.ExitCode, Signal: result.Signal, StopReason: result.StopReason, NotRunReason: result.NotRunReason,
+		Detail: cut(result.Detail), Streams: result.Streams, Result: r.resultOf(result),
+	}
+	if result.NotRunReason == "" {
+		said := readJobResult(r.folder.Work())
+		in.TestsFailed = said.TestsFailed
+		if in.Detail == "" {
+			in.Detail = cut(said.Text)
+		}
+	}
+	return in
+}
+
+func (r *run) resultOf(result shim.Result) string {
+	passed := result.ExitCode != nil && *result.ExitCode == 0
+	switch {
+	case result.NotRunReason != "" && !r.ownScript():
+		return labapi.ResultInfra // the lab's command, or its machine
+	case result.NotRunReason != "" || result.Signal != nil || result.StopReason != "" || result.ExitCode == nil:
+		return labapi.ResultFailed
+	case result.Step == taskFence && !passed:
+		return labapi.ResultUnusable // nobody knows what runs on the host
+	}
+	return labapi.ResultOf(*result.ExitCode)
+}
+
+// ownScript tells whether what runs is the job's, and not a command of the lab.
+func (r *run) ownScript() bool {
+	d, err := r.agent.cfg.driverOf(r.rec.Claimed.Hosts)
+	return err == nil && r.rec.Claimed.Manifest.Kind == kindJob && d.Kind == driverExec && len(d.Command) == 0
+}

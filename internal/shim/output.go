@@ -1,0 +1,111 @@
+package shim
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hostsched/hostsched/internal/command"
+	"github.com/hostsched/hostsched/internal/labapi"
+)
+
+// output spools what the steps say on one stream.
+type output struct {
+	stream string
+	// mu is for a stream that somebody has open yet although the run is over.
+	mu   sync.Mutex
+	file *os.File
+	mask *masker
+	// room is how many bytes are kept yet, besides the mark.
+	room int64
+	// marked means that the mark was written, after which everything is only counted.
+	marked bool
+	size   int64
+	cut    int64
+	sum    hash.Hash
+	// said is when anything was last said, on any stream.
+	said *atomic.Int64
+	done chan struct{}
+}
+
+// markRoom is more than the mark of a log that was cut needs.
+const markRoom = 128
+
+func (f Folder) newOutput(stream string, spec Spec, said *atomic.Int64) (*output, error) {
+	file, err := os.OpenFile(f.Stream(stream), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the spool of a log: %w", err)
+	}
+	return &output{stream: stream, file: file, mask: newMasker(spec.Mask), room: max(spec.LogCap-markRoom, 0), sum: sha256.New(), said: said}, nil
+}
+
+// pipe returns the end of a pipe that a step may write to. It is read until nobody has it open.
+func (o *output) pipe() (*os.File, error) {
+	from, to, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make a pipe for a log: %w", err)
+	}
+	o.done = make(chan struct{})
+	go o.copy(from)
+	return to, nil
+}
+
+func (o *output) copy(from *os.File) {
+	defer close(o.done)
+	defer from.Close() //nolint:errcheck // it was only read
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			o.said.Store(int64(command.Now()))
+			o.mu.Lock()
+			o.keep(o.mask.next(buffer[:n]))
+			o.mu.Unlock()
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// keep writes what there is room for, on the disk as under the cap, and counts the rest.
+func (o *output) keep(data []byte) {
+	fits := data[:min(int64(len(data)), o.room)]
+	if o.marked {
+		fits = nil
+	}
+	n := o.write(fits)
+	o.room -= int64(n)
+	if n == len(data) {
+		return
+	}
+	o.cut += int64(len(data) - n)
+	if !o.marked {
+		o.marked = true
+		o.write(fmt.Appendf(nil, "\n[hostsched: the log is cut here, after %d bytes]\n", o.size))
+	}
+}
+
+// write returns how much was written: a disk that is full ends the log, and not the run.
+func (o *output) write(data []byte) int {
+	n, err := o.file.Write(data)
+	if err != nil {
+		o.room = 0
+	}
+	o.sum.Write(data[:n])
+	o.size += int64(n)
+	return n
+}
+
+// end returns how much of the log there is, once nobody writes any more.
+func (o *output) end() (labapi.StreamEnd, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.keep(o.mask.rest())
+	err := o.file.Close()
+	return labapi.StreamEnd{Stream: o.stream, Size: o.size, SHA256: hex.EncodeToString(o.sum.Sum(nil)), Cut: o.cut}, err
+}
