@@ -106,27 +106,32 @@ func (l *Lab) Authenticate(ctx context.Context, secret string) (access.Caller, e
 // identity provider's groups gave at the last login, or Autotest's access_level, if that is
 // more than an ordinary user's. It is Nobody if there is no such user.
 func (l *Lab) RoleOf(ctx context.Context, login string) (access.Role, error) {
-	var level sql.NullInt64
+	var level int64
+	known := false
 	grants := map[string]access.Role{}
-	err := l.db.Pool.QueryRowContext(ctx, "SELECT access_level FROM afe_users WHERE login = ?", login).Scan(&level)
-	if errors.Is(err, sql.ErrNoRows) {
-		return access.Nobody, nil
-	}
-	if err == nil {
-		err = sqldb.EachRow(ctx, l.db.Pool, "SELECT kind, role FROM hostsched_role_grants WHERE kind IN ('user', 'login') AND name = ?", []any{login}, func(scan sqldb.Scanner) error {
-			var kind, role string
-			if err := scan(&kind, &role); err != nil {
-				return err
-			}
-			var err error
-			grants[kind], err = access.ParseRole(role)
+	// One statement, because each request of a token asks.
+	query := "SELECT '', COALESCE(access_level, 0), '' FROM afe_users WHERE login = ? UNION ALL SELECT kind, 0, role FROM hostsched_role_grants WHERE kind IN ('user', 'login') AND name = ?"
+	err := sqldb.EachRow(ctx, l.db.Pool, query, []any{login, login}, func(scan sqldb.Scanner) error {
+		var kind, role string
+		var of int64
+		if err := scan(&kind, &of, &role); err != nil {
 			return err
-		})
-	}
+		}
+		if kind == "" {
+			known, level = true, of
+			return nil
+		}
+		var err error
+		grants[kind], err = access.ParseRole(role)
+		return err
+	})
 	if err != nil {
 		return access.Nobody, l.explain(err, "look the role of "+login+" up")
 	}
-	return access.Of(level.Int64, grants["user"], grants["login"]), nil
+	if !known {
+		return access.Nobody, nil
+	}
+	return access.Of(level, grants["user"], grants["login"]), nil
 }
 
 // CreateToken makes a token and returns it with its secret, which nobody can read again.
