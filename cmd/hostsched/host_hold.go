@@ -145,6 +145,9 @@ func sayHolds(cmd *cobra.Command, k holdKind, results []labapi.HoldResult) error
 			if err := line(cmd.OutOrStdout(), "%s %s", r.Hostname, holdDone(k, r)); err != nil {
 				return err
 			}
+			if r.Entry != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "hostsched: warning: job %d uses %s: its tasks wait while the host is locked; 'hostsched host drain' would have let it finish\n", r.Entry.Job, printable(r.Hostname))
+			}
 			continue
 		}
 		problem := &labclient.Problem{Type: r.Type, Detail: r.Detail}

@@ -226,7 +226,7 @@ func (a *API) holdHosts(ctx context.Context, l *lab.Lab, in *body[labapi.HoldsIn
 }
 
 func (a *API) holdResult(d lab.Held) labapi.HoldResult {
-	r := labapi.HoldResult{Hostname: d.Hostname, Done: d.Err == nil, Changed: d.Changed}
+	r := labapi.HoldResult{Hostname: d.Hostname, Done: d.Err == nil, Changed: d.Changed, Entry: d.Entry}
 	if d.Err == nil {
 		return r
 	}

@@ -61,6 +61,8 @@ type Held struct {
 	Hostname string
 	Shard    string
 	Changed  bool
+	// Entry is what uses a host that was locked: its tasks wait from now on.
+	Entry *labapi.HostEntry
 	// Err is why nothing was done.
 	Err error
 }
@@ -165,6 +167,9 @@ func (l *Lab) holdSome(ctx context.Context, tx *sql.Tx, who access.Caller, names
 		out[i].Changed, out[i].Err = l.decideHold(who, row, related[row.ID], h)
 		if out[i].Changed {
 			due = append(due, *row)
+			if h.Action == labapi.ActionLock {
+				out[i].Entry = row.Entry
+			}
 			done[row.ID] = true
 		}
 	}

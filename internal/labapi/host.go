@@ -107,6 +107,8 @@ type HoldResult struct {
 	Hostname string `json:"hostname"`
 	Done     bool   `json:"done"`
 	Changed  bool   `json:"changed" doc:"False if there was nothing to do."`
+	// Entry is what uses a host that was locked.
+	Entry *HostEntry `json:"entry,omitempty" doc:"What uses the host: while it is locked its tasks wait, and its job may never begin."`
 	// Type and Detail are those of a problem, if it was not done.
 	Type   string `json:"type,omitempty"`
 	Detail string `json:"detail,omitempty"`
