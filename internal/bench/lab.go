@@ -36,7 +36,7 @@ type testLab struct {
 	dsn  string
 }
 
-// The labs: as the issue of speed has them.
+// The labs that speed is measured on.
 const (
 	seed         = 1
 	boards       = 50
