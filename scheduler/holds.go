@@ -12,7 +12,10 @@ type Hold struct {
 	// Deadline is when the drain aborts what still uses the host, if Abort is true.
 	Deadline int64
 	Abort    bool
-	// By is who drains the host, and Reason why.
+	// Bad means that the lab holds the host because it failed again and again: nobody new
+	// gets it, as if it were draining, but it becomes no lock.
+	Bad bool
+	// By is who drains the host, or that it is bad, and Reason why.
 	By, Reason string
 	// Abortable are the active entries of the host that nobody has aborted. They are known
 	// once the deadline is past.
@@ -54,10 +57,10 @@ type Abort struct {
 	By, Reason string
 }
 
-// findDrains notes which hosts are draining.
+// findDrains notes which hosts are draining, or bad.
 func (p *planner) findDrains() {
 	for i := range p.s.Holds {
-		if h := &p.s.Holds[i]; h.Draining {
+		if h := &p.s.Holds[i]; h.Draining || h.Bad {
 			if p.drains == nil {
 				p.drains = make(map[HostID]*Hold)
 			}

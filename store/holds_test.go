@@ -226,3 +226,22 @@ func TestHostThatDrainsMeanwhile(t *testing.T) {
 		}
 	})
 }
+
+// TestBadHostIsNotGivenOut: what has it may finish, nobody new gets it, and it becomes no lock.
+func TestBadHostIsNotGivenOut(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		l := held(t, db)
+		storetest.Exec(t, db, "INSERT INTO hostsched_host_epochs (host_id, bad_since, bad_reason) VALUES (1, 1, 'three lost runs'), (2, 1, 'three failed repairs')")
+		require.True(t, tick(t, db, l).Empty())
+		storetest.Exec(t, db, "UPDATE afe_host_queue_entries SET status = 'Completed', active = 0, complete = 1 WHERE id = 1")
+		plan := tick(t, db, l)
+		require.Len(t, plan.Releases, 1, "it is given back")
+		require.Empty(t, plan.Drained)
+		locked, _, _ := lockOf(t, db, 1)
+		require.False(t, locked)
+		storetest.Exec(t, db, "INSERT INTO afe_special_tasks (host_id, task, requested_by_id, is_active, is_complete, success, is_aborted, time_requested) VALUES (2, 'Verify', 1, 0, 0, 0, 0, CURRENT_TIMESTAMP)")
+		require.True(t, tick(t, db, l).Empty(), "nobody gets it")
+		storetest.Exec(t, db, "UPDATE hostsched_host_epochs SET bad_since = NULL")
+		require.Len(t, tick(t, db, l).Leases, 1)
+	})
+}

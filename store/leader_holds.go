@@ -10,8 +10,10 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// notDraining restricts afe_hosts to hosts that are not draining at this moment.
-const notDraining = " AND NOT EXISTS (SELECT 1 FROM hostsched_hosts d WHERE d.host_id = afe_hosts.id AND d.drain_since IS NOT NULL)"
+// notDraining restricts afe_hosts to hosts that are not draining at this moment, and that
+// the lab does not hold as bad.
+const notDraining = " AND NOT EXISTS (SELECT 1 FROM hostsched_hosts d WHERE d.host_id = afe_hosts.id AND d.drain_since IS NOT NULL)" +
+	" AND NOT EXISTS (SELECT 1 FROM hostsched_host_epochs b WHERE b.host_id = afe_hosts.id AND b.bad_since IS NOT NULL)"
 
 // unsaidReason is why a host is locked that was drained for a reason which its column
 // cannot contain.

@@ -52,6 +52,9 @@ func heldText(h labapi.Host) string {
 	if d := h.Drain; d != nil {
 		parts = append(parts, holdText("draining", d.By, "deadline "+when(d.Deadline), d.Reason))
 	}
+	if h.Bad != nil {
+		parts = append(parts, "held as bad since "+when(h.Bad.Since)+": "+h.Bad.Reason)
+	}
 	switch {
 	case h.Lock != nil:
 		parts = append(parts, holdText("locked", h.Lock.By, "until "+when(h.Lock.Until), h.Lock.Reason))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/access"
@@ -185,7 +186,7 @@ func (l *Lab) decideHold(who access.Caller, h *hostState, has relation, hold Hol
 	}
 	switch hold.Action {
 	case labapi.ActionUnlock:
-		return h.Locked, nil
+		return h.Locked || h.Bad != nil, nil
 	case labapi.ActionUndrain:
 		return h.Drain != nil, nil
 	case labapi.ActionLock:
@@ -257,6 +258,9 @@ func holdEvent(who access.Caller, host *hostState, h Hold) Event {
 	case (h.Action == labapi.ActionDrain || h.Action == labapi.ActionUndrain) && host.Drain != nil:
 		before = fmt.Sprintf("drained by %s: %s", host.Drain.By, host.Drain.Reason)
 	}
+	if h.Action == labapi.ActionUnlock && host.Bad != nil {
+		before = strings.TrimPrefix(before+"; held as bad: "+host.Bad.Reason, "; ")
+	}
 	if before != "" {
 		e.Reason += " (was " + before + ")"
 	}
@@ -285,7 +289,11 @@ func (l *Lab) writeUnlock(ctx context.Context, tx *sql.Tx, _ access.Caller, _ Ho
 	if _, err := tx.ExecContext(ctx, "UPDATE afe_hosts"+l.db.Dialect.ByKey+" SET locked = 0, locked_by_id = NULL, lock_time = NULL, lock_reason = '' WHERE id IN "+in); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE hostsched_hosts SET lock_until = NULL, lock_time = NULL, locked_by_id = NULL WHERE host_id IN "+in)
+	if _, err := tx.ExecContext(ctx, "UPDATE hostsched_hosts SET lock_until = NULL, lock_time = NULL, locked_by_id = NULL WHERE host_id IN "+in); err != nil {
+		return err
+	}
+	// Whoever unlocks a host trusts it again: the lab begins to count anew.
+	_, err := tx.ExecContext(ctx, "UPDATE hostsched_host_epochs SET failures = 0, last_job = NULL, bad_since = NULL, bad_reason = '' WHERE host_id IN "+in)
 	return err
 }
 

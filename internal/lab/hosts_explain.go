@@ -52,6 +52,9 @@ func whyNotGiven(h *labapi.Host) (reasons []string) {
 	if h.Lock != nil {
 		add("locked by %s: %s%s", h.Lock.By, h.Lock.Reason, untilText(h.Lock.Until))
 	}
+	if h.Bad != nil {
+		add("held as bad: %s; look at it, and unlock it", h.Bad.Reason)
+	}
 	if h.Drain != nil {
 		add("drained by %s: %s", h.Drain.By, h.Drain.Reason)
 	}

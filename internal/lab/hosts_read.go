@@ -41,7 +41,7 @@ type hostState struct {
 
 // version is what changes whenever people change anything of a host.
 func (h *hostState) version() string {
-	return versionOf([]any{h.ID, h.Hostname, h.Labels, h.StaticLabels, h.ACLGroups, h.Protection, h.Attributes, h.Locked, h.Lock, h.Drain})
+	return versionOf([]any{h.ID, h.Hostname, h.Labels, h.StaticLabels, h.ACLGroups, h.Protection, h.Attributes, h.Locked, h.Lock, h.Drain, h.Bad})
 }
 
 // versionOf is the ETag of values.
@@ -190,7 +190,7 @@ func (l *Lab) carries() (condition string, n int) {
 }
 
 const hostColumns = "SELECT h.id, h.hostname, COALESCE(h.status, 'Ready'), h.shard_id, h.protection, h.leased, h.locked, h.lock_reason, %s, h.locked_by_id, u.login, CASE WHEN " + store.SameLock +
-	" THEN d.lock_until END, d.drain_since, d.drain_by, d.drain_reason, d.drain_deadline, d.drain_abort FROM afe_hosts h LEFT JOIN afe_users u ON u.id = h.locked_by_id LEFT JOIN hostsched_hosts d ON d.host_id = h.id WHERE h.invalid = 0 AND "
+	" THEN d.lock_until END, d.drain_since, d.drain_by, d.drain_reason, d.drain_deadline, d.drain_abort, b.bad_since, b.bad_reason FROM afe_hosts h LEFT JOIN afe_users u ON u.id = h.locked_by_id LEFT JOIN hostsched_hosts d ON d.host_id = h.id LEFT JOIN hostsched_host_epochs b ON b.host_id = h.id WHERE h.invalid = 0 AND "
 
 // hostRows reads hosts with all that is theirs.
 func (l *Lab) hostRows(r reader, condition string, args []any, shards func(int64) string) []hostState {
@@ -207,6 +207,9 @@ func (l *Lab) hostRows(r reader, condition string, args []any, shards func(int64
 		if since := v.Int(12); since.Valid {
 			abort := v.Int(16)
 			h.Drain = &labapi.Drain{By: v.Text(13), Reason: v.Text(14), Since: millisOf(since), Deadline: millisOf(v.Int(15)), Abort: abort.N != 0}
+		}
+		if since := v.Int(17); since.Valid {
+			h.Bad = &labapi.Bad{Reason: v.Text(18), Since: millisOf(since)}
 		}
 		rows = append(rows, h)
 	})

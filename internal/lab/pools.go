@@ -18,7 +18,7 @@ func (l *Lab) carried(condition string) string {
 }
 
 // stateOfHost counts a host once: held before broken before running before idle.
-const stateOfHost = "CASE WHEN h.locked <> 0 OR d.drain_since IS NOT NULL THEN 'held' WHEN h.status IN ('Repair Failed', 'Repairing') THEN 'broken' WHEN h.leased <> 0 THEN 'running' ELSE 'idle' END"
+const stateOfHost = "CASE WHEN h.locked <> 0 OR d.drain_since IS NOT NULL OR EXISTS (SELECT 1 FROM hostsched_host_epochs b WHERE b.host_id = h.id AND b.bad_since IS NOT NULL) THEN 'held' WHEN h.status IN ('Repair Failed', 'Repairing') THEN 'broken' WHEN h.leased <> 0 THEN 'running' ELSE 'idle' END"
 
 // waits are the queue entries that wait for any host.
 const waits = "q.status = 'Queued' AND q.active = 0 AND q.complete = 0 AND q.aborted = 0 AND q.host_id IS NULL"

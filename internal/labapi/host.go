@@ -19,6 +19,7 @@ type Host struct {
 	Locked       bool              `json:"locked"`
 	Lock         *Lock             `json:"lock,omitempty"`
 	Drain        *Drain            `json:"drain,omitempty"`
+	Bad          *Bad              `json:"bad,omitempty"`
 	// Entry is the active queue entry of the host, if there is one.
 	Entry *HostEntry `json:"entry,omitempty"`
 }
@@ -29,6 +30,13 @@ type Lock struct {
 	By     string     `json:"by"`
 	Since  *time.Time `json:"since,omitempty"`
 	Until  *time.Time `json:"until,omitempty" doc:"When the leader ends the lock; without it a person does."`
+}
+
+// Bad is a hold of the lab's own: the host failed again and again. Nobody new gets it until a
+// person unlocks it.
+type Bad struct {
+	Reason string     `json:"reason"`
+	Since  *time.Time `json:"since,omitempty"`
 }
 
 // Drain is a hold under which nobody new gets the host; what runs may finish, and then

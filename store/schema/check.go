@@ -41,6 +41,7 @@ var tablesUsed = []tableUse{
 	{table: "hostsched_audit", columns: "id, at, who, action, subject, detail", insert: "at, who, action, subject, detail", delete: true},
 	{table: "afe_aborted_host_queue_entries", columns: "queue_entry_id", insert: "queue_entry_id, aborted_by_id, aborted_on"},
 	{table: "hostsched_hosts", columns: "host_id, lock_until, lock_time, locked_by_id, drain_since, drain_by, drain_reason, drain_deadline, drain_abort", update: "lock_until, lock_time, locked_by_id, drain_since, drain_by, drain_reason, drain_deadline, drain_abort"},
+	{table: "hostsched_host_epochs", columns: "host_id, bad_since, bad_reason"},
 	{table: "hostsched_events", columns: "id, at", insert: "at, kind, shard, who, subject, reason, host_id, job_id, entry_id", delete: true},
 }
 

@@ -16,7 +16,8 @@ CREATE TABLE IF NOT EXISTS hostsched_host_epochs (
   failures INT(11) NOT NULL DEFAULT 0,
   last_job INT(11) DEFAULT NULL,
   bad_since BIGINT DEFAULT NULL,
-  bad_reason VARCHAR(500) NOT NULL DEFAULT ''
+  bad_reason VARCHAR(500) NOT NULL DEFAULT '',
+  KEY hostsched_host_epochs_bad (bad_since)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4;
 
 -- Agents. desired is what an administrator wants (run, drain, stop), seen is what the

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS hostsched_host_epochs (
   bad_since BIGINT DEFAULT NULL,
   bad_reason VARCHAR(500) NOT NULL DEFAULT ''
 );
+CREATE INDEX IF NOT EXISTS hostsched_host_epochs_bad ON hostsched_host_epochs (bad_since);
 
 -- Agents. desired is what an administrator wants (run, drain, stop), seen is what the
 -- servers saw. session changes with each start of an agent's process, and is empty after its
