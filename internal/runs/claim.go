@@ -61,15 +61,20 @@ func (r *Runs) claimOnce(ctx context.Context, key claimKey, claim func() error) 
 	if !errors.Is(err, sql.ErrNoRows) {
 		return claimed, err
 	}
-	if err := claim(); err != nil && !sqldb.IsDuplicate(err) {
-		if errors.Is(err, lifecycle.ErrNotNow) {
-			err = fmt.Errorf("%w: %w", ErrOfferGone, err)
-		}
-		return labapi.Claimed{}, err
+	failed := claim()
+	if errors.Is(failed, lifecycle.ErrNotNow) || sqldb.IsDuplicate(failed) {
+		failed = fmt.Errorf("%w: %w", ErrOfferGone, failed)
 	}
+	if failed != nil && !errors.Is(failed, ErrOfferGone) {
+		return labapi.Claimed{}, failed
+	}
+	// Another one may have been faster that has the same key.
 	claimed, err = r.claimed(ctx, key)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("%w: it was claimed and removed", ErrOfferGone)
+		err = failed
+		if err == nil {
+			err = fmt.Errorf("%w: it was claimed and removed", ErrOfferGone)
+		}
 	}
 	return claimed, err
 }
