@@ -8,7 +8,7 @@ boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 signal() {
 	group=$(cat "$2/group" 2>/dev/null)
 	case $group in '' | *[!0-9]*) return ;; esac
-	[ "$(cat "$2/boot" 2>/dev/null)" = "$boot" ] && kill "-$1" -- "-$group" 2>/dev/null
+	[ "$(cat "$2/boot" 2>/dev/null)" = "$boot" ] && kill -s "$1" -- "-$group" 2>/dev/null
 }
 
 case $what in

@@ -109,7 +109,8 @@ func (s *sshSettings) dial() (*ssh.Client, error) {
 	}
 	c, channels, requests, err := ssh.NewClientConn(conn, s.Address, cfg)
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		_ = conn.Close() // what it says is no reason
+		return nil, err
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return nil, errors.Join(err, c.Close())
