@@ -505,6 +505,19 @@ func TestMuchOutputIsCutWithAMark(t *testing.T) {
 	require.Equal(t, "end\n", string(run.logs["stderr"]))
 }
 
+// TestTheServersHaveAllOfALogAtTheEnd also if they lost some of it with their database.
+func TestTheServersHaveAllOfALogAtTheEnd(t *testing.T) {
+	l := newLab(t)
+	m := newMachine(t, l, execDriver)
+	m.serve()
+	l.offer(job(1, "seq 1 100000; echo ready; while ! [ -e go ]; do sleep 0.01; done; exit 0"))
+	l.says(1, "ready")
+	l.change(func() { l.runs[1].logs["stdout"] = l.runs[1].logs["stdout"][:1000:1000] })
+	require.NoError(t, os.WriteFile(filepath.Join(m.folder(1).Work(), "go"), nil, 0o600))
+	run := l.finished(1)
+	require.Equal(t, 100_001, bytes.Count(run.logs["stdout"], []byte("\n")))
+}
+
 func TestSecretsAreMasked(t *testing.T) {
 	l := newLab(t)
 	m := newMachine(t, l, execDriver)

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -228,6 +229,17 @@ func (l *lab) putLog(w http.ResponseWriter, r *http.Request) {
 func (l *lab) finishRun(w http.ResponseWriter, r *http.Request) {
 	var in labapi.RunFinish
 	_ = json.NewDecoder(r.Body).Decode(&in)
+	id, _ := strconv.ParseInt(r.PathValue("run"), 10, 64)
+	l.mu.Lock()
+	run := l.runs[id]
+	missing := run != nil && slices.ContainsFunc(in.Streams, func(e labapi.StreamEnd) bool {
+		return e.Size != int64(len(run.logs[e.Stream])) || e.SHA256 != fmt.Sprintf("%x", sha256.Sum256(run.logs[e.Stream]))
+	})
+	l.mu.Unlock()
+	if missing {
+		answer(w, 202, labapi.RunAnswer{LeaseMillis: l.lease.Milliseconds(), Unfinished: true})
+		return
+	}
 	l.of(w, r, func(run *labRun) { run.finish, run.state = &in, "done" })
 }
 
