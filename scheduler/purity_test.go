@@ -92,12 +92,12 @@ var layers = map[string][]string{
 	"internal/lab":         {"internal/access", "internal/jobspec", "internal/labapi", "scheduler", "shard", "store", "store/admin", "store/schema", "store/sqldb"},
 	"internal/signin":      {},
 	"internal/apiframe":    {"store/sqldb"},
-	"internal/api":         {"internal/access", "internal/apiframe", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/signin", "shard"},
+	"internal/api":         {"internal/access", "internal/apiframe", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/runs", "internal/signin", "shard"},
 	"internal/api/openapi": {"internal/api", "internal/jobspec"},
 	"internal/jobspec":     {"internal/labapi", "internal/spelling"},
 	"internal/app": {"internal/access", "internal/api", "internal/certs", "internal/cluster", "internal/config", "internal/embedetcd", "internal/lab", "internal/metrics", "internal/notify", "internal/ops", "internal/peers", "internal/queuetimes", "internal/replica", "internal/runs", "internal/signin",
 		"internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
-	"cmd/hostsched": {"internal/agent", "internal/app", "internal/config", "internal/dev", "internal/jobspec", "internal/labapi", "internal/labclient", "internal/ops", "internal/shim", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
+	"cmd/hostsched": {"internal/agent", "internal/agentclient", "internal/app", "internal/command", "internal/config", "internal/dev", "internal/jobspec", "internal/labapi", "internal/labclient", "internal/ops", "internal/ownrun", "internal/shim", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "shard"},
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/command"
 )
 
 // outOfBounds are values that no flag of a type may take.
@@ -35,8 +37,11 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 	refused := func(path []string, args ...string) {
 		t.Helper()
 		want := exitInput
-		if path[0] == "plan" {
+		switch path[0] {
+		case "plan":
 			want = exitPlanError
+		case "run": // 2 would be its command's
+			want = command.StatusFailed
 		}
 		var out, errs strings.Builder
 		line := slices.Concat(path, args)
@@ -74,7 +79,7 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 	refused([]string{"nonsense"})
 	refused([]string{"--nonsense"})
 
-	for _, command := range []string{
+	for _, text := range []string{
 		"dev --hosts 0", "dev --hosts 100000000000", "dev --replicas 0", "dev --ttl 0s", "dev --ttl 1500ms", "dev --kill-leader-every 1s --replicas 1",
 		"audit --limit 0", "cluster history --limit 1001", "cluster status --watch --interval 0s",
 		"shard switchover master --to any --yes --timeout 0s", "shard remove --row 0 --reason x --yes", "serve --database-dsn sqlite:", "check --database-dsn nonsense",
@@ -87,10 +92,11 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 		"role add nonsense a viewer", "role add user a nonsense", "role remove nonsense a --yes", "role remove user a", "acl change a", "acl remove a", "label add", "label remove a", "user add", "user remove a",
 		"job submit /nowhere", "job submit - --count 0", "job submit - --priority 3000000000", "job list --state nonsense", "job list --mine --owner x", "job show 0", "job show x", "job explain -- -1",
 		"job wait 99999999999999999999", "job abort", "job abort 1", "job abort x --yes", "job requeue", "job requeue 1 x", "suite submit /nowhere", "suite show x", "suite abort 1", "event watch --after x", "event watch --job 0",
+		"run", "run true", "run -- true", "run -l a --count 0 true", "run --host a --count 1 true", "run -l a --timeout -1s true", "run -l a", "run -l a --name", "run -l a --server nonsense true",
 		"agent --config /nowhere", "agent nonsense", "api nonsense /hosts", "api GET hosts", "api GET http://lab/hosts", "api POST /jobs --input /nowhere",
 		"etcd add a nonsense --yes", "etcd add a http://10.0.0.1 --yes", "etcd add a/b http://10.0.0.1:2380 --yes", "etcd remove a",
 	} {
-		refused(strings.Fields(command))
+		refused(strings.Fields(text))
 	}
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)

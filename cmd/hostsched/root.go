@@ -95,7 +95,7 @@ them in 'hostsched help exit-codes'.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(devCommand(), serveCommand(), planCommand(), checkCommand(), auditCommand(), clusterCommand(), shardCommand(), serverCommand(), fenceCommand(), etcdCommand(), migrateCommand(), configCommand(), doctorCommand(), versionCommand())
-	root.AddCommand(loginCommand(), logoutCommand(), whoamiCommand(), tokenCommand(), contextCommand(), apiCommand(), jobCommand(), suiteCommand(), hostCommand(), poolCommand(), labelCommand(), aclCommand(), userCommand(), roleCommand(), eventCommand(), agentCommand(), exitCodesCommand())
+	root.AddCommand(ownRunCommand(), guardCommand(), loginCommand(), logoutCommand(), whoamiCommand(), tokenCommand(), contextCommand(), apiCommand(), jobCommand(), suiteCommand(), hostCommand(), poolCommand(), labelCommand(), aclCommand(), userCommand(), roleCommand(), eventCommand(), agentCommand(), exitCodesCommand())
 	completeSettings(root)
 	refuseUnknown(root)
 	return root

@@ -18,6 +18,7 @@ import (
 	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/signin"
 	"github.com/hostsched/hostsched/shard"
 )
@@ -51,6 +52,8 @@ type Config struct {
 	LoginFailed func()
 	// MaxPriority is the highest priority that users may give their jobs.
 	MaxPriority int
+	// Runs returns the runs of the lab once that is there.
+	Runs func() *runs.Runs
 	// Cluster says who leads what, and which servers there are.
 	Cluster func(context.Context) (ops.ClusterStatus, error)
 	// SignIn is nil where no identity provider is configured.
@@ -90,6 +93,7 @@ func New(cfg Config) *API {
 	a.hostRoutes()
 	a.groupRoutes()
 	a.logRoutes()
+	a.runRoutes()
 	a.viewerRoutes()
 	return a
 }

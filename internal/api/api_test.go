@@ -18,6 +18,7 @@ import (
 	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -55,7 +56,7 @@ func newServerWith(t *testing.T, db *store.DB, change func(*api.Config)) *server
 	storetest.Exec(t, db, "INSERT INTO afe_users (login, access_level, reboot_before, reboot_after) VALUES ('root', 100, 0, 0)")
 	l := lab.New(db, store.Scope{Shard: shard.Master, Shared: true})
 	s := &server{db: db, lab: l, config: api.Config{
-		Version: "test", Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, MaxPriority: 100, Log: hclog.NewNullLogger(),
+		Version: "test", Lab: func() *lab.Lab { return l }, Runs: func() *runs.Runs { return runs.New(l) }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, MaxPriority: 100, Log: hclog.NewNullLogger(),
 	}}
 	change(&s.config)
 	s.api = api.New(s.config)

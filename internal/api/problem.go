@@ -11,6 +11,8 @@ import (
 	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/signin"
 )
 
@@ -33,6 +35,7 @@ var problems = append([]apiframe.Meaning{
 	means(lab.ErrExists, http.StatusConflict, "exists"),
 	means(lab.ErrStale, http.StatusPreconditionFailed, "stale-version"),
 	means(lab.ErrHeld, http.StatusConflict, "locked-by-other"),
+	means(runs.ErrAutotest, http.StatusConflict, labapi.ProblemAutotest),
 	means(lab.ErrConflict, http.StatusConflict, "conflict"),
 	means(lab.ErrUnplaceable, http.StatusUnprocessableEntity, "no-host-can-ever-run"),
 	means(lab.ErrExpired, http.StatusGone, "cursor-expired"),

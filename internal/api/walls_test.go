@@ -36,6 +36,8 @@ var rules = map[string]access.Rule{
 	"GET /users": access.Reading, "GET /users/{login}": access.Reading, "POST /users": access.Administering, "DELETE /users/{login}": access.Administering,
 	"GET /roles": access.Reading, "PUT /roles/{kind}/{name}": access.Administering, "DELETE /roles/{kind}/{name}": access.Administering,
 	"GET /jobs": access.Reading, "GET /jobs/{id}": access.Reading, "GET /jobs/{id}/explain": access.Reading,
+	"GET /runs/{id}/logs": access.Reading, "GET /runs/{id}/logs/{stream}": access.Reading, "GET /runs/{id}/artifacts": access.Reading, "GET /runs/{id}/artifacts/{path}": access.Reading, "GET /runs/{id}/results": access.Reading,
+	"GET /runs": access.Reading, "GET /runs/{id}": access.Reading, "POST /jobs/{id}/claim": access.Submitting, "POST /runs/{id}/extend": access.ChangingJobs, "POST /runs/{id}/release": access.ChangingJobs,
 	"POST /jobs": access.Submitting, "POST /jobs/{id}/abort": access.ChangingJobs, "POST /jobs/{id}/requeue": access.ChangingJobs,
 	"GET /suites": access.Reading, "GET /suites/{id}": access.Reading, "POST /suites": access.Submitting, "POST /suites/{id}/abort": access.ChangingJobs,
 	"GET /events": access.Reading, "GET /cluster": access.Reading, "GET /shards": access.Reading, "GET /servers": access.Reading,
@@ -50,7 +52,7 @@ func TestEveryRouteHasItsRule(t *testing.T) {
 	for _, role := range []access.Role{access.Viewer, access.User, access.Operator} {
 		tokens[role] = s.token(t, labapi.TokenInput{Login: "root", Name: role.String(), Role: role.String()})
 	}
-	filled := strings.NewReplacer("{id}", "999999", "{kind}", "user", "{hostname}", "none", "{label}", "none", "{name}", "none", "{login}", "none")
+	filled := strings.NewReplacer("{id}", "999999", "{kind}", "user", "{hostname}", "none", "{label}", "none", "{name}", "none", "{login}", "none", "{stream}", "none", "{path}", "none")
 	for route, rule := range rules {
 		method, path, _ := strings.Cut(route, " ")
 		if path == "/events" {

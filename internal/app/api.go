@@ -11,7 +11,7 @@ import (
 )
 
 func (a *App) apiConfig() api.Config {
-	c := api.Config{Version: a.version, Lab: a.lab.Load, Waiting: a.waitingFor, Wake: a.wake, Rate: a.cfg.API.Rate, Served: a.metrics.Served, LoginFailed: a.metrics.LoginFailed, MaxPriority: a.cfg.API.MaxPriority, Cluster: a.clusterStatus, Log: a.log.Named("api")}
+	c := api.Config{Version: a.version, Lab: a.lab.Load, Runs: a.runs.Load, Waiting: a.waitingFor, Wake: a.wake, Rate: a.cfg.API.Rate, Served: a.metrics.Served, LoginFailed: a.metrics.LoginFailed, MaxPriority: a.cfg.API.MaxPriority, Cluster: a.clusterStatus, Log: a.log.Named("api")}
 	switch {
 	case a.cfg.API.Auth == "none":
 		c.Anonymous = access.Admin

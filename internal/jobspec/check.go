@@ -191,6 +191,9 @@ func odd(r rune) bool {
 // MinimumKey is the keyval by which the planner knows the minimum of a suite.
 const MinimumKey = "suite_min_duts"
 
+// LongestReserve is how long hosts are reserved at the most, from now.
+const LongestReserve = 7 * 24 * time.Hour
+
 // Longest is the longest time that a job may be given.
 const Longest = 366 * 24 * time.Hour
 

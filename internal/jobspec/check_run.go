@@ -87,9 +87,7 @@ func checkOwn(at string, job *labapi.JobSpec, f *faults) {
 		return
 	case labapi.OwnRun:
 	case labapi.OwnReserve:
-		if job.MaxRuntime == "" {
-			f.add(at+"max_runtime", "say for how long the hosts are reserved, like 2h")
-		}
+		checkReserve(at, job, f)
 	default:
 		f.add(at+"own", "%q is neither run nor reserve", cut(job.Own))
 	}
@@ -101,5 +99,15 @@ func checkOwn(at string, job *labapi.JobSpec, f *faults) {
 	}
 	if job.Retry != nil {
 		f.add(at+"retry", "whoever runs a job himself tries again himself; leave it out")
+	}
+}
+
+func checkReserve(at string, job *labapi.JobSpec, f *faults) {
+	minutes, err := Minutes(job.MaxRuntime, 0)
+	switch {
+	case job.MaxRuntime == "":
+		f.add(at+"max_runtime", "say for how long the hosts are reserved, like 2h")
+	case err == nil && minutes > int(LongestReserve.Minutes()):
+		f.add(at+"max_runtime", "hosts are reserved for at most %v; extend it later", LongestReserve)
 	}
 }

@@ -202,7 +202,7 @@ func (l *Lab) Results(ctx context.Context, run, after int64, limit int) (page la
 		var t labapi.TestResult
 		err := scan(&number, &t.Name, &t.Status, &t.Millis, &t.Message)
 		if len(page.Items) == limit {
-			page.After = cursor(last)
+			page.After = Cursor(last)
 			return err
 		}
 		page.Items, last = append(page.Items, t), number

@@ -66,6 +66,3 @@ func (l *Lab) LabelsOf(ctx context.Context, hosts []int64) (map[int64][]string, 
 func (l *Lab) SpecOf(ctx context.Context, job int64) (*labapi.JobSpec, error) {
 	return l.spec(ctx, job)
 }
-
-// Cursor is an id as clients carry it to the next page.
-func Cursor(id int64) string { return cursor(id) }

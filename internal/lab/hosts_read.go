@@ -58,7 +58,7 @@ func page[T any](rows []T, limit int, id func(T) int64) labapi.Page[T] {
 		return labapi.Page[T]{Items: rows}
 	}
 	rows = rows[:limit]
-	return labapi.Page[T]{Items: rows, After: cursor(id(rows[limit-1]))}
+	return labapi.Page[T]{Items: rows, After: Cursor(id(rows[limit-1]))}
 }
 
 // Hosts lists hosts in the order of their ids.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/jobspec"
@@ -92,7 +94,7 @@ func (l *Lab) Jobs(ctx context.Context, f JobFilter) (page labapi.Page[labapi.Jo
 	page.Items, err = l.readJobs(ctx, where, append(args, f.Limit+1))
 	if len(page.Items) > f.Limit {
 		page.Items = page.Items[:f.Limit]
-		page.After = cursor(page.Items[f.Limit-1].ID)
+		page.After = Cursor(page.Items[f.Limit-1].ID)
 	}
 	return page, err
 }
@@ -301,15 +303,25 @@ func (l *Lab) specOfRows(ctx context.Context, job labapi.Job) (*labapi.JobSpec, 
 	return spec, err
 }
 
+// ShardsOf are the shards that a job belongs to, by its entries or by their hosts.
+func (l *Lab) ShardsOf(ctx context.Context, job int64) ([]shard.Name, error) {
+	entries, err := l.shardsWhere(ctx, fmt.Sprintf("q.job_id = %d", job))
+	return slices.Collect(maps.Keys(entries)), err
+}
+
 // shardsOf are the shards that the entries of jobs belong to, with the entries.
 func (l *Lab) shardsOf(ctx context.Context, jobs []int64) (NewEntries, error) {
+	return l.shardsWhere(ctx, "q.complete = 0 AND q.job_id IN "+sqldb.List(jobs))
+}
+
+func (l *Lab) shardsWhere(ctx context.Context, where string) (NewEntries, error) {
 	out := NewEntries{}
 	err := l.db.Read(ctx, func(r *sqldb.Reader) {
 		var layout shard.Layout
 		if l.scope.Shared {
 			layout = store.ReadLayout(r, true)
 		}
-		r.Rows("SELECT q.id, q.host_id, h.shard_id, q.meta_host FROM afe_host_queue_entries q LEFT JOIN afe_hosts h ON h.id = q.host_id WHERE q.complete = 0 AND q.job_id IN "+sqldb.List(jobs), func(v sqldb.Row) {
+		r.Rows("SELECT q.id, q.host_id, h.shard_id, q.meta_host FROM afe_host_queue_entries q LEFT JOIN afe_hosts h ON h.id = q.host_id WHERE "+where, func(v sqldb.Row) {
 			name := l.scope.Shard
 			if l.scope.Shared {
 				name = layout.Name(layout.OfEntry(v.Int(1).Valid, shard.ID(v.Int(2).N), v.Int(3).N))
@@ -320,8 +332,8 @@ func (l *Lab) shardsOf(ctx context.Context, jobs []int64) (NewEntries, error) {
 	return out, l.explain(err, "look up the shards of jobs")
 }
 
-// cursor is an id as clients carry it to the next page.
-func cursor(id int64) string { return fmt.Sprintf("b%x", id) }
+// Cursor is an id as clients carry it to the next page.
+func Cursor(id int64) string { return fmt.Sprintf("b%x", id) }
 
 // ParseCursor reads a cursor; 0 for none.
 func ParseCursor(text string) (int64, error) {
@@ -329,7 +341,7 @@ func ParseCursor(text string) (int64, error) {
 		return 0, nil
 	}
 	var id int64
-	if n, err := fmt.Sscanf(text, "b%x", &id); n != 1 || err != nil || cursor(id) != text || id <= 0 {
+	if n, err := fmt.Sscanf(text, "b%x", &id); n != 1 || err != nil || Cursor(id) != text || id <= 0 {
 		return 0, fmt.Errorf("%w: %q is no value that after can have; take it from the page before", ErrInput, cut(text, 40))
 	}
 	return id, nil

@@ -198,6 +198,9 @@ func (l *Lab) jobTuple() string {
 // defaultMinutes is how long jobs may wait and run unless they say otherwise, as in Autotest.
 const defaultMinutes = 24 * 60
 
+// rebootAlways is afe_jobs.reboot_after of jobs after which hosts are cleaned.
+const rebootAlways = 2
+
 func hours(minutes int) int { return (minutes + 59) / 60 }
 
 func jobRow(owner string, spec *labapi.JobSpec, suite int64) ([]any, error) {
@@ -209,6 +212,9 @@ func jobRow(owner string, spec *labapi.JobSpec, suite int64) ([]any, error) {
 	runtime, rerr := jobspec.Minutes(spec.MaxRuntime, unsaid)
 	before, berr := jobspec.RebootBefore(spec.Reboot)
 	after, aerr := jobspec.RebootAfter(spec.Reboot)
+	if spec.Own == labapi.OwnReserve {
+		after = rebootAlways // nobody knows what a person did to a host
+	}
 	verify := spec.Verify != nil && *spec.Verify
 	reset := spec.Reset == nil || *spec.Reset
 	return []any{

@@ -36,7 +36,7 @@ func (l *Lab) Suites(ctx context.Context, before int64, limit int) (page labapi.
 	slices.Reverse(ids)
 	if len(ids) > limit {
 		ids = ids[:limit]
-		page.After = cursor(ids[limit-1])
+		page.After = Cursor(ids[limit-1])
 	}
 	page.Items, err = l.readSuites(ctx, ids)
 	return page, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,11 @@ type Batch struct {
 	Events []labapi.Event
 	Frames [][]byte
 	All    []byte
+}
+
+// Concerns tells whether any of the events is about a job.
+func (b *Batch) Concerns(job int64) bool {
+	return slices.ContainsFunc(b.Events, func(e labapi.Event) bool { return e.Job == job })
 }
 
 func (w *Watch) batch(events []labapi.Event) *Batch {

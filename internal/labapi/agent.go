@@ -263,6 +263,11 @@ type Run struct {
 	Detail       string     `json:"detail,omitempty"`
 }
 
+// ExtendInput lets a reservation end later.
+type ExtendInput struct {
+	For string `json:"for" maxLength:"40" doc:"By how long, like 1h."`
+}
+
 // Agent is an agent as administrators see it: what they want of it, and what it does.
 type Agent struct {
 	Name          string     `json:"name"`

@@ -70,6 +70,8 @@ type run struct {
 	p     *command.Process
 	term  *command.Terminal
 	guard *guard
+	// told is closed when the servers have answered that the command runs, or have not.
+	told chan struct{}
 	// news are what the servers say, as long as the command runs.
 	news chan news
 	// asked counts the signals that asked for the end.
@@ -91,7 +93,7 @@ const (
 
 // Run runs the command and returns the exit status that belongs to it.
 func Run(o Options) int {
-	r := &run{Options: o, grace: time.Duration(o.Claimed.Manifest.GraceMillis) * time.Millisecond, news: make(chan news, 1)}
+	r := &run{Options: o, grace: time.Duration(o.Claimed.Manifest.GraceMillis) * time.Millisecond, told: make(chan struct{}), news: make(chan news, 1)}
 	r.lease = command.NewLease(o.Sent, time.Duration(o.Claimed.LeaseMillis)*time.Millisecond)
 	spec := command.Spec{Args: Replaced(o.Args, o.Claimed.Hosts), Env: environment(o.Claimed), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if err := r.start(spec); err != nil {
@@ -106,6 +108,10 @@ func Run(o Options) int {
 	}()
 	r.watch()
 	r.guard.done()
+	select {
+	case <-r.told:
+	case <-time.After(toldBound):
+	}
 	end()
 	<-renewed
 	if r.term != nil {
@@ -113,6 +119,9 @@ func Run(o Options) int {
 	}
 	return r.finish()
 }
+
+// toldBound is how long a command that has ended waits for the servers to know that it began.
+const toldBound = 2 * time.Second
 
 func (r *run) start(spec command.Spec) (err error) {
 	if r.guard, err = startGuard(r.Guard); err != nil {

@@ -21,12 +21,15 @@ func (r *run) renew(ctx context.Context) {
 	call := func(ctx context.Context) (labapi.RunAnswer, error) {
 		return r.Calls.State(ctx, labapi.RunState{Phase: "running"})
 	}
-	for ctx.Err() == nil {
+	for first := true; ctx.Err() == nil; first = false {
 		sent := command.Now()
 		// An answer that comes after the lease is of no use.
 		bounded, cancel := context.WithTimeout(ctx, max(r.lease.Until().Until(), time.Second))
 		answer, err := call(bounded)
 		cancel()
+		if first {
+			close(r.told)
+		}
 		pause := r.lease.Length() / 3
 		switch {
 		case err == nil:

@@ -109,7 +109,7 @@ func (r *Runs) claimOwnJob(ctx context.Context, who access.Caller, key claimKey,
 		if own.kind != labapi.OwnReserve {
 			return nil
 		}
-		return c.exec("UPDATE hostsched_own_jobs SET until = COALESCE(until, "+c.dialect().NowMillis+" + ?) WHERE job_id = ?", run.hard, job)
+		return c.reserve(key, job, run.hard)
 	})
 	if err == nil && !ready {
 		err = fmt.Errorf("%w: not all hosts of job %d are ready", ErrOfferGone, job)

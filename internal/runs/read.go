@@ -16,6 +16,9 @@ import (
 type Filter struct {
 	Job         int64
 	Host, State string
+	// Login is who claimed it himself, Kind its kind; Open leaves out those that are over.
+	Login, Kind string
+	Open        bool
 	// Before is the id before which the page begins, 0 for the newest.
 	Before int64
 	Limit  int
@@ -45,6 +48,15 @@ func (r *Runs) List(ctx context.Context, f Filter) (page labapi.Page[labapi.Run]
 			return page, fmt.Errorf("%w: %q is no state of a run", lab.ErrInput, f.State)
 		}
 		restrict("r.state = ?", f.State)
+	}
+	if f.Login != "" {
+		restrict("r.login = ?", f.Login)
+	}
+	if f.Kind != "" {
+		restrict("r.kind = ?", f.Kind)
+	}
+	if f.Open {
+		where += " AND r.state IN " + openStates
 	}
 	if f.Before != 0 {
 		restrict("r.id < ?", f.Before)

@@ -84,9 +84,9 @@ func (r *Runs) renewed(ctx context.Context, run Run, set string, args ...any) (l
 	return r.answer(again), err
 }
 
-// mayRenew is lifecycle.Run.MayRenew in SQL.
+// mayRenew is lifecycle.Run.MayRenew in SQL. The lease of a reservation is all of its time.
 func mayRenew(now string) string {
-	return fmt.Sprintf("(state = 'finishing' OR stop_since IS NULL OR %s < stop_since + %d)", now, lifecycle.StopPatience)
+	return fmt.Sprintf("(kind <> 'reserve' AND (state = 'finishing' OR stop_since IS NULL OR %s < stop_since + %d))", now, lifecycle.StopPatience)
 }
 
 func (r *Runs) byID(ctx context.Context, q sqldb.Querier, id int64, lock string) (run Run, err error) {

@@ -21,7 +21,7 @@ const sweeper = "hostsched"
 
 // Swept counts what a sweep did.
 type Swept struct {
-	Lost, Stopped, Ended, Steps, AtOnce int
+	Lost, Stopped, Ended, Released, Steps, AtOnce int
 }
 
 // Any tells whether it did anything.
@@ -50,6 +50,7 @@ func (r *Runs) Sweep(ctx context.Context) (done Swept, err error) {
 	errs := []error{
 		r.loseAll(ctx, due.Lose, &done),
 		r.stopAll(ctx, due.Stop, &done),
+		r.endReservations(ctx, &done),
 		r.endEntries(ctx, due.TimedOut, "the time of the job is over", "", &done),
 		r.endEntries(ctx, due.Deserted, "whoever submitted the job does not ask for it any more",
 			fmt.Sprintf(" AND job_id IN (SELECT o.job_id FROM hostsched_own_jobs o WHERE o.seen < %s - %d)", r.lab.DB().Dialect.NowMillis, lifecycle.OwnPatience), &done),
