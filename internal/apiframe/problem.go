@@ -71,6 +71,10 @@ var Database = []Meaning{
 	{sqldb.ErrUnreachable, http.StatusServiceUnavailable, "database-away"},
 	{sqldb.ErrPrivilege, http.StatusServiceUnavailable, "missing-privilege"},
 	{sqldb.ErrBusy, http.StatusServiceUnavailable, "database-busy"},
+	{sqldb.ErrFull, http.StatusInsufficientStorage, "database-full"},
+	{sqldb.ErrServer, http.StatusServiceUnavailable, "database-refuses"},
+	{sqldb.ErrAccess, http.StatusServiceUnavailable, "database-refuses"},
+	{sqldb.ErrSchema, http.StatusServiceUnavailable, "schema-does-not-fit"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "too-slow"},
 }
 

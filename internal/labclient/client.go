@@ -181,6 +181,7 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 		return nil, err
 	}
 	var failed []error
+	answered := true
 	for range c.servers {
 		next := c.next.Load()
 		s := c.servers[next]
@@ -192,6 +193,7 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 		if errors.As(err, &p) && p.Status < http.StatusInternalServerError {
 			return nil, err
 		}
+		answered = answered && p != nil
 		failed = append(failed, fmt.Errorf("%s: %w", s.address, err))
 		// Another call may have passed it over already.
 		c.next.CompareAndSwap(next, (next+1)%int64(len(c.servers)))
@@ -199,8 +201,19 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 			break
 		}
 	}
+	if answered {
+		return nil, unable{fmt.Errorf("no server can do this now: %w", errors.Join(failed...))}
+	}
 	return nil, fmt.Errorf("%w: %w", ErrAway, errors.Join(failed...))
 }
+
+// unable is ErrAway where all servers answered that they cannot do their work.
+type unable struct{ error }
+
+func (u unable) Unwrap() error { return u.error }
+
+// Is implements errors.Is.
+func (u unable) Is(target error) bool { return target == ErrAway }
 
 // requireNames refuses what means another folder in every path, and so cannot be a name.
 func requireNames(path string) error {

@@ -81,6 +81,9 @@ func TestNextServer(t *testing.T) {
 	err := newClient(t, nobody(t), waits).Get(t.Context(), "/x", nil, nil)
 	require.ErrorIs(t, err, labclient.ErrAway)
 	require.ErrorContains(t, err, "this replica waits")
+	err = newClient(t, waits).Get(t.Context(), "/x", nil, nil)
+	require.ErrorIs(t, err, labclient.ErrAway)
+	require.ErrorContains(t, err, "no server can do this now: "+waits+": this replica waits", "it did answer")
 }
 
 // TestWhatMayHaveBeenDone is not sent again, unless twice is the same as once.

@@ -31,6 +31,8 @@ var (
 	ErrAccess = errors.New("no access to the database")
 	// ErrBusy is a table, a row or a file that others hold locked.
 	ErrBusy = errors.New("database locked by others")
+	// ErrFull is a disk, or a table, without room for another row.
+	ErrFull = errors.New("the database has no room")
 	// ErrSchema is a missing table or column, or a wrong schema version.
 	ErrSchema = errors.New("schema does not fit")
 	// ErrPrivilege is a statement that the database user may not run.
@@ -91,6 +93,8 @@ var meanings = func() map[uint16]meaning {
 	// any server behind it.
 	add(all, ErrUnreachable, "wait until the server is in service again", 1053, 1077, 1078, 1079, 1080, 1047, 1317, 1927, 3032, 3168, 3169, 9001)
 	add(all, ErrBusy, "see who holds it locked with SHOW ENGINE INNODB STATUS and SHOW PROCESSLIST, and try again", myLockWait, MyDeadlock)
+	// A disk, a temporary file, a table, a tablespace, the cache of a transaction's log.
+	add(all, ErrFull, "make room on the disk of the database", 1021, 1114, 1197, 3019)
 	add(all, ErrServer, "use a server that may be written to", 1290, 1792, 1836)
 	add(all, ErrServer, "set binlog_format to ROW or MIXED", 1665)
 	// A variable that does not exist, or not with this value.
@@ -141,6 +145,8 @@ func sqliteMeaning(err error) (m meaning, known bool) {
 		return meaning{ErrAccess, "check the path: this file is no SQLite database"}, true
 	case sqlite3.SQLITE_READONLY:
 		return meaning{ErrPrivilege, "make the file and its folder writable for this user"}, true
+	case sqlite3.SQLITE_FULL:
+		return meaning{ErrFull, "make room on the disk of the database"}, true
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return meaning{ErrBusy, "another process writes to the file, fuser shows which; try again"}, true
 	}

@@ -18,6 +18,7 @@ func TestExplainClassifiesStatesOfTheServer(t *testing.T) {
 		sqldb.ErrServer:      {1290, 1665, 1792, 1836},
 		sqldb.ErrBusy:        {1205, 1213},
 		sqldb.ErrDSN:         {1193, 1231},
+		sqldb.ErrFull:        {1021, 1114},
 	} {
 		for _, number := range numbers {
 			err := sqldb.Explain(&mysql.MySQLError{Number: number, Message: "refused"}, "connect", "lab")
