@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -626,6 +627,67 @@ func TestWhatTheServersSayOfTheAgent(t *testing.T) {
 	})
 }
 
+// TestTokensChange while the agent serves: by the servers, or by an administrator's join token.
+func TestTokensChange(t *testing.T) {
+	l := newLab(t)
+	m := newMachine(t, l, execDriver)
+	m.serve()
+	l.offer(job(1, "true"))
+	l.finished(1)
+	kept := func(want string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			text, err := os.ReadFile(filepath.Join(m.dir, "token"))
+			return err == nil && string(text) == want+"\n"
+		}, bound, 5*time.Millisecond, want)
+	}
+	l.change(func() { l.rotated = "hsa_second" })
+	l.offer(job(2, "true"))
+	kept("hsa_second")
+	l.change(func() { l.token = "hsa_third" })
+	require.NoError(t, os.WriteFile(filepath.Join(m.dir, "join"), []byte("hsj_again\n"), 0o600))
+	l.offer(job(3, "true"))
+	kept("hsa_third")
+	l.finished(3)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	require.Equal(t, "hsj_again", l.joins[len(l.joins)-1].JoinToken)
+}
+
+func TestJobsRunAsAnotherUserWhoSeesNothingOfTheAgent(t *testing.T) {
+	l := newLab(t)
+	m := newMachine(t, l, "user: nobody\n"+execDriver)
+	for dir := m.dir; dir != os.TempDir(); dir = filepath.Dir(dir) {
+		require.NoError(t, os.Chmod(dir, 0o711))
+	}
+	m.serve()
+	l.offer(job(1, "id -un; id -G; cat ../claim.json ../spec.json ../../../../token 2>&1 | grep -c 'Permission denied'; touch mine ../other; ls ../.. || true; ln -s ../claim.json result.json"))
+	run := l.finished(1)
+	u, err := user.Lookup("nobody")
+	require.NoError(t, err)
+	require.Equal(t, "nobody\n"+u.Gid+"\n3\n", string(run.logs["stdout"]), "%s", run.logs["stderr"])
+	require.Empty(t, run.finish.Detail)
+}
+
+func TestAutoservHasTheCommandLinesOfMonitorDB(t *testing.T) {
+	l := newLab(t)
+	m := newMachine(t, l, `drivers: [{driver: autoserv, command: [/bin/echo, first]}]`)
+	m.serve()
+	work := func(run int64) string { return m.folder(run).Work() }
+	l.offer(job(1, "job.run_test('x')"))
+	require.Equal(t, "first -p -r "+work(1)+"/results -m h1 -u ada -l j -s -P 1-ada -n "+work(1)+"/script\n", string(l.finished(1).logs["stdout"]))
+	for i, c := range []struct{ kind, want string }{
+		{"Verify", "-v"}, {"Cleanup", "--cleanup"}, {"Reset", "--reset"}, {"Provision", "--provision --job-labels board:eve,pool:x"}, {"Repair", "-R --host-protection NO_PROTECTION"},
+	} {
+		id := int64(i + 2)
+		l.offer(offered{
+			Offer:    labapi.Offer{Kind: c.kind, Task: id, Hosts: []string{"h1"}},
+			manifest: labapi.Manifest{Kind: c.kind, Task: id, GraceMillis: 100, LogCap: 1 << 20}, labels: []string{"board:eve", "pool:x"},
+		})
+		require.Equal(t, "first -p -r "+work(id)+"/results -m h1 "+c.want+"\n", string(l.finished(id).logs["stdout"]))
+	}
+}
+
 func TestOneSpoolHasOneAgent(t *testing.T) {
 	l := newLab(t)
 	m := newMachine(t, l, execDriver)
@@ -673,4 +735,21 @@ func TestBadFiles(t *testing.T) {
 		require.ErrorIs(t, err, agent.ErrConfig, text)
 		require.ErrorContains(t, err, want, text)
 	}
+}
+
+// TestExampleFile: whoever copies it has to make its user and its keys, and nothing else.
+func TestExampleFile(t *testing.T) {
+	dir := t.TempDir()
+	text, err := os.ReadFile("../../deploy/hostsched-agent.example.yaml")
+	require.NoError(t, err)
+	for _, name := range []string{"lab_key", "known_hosts"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	text = bytes.ReplaceAll(text, []byte("/etc/hostsched/"), []byte(dir+"/"))
+	text = bytes.ReplaceAll(text, []byte("user: hostsched-job"), []byte("user: nobody"))
+	text = bytes.ReplaceAll(text, []byte("[ping,"), []byte("[sh,")) // not every machine has ping
+	path := filepath.Join(dir, "agent.yaml")
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+	_, err = agent.Read(path)
+	require.NoError(t, err)
 }

@@ -34,6 +34,8 @@ type lab struct {
 	runs    map[int64]*labRun
 	desired string
 	token   string
+	// rotated is the token that the next sync's answer has.
+	rotated string
 	syncs   []labapi.AgentSync
 	joins   []labapi.AgentJoin
 }
@@ -117,6 +119,11 @@ func (l *lab) sync(w http.ResponseWriter, r *http.Request) {
 	var in labapi.AgentSync
 	_ = json.NewDecoder(r.Body).Decode(&in)
 	l.mu.Lock()
+	if r.Header.Get("Authorization") != "Bearer "+l.token {
+		l.mu.Unlock()
+		l.refuse(w, labapi.ProblemToken, nil)
+		return
+	}
 	l.syncs = append(l.syncs, in)
 	for id, run := range l.runs {
 		known := slices.ContainsFunc(in.Runs, func(a labapi.AgentRun) bool { return a.Run == id })
@@ -144,7 +151,10 @@ func (l *lab) sync(w http.ResponseWriter, r *http.Request) {
 func (l *lab) synced(in labapi.AgentSync) (labapi.AgentSynced, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := labapi.AgentSynced{Protocol: 1, LeaseMillis: l.lease.Milliseconds(), Desired: l.desired}
+	out := labapi.AgentSynced{Protocol: 1, LeaseMillis: l.lease.Milliseconds(), Desired: l.desired, Token: l.rotated}
+	if l.rotated != "" {
+		l.token, l.rotated = l.rotated, ""
+	}
 	if in.Capacity > 0 && in.Unfit == "" {
 		for _, o := range l.offers {
 			out.Offers = append(out.Offers, o.Offer)
