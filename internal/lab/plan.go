@@ -14,6 +14,8 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // views are what was read of shards to explain plans. Reading a large lab takes half a
@@ -275,7 +277,32 @@ func (l *Lab) ExplainJob(ctx context.Context, id int64) (labapi.Explanation, err
 		}
 		began = time.Now() // entries that are newer than the view that was there
 	}
-	return p.ofJob(job), nil
+	e := p.ofJob(job)
+	alone, err := l.withoutAgent(ctx, id)
+	if err == nil && len(alone) > 0 {
+		e.Text += "; no agent serves host " + strings.Join(alone, ", ") + ": 'hostsched agent' tells how to give it one"
+	}
+	return e, err
+}
+
+// withoutAgent are some of the hosts on which a job would start if an agent served them.
+func (l *Lab) withoutAgent(ctx context.Context, job int64) (names []string, err error) {
+	query := "SELECT COALESCE(h.hostname, '') FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.job_id = ? AND q.status = 'Starting' AND q.complete = 0" +
+		" AND NOT EXISTS (SELECT 1 FROM hostsched_agent_hosts a WHERE a.host_id = q.host_id) AND NOT EXISTS (SELECT 1 FROM hostsched_own_jobs o WHERE o.job_id = q.job_id) ORDER BY q.id LIMIT 5"
+	err = l.each(ctx, "look which hosts have no agent", query, []any{job}, func(scan sqldb.Scanner) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		return err
+	})
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	state, err := schema.ReadStatus(ctx, l.db.DB)
+	if err != nil || state.Lab != schema.LabOurs {
+		return nil, l.explain(err, "look whose lab this is") // monitor_db needs no agents
+	}
+	return names, nil
 }
 
 // find collects what the plan says of entries.

@@ -16,7 +16,7 @@
 // on a host locks them first, then the job, the entries, and the host. So two claimants of a
 // host see each other, whatever they claim.
 //
-// A run that was claimed and of which its claimant has not said that it is running has not
-// begun: claimants say so first, and begin after the answer. So a run that is lost before can
-// be made again without being made twice.
+// A run of which its agent never said that it is running counts as not begun: it is made
+// again. An agent that is cut off for a whole lease, right between beginning and saying so, is
+// the one case in which a job begins twice, the second time after a reset that fences the host.
 package runs

@@ -99,8 +99,8 @@ func (c *change) outcome(run Run, entries []scheduler.EntryID, in labapi.RunFini
 // mayTryAgain tells whether the entries of a run that the lab failed are queued again: if
 // nothing had begun, as long as that does not go on and on, and otherwise if the job says so.
 func (c *change) mayTryAgain(run Run, begun bool) (bool, error) {
-	if run.Kind != kindJob {
-		return false, nil
+	if run.Agent == 0 {
+		return false, nil // whoever runs a job himself tries again himself
 	}
 	most := maxTries
 	before := "x.started IS NULL"

@@ -17,8 +17,7 @@ import (
 type ownJob struct {
 	kind, owner string
 	minutes     int64
-	all, open   int
-	starting    int
+	open        int
 	entries     []int64
 }
 

@@ -321,6 +321,9 @@ func TestHostsWithoutAgent(t *testing.T) {
 		require.Equal(t, 1, w.sweep().AtOnce)
 		require.Equal(t, "Starting active", w.entry(e))
 		require.False(t, w.sweep().Any())
+		why, err := w.lab.ExplainJob(w.ctx, int64(storetest.Count(t, db, "SELECT job_id FROM afe_host_queue_entries WHERE id = ?", e)))
+		require.NoError(t, err)
+		require.Contains(t, why.Text, "no agent serves host h1")
 	})
 }
 
