@@ -95,10 +95,13 @@ var layers = map[string][]string{
 	"internal/api":         {"internal/access", "internal/apiframe", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/runs", "internal/signin", "shard"},
 	"internal/api/openapi": {"internal/api", "internal/jobspec"},
 	"internal/jobspec":     {"internal/labapi", "internal/spelling"},
-	"internal/app": {"internal/access", "internal/api", "internal/certs", "internal/cluster", "internal/config", "internal/embedetcd", "internal/lab", "internal/metrics", "internal/notify", "internal/ops", "internal/peers", "internal/queuetimes", "internal/replica", "internal/runs", "internal/signin",
+	"internal/app": {"internal/access", "internal/agentapi", "internal/api", "internal/certs", "internal/cluster", "internal/config", "internal/embedetcd", "internal/lab", "internal/labapi", "internal/metrics", "internal/notify", "internal/ops", "internal/peers", "internal/queuetimes", "internal/replica", "internal/runs", "internal/signin",
 		"internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
 	"cmd/hostsched": {"internal/agent", "internal/agentclient", "internal/app", "internal/command", "internal/config", "internal/dev", "internal/jobspec", "internal/labapi", "internal/labclient", "internal/ops", "internal/ownrun", "internal/shim", "scheduler", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "shard"},
+
+	"internal/agentapi":         {"internal/apiframe", "internal/lab", "internal/labapi", "internal/runs", "election/recurring"},
+	"internal/agentapi/openapi": {"internal/agentapi"},
 }
 
 // height says in which layer a package is. A package may import those of lower layers,

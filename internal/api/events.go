@@ -119,6 +119,9 @@ func (a *API) beginStream(hc huma.Context) *sse {
 	return newSSE(hc)
 }
 
+// Watch reads the journal for all who watch it through this replica.
+func (a *API) Watch() *lab.Watch { return &a.watch }
+
 // EndStreams ends all streams of events, before the server waits for its connections.
 func (a *API) EndStreams() {
 	a.watch.Close()

@@ -5,9 +5,12 @@ import (
 	"errors"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/agentapi"
 	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/ops"
+	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/signin"
+	"github.com/hostsched/hostsched/shard"
 )
 
 func (a *App) apiConfig() api.Config {
@@ -20,6 +23,35 @@ func (a *App) apiConfig() api.Config {
 	}
 	c.SignIn = a.signIn()
 	return c
+}
+
+func (a *App) agentConfig(calls *api.API) agentapi.Config {
+	return agentapi.Config{
+		Version: a.version, Lab: a.lab.Load, Runs: a.runs.Load, Waiting: a.waitingFor, Wake: a.wakeAll, Watch: calls.Watch(),
+		Rate: a.cfg.API.Rate, Served: a.metrics.Served, LoginFailed: a.metrics.LoginFailed, Log: a.log.Named("agents"),
+	}
+}
+
+// wakeAll wakes the leaders of all shards that this replica knows.
+func (a *App) wakeAll() {
+	if c := a.controller.Load(); c != nil {
+		for _, st := range c.Status() {
+			c.Wake(st.Shard)
+		}
+	}
+}
+
+// ringer lets agents look for work as soon as a tick of this replica has given hosts out.
+type ringer struct {
+	replica.Silent
+	ring func()
+}
+
+// Ticked implements replica.Observer.
+func (r ringer) Ticked(_ shard.Name, report replica.Report) {
+	if report.Result.Transactions > 0 {
+		r.ring()
+	}
 }
 
 // clusterStatus says who leads what, over a connection of its own: it is asked for seldom, and

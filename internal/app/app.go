@@ -21,11 +21,13 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/election/recurring"
+	"github.com/hostsched/hostsched/internal/agentapi"
 	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
@@ -98,6 +100,8 @@ type App struct {
 	lab atomic.Pointer[lab.Lab]
 	// runs is nil as long as lab is.
 	runs atomic.Pointer[runs.Runs]
+	// agents answers agents, and others who run jobs.
+	agents *agentapi.API
 	// etcdReady is closed when the embedded etcd of a standalone server has forgotten the
 	// leases of its former processes.
 	etcdReady chan struct{}
@@ -175,9 +179,12 @@ func (a *App) open(o Options) (err error) {
 		return err
 	}
 	calls := api.New(a.apiConfig())
+	a.agents = agentapi.New(a.agentConfig(calls))
+	a.observers = append(a.observers, ringer{ring: a.agents.Ring})
 	a.metrics.Unheard(func() int { return len(ask(a, (*cluster.Controller).Unheard)) })
 	a.server = a.newServer(a.handler(calls))
 	a.server.RegisterOnShutdown(calls.EndStreams)
+	a.server.RegisterOnShutdown(a.agents.EndWaits)
 	if err := a.openCertificate(); err != nil {
 		return err
 	}
@@ -195,6 +202,7 @@ func (a *App) handler(calls *api.API) http.Handler {
 	pages.Handle("POST "+peers.WakePath, peers.Wakes(a.woken))
 	if a.cfg.API.Listen == "" {
 		pages.Handle(api.Prefix+"/", calls)
+		pages.Handle(labapi.AgentPrefix+"/", a.agents)
 	}
 	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
@@ -218,6 +226,7 @@ func (a *App) handler(calls *api.API) http.Handler {
 // wake wakes the leader of a shard, and woken answers another replica that does so. As long
 // as there is no controller, whoever leads has still to look at everything.
 func (a *App) wake(name shard.Name, entries ...int64) {
+	a.agents.Ring()
 	if c := a.controller.Load(); c != nil {
 		c.Wake(name, entries...)
 	}

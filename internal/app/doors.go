@@ -19,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/labapi"
 )
 
 // door is where the API answers besides the address for all pages.
@@ -69,6 +70,14 @@ func (a *App) openDoors(calls *api.API) error {
 		a.addDoor(door{l, server})
 	}
 	return nil
+}
+
+// apis answers people and agents at the same doors.
+func (a *App) apis(calls *api.API) http.Handler {
+	both := http.NewServeMux()
+	both.Handle("/", calls)
+	both.Handle(labapi.AgentPrefix+"/", a.agents)
+	return both
 }
 
 func (a *App) addDoor(d door) {

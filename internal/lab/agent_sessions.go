@@ -35,6 +35,14 @@ type AgentCaller struct {
 // Who is how the journal names an agent.
 func (a AgentCaller) Who() string { return "agent " + a.Name }
 
+// Serves refuses a session of an agent whose place was taken, or that never began.
+func (a AgentCaller) Serves(session string) error {
+	if a.Session != session {
+		return fmt.Errorf("%w: only one process may serve as %s", ErrReplaced, a.Name)
+	}
+	return nil
+}
+
 // JoinAgent makes who shows a join token the agent of its name, and returns its token. As
 // long as that was not used, the join token is good for another one: the answer may be lost.
 func (l *Lab) JoinAgent(ctx context.Context, in labapi.AgentJoin) (secret string, err error) {
@@ -116,7 +124,7 @@ func (l *Lab) EnterSession(ctx context.Context, a AgentCaller, in labapi.AgentSy
 		}
 		begins := session != in.Session
 		if begins && !in.Begin {
-			return fmt.Errorf("%w: only one process may serve as %s", ErrReplaced, a.Name)
+			return AgentCaller{Name: a.Name, Session: session}.Serves(in.Session)
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_agents SET session = ?, version = ?, address = ?, protocol = ?, capacity = ?, unfit = ?, seen = "+l.db.Dialect.NowMillis+" WHERE id = ?",
 			in.Session, in.Version, in.Address, protocol, in.Capacity, in.Unfit, a.ID); err != nil || !begins {
@@ -189,10 +197,7 @@ func (l *Lab) Goodbye(ctx context.Context, a AgentCaller, in labapi.AgentLeave) 
 }
 
 func (r *agentRow) serves(session string) error {
-	if r.session != session {
-		return fmt.Errorf("%w: only one process may serve as %s", ErrReplaced, r.Name)
-	}
-	return nil
+	return AgentCaller{Name: r.Name, Session: r.session}.Serves(session)
 }
 
 // AgentWants is what administrators want of agents, as the long polls look at it.
@@ -215,4 +220,10 @@ func (l *Lab) WantsOfAgents(ctx context.Context, agents []int64) (map[int64]Agen
 		return err
 	})
 	return out, err
+}
+
+// CallingAgents is how many agents call.
+func (l *Lab) CallingAgents(ctx context.Context) (n int, err error) {
+	err = l.db.Pool.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_agents WHERE session <> '' AND seen > "+l.db.Dialect.NowMillis+" - ?", unreachableAfter.Milliseconds()).Scan(&n)
+	return n, l.explain(err, "count the agents")
 }
