@@ -23,6 +23,7 @@ wait, too; a drain lets what has the host finish, and then locks it.`,
 	}, hostListCommand(), hostShowCommand(), hostAddCommand(), hostImportCommand(), hostLabelCommand(), hostACLCommand(),
 		holdCommand(lockHold), holdCommand(unlockHold), holdCommand(drainHold), holdCommand(undrainHold),
 		hostHistoryCommand(), hostExplainCommand(), hostUsersCommand(),
+		hostReserveCommand(), hostExtendCommand(), hostReleaseCommand(),
 		removeCommand("host", "HOST", "Remove hosts that are not in use", "Remove hosts. One that is in use is left alone: drain it first.", "/hosts", hostsOf, nil))
 }
 
