@@ -92,6 +92,7 @@ func New(cfg Config) *API {
 	a.clusterRoutes()
 	a.hostRoutes()
 	a.groupRoutes()
+	a.agentRoutes()
 	a.logRoutes()
 	a.runRoutes()
 	a.viewerRoutes()

@@ -40,6 +40,10 @@ var rules = map[string]access.Rule{
 	"GET /runs": access.Reading, "GET /runs/{id}": access.Reading, "POST /jobs/{id}/claim": access.Submitting, "POST /runs/{id}/extend": access.ChangingJobs, "POST /runs/{id}/release": access.ChangingJobs,
 	"POST /jobs": access.Submitting, "POST /jobs/{id}/abort": access.ChangingJobs, "POST /jobs/{id}/requeue": access.ChangingJobs,
 	"GET /suites": access.Reading, "GET /suites/{id}": access.Reading, "POST /suites": access.Submitting, "POST /suites/{id}/abort": access.ChangingJobs,
+	"GET /agents": access.Reading, "GET /agents/{name}": access.Reading,
+	"POST /agents": access.Administering, "PATCH /agents/{name}": access.Administering, "DELETE /agents/{name}": access.Administering,
+	"POST /agents/{name}/join-token": access.Administering, "POST /agents/{name}/rotate": access.Administering, "POST /agents/{name}/revoke": access.Administering,
+	"POST /agents/{name}/drain": access.Operating, "POST /agents/{name}/resume": access.Operating, "POST /agents/{name}/stop": access.Operating,
 	"GET /events": access.Reading, "GET /cluster": access.Reading, "GET /shards": access.Reading, "GET /servers": access.Reading,
 }
 
