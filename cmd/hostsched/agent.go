@@ -40,7 +40,7 @@ process has taken its place: a service manager must not start it again by itself
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "the agent's file")
-	cmd.AddCommand(agentRunCommand(), agentSSHCommand())
+	cmd.AddCommand(append(agentAdminCommands(), agentRunCommand(), agentSSHCommand())...)
 	return cmd
 }
 
