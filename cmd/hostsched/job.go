@@ -25,7 +25,7 @@ func jobCommand() *cobra.Command {
 		Long: `A job wants hosts: those that it names, or any that carry all its labels. Its
 entries wait in the queue until they get one.`,
 		Example: "  hostsched job submit job.yaml --follow",
-	}, jobSubmitCommand(), jobListCommand(), jobShowCommand(), jobExplainCommand(), jobWaitCommand(), jobAbortCommand(), jobRequeueCommand())
+	}, jobSubmitCommand(), jobListCommand(), jobShowCommand(), jobExplainCommand(), jobWaitCommand(), jobLogsCommand(), jobRunsCommand(), jobArtifactsCommand(), jobResultsCommand(), jobAbortCommand(), jobRequeueCommand())
 }
 
 // submission is the flags that add to the file of a job.
@@ -278,12 +278,19 @@ func readJob(ctx context.Context, client *labclient.Client, id int64) (labapi.Jo
 
 func jobShowCommand() *cobra.Command {
 	show := jobDisplay()
-	return showCommand(&cobra.Command{Use: "show ID", Short: "Show a job with its entries", Example: "  hostsched job show 7 -o yaml"},
-		jobsOf, pathOfID(jobPath), show.bind, func(cmd *cobra.Command, job labapi.Job) error {
+	return jobPartsCommand(&cobra.Command{Use: "show ID", Short: "Show a job with its entries and runs", Example: "  hostsched job show 7 -o yaml"}, show.bind,
+		func(ctx context.Context, cmd *cobra.Command, client *labclient.Client, job labapi.Job) error {
 			if err := show.one(cmd, job); err != nil || show.format != outputTable && show.format != outputWide {
 				return err
 			}
-			return entriesTable(cmd.OutOrStdout(), job.Entries)
+			if err := entriesTable(cmd.OutOrStdout(), job.Entries); err != nil {
+				return err
+			}
+			runs, err := runsOf(ctx, client, job.ID)
+			if err != nil {
+				return err
+			}
+			return phasesTable(cmd.OutOrStdout(), runs)
 		})
 }
 

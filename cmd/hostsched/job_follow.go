@@ -34,7 +34,7 @@ type following struct {
 }
 
 func (f *following) bind(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.follow, "follow", false, "wait, and say meanwhile why the job waits and what runs")
+	cmd.Flags().BoolVar(&f.follow, "follow", false, "wait, and say meanwhile why the job waits, what runs, and what it writes")
 	bind(cmd, &f.timeout, "wait-timeout", 0, 0, maxWaitForJob, "how long to wait at most; without end if 0")
 	cmd.Flags().BoolVar(&f.cancelOnInterrupt, "cancel-on-interrupt", false, "abort the job on Ctrl-C, instead of leaving it alone")
 }
@@ -48,6 +48,11 @@ func (f *following) wait(ctx context.Context, cmd *cobra.Command, client *labcli
 		return nil
 	}
 	began, answered := time.Now(), time.Now()
+	var logs *jobLogs
+	if f.follow {
+		logs = followJob(ctx, cmd, client, id)
+		defer logs.stop()
+	}
 	for {
 		job, err := readJob(ctx, client, id)
 		switch {
@@ -60,6 +65,7 @@ func (f *following) wait(ctx context.Context, cmd *cobra.Command, client *labcli
 		default:
 			answered = time.Now()
 			if over, err := endOf(job); over {
+				logs.finish()
 				f.say(cmd, "job %d %s", id, job.State)
 				return err
 			}

@@ -46,6 +46,25 @@ func (r *Run) PutLog(ctx context.Context, stream string, offset int64, data []by
 	}, &out))
 }
 
+// Artifact is a file that a run leaves.
+type Artifact struct {
+	// Path is relative, with slashes.
+	Path   string
+	Size   int64
+	SHA256 string
+}
+
+// PutArtifact appends to a file that the run leaves, and returns where it ends now. It fails
+// with an OffsetError if the servers have more or less than offset bytes, which is 0 if all
+// came and has another sum.
+func (r *Run) PutArtifact(ctx context.Context, file Artifact, offset int64, data []byte) (out labapi.ArtifactEnd, err error) {
+	return out, typed(r.lab.Do(ctx, labclient.Call{
+		Method: http.MethodPut, Path: r.path + labclient.Path("artifacts", file.Path), Timeout: callTimeout,
+		Query:  url.Values{"offset": {strconv.FormatInt(offset, 10)}, "size": {strconv.FormatInt(file.Size, 10)}, "sha256": {file.SHA256}},
+		Header: http.Header{"Content-Type": {"application/octet-stream"}}, Body: data,
+	}, &out))
+}
+
 // Finish ends the run, and fails with ErrUnfinished while the servers lack logs.
 func (r *Run) Finish(ctx context.Context, in labapi.RunFinish) (out labapi.RunAnswer, err error) {
 	err = post(ctx, r.lab, r.path+"/finish", 0, in, &out)

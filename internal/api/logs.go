@@ -23,10 +23,24 @@ type OfRunInput struct {
 	ID int64 `path:"id" minimum:"1"`
 }
 
+// PartInput says which bytes are read.
+type PartInput struct {
+	Offset int64 `query:"offset" minimum:"0" doc:"The first byte that is read."`
+	Limit  int64 `query:"limit" minimum:"0" doc:"How many are read at most; 0 all."`
+}
+
+// upTo is where the part of something with so many bytes ends.
+func (p PartInput) upTo(size int64) int64 {
+	if p.Limit > 0 {
+		return min(size, p.Offset+p.Limit)
+	}
+	return size
+}
+
 type logInput struct {
 	OfRunInput
+	PartInput
 	Stream string `path:"stream" pattern:"^[a-z]{1,32}$"`
-	Offset int64  `query:"offset" minimum:"0" doc:"The first byte that is read."`
 	LastID string `header:"Last-Event-ID" doc:"As offset, which a browser sends when it connects again."`
 	Accept string `header:"Accept" doc:"text/event-stream to follow the log until its run is over."`
 }
@@ -84,7 +98,7 @@ func (a *API) readLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.Stre
 	if err != nil {
 		return nil, err
 	}
-	return a.bytesOf(l, in.ID, in.Stream, in.Offset, log.Size, map[string]string{
+	return a.bytesOf(l, in.ID, in.Stream, in.Offset, in.upTo(log.Size), map[string]string{
 		// A log is what others wrote: no browser is to take it for a page.
 		"Content-Type": "text/plain; charset=utf-8", "Hostsched-Log-Cut": fmt.Sprint(log.Cut), "Hostsched-Log-Complete": strconv.FormatBool(log.Complete),
 	}), nil
@@ -92,13 +106,14 @@ func (a *API) readLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.Stre
 
 func (a *API) readArtifact(ctx context.Context, l *lab.Lab, in *struct {
 	OfRunInput
+	PartInput
 	Path string `path:"path" maxLength:"255"`
 }) (*huma.StreamResponse, error) {
 	file, stream, err := l.Artifact(ctx, in.ID, in.Path)
 	if err != nil {
 		return nil, err
 	}
-	return a.bytesOf(l, in.ID, stream, 0, file.Size, map[string]string{"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}), nil
+	return a.bytesOf(l, in.ID, stream, in.Offset, in.upTo(file.Size), map[string]string{"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}), nil
 }
 
 // bytesOf answers with the bytes of a stream. They are as many as the header says, or the

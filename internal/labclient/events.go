@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/tmaxmax/go-sse"
@@ -30,10 +31,54 @@ const (
 // this id, until the context ends or each fails. When a connection ends, it goes on with the
 // next event; away is told of every attempt that failed.
 func (c *Client) Follow(ctx context.Context, query url.Values, after string, each func(labapi.Event) error, away func(error)) error {
+	return c.follow(ctx, "/events", query, after, func(ev sse.Event) error {
+		var e labapi.Event
+		if err := json.Unmarshal([]byte(ev.Data), &e); err != nil {
+			return fmt.Errorf("%w: an event is no event of hostsched: %w", ErrAway, err)
+		}
+		if err := each(e); err != nil {
+			return ownError{err}
+		}
+		return nil
+	}, away)
+}
+
+// errOver ends a stream that has come to its end.
+var errOver = errors.New("the stream is over")
+
+// FollowLog calls each with all parts of a log of a run from an offset on, until the run is
+// over, the context ends or each fails. When a connection ends, it goes on with the next byte.
+func (c *Client) FollowLog(ctx context.Context, run int64, stream string, offset int64, each func(labapi.LogPart) error, away func(error)) (over labapi.LogOver, err error) {
+	path := Path("runs", strconv.FormatInt(run, 10), "logs", stream)
+	err = c.follow(ctx, path, nil, strconv.FormatInt(offset, 10), func(ev sse.Event) error {
+		var part labapi.LogPart
+		var value any = &part
+		if ev.Type == "end" {
+			value = &over
+		}
+		if err := json.Unmarshal([]byte(ev.Data), value); err != nil {
+			return fmt.Errorf("%w: an event is no part of a log: %w", ErrAway, err)
+		}
+		if ev.Type == "end" {
+			return ownError{errOver}
+		}
+		if err := each(part); err != nil {
+			return ownError{err}
+		}
+		return nil
+	}, away)
+	if errors.Is(err, errOver) {
+		err = nil
+	}
+	return over, err
+}
+
+// follow calls each with all events of a stream after one, and goes on when a connection ends.
+func (c *Client) follow(ctx context.Context, path string, query url.Values, after string, each func(sse.Event) error, away func(error)) error {
 	pause := firstPause
 	for {
 		before := after
-		err := c.stream(ctx, query, &after, each)
+		err := c.stream(ctx, path, query, &after, each)
 		var p *Problem
 		var own ownError
 		switch {
@@ -63,7 +108,7 @@ type ownError struct{ error }
 func (e ownError) Unwrap() error { return e.error }
 
 // stream reads one connection until it ends, and keeps the id of the last event.
-func (c *Client) stream(ctx context.Context, query url.Values, after *string, each func(labapi.Event) error) error {
+func (c *Client) stream(ctx context.Context, path string, query url.Values, after *string, each func(sse.Event) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	header := http.Header{"Accept": {"text/event-stream"}}
@@ -71,7 +116,7 @@ func (c *Client) stream(ctx context.Context, query url.Values, after *string, ea
 	if *after != "" {
 		header.Set("Last-Event-ID", *after)
 	}
-	res, err := c.send(ctx, Call{Method: http.MethodGet, Path: "/events", Query: query, Header: header})
+	res, err := c.send(ctx, Call{Method: http.MethodGet, Path: path, Query: query, Header: header})
 	if err != nil {
 		return err
 	}
@@ -85,12 +130,8 @@ func (c *Client) stream(ctx context.Context, query url.Values, after *string, ea
 		if ev.LastEventID != "" {
 			*after = ev.LastEventID
 		}
-		var e labapi.Event
-		if err := json.Unmarshal([]byte(ev.Data), &e); err != nil {
-			return fmt.Errorf("%w: an event is no event of hostsched: %w", ErrAway, err)
-		}
-		if err := each(e); err != nil {
-			return ownError{err}
+		if err := each(ev); err != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("%w: the server ended the stream", ErrAway)
