@@ -175,6 +175,7 @@ func (a *App) open(o Options) (err error) {
 	a.metrics.Build(a.version)
 	a.openLabMetrics()
 	a.openSweeps()
+	a.openLogKeeping()
 	if a.observers, err = a.report(a.metrics); err != nil {
 		return err
 	}
@@ -272,6 +273,9 @@ func (a *App) schedule(ctx context.Context) error {
 	a.controller.Store(c)
 	at := lab.New(dbs.Main, a.cfg.Scope())
 	if err := a.openRuns(ctx, dbs.Main, at); err != nil {
+		return err
+	}
+	if err := a.openBlobs(ctx, at); err != nil {
 		return err
 	}
 	a.lab.Store(at)

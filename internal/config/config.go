@@ -158,7 +158,9 @@ type Config struct {
 	Runner string `key:"runner" group:"replica" default:"auto" oneof:"auto, autotest or agents" usage:"who runs the jobs: agents, and who submits a job to run it himself; or autotest, monitor_db beside us; auto, agents where hostsched made the tables of the lab"`
 
 	Runs struct {
-		Lease time.Duration `key:"lease" default:"10m" min:"2s" max:"24h" usage:"how long a run may go on whose agent, or whoever else runs it, cannot reach the servers"`
+		Lease    time.Duration `key:"lease" default:"10m" min:"2s" max:"24h" usage:"how long a run may go on whose agent, or whoever else runs it, cannot reach the servers"`
+		KeepDays int           `key:"keep_days" default:"90" min:"0" max:"36500" usage:"the leader deletes logs, files and results of runs that were over so many days ago; 0 keeps them for ever"`
+		Blobs    string        `key:"blobs" usage:"where logs and files of runs lie that are over: a folder that all replicas see, or a bucket like s3://NAME?region=REGION; in the database if empty, and in the folder blobs of a standalone server"`
 	} `key:"runs" group:"replica"`
 
 	Journal struct {

@@ -12,6 +12,7 @@ const defaultDataDir = "hostsched-data"
 // The files in the folder of a standalone server.
 const (
 	labFile        = "lab.db"
+	blobsFolder    = "blobs"
 	etcdFolder     = "etcd"
 	etcdSocket     = "etcd.sock"
 	apiSocket      = "hostsched.sock"
@@ -41,6 +42,7 @@ func (c *Config) standAlone() error {
 	c.Database.DSN = "sqlite:" + filepath.Join(dir, labFile)
 	c.Etcd.Embedded = true
 	c.Etcd.DataDir = filepath.Join(dir, etcdFolder)
+	c.Runs.Blobs = orElse(c.Runs.Blobs, filepath.Join(dir, blobsFolder))
 	c.Etcd.ListenClientURLs = []string{"unix://" + filepath.Join(dir, etcdSocket)}
 	if c.API.Socket == "" {
 		c.API.Socket = filepath.Join(dir, apiSocket)

@@ -1,0 +1,85 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/fileblob"
+	_ "gocloud.dev/blob/s3blob" // s3://
+
+	"github.com/hostsched/hostsched/election/recurring"
+	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/lab"
+)
+
+// Bounds of looking after logs.
+const (
+	moveLogsEvery  = 2 * time.Second
+	pruneRunsEvery = time.Hour
+	blobsTimeout   = time.Minute
+)
+
+// openBlobs gives a lab the place where logs and files of runs lie that are over.
+func (a *App) openBlobs(ctx context.Context, at *lab.Lab) error {
+	where := a.cfg.Runs.Blobs
+	if where == "" {
+		return nil
+	}
+	files, err := openBucket(ctx, where)
+	if err != nil {
+		return fmt.Errorf("%w: runs.blobs is %q: %w", config.ErrConfig, where, err)
+	}
+	a.closers = append(a.closers, files.Close)
+	at.KeepFilesIn(files)
+	return nil
+}
+
+func openBucket(ctx context.Context, where string) (*blob.Bucket, error) {
+	if strings.Contains(where, "://") {
+		return blob.OpenBucket(ctx, where)
+	}
+	// Files are written beside their place, because a temporary folder may be on another disk.
+	return fileblob.OpenBucket(where, &fileblob.Options{CreateDir: true, DirFileMode: folderMode, NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
+}
+
+// openLogKeeping moves logs and deletes old ones as long as this replica leads any shard.
+func (a *App) openLogKeeping() {
+	a.reporters = append(a.reporters, func(ctx context.Context) {
+		faults := recurring.New(a.log)
+		var pruned time.Time
+		for ctx.Err() == nil {
+			if err := a.keepLogs(ctx, &pruned); err == nil {
+				faults.Over()
+			} else if ctx.Err() == nil {
+				faults.Warn("cannot move logs of runs that are over, or delete old ones; they stay where they are", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(moveLogsEvery):
+			}
+		}
+	})
+}
+
+func (a *App) keepLogs(ctx context.Context, pruned *time.Time) error {
+	at, r := a.lab.Load(), a.runs.Load()
+	if at == nil || r == nil || r.Off || !a.leadsAny() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, blobsTimeout)
+	defer cancel()
+	if _, err := at.MoveLogs(ctx); err != nil || time.Since(*pruned) < pruneRunsEvery {
+		return err
+	}
+	n, err := at.PruneRuns(ctx, a.cfg.Runs.KeepDays)
+	if n > 0 {
+		a.log.Info("deleted what old runs left", "runs", n)
+	}
+	if err == nil {
+		*pruned = time.Now()
+	}
+	return err
+}
