@@ -42,12 +42,9 @@ func runPath(id int64, more ...string) string {
 	return labclient.Path(append([]string{"runs", strconv.FormatInt(id, 10)}, more...)...)
 }
 
-// runsOf are the runs of a job, the oldest first. A server of a former version has none.
+// runsOf are the runs of a job, the oldest first.
 func runsOf(ctx context.Context, client *labclient.Client, job int64) ([]labapi.Run, error) {
 	all, err := labclient.List[labapi.Run](ctx, client, "/runs", query("job", idText(job)), 0)
-	if labclient.IsProblem(err, "not-found") {
-		return nil, nil
-	}
 	slices.Reverse(all)
 	return all, err
 }
