@@ -267,7 +267,9 @@ func (f *jobLogs) begin(run labapi.Run, stream string) {
 		over, err := f.client.FollowLog(f.ctx, run.ID, stream, f.offset, func(part labapi.LogPart) error {
 			_, err := source.Write(part.Data)
 			return err
-		}, func(err error) { fmt.Fprintf(f.cmd.ErrOrStderr(), "hostsched: the log goes on when a server answers: %v\n", printable(oneLine(err))) })
+		}, func(err error) {
+			fmt.Fprintf(f.cmd.ErrOrStderr(), "hostsched: the log goes on when a server answers: %v\n", printable(oneLine(err)))
+		})
 		if err != nil {
 			f.fail(err)
 		}

@@ -68,6 +68,8 @@ var names = []struct{ key, flag, env, def string }{
 	{"api.anonymous", "api-anonymous", "HOSTSCHED_API_ANONYMOUS", "none"},
 	{"runner", "runner", "HOSTSCHED_RUNNER", "auto"},
 	{"runs.lease", "runs-lease", "HOSTSCHED_RUNS_LEASE", "10m0s"},
+	{"runs.keep_days", "runs-keep-days", "HOSTSCHED_RUNS_KEEP_DAYS", "90"},
+	{"runs.blobs", "runs-blobs", "HOSTSCHED_RUNS_BLOBS", ""},
 	{"log.assignments", "log-assignments", "HOSTSCHED_LOG_ASSIGNMENTS", "false"},
 	{"log.format", "log-format", "HOSTSCHED_LOG_FORMAT", "text"},
 	{"log.level", "log-level", "HOSTSCHED_LOG_LEVEL", "info"},
