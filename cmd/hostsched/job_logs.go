@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,10 +35,6 @@ func (c *logChoice) takes(r labapi.Run) bool {
 		return r.ID == c.run
 	}
 	return c.tasks || r.Kind == labapi.OwnReserve || r.Kind == "job"
-}
-
-func runPath(id int64, more ...string) string {
-	return labclient.Path(append([]string{"runs", strconv.FormatInt(id, 10)}, more...)...)
 }
 
 // runsOf are the runs of a job, the oldest first.
