@@ -76,6 +76,7 @@ func New(cfg Config) *API {
 	a.agentRoutes()
 	a.syncRoute()
 	a.runRoutes()
+	a.logRoutes()
 	return a
 }
 
@@ -168,6 +169,7 @@ var problems = append([]apiframe.Meaning{
 	means(runs.ErrOfferGone, http.StatusConflict, labapi.ProblemOfferGone),
 	means(runs.ErrAutotest, http.StatusConflict, labapi.ProblemAutotest),
 	means(runs.ErrRunLost, http.StatusGone, labapi.ProblemRunLost),
+	means(lab.ErrLogFull, http.StatusRequestEntityTooLarge, labapi.ProblemLogFull),
 	means(lab.ErrNotFound, http.StatusNotFound, "not-found"),
 	means(lab.ErrConflict, http.StatusConflict, "conflict"),
 	means(lab.ErrInput, http.StatusUnprocessableEntity, "bad-input"),

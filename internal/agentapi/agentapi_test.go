@@ -219,8 +219,9 @@ func TestARunFromOfferToEnd(t *testing.T) {
 		unfinished, err := run.Finish(ctx, labapi.RunFinish{Result: "passed", Streams: []labapi.StreamEnd{{Stream: "stdout", Size: 5}}})
 		require.ErrorIs(t, err, agentclient.ErrUnfinished)
 		require.True(t, unfinished.Unfinished)
+		requireSent(t, run)
 		for range 2 {
-			_, err = run.Finish(ctx, labapi.RunFinish{Result: "passed"})
+			_, err = run.Finish(ctx, labapi.RunFinish{Result: "passed", Streams: []labapi.StreamEnd{{Stream: "stdout", Size: 5}}})
 			require.NoError(t, err)
 		}
 		_, err = run.Renew(ctx)
@@ -454,6 +455,7 @@ func TestPauses(t *testing.T) {
 var rules = map[string]agentapi.Rule{
 	"POST /register": agentapi.Joining, "POST /sync": agentapi.Agents, "POST /claims": agentapi.Agents, "POST /drain": agentapi.Agents, "POST /goodbye": agentapi.Agents,
 	"POST /runs/{run}/state": agentapi.OfRuns, "POST /runs/{run}/renew": agentapi.OfRuns, "POST /runs/{run}/finish": agentapi.OfRuns,
+	"PUT /runs/{run}/logs/{stream}": agentapi.OfRuns, "PUT /runs/{run}/artifacts/{path}": agentapi.OfRuns,
 }
 
 func (w *world) raw(token, method, path string, body io.Reader) (status int, text string) {
@@ -579,4 +581,23 @@ func TestBounds(t *testing.T) {
 	require.Positive(t, served["POST /agent/v1/sync 200"])
 	require.Positive(t, served["POST /agent/v1/sync 429"])
 	require.Positive(t, served["POST /agent/v1/register 401"])
+}
+
+// requireSent sends a log and a file as a claimant does whose answers are lost.
+func requireSent(t *testing.T, run *agentclient.Run) {
+	t.Helper()
+	end, err := run.PutLog(t.Context(), "stdout", 0, []byte("h\x00\xff\r\n"))
+	require.NoError(t, err)
+	require.Equal(t, int64(5), end.End)
+	require.NotZero(t, end.LeaseMillis)
+	var offset *agentclient.OffsetError
+	_, err = run.PutLog(t.Context(), "stdout", 0, []byte("hello"))
+	require.ErrorAs(t, err, &offset)
+	require.Equal(t, int64(5), offset.Expected)
+	file := agentclient.Artifact{Path: "a/b.txt", Size: 3, SHA256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+	_, err = run.PutArtifact(t.Context(), file, 0, []byte("abc"))
+	require.NoError(t, err)
+	file.Path = "../b.txt"
+	_, err = run.PutArtifact(t.Context(), file, 0, []byte("abc"))
+	require.ErrorIs(t, err, agentclient.ErrRefused)
 }
