@@ -67,6 +67,10 @@ type Caller struct {
 	By string
 }
 
+// BySocket is how whoever calls through a socket of the server's machine was recognised: the
+// operating system says who it is, who need not be a user of the lab.
+const BySocket = "socket"
+
 // Rule is what a route asks of its caller.
 type Rule struct {
 	// Least is the role that may do it in any case.

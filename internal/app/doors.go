@@ -177,7 +177,7 @@ func localCaller(ctx context.Context, conn net.Conn) context.Context {
 	if u, err := user.LookupId(name); err == nil {
 		name += "/" + u.Username
 	}
-	return api.WithCaller(ctx, access.Caller{Login: "local:" + name, Role: access.Admin, By: "socket"})
+	return api.WithCaller(ctx, access.Caller{Login: "local:" + name, Role: access.Admin, By: access.BySocket})
 }
 
 // peerOf asks the kernel which user is at the other end of a unix socket.

@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -116,11 +117,13 @@ func (l *Lab) DryRun(ctx context.Context, s Submission, spec labapi.JobSpec) (la
 }
 
 // admit checks that the caller may submit, and that the jobs can run some day.
-func (l *Lab) admit(ctx context.Context, s Submission, owner *string, highest int, specs []labapi.JobSpec) (*batch, error) {
+func (l *Lab) admit(ctx context.Context, s Submission, owner *string, highest int, specs []labapi.JobSpec) (b *batch, err error) {
 	if *owner == "" {
-		*owner = s.Who.Login
+		if *owner, err = l.ownerFor(ctx, s.Who); err != nil {
+			return nil, err
+		}
 	}
-	b, err := l.prepare(ctx, s.Who, *owner, specs)
+	b, err = l.prepare(ctx, s.Who, *owner, specs)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +138,23 @@ func (l *Lab) admit(ctx context.Context, s Submission, owner *string, highest in
 		}
 	}
 	return b, l.refuseUnplaceable(ctx, b)
+}
+
+// ownerFor is whose jobs those are that name no owner: the caller's. Whoever calls through
+// the socket is no user of the lab; his are the first administrator's, if there is one.
+func (l *Lab) ownerFor(ctx context.Context, who access.Caller) (owner string, err error) {
+	if who.By != access.BySocket {
+		return who.Login, nil
+	}
+	err = l.read(ctx, "look up the first administrator", func(r *sqldb.Reader) {
+		if len(store.RowsNamed(r, "afe_users", "login", "", []string{FirstAdmin})) > 0 {
+			owner = FirstAdmin
+		}
+	})
+	if err == nil && owner == "" {
+		err = fmt.Errorf("%w: %s is no user of this lab; name the owner of the job", ErrInput, who.Login)
+	}
+	return owner, err
 }
 
 // refuseUnplaceable refuses jobs that no host can ever run, in the planner's words where it
