@@ -118,9 +118,9 @@ func TestErrors(t *testing.T) {
 		{problem(429, "too-many-requests", ""), labclient.ErrAway, true},
 		{problem(503, "not-ready", ""), labclient.ErrAway, true},
 		{problem(500, "internal", ""), labclient.ErrAway, true},
-		{func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "forbidden", 403) }, labclient.ErrAway, true},
-		{func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "who are you", 401) }, labclient.ErrAway, true},
-		{func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "gone", 410) }, labclient.ErrAway, true},
+		{func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "forbidden", http.StatusForbidden) }, labclient.ErrAway, true},
+		{func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "who are you", http.StatusUnauthorized) }, labclient.ErrAway, true},
+		{func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "gone", http.StatusGone) }, labclient.ErrAway, true},
 		{func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, labclient.ErrAway, true},
 	} {
 		c := newClient(t, tt.answer)

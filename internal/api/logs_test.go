@@ -52,6 +52,7 @@ func (s *server) get(t *testing.T, token, path string, header map[string]string)
 func (s *server) text(t *testing.T, token, path string) string {
 	t.Helper()
 	res := s.get(t, token, path, nil)
+	defer func() { require.NoError(t, res.Body.Close()) }()
 	text, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, res.StatusCode, string(text))
@@ -101,6 +102,7 @@ func TestLogs(t *testing.T) {
 
 		stream["Last-Event-ID"] = id
 		res = s.get(t, ann, "/runs/1/logs/output", stream)
+		defer func(body io.Closer) { require.NoError(t, body.Close()) }(res.Body)
 		lines := bufio.NewScanner(res.Body)
 		got, _, _ = readParts(t, lines, len(second))
 		require.Equal(t, second, got)
@@ -114,7 +116,9 @@ func TestLogs(t *testing.T) {
 		require.Equal(t, second, s.text(t, ann, fmt.Sprintf("/runs/1/logs/output?offset=%d", len(first))))
 		require.Empty(t, s.text(t, ann, "/runs/1/logs/output?offset=1000"))
 		require.Empty(t, s.text(t, ann, "/runs/1/logs/errors"))
-		require.Equal(t, "nosniff", s.get(t, ann, "/runs/1/logs/output", nil).Header.Get("X-Content-Type-Options"))
+		whole := s.get(t, ann, "/runs/1/logs/output", nil)
+		require.NoError(t, whole.Body.Close())
+		require.Equal(t, "nosniff", whole.Header.Get("X-Content-Type-Options"))
 		var logs labapi.Page[labapi.Log]
 		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/runs/1/logs", nil, &logs))
 		require.Len(t, logs.Items, 1)
