@@ -217,6 +217,21 @@ func TestAJobRunsWithItsLogsAndEndsWithItsResult(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 }
 
+// TestAJobBeginsOnlyWhenTheServersKnow: what the servers were never told of they may give to
+// somebody else, so its process must not have begun.
+func TestAJobBeginsOnlyWhenTheServersKnow(t *testing.T) {
+	l := newLab(t)
+	l.deaf = true
+	m := newMachine(t, l, execDriver)
+	m.serve()
+	trace := filepath.Join(t.TempDir(), "trace")
+	l.offer(job(7, "touch "+trace))
+	run := l.finished(1)
+	require.Equal(t, "not-announced", run.finish.NotRunReason)
+	require.Equal(t, labapi.ResultInfra, run.finish.Result)
+	require.NoFileExists(t, trace)
+}
+
 func TestHowACommandEndsIsKeptApart(t *testing.T) {
 	l := newLab(t)
 	m := newMachine(t, l, "capacity: 20\n"+execDriver)

@@ -39,6 +39,11 @@ func (a *Agent) claim(ctx, following context.Context, o labapi.Offer) {
 	if sent.Add(time.Duration(claimed.LeaseMillis)*time.Millisecond/2).Until() <= 0 {
 		rec.Done = notRun("late-claim", errors.New("the claim was answered too late to begin"))
 	}
+	if rec.Done == nil && claimed.Manifest.Kind == kindJob {
+		if err := a.announce(ctx, &rec); err != nil {
+			rec.Done = notRun("not-announced", err)
+		}
+	}
 	r, err := a.begin(rec)
 	if err != nil {
 		a.Log.Error("cannot begin a run", "run", claimed.Run, "err", oneLine(err))
@@ -48,6 +53,31 @@ func (a *Agent) claim(ctx, following context.Context, o labapi.Offer) {
 		return
 	}
 	a.follow(following, r)
+}
+
+// announce tells the servers that a job is about to run, and returns once they know: what was
+// never announced they may give to somebody else when its lease ends, for it did not run.
+func (a *Agent) announce(ctx context.Context, rec *record) error {
+	calls, err := a.calls().Run(rec.Claimed.Run, rec.Claimed.Token)
+	if err != nil {
+		return err
+	}
+	late := rec.Sent.Add(millis(rec.Claimed.LeaseMillis) / 2)
+	for {
+		sent := command.Now()
+		answer, err := calls.State(ctx, labapi.RunState{Phase: stateRunning})
+		switch {
+		case err == nil && answer.Stop != nil:
+			return errors.New("it is to be stopped: " + answer.Stop.Reason)
+		case err == nil:
+			if answer.LeaseMillis > 0 {
+				rec.Sent, rec.Claimed.LeaseMillis = sent, answer.LeaseMillis
+			}
+			return nil
+		case !agentclient.Passing(err) || late.Until() <= claimPause || !sleep(ctx, claimPause):
+			return err
+		}
+	}
 }
 
 // begin starts the shim of a claimed run, unless it is done without.

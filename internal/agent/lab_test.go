@@ -30,6 +30,8 @@ type lab struct {
 	// problem answers everything, if it is not empty; away makes every connection break.
 	problem string
 	away    bool
+	// deaf refuses to hear that a run begins.
+	deaf    bool
 	offers  []offered
 	runs    map[int64]*labRun
 	desired string
@@ -212,6 +214,13 @@ func (l *lab) of(w http.ResponseWriter, r *http.Request, do func(*labRun)) {
 func (l *lab) state(w http.ResponseWriter, r *http.Request) {
 	var in labapi.RunState
 	_ = json.NewDecoder(r.Body).Decode(&in)
+	l.mu.Lock()
+	deaf := l.deaf
+	l.mu.Unlock()
+	if deaf {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
 	l.of(w, r, func(run *labRun) { run.state = in.Phase })
 }
 

@@ -274,7 +274,10 @@ func (r *run) tell(ctx context.Context) bool {
 	logs := r.newLogs()
 	select {
 	case <-r.began:
-		// What was refused shows at the end.
+		// Jobs were announced before they began. What was refused shows at the end.
+		if r.rec.Claimed.Manifest.Kind == kindJob {
+			break
+		}
 		_ = r.call(ctx, "tell that a run began", func() (labapi.RunAnswer, error) {
 			return r.calls.State(ctx, labapi.RunState{Phase: stateRunning})
 		})
