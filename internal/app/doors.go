@@ -56,7 +56,7 @@ func (a *App) openDoors(calls *api.API) error {
 		if err != nil {
 			return fmt.Errorf("%w: api.listen: %w; choose another address with --api-listen", config.ErrConfig, err)
 		}
-		server := a.newServer(calls)
+		server := a.newServer(a.apis(calls))
 		server.TLSConfig = a.server.TLSConfig
 		a.addDoor(door{l, server})
 	}
@@ -65,7 +65,7 @@ func (a *App) openDoors(calls *api.API) error {
 		if err != nil {
 			return fmt.Errorf("%w: api.socket: %w", config.ErrConfig, err)
 		}
-		server := a.newServer(calls)
+		server := a.newServer(a.apis(calls))
 		server.ConnContext = localCaller
 		a.addDoor(door{l, server})
 	}

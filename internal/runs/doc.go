@@ -17,6 +17,5 @@
 // host see each other, whatever they claim.
 //
 // A run of which its agent never said that it is running counts as not begun: it is made
-// again. An agent that is cut off for a whole lease, right between beginning and saying so, is
-// the one case in which a job begins twice, the second time after a reset that fences the host.
+// again. Agents therefore say so, and wait for the answer, before a job's process begins.
 package runs
