@@ -40,6 +40,9 @@ func TestWake(t *testing.T) {
 		require.NoError(t, err)
 		return st.Shards[0].Ticks
 	}
+	// The follower needs a moment until it knows who leads.
+	first := ticks()
+	require.Eventually(t, func() bool { follower.wake(shard.Master); return ticks() > first }, patience, 10*time.Millisecond)
 	const times = 20
 	for who, a := range map[string]*App{"the leader itself": leader, "another replica": follower} {
 		var took []time.Duration
