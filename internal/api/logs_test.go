@@ -49,6 +49,13 @@ func (s *server) get(t *testing.T, token, path string, header map[string]string)
 	return res
 }
 
+func (s *server) status(t *testing.T, token, path string, header map[string]string) int {
+	t.Helper()
+	res := s.get(t, token, path, header)
+	require.NoError(t, res.Body.Close())
+	return res.StatusCode
+}
+
 func (s *server) text(t *testing.T, token, path string) string {
 	t.Helper()
 	res := s.get(t, token, path, nil)
@@ -101,9 +108,9 @@ func TestLogs(t *testing.T) {
 		s.appendLog(t, int64(len(first)), second)
 
 		stream["Last-Event-ID"] = id
-		res = s.get(t, ann, "/runs/1/logs/output", stream)
-		defer func(body io.Closer) { require.NoError(t, body.Close()) }(res.Body)
-		lines := bufio.NewScanner(res.Body)
+		again := s.get(t, ann, "/runs/1/logs/output", stream)
+		defer func() { require.NoError(t, again.Body.Close()) }()
+		lines := bufio.NewScanner(again.Body)
 		got, _, _ = readParts(t, lines, len(second))
 		require.Equal(t, second, got)
 		require.NoError(t, s.lab.SealLogs(t.Context(), 1, []labapi.StreamEnd{{Stream: "output", Size: int64(len(first + second)), Cut: 3}}))
@@ -129,9 +136,9 @@ func TestLogs(t *testing.T) {
 		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, ann, http.MethodGet, "/runs/1/logs/artifact-1", nil, &p))
 		require.Equal(t, http.StatusUnauthorized, s.call(t, "", http.MethodGet, "/runs/1/logs/output", nil, &p))
 		stream["Last-Event-ID"] = "1000"
-		require.Equal(t, http.StatusGone, s.get(t, ann, "/runs/1/logs/output", stream).StatusCode)
+		require.Equal(t, http.StatusGone, s.status(t, ann, "/runs/1/logs/output", stream))
 		stream["Last-Event-ID"] = "x"
-		require.Equal(t, http.StatusUnprocessableEntity, s.get(t, ann, "/runs/1/logs/output", stream).StatusCode)
+		require.Equal(t, http.StatusUnprocessableEntity, s.status(t, ann, "/runs/1/logs/output", stream))
 	})
 }
 
