@@ -156,7 +156,9 @@ func TestFilesOfRuns(t *testing.T) {
 		require.Equal(t, "a b/é.html", files.Items[0].Path)
 		const path = "/runs/1/artifacts/a%20b%2F%C3%A9.html"
 		require.Equal(t, "<script>", s.text(t, ann, path))
-		require.Equal(t, "attachment", s.get(t, ann, path, nil).Header.Get("Content-Disposition"))
+		file := s.get(t, ann, path, nil)
+		require.NoError(t, file.Body.Close())
+		require.Equal(t, "attachment", file.Header.Get("Content-Disposition"))
 		var p problem
 		require.Equal(t, http.StatusNotFound, s.call(t, ann, http.MethodGet, "/runs/1/artifacts/..%2F..%2Fetc%2Fpasswd", nil, &p))
 		require.NoError(t, s.lab.EnterResults(t.Context(), db.SQL(), 1, []labapi.TestResult{{Name: "a", Status: "passed"}, {Name: "b", Status: "failed"}}))
