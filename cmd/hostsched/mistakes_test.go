@@ -126,6 +126,9 @@ func TestALivingLabIsNotStopped(t *testing.T) {
 	refused("server role replica-1 --status repair_required --yes", "no replica that runs may lead")
 	refused("server retire replica-1 --reason x --yes", "no replica that runs may lead")
 
+	// Between two leaders nobody leads.
+	require.Eventually(t, func() bool { return strings.HasPrefix(in.fence(t).Holder, "replica-1/") }, patience, 10*time.Millisecond)
+	in.settle(t)
 	t.Setenv("HOSTSCHED_ETCD_ENDPOINTS", "http://127.0.0.1:1")
 	refused("migrate down --yes", "shard master in", "etcd does not say whether it still is")
 	refused("server retire replica-1 --reason x --yes", "etcd does not say which do")
