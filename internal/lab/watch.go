@@ -154,7 +154,7 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 		ready := untilGap(position, events)
 		if len(ready) == 0 && len(events) > 0 && time.Since(lookedAgain) > gapEvery {
 			lookedAgain = time.Now()
-			ready = w.settled(ctx, l, events)
+			ready = w.settled(ctx, l, position)
 		}
 		if len(ready) > 0 {
 			position = ready[len(ready)-1].ID
@@ -163,22 +163,24 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 	}
 }
 
-// settled are the events before which none can appear any more, although ids are missing. All
-// gaps that are old enough are passed over together: where a cluster of database servers gives
-// each its own ids, there is one before nearly every event.
-func (w *Watch) settled(ctx context.Context, l *Lab, events []labapi.Event) []labapi.Event {
+// settled are the events after a position before which none can appear any more, although ids
+// are missing. All gaps that are old enough are passed over together: where a cluster of
+// database servers gives each its own ids, there is one before nearly every event. The events
+// are read after it is known how far they are settled, because one may have filled a gap since
+// they were read last.
+func (w *Watch) settled(ctx context.Context, l *Lab, position int64) []labapi.Event {
 	horizon, err := l.horizon(ctx)
+	var events []labapi.Event
+	if err == nil && horizon > position {
+		events, err = l.readEvents(ctx, "e.id > ? AND e.id <= ?", "ASC", []any{position, horizon, watchBatch})
+	}
 	if err != nil {
 		if ctx.Err() == nil && w.Failed != nil {
 			w.Failed(err)
 		}
 		return nil
 	}
-	n := 0
-	for n < len(events) && events[n].ID <= horizon {
-		n++
-	}
-	return events[:n]
+	return events
 }
 
 // untilGap are the events up to the first id that is missing.
