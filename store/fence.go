@@ -214,14 +214,23 @@ func (l *Leader) takeOverOnce(ctx context.Context) error {
 
 // refusal says why a fence does not let a claimant in, nil if it does.
 func (c Claim) refusal(f Fence, database string) error {
+	if err := c.foreign(f, database); err != nil {
+		return err
+	}
+	if f.Token >= c.Token {
+		return overtaken(f, c)
+	}
+	return nil
+}
+
+// foreign says why a fence is of another cluster than a claimant, whatever its token; nil if
+// it is not.
+func (c Claim) foreign(f Fence, database string) error {
 	if err := f.CheckCluster(c.ClusterName, database); err != nil {
 		return err
 	}
 	if f.Cluster != "" && f.Cluster != c.Cluster {
 		return foreignCluster(f, c)
-	}
-	if f.Token >= c.Token {
-		return overtaken(f, c)
 	}
 	return nil
 }

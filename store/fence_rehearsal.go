@@ -41,12 +41,8 @@ func (db *DB) rehearse(ctx context.Context, c Claim) (err error) {
 		return nil // never led: the takeover makes the row
 	case err != nil:
 		return err
-	case f.CheckCluster(c.ClusterName, db.Target()) != nil:
-		return f.CheckCluster(c.ClusterName, db.Target())
-	case f.Cluster != "" && f.Cluster != c.Cluster:
-		return foreignCluster(f, c)
 	}
-	return nil
+	return c.foreign(f, db.Target())
 }
 
 // rehearsalIsolation is the isolation of writers, because some servers refuse writes at

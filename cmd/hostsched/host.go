@@ -250,8 +250,6 @@ func changeHosts(use, short, what string, list labLister, change func(context.Co
 }
 
 func hostHistoryCommand() *cobra.Command {
-	var conn connection
-	var limit int
 	show := newDisplay(func(e labapi.Event) string { return fmt.Sprint(e.ID) },
 		column[labapi.Event]{title: "ID", wide: true, cell: func(e labapi.Event) any { return e.ID }},
 		column[labapi.Event]{title: "AT", cell: func(e labapi.Event) any { return utc(e.At) }},
@@ -261,18 +259,24 @@ func hostHistoryCommand() *cobra.Command {
 		column[labapi.Event]{title: "WHO", cell: func(e labapi.Event) any { return orDash(e.Who) }},
 		column[labapi.Event]{title: "WHY", cell: func(e labapi.Event) any { return orDash(e.Reason) }},
 	)
-	cmd := &cobra.Command{
-		Use: "history HOST", Short: "Show what happened to a host, the latest first", Args: exactly("HOST"), Example: "  hostsched host history eve-1 --limit 20",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				return show.list(ctx, cmd, func(ctx context.Context) ([]labapi.Event, error) {
-					return labclient.List[labapi.Event](ctx, client, hostPath(args[0], "history"), nil, limit)
-				})
+	cmd := listOfHost(&cobra.Command{Use: "history HOST", Short: "Show what happened to a host, the latest first", Example: "  hostsched host history eve-1 --limit 20"}, show, "history")
+	show.bindWatch(cmd)
+	return cmd
+}
+
+// listOfHost lists what the API has under a path of the host that an argument names.
+func listOfHost[T any](cmd *cobra.Command, show *display[T], path string) *cobra.Command {
+	var conn connection
+	var limit int
+	cmd.Args = exactly("HOST")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+			return show.list(ctx, cmd, func(ctx context.Context) ([]T, error) {
+				return labclient.List[T](ctx, client, hostPath(args[0], path), nil, limit)
 			})
-		},
+		})
 	}
 	conn.bind(cmd)
-	show.bindWatch(cmd)
 	bindLimit(cmd, &limit)
 	cmd.ValidArgsFunction = completeFirst(&conn, hostsOf)
 	return cmd
@@ -301,22 +305,8 @@ func hostExplanation(w io.Writer, e labapi.HostExplanation) error {
 }
 
 func hostUsersCommand() *cobra.Command {
-	var conn connection
-	var limit int
 	show := userDisplay()
-	cmd := &cobra.Command{
-		Use: "users HOST", Short: "List who may use a host, and by which ACL groups", Args: exactly("HOST"), Example: "  hostsched host users eve-1",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				return show.list(ctx, cmd, func(ctx context.Context) ([]labapi.User, error) {
-					return labclient.List[labapi.User](ctx, client, hostPath(args[0], "users"), nil, limit)
-				})
-			})
-		},
-	}
-	conn.bind(cmd)
+	cmd := listOfHost(&cobra.Command{Use: "users HOST", Short: "List who may use a host, and by which ACL groups", Example: "  hostsched host users eve-1"}, show, "users")
 	show.bind(cmd)
-	bindLimit(cmd, &limit)
-	cmd.ValidArgsFunction = completeFirst(&conn, hostsOf)
 	return cmd
 }

@@ -53,11 +53,7 @@ func reserve(cmd *cobra.Command, conn *connection, w *wanted, length time.Durati
 		return err
 	}
 	job.Own, job.MaxRuntime = labapi.OwnReserve, length.String()
-	cfg, err := conn.config(cmd)
-	if err != nil {
-		return err
-	}
-	claims, err := newClaimant(cmd, cfg)
+	claims, err := newClaimant(cmd, conn)
 	if err != nil {
 		return err
 	}

@@ -131,11 +131,7 @@ func runWith(cmd *cobra.Command, conn *connection, w *wanted, timeout time.Durat
 		// The servers end it if this process cannot.
 		job.MaxRuntime = min(timeout+time.Minute, jobspec.Longest).String()
 	}
-	cfg, err := conn.config(cmd)
-	if err != nil {
-		return err
-	}
-	claims, err := newClaimant(cmd, cfg)
+	claims, err := newClaimant(cmd, conn)
 	if err != nil {
 		return err
 	}
@@ -182,7 +178,11 @@ type claimant struct {
 	say     func(format string, args ...any)
 }
 
-func newClaimant(cmd *cobra.Command, cfg labclient.Config) (*claimant, error) {
+func newClaimant(cmd *cobra.Command, conn *connection) (*claimant, error) {
+	cfg, err := conn.config(cmd)
+	if err != nil {
+		return nil, err
+	}
 	lab, err := labclient.New(cfg)
 	if err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ type API struct {
 
 // New returns the API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, rules: map[string]Rule{}, walls: apiframe.NewWalls(cfg.Rate)}
+	a := &API{cfg: cfg, rules: map[string]Rule{}, walls: apiframe.NewWalls(cfg.Rate, cfg.LoginFailed)}
 	a.router = apiframe.NewRouter(labapi.AgentPrefix, func(*http.Request) *huma.ErrorModel { return nil }, a.served())
 	a.hub = newHub(cfg)
 	a.api = humago.NewWithPrefix(a.router.Mux, labapi.AgentPrefix, apiframe.Config("hostsched agents", cfg.Version, "The token of an agent, or of a run."))
@@ -134,7 +134,7 @@ func route[In, Out any](a *API, rule Rule, op huma.Operation, handle func(contex
 	huma.Register(a.api, op, func(ctx context.Context, in *In) (*Out, error) {
 		out, err := handle(ctx, in)
 		if errors.Is(err, lab.ErrToken) {
-			a.countFailure(addressIn(ctx))
+			a.walls.Failed(addressIn(ctx))
 		}
 		if err != nil {
 			return nil, a.asProblem(err)

@@ -84,13 +84,7 @@ func (a *API) identify(ctx huma.Context, rule Rule, address string) (huma.Contex
 		}
 	}
 	ctx, err := a.identified(ctx, rule, secret, key)
-	switch {
-	case err == nil:
-		a.walls.Remember(key)
-	case errors.Is(err, lab.ErrToken):
-		a.walls.Forget(key)
-		a.countFailure(address)
-	}
+	a.walls.LookedUp(key, address, err, lab.ErrToken)
 	return ctx, err
 }
 
@@ -115,11 +109,4 @@ func (a *API) identified(ctx huma.Context, rule Rule, secret string, key [sha256
 		err = apiframe.NewProblem(http.StatusGone, labapi.ProblemRunLost, "the run is closed")
 	}
 	return huma.WithValue(ctx, runKey{}, run), err
-}
-
-func (a *API) countFailure(address string) {
-	a.walls.Failed(address)
-	if a.cfg.LoginFailed != nil {
-		a.cfg.LoginFailed()
-	}
 }

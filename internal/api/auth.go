@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"net/http"
 	"strings"
 
@@ -97,13 +96,7 @@ func (a *API) authenticateToken(ctx huma.Context, l *lab.Lab, secret, address st
 		return access.Caller{}, err
 	}
 	caller, err := l.Authenticate(ctx.Context(), secret)
-	switch {
-	case err == nil:
-		a.walls.Remember(key)
-	case errors.Is(err, lab.ErrToken):
-		a.walls.Forget(key)
-		a.countFailure(address)
-	}
+	a.walls.LookedUp(key, address, err, lab.ErrToken)
 	return caller, err
 }
 
@@ -112,14 +105,7 @@ type addressKey struct{}
 // loginFailed counts a login that the identity provider refused.
 func (a *API) loginFailed(ctx context.Context) {
 	address, _ := ctx.Value(addressKey{}).(string)
-	a.countFailure(address)
-}
-
-func (a *API) countFailure(address string) {
 	a.walls.Failed(address)
-	if a.cfg.LoginFailed != nil {
-		a.cfg.LoginFailed()
-	}
 }
 
 // session returns the token of a browser that logged in.

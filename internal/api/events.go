@@ -165,6 +165,13 @@ func (s *sse) write(text []byte) error {
 var errCutOff = errors.New("the stream was cut off")
 
 func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, after int64) error {
+	return pass(ctx, s, w.Batches, func(batch *lab.Batch) (over bool, err error) {
+		return false, s.write(f.Of(batch, after))
+	})
+}
+
+// pass writes what comes until it is over, with a sign of life now and then.
+func pass[T any](ctx context.Context, s *sse, news <-chan T, write func(T) (over bool, err error)) error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
@@ -175,11 +182,11 @@ func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, aft
 			if err := s.write([]byte(": still here\n\n")); err != nil {
 				return err
 			}
-		case batch, ok := <-w.Batches:
+		case one, ok := <-news:
 			if !ok {
 				return errCutOff
 			}
-			if err := s.write(f.Of(batch, after)); err != nil {
+			if over, err := write(one); over || err != nil {
 				return err
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -193,30 +192,15 @@ func (s *sse) event(head string, data any) error {
 
 // followLog writes the parts that come, of which a client that was ahead has some already.
 func (s *sse) followLog(ctx context.Context, f *lab.LogFollower, from int64) error {
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-beat.C:
-			if err := s.write([]byte(": still here\n\n")); err != nil {
-				return err
-			}
-		case news, ok := <-f.Parts:
-			switch {
-			case !ok:
-				return errCutOff
-			case news.Over != nil:
-				return s.event("event: end\n", news.Over)
-			}
-			known := min(max(0, from-news.Part.Offset), int64(len(news.Part.Data)))
-			if known == int64(len(news.Part.Data)) {
-				continue
-			}
-			if _, err := (&partWriter{s, news.Part.Offset + known}).Write(news.Part.Data[known:]); err != nil {
-				return err
-			}
+	return pass(ctx, s, f.Parts, func(news lab.LogNews) (over bool, err error) {
+		if news.Over != nil {
+			return true, s.event("event: end\n", news.Over)
 		}
-	}
+		known := min(max(0, from-news.Part.Offset), int64(len(news.Part.Data)))
+		if known == int64(len(news.Part.Data)) {
+			return false, nil
+		}
+		_, err = (&partWriter{s, news.Part.Offset + known}).Write(news.Part.Data[known:])
+		return false, err
+	})
 }

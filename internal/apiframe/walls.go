@@ -2,6 +2,7 @@ package apiframe
 
 import (
 	"crypto/sha256"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,14 +42,17 @@ type Walls struct {
 	tokens *lru.Cache[[sha256.Size]byte, *rate.Limiter]
 	// failures are the failed logins of addresses.
 	failures *lru.Cache[string, *rate.Limiter]
+	// refused hears of every token and login that was refused; it may be nil.
+	refused func()
 }
 
-// NewWalls returns walls for callers that may make so many requests in a second.
-func NewWalls(perSecond float64) *Walls {
+// NewWalls returns walls for callers that may make so many requests in a second. refused, if it
+// is set, hears of every token and login that was refused.
+func NewWalls(perSecond float64, refused func()) *Walls {
 	// An error would only say that the size is not positive.
 	tokens, _ := lru.New[[sha256.Size]byte, *rate.Limiter](remembered)
 	failures, _ := lru.New[string, *rate.Limiter](remembered)
-	return &Walls{perSecond: perSecond, tokens: tokens, failures: failures}
+	return &Walls{perSecond: perSecond, tokens: tokens, failures: failures, refused: refused}
 }
 
 // Admit counts a request of a token, or of an address without one, and refuses it if there are
@@ -59,6 +63,18 @@ func (w *Walls) Admit(key [sha256.Size]byte) error {
 		return nil
 	}
 	return NewProblem(http.StatusTooManyRequests, tooManyRequests, "more requests than api.rate allows one token in a second; slow down, or ask for many things at once")
+}
+
+// LookedUp notes what came of looking up a token that a caller at an address showed: it is good
+// if err is nil, and none of ours, or one no more, if err is noToken.
+func (w *Walls) LookedUp(key [sha256.Size]byte, address string, err, noToken error) {
+	switch {
+	case err == nil:
+		w.Remember(key)
+	case errors.Is(err, noToken):
+		w.tokens.Remove(key)
+		w.Failed(address)
+	}
 }
 
 // Remember begins to count the requests of a token that is good.
@@ -76,6 +92,9 @@ func (w *Walls) Failed(address string) {
 		w.failures.Add(address, limiter)
 	}
 	limiter.Allow()
+	if w.refused != nil {
+		w.refused()
+	}
 }
 
 // MayLogin refuses an address from which too many logins failed. Tokens that were good lately
@@ -117,9 +136,6 @@ func Readable(u url.URL) error {
 
 // Known tells whether a token was good when it came last.
 func (w *Walls) Known(key [sha256.Size]byte) bool { return w.tokens.Contains(key) }
-
-// Forget is for a token that is good no more.
-func (w *Walls) Forget(key [sha256.Size]byte) { w.tokens.Remove(key) }
 
 // Bearer returns the token of a header, empty if it has none.
 func Bearer(header string) string {

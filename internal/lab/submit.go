@@ -239,22 +239,8 @@ func jobRow(owner string, spec *labapi.JobSpec, suite int64) ([]any, error) {
 	reset := spec.Reset == nil || *spec.Reset
 	return []any{
 		owner, spec.Name, spec.Priority, spec.Script, jobspec.Synch(spec), hours(timeout), timeout, hours(runtime), runtime,
-		flag(verify), flag(reset), spec.Notify, before, after, orNull(suite),
+		sqldb.Flag(verify), sqldb.Flag(reset), spec.Notify, before, after, sqldb.IDOrNull(suite),
 	}, errors.Join(terr, rerr, berr, aerr)
-}
-
-func flag(set bool) int {
-	if set {
-		return 1
-	}
-	return 0
-}
-
-func orNull(id int64) any {
-	if id == 0 {
-		return nil
-	}
-	return id
 }
 
 // insertSuite enters the parent of a suite's jobs. It has no entry, because nothing runs for
@@ -313,7 +299,7 @@ func (l *Lab) insertJobs(ctx context.Context, tx *sql.Tx, b *batch, suite int64)
 			keyvals = append(keyvals, []any{id, key, j.spec.Keyvals[key]})
 		}
 		for _, e := range j.entries {
-			entries = append(entries, []any{id, orNull(e.host), orNull(e.meta)})
+			entries = append(entries, []any{id, sqldb.IDOrNull(e.host), sqldb.IDOrNull(e.meta)})
 			if e.host != 0 {
 				blocks = append(blocks, []any{id, e.host})
 			}
@@ -322,7 +308,7 @@ func (l *Lab) insertJobs(ctx context.Context, tx *sql.Tx, b *batch, suite int64)
 		if err != nil {
 			return ids, err
 		}
-		specs = append(specs, []any{id, orNull(b.cloneOf), string(text)})
+		specs = append(specs, []any{id, sqldb.IDOrNull(b.cloneOf), string(text)})
 		if j.spec.Own != "" {
 			own = append(own, []any{id, j.spec.Own})
 		}

@@ -172,7 +172,7 @@ func (c *change) insertRun(run newRun) error {
 	now := c.dialect().NowMillis
 	lease := c.r.Lease.Milliseconds()
 	res, err := c.tx.ExecContext(c.ctx, "INSERT INTO hostsched_runs (claim_key, kind, state, task_id, job_id, agent_id, login, session, token_hash, lease_ms, lease_until, hard_ms, claimed) VALUES (?, ?, 'claimed', ?, ?, ?, ?, ?, ?, ?, "+now+" + ?, ?, "+now+")",
-		run.key.hash, run.kind, orNull(run.task), orNull(c.job), orNull(run.agent), run.login, run.session, lab.HashOf(run.key.token), lease, lease, run.hard)
+		run.key.hash, run.kind, sqldb.IDOrNull(run.task), sqldb.IDOrNull(c.job), sqldb.IDOrNull(run.agent), run.login, run.session, lab.HashOf(run.key.token), lease, lease, run.hard)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/lifecycle"
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Results of runs that the rules tell apart.
@@ -144,7 +145,7 @@ func (c *change) writeHealth(host scheduler.HostID, before, after lifecycle.Heal
 		bad = ", bad_since = " + c.dialect().NowMillis
 		c.noteBad(host, after.Reason)
 	}
-	return c.exec("UPDATE hostsched_host_epochs SET failures = ?, last_job = ?, bad_reason = ?"+bad+" WHERE host_id = ?", after.Failures, orNull(int64(after.LastJob)), after.Reason, int64(host))
+	return c.exec("UPDATE hostsched_host_epochs SET failures = ?, last_job = ?, bad_reason = ?"+bad+" WHERE host_id = ?", after.Failures, sqldb.IDOrNull(int64(after.LastJob)), after.Reason, int64(host))
 }
 
 func (c *change) noteBad(host scheduler.HostID, reason string) {

@@ -63,7 +63,7 @@ func (c *change) writeEntries(changes []lifecycle.Change[scheduler.EntryID, life
 	for _, ch := range changes {
 		before, after := *ch.Before, *ch.After
 		set := []string{"status = ?", "active = ?", "complete = ?"}
-		args := []any{string(after.Status), flag(after.Active), flag(after.Complete)}
+		args := []any{string(after.Status), sqldb.Flag(after.Active), sqldb.Flag(after.Complete)}
 		if before.Subdir != after.Subdir {
 			set, args = append(set, "execution_subdir = ?"), append(args, after.Subdir)
 		}
@@ -130,7 +130,7 @@ func (c *change) writeTasks(changes []lifecycle.Change[lifecycle.TaskID, lifecyc
 			gone = append(gone, int64(ch.ID))
 		case ch.Before == nil:
 			fresh = append(fresh, "(?, ?, "+c.dialect().Now+", ?, ?, ?, ?, ?, 0, "+c.timeIf(ch.After.Active || ch.After.Complete)+", "+c.timeIf(ch.After.Complete)+")")
-			args = append(args, int64(ch.After.Host), string(ch.After.Kind), flag(ch.After.Active), flag(ch.After.Complete), orNull(int64(ch.After.Entry)), flag(ch.After.Success), int64(ch.After.RequestedBy))
+			args = append(args, int64(ch.After.Host), string(ch.After.Kind), sqldb.Flag(ch.After.Active), sqldb.Flag(ch.After.Complete), sqldb.IDOrNull(int64(ch.After.Entry)), sqldb.Flag(ch.After.Success), int64(ch.After.RequestedBy))
 			c.noteTask("task.queued", *ch.After)
 		default:
 			c.updateTask(u, int64(ch.ID), *ch.Before, *ch.After)
@@ -172,7 +172,7 @@ func (c *change) updateTask(u updates, id int64, before, after lifecycle.Task) {
 		}
 		c.noteTask(kind, after)
 	}
-	u.add(id, set, flag(after.Active), flag(after.Complete), flag(after.Success))
+	u.add(id, set, sqldb.Flag(after.Active), sqldb.Flag(after.Complete), sqldb.Flag(after.Success))
 }
 
 func (c *change) noteTask(kind string, t lifecycle.Task) {
@@ -186,7 +186,7 @@ func (c *change) noteTask(kind string, t lifecycle.Task) {
 func (c *change) writeHosts(changes []lifecycle.Change[scheduler.HostID, lifecycle.Host]) error {
 	u := updates{}
 	for _, ch := range changes {
-		u.add(int64(ch.ID), []string{"status = ?", "dirty = ?"}, ch.After.Status, flag(ch.After.Dirty))
+		u.add(int64(ch.ID), []string{"status = ?", "dirty = ?"}, ch.After.Status, sqldb.Flag(ch.After.Dirty))
 	}
 	return c.update("afe_hosts", u)
 }
@@ -195,18 +195,4 @@ func (c *change) writeHosts(changes []lifecycle.Change[scheduler.HostID, lifecyc
 func (c *change) note(e lab.Event) {
 	e.Who = c.who
 	c.events = append(c.events, e)
-}
-
-func flag(set bool) int {
-	if set {
-		return 1
-	}
-	return 0
-}
-
-func orNull(id int64) any {
-	if id == 0 {
-		return nil
-	}
-	return id
 }
