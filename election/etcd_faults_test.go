@@ -104,9 +104,9 @@ func TestEtcdIsFull(t *testing.T) {
 
 	member.Set(func(p *election.Presence) { p.Role, p.Why = election.RoleNone, "power work" })
 	require.Eventually(t, func() bool { return member.Err() != nil && strings.Contains(member.Err().Error(), "space exceeded") }, soon, 10*time.Millisecond)
-	require.Never(t, func() bool {
+	testserver.Throughout(t, func() bool {
 		v := look(t, client)
-		return leader.Cause() != nil || roleIn(v, "a") != election.RolePrimary || member.Err() == nil
+		return leader.Cause() == nil && roleIn(v, "a") == election.RolePrimary && member.Err() != nil
 	}, 2*testTTL, 50*time.Millisecond)
 	require.NoError(t, leader.Resign(t.Context()))
 	led := next.term(t)

@@ -50,16 +50,10 @@ func (l *Lab) SignIn(ctx context.Context, login string, groups []string, least a
 // ensureUser returns the id of a user, who is entered into Everyone if not there yet, as by
 // Autotest's frontend.
 func (l *Lab) ensureUser(ctx context.Context, tx *sql.Tx, login string) (id int64, created bool, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT id FROM afe_users WHERE login = ?"+l.db.Dialect.ForUpdate, login).Scan(&id)
-	if !errors.Is(err, sql.ErrNoRows) {
+	id, created, err = l.ensureRow(ctx, tx, "SELECT id FROM afe_users WHERE login = ?", login,
+		"afe_users (login, access_level, reboot_before, reboot_after, show_experimental) VALUES (?, 0, 1, 2, 0)", login)
+	if err != nil || !created {
 		return id, false, err
-	}
-	res, err := tx.ExecContext(ctx, "INSERT INTO afe_users (login, access_level, reboot_before, reboot_after, show_experimental) VALUES (?, 0, 1, 2, 0)", login)
-	if err != nil {
-		return 0, false, err
-	}
-	if id, err = res.LastInsertId(); err != nil {
-		return 0, false, err
 	}
 	group, err := l.ensureEveryone(ctx, tx)
 	if err != nil {
@@ -70,16 +64,29 @@ func (l *Lab) ensureUser(ctx context.Context, tx *sql.Tx, login string) (id int6
 }
 
 // ensureEveryone returns the id of the group Everyone. A lab that is new has none.
-func (l *Lab) ensureEveryone(ctx context.Context, tx *sql.Tx) (id int64, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT id FROM afe_acl_groups WHERE name = ? ORDER BY id LIMIT 1"+l.db.Dialect.ForUpdate, Everyone).Scan(&id)
-	if !errors.Is(err, sql.ErrNoRows) {
-		return id, err
+func (l *Lab) ensureEveryone(ctx context.Context, tx *sql.Tx) (int64, error) {
+	id, _, err := l.ensureRow(ctx, tx, "SELECT id FROM afe_acl_groups WHERE name = ? ORDER BY id LIMIT 1", Everyone,
+		"afe_acl_groups (name, description) VALUES (?, ?)", Everyone, "every user, and every host that is in no other group")
+	return id, err
+}
+
+// ensureRow locks the row that a query finds by its unique name, and inserts it if it is not
+// there. Of two that insert it at once the second waits for the first and finds its row.
+func (l *Lab) ensureRow(ctx context.Context, tx *sql.Tx, query, name, row string, values ...any) (id int64, created bool, err error) {
+	find := func() error { return tx.QueryRowContext(ctx, query+l.db.Dialect.ForUpdate, name).Scan(&id) }
+	if err := find(); !errors.Is(err, sql.ErrNoRows) {
+		return id, false, err
 	}
-	res, err := tx.ExecContext(ctx, "INSERT INTO afe_acl_groups (name, description) VALUES (?, ?)", Everyone, "every user, and every host that is in no other group")
+	res, err := tx.ExecContext(ctx, l.db.Dialect.InsertIgnore+" "+row, values...)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return res.LastInsertId()
+	if inserted, err := res.RowsAffected(); err != nil || inserted == 0 {
+		err = errors.Join(err, find())
+		return id, false, err
+	}
+	id, err = res.LastInsertId()
+	return id, true, err
 }
 
 // roleOfGroups is the highest role that is granted to any of these groups.
