@@ -88,9 +88,14 @@ package-test: package ## install, run and remove the packages in a Debian of the
 	deploy/packages/check bin/packages
 
 .PHONY: lint
-lint: ## run the linters, at the version pinned in internal/tools/go.mod
+lint: ## run the linters, at the version pinned in internal/tools/go.mod, and look for known vulnerabilities
 	$(GO) vet ./...
 	$(GO) tool $(TOOLS) golangci-lint run ./...
+	deploy/vulncheck --may-be-away
+
+.PHONY: vulncheck
+vulncheck: ## look for known vulnerabilities; fails if their database cannot be reached
+	deploy/vulncheck
 
 .PHONY: generate
 generate: ## format the code and tidy the modules
