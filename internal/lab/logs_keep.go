@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
@@ -117,6 +118,9 @@ func (l *Lab) dropChunks(ctx context.Context, k streamKey) error {
 	}
 }
 
+// leftByRuns are the tables of what runs leave, besides the chunks of streams.
+var leftByRuns = []string{"hostsched_logs", "hostsched_artifacts", "hostsched_results"}
+
 // PruneRuns deletes logs, artifacts and results of runs that were over more than so many days
 // ago, with their files, and returns of how many runs. The runs themselves stay.
 func (l *Lab) PruneRuns(ctx context.Context, days int) (pruned int, err error) {
@@ -124,13 +128,13 @@ func (l *Lab) PruneRuns(ctx context.Context, days int) (pruned int, err error) {
 		return 0, nil
 	}
 	// Ids of runs rise with time, so the oldest are at the beginning.
-	var old []int64
-	for _, table := range []string{"hostsched_logs", "hostsched_results"} {
-		ids, err := sqldb.SelectIDs(ctx, l.db.Pool, "SELECT r.id FROM (SELECT DISTINCT run_id FROM "+table+" ORDER BY run_id LIMIT ?) first JOIN hostsched_runs r ON r.id = first.run_id WHERE r.closed < "+l.db.Dialect.NowMillis+" - ? * 86400000 ORDER BY r.id", pruneRuns, days)
-		if err != nil {
-			return 0, l.explain(err, "look for old runs")
-		}
-		old = append(old, ids...)
+	var first []string
+	for _, table := range leftByRuns {
+		first = append(first, fmt.Sprintf("SELECT run_id FROM (SELECT DISTINCT run_id FROM %s ORDER BY run_id LIMIT %d) %s", table, pruneRuns, table))
+	}
+	old, err := sqldb.SelectIDs(ctx, l.db.Pool, "SELECT r.id FROM ("+strings.Join(first, " UNION ")+") left_by JOIN hostsched_runs r ON r.id = left_by.run_id WHERE r.closed < "+l.db.Dialect.NowMillis+" - ? * 86400000 ORDER BY r.id", days)
+	if err != nil {
+		return 0, l.explain(err, "look for old runs")
 	}
 	for _, run := range old {
 		if err := l.pruneRun(ctx, run); err != nil {
@@ -162,7 +166,7 @@ func (l *Lab) pruneRun(ctx context.Context, run int64) error {
 			return err
 		}
 	}
-	for _, table := range []string{"hostsched_logs", "hostsched_artifacts", "hostsched_results"} {
+	for _, table := range leftByRuns {
 		if _, err := l.db.Pool.ExecContext(ctx, "DELETE FROM "+table+" WHERE run_id = ?", run); err != nil {
 			return l.explain(err, "delete what an old run left")
 		}

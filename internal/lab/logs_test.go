@@ -375,6 +375,17 @@ func TestOldRunsArePruned(t *testing.T) {
 		}
 		left, err := files.List(nil).Next(ctx)
 		require.Error(t, err, "%+v", left)
+
+		for i, table := range []string{"hostsched_logs", "hostsched_artifacts", "hostsched_results"} {
+			run := int64(4 + i)
+			addRun(t, db, run, "done")
+			storetest.Exec(t, db, "UPDATE hostsched_runs SET closed = 1 WHERE id = ?", run)
+			storetest.Exec(t, db, "UPDATE "+table+" SET run_id = ? WHERE run_id = 3", run)
+			pruned, err := l.PruneRuns(ctx, 1)
+			require.NoError(t, err)
+			require.Equal(t, 1, pruned, "a run that left only rows of %s", table)
+			require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM "+table))
+		}
 		logs, err := l.Logs(ctx, 1)
 		require.NoError(t, err)
 		require.Empty(t, logs)

@@ -8,7 +8,8 @@
 //     writes what is different (write.go).
 //   - offers.go finds what agents could take up; claim.go takes it up.
 //   - sweep.go does what nobody reports, as internal/lifecycle finds it due in what picture.go
-//     reads; agentless.go ends the special tasks of hosts that no agent serves.
+//     reads; agentless.go ends the special tasks of hosts that no agent serves, and clear.go
+//     deletes what finished jobs left.
 //   - read.go shows runs to people.
 //   - report.go is what claimants tell of their runs, and renewing; finish.go ends them.
 //

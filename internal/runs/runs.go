@@ -75,6 +75,8 @@ type Runs struct {
 	lab *lab.Lab
 	// lastWhole is when Sweep last looked at all that waits.
 	lastWhole time.Time
+	// lastCleared is when it last deleted all that finished jobs had left.
+	lastCleared time.Time
 }
 
 // New returns the runs of a lab, with the defaults of what can be configured.

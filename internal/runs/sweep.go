@@ -21,7 +21,7 @@ const sweeper = "hostsched"
 
 // Swept counts what a sweep did.
 type Swept struct {
-	Lost, Stopped, Ended, Released, Steps, AtOnce int
+	Lost, Stopped, Ended, Released, Steps, AtOnce, Cleared int
 }
 
 // Any tells whether it did anything.
@@ -60,6 +60,9 @@ func (r *Runs) Sweep(ctx context.Context) (done Swept, err error) {
 	}
 	if due.Recheck || p.Rechecked == p.Now {
 		errs = append(errs, r.noteRecheck(ctx, p.Now))
+	}
+	if time.Since(r.lastCleared) >= clearEvery {
+		errs = append(errs, r.clear(ctx, &done))
 	}
 	return done, errors.Join(append(errs, r.atOnce(ctx, &done))...)
 }

@@ -399,3 +399,33 @@ func TestAgentsOfFormerProcesses(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatFinishedJobsLeftIsDeleted, and nothing of jobs that go on.
+func TestWhatFinishedJobsLeftIsDeleted(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		h := w.host("h1")
+		a := w.agent("a1", "h1")
+		over, waits := w.job(labapi.JobSpec{}), w.job(labapi.JobSpec{})
+		w.give(over.Entries[0], h)
+		_, run := w.claim(a, "job")
+		w.begin(run)
+		w.finish(run, "passed")
+		storetest.Exec(t, db, "INSERT INTO afe_ineligible_host_queues (job_id, host_id) VALUES (?, ?)", waits.ID, h)
+		own := []labapi.Submitted{w.job(labapi.JobSpec{Own: labapi.OwnRun}), w.job(labapi.JobSpec{Own: labapi.OwnRun}), w.job(labapi.JobSpec{Own: labapi.OwnRun})}
+		for _, job := range own[:2] {
+			_, err := w.lab.AbortJob(w.ctx, root, job.ID, "enough")
+			require.NoError(t, err)
+		}
+		storetest.Exec(t, db, "UPDATE hostsched_own_jobs SET seen = seen - 90000000 WHERE job_id = ?", own[0].ID)
+
+		w.sweepWhole()
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_ineligible_host_queues"))
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_ineligible_host_queues WHERE job_id = ?", waits.ID))
+		require.Equal(t, 2, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_own_jobs"))
+		require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_own_jobs WHERE job_id = ?", own[0].ID))
+		out, err := w.ClaimOwn(w.ctx, root, own[1].ID, labapi.OwnClaimInput{ClaimKey: w.key()})
+		require.NoError(t, err)
+		require.Equal(t, labapi.JobAborted, out.State, "it can still be asked what became of it")
+	})
+}
