@@ -87,6 +87,10 @@ package: ## packages for Debian and Red Hat, in bin/packages
 package-test: package ## install, run and remove the packages in a Debian of their own; needs root
 	deploy/packages/check bin/packages
 
+.PHONY: image
+image: ## a container image and the list of what it is made of, in bin/image; needs no daemon
+	deploy/image/build bin/image
+
 .PHONY: lint
 lint: ## run the linters, at the version pinned in internal/tools/go.mod, and look for known vulnerabilities
 	$(GO) vet ./...
