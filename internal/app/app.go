@@ -109,6 +109,8 @@ type App struct {
 	journal bool
 	// metadataFault says why queued-time records were not taken.
 	metadataFault func() string
+	// failing says what of the work in the background fails.
+	failing faults
 	// reporters run until everything else has ended, and then send what is left.
 	reporters []func(context.Context)
 	// closers undo what New opened, the last first.
@@ -207,7 +209,7 @@ func (a *App) handler(calls *api.API) http.Handler {
 	}
 	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
-		Waiting: a.waitingFor, MetadataFault: a.metadataFault, Certificate: a.certificate,
+		Waiting: a.waitingFor, MetadataFault: a.metadataFault, Failing: a.failing.all, Certificate: a.certificate,
 		Unheard:   func() map[string]string { return ask(a, (*cluster.Controller).Unheard) },
 		Status:    func() []replica.Status { return ask(a, (*cluster.Controller).Status) },
 		NotServed: func() map[shard.Name]string { return ask(a, (*cluster.Controller).NotServed) },

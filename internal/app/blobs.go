@@ -10,7 +10,6 @@ import (
 	"gocloud.dev/blob/fileblob"
 	_ "gocloud.dev/blob/s3blob" // s3://
 
-	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/lab"
 )
@@ -47,20 +46,10 @@ func openBucket(ctx context.Context, where string) (*blob.Bucket, error) {
 
 // openLogKeeping moves logs and deletes old ones as long as this replica leads any shard.
 func (a *App) openLogKeeping() {
-	a.reporters = append(a.reporters, func(ctx context.Context) {
-		faults := recurring.New(a.log)
-		var pruned time.Time
-		for ctx.Err() == nil {
-			if err := a.keepLogs(ctx, &pruned); err == nil {
-				faults.Over()
-			} else if ctx.Err() == nil {
-				faults.Warn("cannot move logs of runs that are over, or delete old ones; they stay where they are", "error", err)
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(moveLogsEvery):
-			}
-		}
+	var pruned time.Time
+	a.inBackground(background{
+		name: workLogs, fault: "cannot move logs of runs that are over, or delete old ones; they stay where they are", pause: always(moveLogsEvery),
+		work: func(ctx context.Context) error { return a.keepLogs(ctx, &pruned) },
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/metrics"
@@ -28,26 +27,14 @@ type labMetrics struct {
 func (a *App) openLabMetrics() {
 	l := &labMetrics{}
 	a.metrics.Lab(l.latest.Load)
-	a.reporters = append(a.reporters, func(ctx context.Context) { l.keep(ctx, a) })
-}
-
-func (l *labMetrics) keep(ctx context.Context, a *App) {
-	tick := time.NewTicker(labMetricsInterval)
-	defer tick.Stop()
-	faults := recurring.New(a.log)
-	for ctx.Err() == nil {
-		if now, err := countLab(ctx, a); err == nil {
-			l.latest.Store(now)
-			faults.Over()
-		} else if ctx.Err() == nil {
-			faults.Warn("cannot count what is in the lab for the metrics", "error", err)
-			l.latest.Store(nil) // no number is better than an old one
-		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
-	}
+	a.inBackground(background{
+		name: workMetrics, fault: "cannot count what is in the lab for the metrics", pause: always(labMetricsInterval),
+		work: func(ctx context.Context) error {
+			now, err := countLab(ctx, a)
+			l.latest.Store(now) // nil after a fault: no number is better than an old one
+			return err
+		},
+	})
 }
 
 // countLab returns nil where another replica counts.
@@ -63,8 +50,13 @@ func countLab(ctx context.Context, a *App) (*metrics.Lab, error) {
 	if now.Hosts, now.Bad, err = at.HostStates(ctx); err != nil {
 		return nil, err
 	}
-	now.Pools, err = pools(ctx, at)
-	return &now, err
+	if now.Agents, err = at.AgentStates(ctx); err != nil {
+		return nil, err
+	}
+	if now.Pools, err = pools(ctx, at); err != nil {
+		return nil, err
+	}
+	return &now, nil
 }
 
 func pools(ctx context.Context, at *lab.Lab) (out []metrics.Pool, err error) {

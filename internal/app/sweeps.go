@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/lab"
@@ -24,7 +23,7 @@ const (
 // openRuns makes what runs jobs, switched off where Autotest does.
 func (a *App) openRuns(ctx context.Context, db *store.DB, at *lab.Lab) error {
 	r := runs.New(at)
-	r.Lease = a.cfg.Runs.Lease
+	r.Lease, r.Closed = a.cfg.Runs.Lease, a.metrics.RunClosed
 	switch a.cfg.Runner {
 	case config.RunnerAutotest:
 		r.Off = true
@@ -42,19 +41,9 @@ func (a *App) openRuns(ctx context.Context, db *store.DB, at *lab.Lab) error {
 // openSweeps sweeps as long as this replica leads any shard. Several replicas may do so at
 // the same time.
 func (a *App) openSweeps() {
-	a.reporters = append(a.reporters, func(ctx context.Context) {
-		faults := recurring.New(a.log)
-		for ctx.Err() == nil {
-			if err := a.sweep(ctx); err == nil {
-				faults.Over()
-			} else if ctx.Err() == nil {
-				faults.Warn("cannot look after runs: lost ones are not given up, and aborted ones not ended", "error", err)
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(sweepEvery*3/4 + rand.N(sweepEvery/2)): //nolint:gosec // only spreads the servers
-			}
-		}
+	a.inBackground(background{
+		name: workSweeps, fault: "cannot look after runs: lost ones are not given up, and aborted ones not ended", work: a.sweep,
+		pause: func() time.Duration { return sweepEvery*3/4 + rand.N(sweepEvery/2) }, //nolint:gosec // only spreads the servers
 	})
 }
 

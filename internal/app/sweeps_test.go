@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 )
 
@@ -43,4 +46,29 @@ func TestWhoeverLeadsSweeps(t *testing.T) {
 			testserver.Throughout(t, func() bool { return entry().Status == "Queued" }, 3*sweepEvery, 50*time.Millisecond)
 		})
 	}
+}
+
+// TestSweepsThatFail are in the status and in a metric for as long as they fail.
+func TestSweepsThatFail(t *testing.T) {
+	dsn := newLab(t)
+	db := storetest.Open(t, dsn)
+	storetest.Exec(t, db, "ALTER TABLE hostsched_own_jobs RENAME TO elsewhere")
+	a, err := New(Options{Config: load(t, "--server", "lab-1", "--database-dsn", dsn, "--etcd-endpoints", testserver.Etcd(t).Endpoint), Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Stop(context.WithoutCancel(t.Context()))) })
+	require.NoError(t, a.Start(t.Context()))
+	require.Eventually(t, func() bool { return a.failing.all()[workSweeps] != "" }, patience, 10*time.Millisecond)
+	page := func(path string) string {
+		w := httptest.NewRecorder()
+		a.server.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w.Body.String()
+	}
+	require.Contains(t, page("/v1/status"), `"sweeps":"cannot look after runs`)
+	require.Regexp(t, `hostsched_background_failures_total{work="sweeps"} [1-9]`, page("/metrics"))
+	storetest.Exec(t, db, "ALTER TABLE elsewhere RENAME TO hostsched_own_jobs")
+	require.Eventually(t, func() bool { return len(a.failing.all()) == 0 }, patience, 10*time.Millisecond)
+	require.NotContains(t, page("/v1/status"), "failing")
+	now, err := countLab(t.Context(), a)
+	require.NoError(t, err)
+	require.Contains(t, now.Agents, labapi.AgentOnline)
 }

@@ -33,6 +33,8 @@ type agentRow struct {
 	session    string
 	seen, now  int64
 	revoked    bool
+	// busy means that it has runs that are not closed.
+	busy bool
 }
 
 const agentColumns = "a.id, a.name, a.desired, a.desired_by, a.desired_reason, a.session, a.seen, a.version, a.protocol, a.address, a.capacity, a.unfit, a.created, a.created_by, a.revoked IS NOT NULL, a.token_hash IS NOT NULL"
@@ -70,7 +72,7 @@ func (l *Lab) fillAgents(ctx context.Context, q sqldb.Querier, rows []agentRow) 
 	})
 	r.RowsOf("SELECT agent_id, id FROM hostsched_runs WHERE state IN ('claimed', 'running', 'finishing') AND agent_id IN "+in+" ORDER BY id", nil, func(v sqldb.Row) {
 		a := byID[v.Int(0).N]
-		a.Runs = append(a.Runs, v.Int(1).N)
+		a.Runs, a.busy = append(a.Runs, v.Int(1).N), true
 	})
 	for i := range rows {
 		rows[i].State = rows[i].state()
@@ -91,10 +93,28 @@ func (r *agentRow) state() string {
 		return labapi.AgentUnreachable
 	case r.Desired == labapi.DesiredRun:
 		return labapi.AgentOnline
-	case len(r.Runs) > 0:
+	case r.busy:
 		return labapi.AgentDraining
 	}
 	return labapi.AgentDrained
+}
+
+// AgentStates are the numbers of agents by state.
+func (l *Lab) AgentStates(ctx context.Context) (map[string]int, error) {
+	states := map[string]int{}
+	for _, s := range labapi.AgentStates {
+		states[s] = 0
+	}
+	query := "SELECT a.desired, a.session, a.seen, a.revoked IS NOT NULL, EXISTS (SELECT 1 FROM hostsched_runs r WHERE r.agent_id = a.id AND r.state IN ('claimed', 'running', 'finishing')), " + l.db.Dialect.NowMillis + " FROM hostsched_agents a"
+	err := l.each(ctx, "count the agents of the lab", query, nil, func(scan sqldb.Scanner) error {
+		var r agentRow
+		var seen sql.NullInt64
+		err := scan(&r.Desired, &r.session, &seen, &r.revoked, &r.busy, &r.now)
+		r.Seen, r.seen = millis(seen), seen.Int64
+		states[r.state()]++
+		return err
+	})
+	return states, err
 }
 
 // Agents lists agents in the order of their ids.

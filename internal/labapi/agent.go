@@ -298,6 +298,9 @@ const (
 	AgentRevoked     = "revoked"
 )
 
+// AgentStates are all of them.
+var AgentStates = []string{AgentNew, AgentOnline, AgentUnreachable, AgentDraining, AgentDrained, AgentStopped, AgentRevoked}
+
 // What an administrator wants of an agent. One that is to stop ends its runs, and itself.
 const (
 	DesiredRun   = "run"

@@ -117,6 +117,7 @@ func exportedNames(t *testing.T) map[string]bool {
 	r := prometheus.NewRegistry()
 	m := metrics.New(r)
 	m.Build("1")
+	m.Background("sweeps")
 	m.Lab(func() *metrics.Lab { return nil })
 	m.Metadata(func() int64 { return 0 }, func() int64 { return 0 })
 	m.NotLeading(func() map[shard.Name]replica.NotLeading { return nil })

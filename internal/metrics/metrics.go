@@ -41,6 +41,8 @@ type Metrics struct {
 	condemned *prometheus.CounterVec
 	needless  prometheus.Counter
 
+	runs, backgroundFailures *prometheus.CounterVec
+
 	requests     *prometheus.CounterVec
 	requestTime  *prometheus.HistogramVec
 	failedLogins prometheus.Counter
@@ -102,7 +104,14 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_api_requests_total", Help: "Requests to the API, by route and class of status."}, []string{"route", "status"})
 	m.requestTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hostsched_api_request_seconds", Help: "How long requests to the API took, but for streams.", Buckets: fastBuckets}, []string{"route"})
 	m.failedLogins = prometheus.NewCounter(prometheus.CounterOpts{Name: "hostsched_api_failed_logins_total", Help: "Tokens and logins that the API refused."})
-	registry.MustRegister(m.condemned, m.needless, m.requests, m.requestTime, m.failedLogins)
+	m.runs = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_runs_total", Help: "Runs that this replica closed, by kind and result."}, []string{"kind", "result"})
+	m.backgroundFailures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_background_failures_total", Help: "How often work besides scheduling failed: the sweeps of runs, the keeping of logs, counting for metrics."}, []string{"work"})
+	registry.MustRegister(m.runs, m.backgroundFailures, m.condemned, m.needless, m.requests, m.requestTime, m.failedLogins)
+	for _, kind := range kindsOfRuns {
+		for _, result := range resultsOfRuns {
+			m.runs.WithLabelValues(kind, result)
+		}
+	}
 	return m
 }
 
@@ -137,6 +146,22 @@ func (m *Metrics) Served(route string, status int, took time.Duration) {
 		m.requestTime.WithLabelValues(route).Observe(took.Seconds())
 	}
 }
+
+// kindsOfRuns and resultsOfRuns are there before anything was counted, so that a first
+// increase can be seen.
+var (
+	kindsOfRuns   = []string{"job", "reserve", "Verify", "Cleanup", "Reset", "Provision", "Repair"}
+	resultsOfRuns = []string{"passed", "failed", "unusable", "infra", "lost"}
+)
+
+// RunClosed counts a run that ended, or was given up: then its result is lost.
+func (m *Metrics) RunClosed(kind, result string) { m.runs.WithLabelValues(kind, result).Inc() }
+
+// Background makes the failures of some work in the background appear before there are any.
+func (m *Metrics) Background(work string) { m.backgroundFailures.WithLabelValues(work) }
+
+// BackgroundFailed counts a failure of work in the background.
+func (m *Metrics) BackgroundFailed(work string) { m.backgroundFailures.WithLabelValues(work).Inc() }
 
 // LoginFailed counts a token or a login that the API refused.
 func (m *Metrics) LoginFailed() { m.failedLogins.Inc() }

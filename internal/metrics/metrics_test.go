@@ -108,3 +108,15 @@ func TestLockedRows(t *testing.T) {
 		require.Contains(t, text(m), "hostsched_"+line)
 	}
 }
+
+// TestRunsAndWorkInTheBackground have series before anything was counted.
+func TestRunsAndWorkInTheBackground(t *testing.T) {
+	m := metrics.New(prometheus.NewRegistry())
+	m.Background("sweeps")
+	require.Contains(t, text(m), `hostsched_runs_total{kind="job",result="lost"} 0`)
+	require.Contains(t, text(m), `hostsched_background_failures_total{work="sweeps"} 0`)
+	m.RunClosed("job", "lost")
+	m.BackgroundFailed("sweeps")
+	require.Contains(t, text(m), `hostsched_runs_total{kind="job",result="lost"} 1`)
+	require.Contains(t, text(m), `hostsched_background_failures_total{work="sweeps"} 1`)
+}

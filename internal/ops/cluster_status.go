@@ -125,11 +125,11 @@ func (f *facts) warnings() []string {
 			skew("server "+server, a.status.Now.Sub(a.at))
 		}
 	}
-	return append(out, f.connectionFaults()...)
+	return append(out, f.replicaFaults()...)
 }
 
-// connectionFaults are what is wrong with the connections between replicas.
-func (f *facts) connectionFaults() (out []string) {
+// replicaFaults are what replicas say is wrong with them and with their connections.
+func (f *facts) replicaFaults() (out []string) {
 	for _, server := range slices.Sorted(maps.Keys(f.replicas())) {
 		a, err := f.answer(server)
 		if err != nil {
@@ -137,6 +137,9 @@ func (f *facts) connectionFaults() (out []string) {
 		}
 		if c := a.status.Certificate; c != nil && c.Fault != "" {
 			out = append(out, fmt.Sprintf("server %s: %s", server, c.Fault))
+		}
+		for _, name := range slices.Sorted(maps.Keys(a.status.Failing)) {
+			out = append(out, fmt.Sprintf("server %s %s", server, a.status.Failing[name]))
 		}
 		for _, other := range slices.Sorted(maps.Keys(a.status.Unheard)) {
 			out = append(out, fmt.Sprintf("server %s does not hear the heartbeats of server %s, so that only the lease tells it of its end: %s", server, other, a.status.Unheard[other]))

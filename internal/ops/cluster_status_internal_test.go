@@ -118,3 +118,11 @@ func TestServersThatCannotBeGivenAShard(t *testing.T) {
 	view.Servers[1].Database = "no answer"
 	require.ErrorContains(t, mayTake(view, shard.Master, "b"), "for the moment: no answer; try again later")
 }
+
+func TestStatusOfWorkThatFails(t *testing.T) {
+	f := someFacts()
+	a := f.answers["http://b:1"]
+	a.status.Failing = map[string]string{"sweeps": "cannot look after runs: no right", "logs": "cannot move logs: no room"}
+	f.answers["http://b:1"] = a
+	require.Equal(t, []string{"server b cannot move logs: no room", "server b cannot look after runs: no right"}, f.status().Warnings)
+}

@@ -31,7 +31,10 @@ func (r *Runs) Finish(ctx context.Context, run Run, in labapi.RunFinish) (labapi
 		return answer, errors.Join(err, terr)
 	}
 	err := r.changeRun(ctx, "finish a run", &run, func(c *change, entries []scheduler.EntryID) error { return c.finishRun(run, entries, in) })
-	if err != nil && run.State == stateDone {
+	switch {
+	case err == nil:
+		r.tell(run, in.Result)
+	case run.State == stateDone:
 		err = nil // another call was faster
 	}
 	return r.answer(Run{}), err

@@ -92,17 +92,20 @@ func (r *Runs) renewAll(ctx context.Context, ids []int64, session string) error 
 // lose gives a run up. If due is true, only if its lease has still ended.
 func (r *Runs) lose(ctx context.Context, run Run, reason string, due bool) error {
 	run.Who = sweeper
-	err := r.changeRun(ctx, "give a run up", &run, func(c *change, entries []scheduler.EntryID) error {
+	still := true
+	err := r.changeRun(ctx, "give a run up", &run, func(c *change, entries []scheduler.EntryID) (err error) {
 		if due {
-			still, err := c.leaseOver(run)
-			if err != nil || !still {
+			if still, err = c.leaseOver(run); err != nil || !still {
 				return err
 			}
 		}
 		return c.loseRun(run, entries, reason)
 	})
-	if errors.Is(err, ErrRunLost) {
+	switch {
+	case errors.Is(err, ErrRunLost):
 		return r.dropRun(ctx, run, reason)
+	case err == nil && still:
+		r.tell(run, stateLost)
 	}
 	return err
 }
@@ -163,6 +166,12 @@ func (c *change) lost(run Run, entries []scheduler.EntryID, begun bool) error {
 // them any more. What they leave behind is for the sweeps.
 func (r *Runs) dropRun(ctx context.Context, run Run, reason string) error {
 	db := r.lab.DB()
-	_, err := db.Pool.ExecContext(ctx, "UPDATE hostsched_runs SET state = 'lost', closed = "+db.Dialect.NowMillis+", result = ?, detail = ? WHERE id = ? AND state IN "+openStates, resultInfra, reason, run.ID)
-	return r.lab.Explain(err, fmt.Sprintf("give run %d up", run.ID))
+	res, err := db.Pool.ExecContext(ctx, "UPDATE hostsched_runs SET state = 'lost', closed = "+db.Dialect.NowMillis+", result = ?, detail = ? WHERE id = ? AND state IN "+openStates, resultInfra, reason, run.ID)
+	if err != nil {
+		return r.lab.Explain(err, fmt.Sprintf("give run %d up", run.ID))
+	}
+	if n, err := res.RowsAffected(); err == nil && n > 0 {
+		r.tell(run, stateLost)
+	}
+	return nil
 }

@@ -71,6 +71,9 @@ type Runs struct {
 	LogCap int64
 	// Off means that Autotest runs the jobs.
 	Off bool
+	// Closed hears of each run that this process closes, with its kind and its result: lost
+	// of one that was given up. It may be nil.
+	Closed func(kind, result string)
 
 	lab *lab.Lab
 	// lastWhole is when Sweep last looked at all that waits.
@@ -121,4 +124,11 @@ func (r *Runs) check() error {
 
 func (r *Runs) answer(run Run) labapi.RunAnswer {
 	return labapi.RunAnswer{LeaseMillis: r.Lease.Milliseconds(), Stop: run.Stop}
+}
+
+// tell tells of a run that is closed now.
+func (r *Runs) tell(run Run, result string) {
+	if r.Closed != nil {
+		r.Closed(run.Kind, result)
+	}
 }

@@ -67,3 +67,26 @@ func TestJobFromItsResetToItsEnd(t *testing.T) {
 		require.Equal(t, "Completed complete", w.entry(e))
 	})
 }
+
+// TestEveryRunIsToldOnce when it is closed, with its result.
+func TestEveryRunIsToldOnce(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		var told []string
+		w.Closed = func(kind, result string) { told = append(told, kind+" "+result) }
+		h := w.host("h1")
+		a := w.agent("a1", "h1")
+		w.give(w.job(labapi.JobSpec{}).Entries[0], h, "Reset")
+		w.perform(a, "Reset", "passed")
+		_, run := w.claim(a, "job")
+		w.begin(run)
+		w.finish(run, "failed")
+		w.finish(run, "failed")
+		w.give(w.job(labapi.JobSpec{}).Entries[0], h)
+		_, run = w.claim(a, "job")
+		w.late(run)
+		w.sweep()
+		w.sweep()
+		require.Equal(t, []string{"Reset passed", "job failed", "job lost"}, told)
+	})
+}

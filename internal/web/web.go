@@ -32,6 +32,8 @@ type Config struct {
 	Waiting func() string
 	// MetadataFault says why queued-time records were not taken, empty if they were.
 	MetadataFault func() string
+	// Failing says what of the work besides scheduling fails, by its name.
+	Failing func() map[string]string
 	// Certificate says what is known of the certificate with which the replica answers; nil
 	// without one.
 	Certificate func() *certs.State
@@ -59,6 +61,8 @@ type ServerStatus struct {
 	NotServed map[shard.Name]string `json:"not_served,omitempty"`
 	// MetadataFault is why the metadata endpoint did not take queued-time records.
 	MetadataFault string `json:"metadata_fault,omitempty"`
+	// Failing is what of the work besides scheduling fails now, by its name, with the reason.
+	Failing map[string]string `json:"failing,omitempty"`
 	// Certificate is that with which the replica answers over TLS.
 	Certificate *certs.State `json:"certificate,omitempty"`
 	// Unheard are the servers whose heartbeats this replica does not hear, with the reason:
@@ -76,7 +80,7 @@ func Handler(cfg Config) http.Handler {
 		role, why := cfg.Role()
 		answer(w, http.StatusOK, ServerStatus{
 			Server: cfg.Server, Version: cfg.Version, Now: time.Now().UTC(), Role: role, Why: why,
-			Shards: cfg.Status(), NotServed: cfg.NotServed(), MetadataFault: cfg.MetadataFault(),
+			Shards: cfg.Status(), NotServed: cfg.NotServed(), MetadataFault: cfg.MetadataFault(), Failing: cfg.Failing(),
 			Certificate: cfg.Certificate(), Unheard: cfg.Unheard(),
 		})
 	})

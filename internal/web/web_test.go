@@ -26,6 +26,7 @@ func get(t *testing.T, s replica.Status, path string) (int, string) {
 		Status:        func() []replica.Status { return []replica.Status{s} },
 		Role:          func() (string, string) { return "primary", "" },
 		Waiting:       func() string { return "" },
+		Failing:       func() map[string]string { return map[string]string{"sweeps": "cannot look after runs: it is dark"} },
 		MetadataFault: func() string { return "400 mapper_parsing_exception" },
 		Certificate:   func() *certs.State { return &certs.State{File: "tls.crt", Until: time.Now(), Fault: "it expires soon"} },
 		Unheard:       func() map[string]string { return map[string]string{"s2": "it has no TLS"} },
@@ -95,6 +96,7 @@ func TestReadiness(t *testing.T) {
 	require.Contains(t, body, `"not_served":{"a/b":"it has a slash"}`)
 	require.Contains(t, body, `"metadata_fault":"400 mapper_parsing_exception"`)
 	require.Contains(t, body, `"fault":"it expires soon"`)
+	require.Contains(t, body, `"failing":{"sweeps":"cannot look after runs: it is dark"}`)
 	require.Contains(t, body, `"unheard":{"s2":"it has no TLS"}`)
 }
 
