@@ -32,6 +32,7 @@ test-deps:
 .PHONY: test
 test: test-deps ## run all tests, on private MariaDB and etcd servers and on SQLite (DATABASE=mysql: on MySQL)
 	$(GO) test -timeout 15m ./...
+	cd internal/tools && $(GO) test ./...
 
 .PHONY: test-race
 test-race: test-deps ## run all tests under the race detector (DATABASE=mysql)

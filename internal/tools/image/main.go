@@ -67,15 +67,19 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	tag, err := name.NewTag("hostsched:" + o.version)
-	if err != nil {
-		return err
+	tags := map[name.Tag]v1.Image{}
+	for _, version := range []string{o.version, "latest"} {
+		tag, err := name.NewTag("hostsched:" + version)
+		if err != nil {
+			return err
+		}
+		tags[tag] = image
 	}
 	platform := layout.WithPlatform(v1.Platform{OS: "linux", Architecture: o.arch})
 	if err := index.AppendImage(image, platform, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": o.version})); err != nil {
 		return err
 	}
-	if err := tarball.WriteToFile(filepath.Join(o.out, "hostsched.tar"), tag, image); err != nil {
+	if err := tarball.MultiWriteToFile(filepath.Join(o.out, "hostsched.tar"), tags); err != nil {
 		return err
 	}
 	fmt.Println(digest)
