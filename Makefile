@@ -22,7 +22,7 @@ build: ## build bin/hostsched
 	$(GO) build -o $(BIN) ./cmd/hostsched
 
 .PHONY: run
-run: build ## a simulated lab: embedded etcd, SQLite, three replicas (RUNARGS="--hosts 200")
+run: build ## a lab to try: embedded etcd, SQLite, three replicas, two agents (RUNARGS="--hosts 200 --agents 4")
 	./$(BIN) dev $(RUNARGS)
 
 .PHONY: test-deps

@@ -84,7 +84,7 @@ database refuses everybody else.
 
 Exit codes: 0 done, 1 failed, 2 bad input (nothing was started or written); more of
 them in 'hostsched help exit-codes'.`,
-		Example: `  hostsched dev                                  # a simulated lab with three replicas
+		Example: `  hostsched dev                                  # a lab to try: three replicas, two agents
   hostsched migrate up --database-dsn sqlite:lab.db
   hostsched serve --config /etc/hostsched.yaml`,
 		Version:       version(),

@@ -56,3 +56,18 @@ func TestRules(t *testing.T) {
 		}
 	}
 }
+
+// TestLocal: whoever is known by the machine alone submits for the first administrator.
+func TestLocal(t *testing.T) {
+	for _, c := range []struct {
+		caller access.Caller
+		want   bool
+	}{
+		{access.Caller{By: access.BySocket, Role: access.Admin}, true},
+		{access.Caller{By: access.ByNobody, Role: access.Admin}, true},
+		{access.Caller{By: access.ByNobody, Role: access.Viewer}, false},
+		{access.Caller{By: "token 1", Role: access.Admin}, false},
+	} {
+		require.Equal(t, c.want, c.caller.Local(), "%+v", c)
+	}
+}

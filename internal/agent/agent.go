@@ -30,6 +30,8 @@ type Agent struct {
 	cgroup  string
 	// changed wakes the sync that waits, if it told the servers less than they should know.
 	changed chan struct{}
+	// stopping means that the agent ends when its last run does. Only serve uses it.
+	stopping bool
 	// following are the goroutines of runs.
 	following sync.WaitGroup
 

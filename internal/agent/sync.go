@@ -43,6 +43,9 @@ func (a *Agent) serve(ctx, following context.Context) error {
 		pause := time.Duration(0)
 		switch {
 		case errors.Is(err, context.Canceled): // there was news
+			if a.stopping && len(a.allRuns()) == 0 {
+				return a.leave()
+			}
 		case errors.Is(err, agentclient.ErrRevoked):
 			a.endAll()
 			return err
@@ -93,10 +96,11 @@ func (a *Agent) sync(ctx context.Context, begin bool) (out labapi.AgentSynced, e
 	default:
 	}
 	in := a.report(begin)
+	eager := in.Capacity == 0 || in.Unfit != "" || a.stopping
 	go func() {
 		select {
 		case <-a.changed:
-			if in.Capacity == 0 || in.Unfit != "" {
+			if eager {
 				cancel()
 			}
 		case <-ctx.Done():
@@ -217,7 +221,8 @@ func (a *Agent) joinAgain(ctx context.Context, cause error) {
 
 // mayStop ends all runs of an agent that is to stop, and tells whether all are over.
 func (a *Agent) mayStop(out labapi.AgentSynced) bool {
-	if out.Desired != labapi.DesiredStop {
+	a.stopping = out.Desired == labapi.DesiredStop
+	if !a.stopping {
 		return false
 	}
 	runs := a.allRuns()

@@ -65,7 +65,7 @@ func (a *API) identify(ctx huma.Context) (access.Caller, error) {
 	}
 	address := apiframe.AddressOf(ctx.RemoteAddr())
 	if secret == "" {
-		return access.Caller{Login: "anonymous", Role: a.cfg.Anonymous, By: "anonymous"}, a.admitAnonymous(ctx, address)
+		return access.Caller{Login: access.ByNobody, Role: a.cfg.Anonymous, By: access.ByNobody}, a.admitAnonymous(ctx, address)
 	}
 	return a.authenticateToken(ctx, l, secret, address)
 }
@@ -119,7 +119,7 @@ func (a *API) session(ctx huma.Context) string {
 
 // refusal tells a caller without token to bring one, and others what they lack.
 func (a *API) refusal(rule access.Rule, c access.Caller) error {
-	if c.By == "anonymous" {
+	if c.By == access.ByNobody {
 		return newProblem(http.StatusUnauthorized, "not-authenticated", "this needs a token: 'hostsched login', or the header Authorization: Bearer TOKEN")
 	}
 	return rule.Check(c, false)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
@@ -18,10 +19,12 @@ import (
 // connections and answers nothing, and then another one is asked.
 const submitBound = 2 * time.Second
 
-// openAPI prepares to call the replicas as people do.
+// openAPI prepares to call the replicas as people do, and tells people how.
 func (d *dev) openAPI() (err error) {
-	d.api, err = labclient.New(labclient.Config{Servers: d.addresses()})
-	return err
+	if d.api, err = labclient.New(labclient.Config{Servers: d.addresses()}); err != nil {
+		return err
+	}
+	return d.writeEnvFile()
 }
 
 func (d *dev) addresses() []string {
@@ -38,7 +41,11 @@ func (d *dev) submit(ctx context.Context, s simlab.Arriving) error {
 	in := labapi.SuiteInput{Name: s.Name, Owner: s.Owner, Priority: s.Priority, Minimum: s.Minimum}
 	for _, job := range s.Jobs {
 		// Some of the jobs ask for labels that no host has together.
-		in.Jobs = append(in.Jobs, labapi.JobSpec{Name: job.Name, Labels: job.Labels, Reset: &job.Reset, AllowUnplaceable: true})
+		spec := labapi.JobSpec{Name: job.Name, Labels: job.Labels, Reset: &job.Reset, AllowUnplaceable: true}
+		if d.opts.Agents > 0 {
+			spec.Script = testScript
+		}
+		in.Jobs = append(in.Jobs, spec)
 	}
 	// A suite that was submitted twice is one more suite, and nobody misses one.
 	err := d.api.Do(ctx, labclient.Call{Method: http.MethodPost, Path: "/suites", Body: in, Repeatable: true, Timeout: submitBound}, nil)
@@ -56,13 +63,48 @@ func away(err error) error {
 	return ErrProof
 }
 
-// commands are command lines to try in another terminal, which has to be told where the lab
-// is first.
-func (d *dev) commands() []string {
+// commands are command lines to try in another terminal, the first one of which says where the
+// lab is. job is one whose log can be followed.
+func (d *dev) commands(job string) []string {
 	program := os.Args[0]
-	return []string{
-		"export HOSTSCHED_SERVER=" + strings.Join(d.addresses(), ","),
-		program + " host list",
-		"echo '{name: try, owner: alice, labels: [board:b01]}' | " + program + " job submit - --follow",
+	tell := ". " + quoted(d.envFile()) + "; "
+	if d.opts.Agents == 0 {
+		return []string{
+			tell + program + " host list",
+			"echo '{name: try, owner: alice, labels: [board:b01]}' | " + program + " job submit - --follow",
+		}
 	}
+	return []string{
+		tell + program + " run -l " + deskLabel + " -- echo hello {host}",
+		program + " job list --state running",
+		program + " job logs -f " + job,
+	}
+}
+
+// envFile is what a shell reads to know where the lab is.
+func (d *dev) envFile() string {
+	path := d.file("env")
+	if !strings.Contains(path, "/") {
+		path = "./" + path
+	}
+	return path
+}
+
+func (d *dev) writeEnvFile() error {
+	// A token or a context of another lab would be for that one.
+	text := "export HOSTSCHED_SERVER=" + strings.Join(d.addresses(), ",") + "\nunset HOSTSCHED_TOKEN HOSTSCHED_CONTEXT\n"
+	if err := os.WriteFile(d.envFile(), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write how to find the lab: %w", err)
+	}
+	return nil
+}
+
+// quoted is a path as a shell reads it.
+func quoted(path string) string {
+	if !strings.ContainsFunc(path, func(r rune) bool {
+		return r != '/' && r != '.' && r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

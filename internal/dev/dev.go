@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,8 +25,10 @@ import (
 type Options struct {
 	Hosts    int
 	Replicas int
-	DataDir  string
-	Seed     uint64
+	// Agents run the jobs of the lab; 0 has the simulator play them.
+	Agents  int
+	DataDir string
+	Seed    uint64
 	// Duration ends the run by itself; 0 runs until interrupted.
 	Duration time.Duration
 	// KillLeaderEvery kills the leader (SIGKILL) again and again; 0 never does.
@@ -53,6 +56,7 @@ var ErrOptions = errors.New("hostsched dev")
 const (
 	MaxHosts    = 1_000_000
 	MaxReplicas = 100
+	MaxAgents   = 100
 	MinTTL      = time.Second
 	MaxTTL      = 10 * time.Minute
 	MaxTick     = 10 * time.Minute
@@ -67,6 +71,9 @@ const (
 	labBoards       = 20
 	labMinimumShare = 0.04
 	suiteSize       = 25
+	// Agents have fewer hosts, and so smaller suites of which several are seen.
+	agentSuiteSize = 10
+	hostsOfAgent   = 10_000
 )
 
 type dev struct {
@@ -77,7 +84,9 @@ type dev struct {
 	history   *simlab.History
 	api       *labclient.Client
 	processes []*process
+	agents    []*process
 	began     time.Time
+	ended     time.Time
 
 	// mu guards figures and events, which several goroutines write.
 	mu      sync.Mutex
@@ -95,8 +104,9 @@ func Run(ctx context.Context, opts Options) error {
 		return errors.Join(err, d.stop())
 	}
 	err := d.watch(ctx)
-	// The replicas end before the last count, so that it is final.
-	err = errors.Join(err, d.stopReplicas())
+	d.ended = time.Now()
+	// All end before the last count, so that it is final.
+	err = errors.Join(err, d.stopAgents(), d.stopReplicas())
 	summary, serr := d.summarise()
 	err = errors.Join(err, serr, d.stop())
 	if err != nil {
@@ -116,6 +126,8 @@ func (d *dev) check() error {
 		return fmt.Errorf("%w: --ttl is %v; whole seconds are needed", ErrOptions, o.TTL)
 	case o.KillLeaderEvery > 0 && o.Replicas < 2:
 		return fmt.Errorf("%w: --kill-leader-every needs at least 2 replicas, or nobody is left to take over", ErrOptions)
+	case o.Agents > 0 && o.Hosts > o.Agents*hostsOfAgent:
+		return fmt.Errorf("%w: %d hosts need more agents, each of which has at most %d: say --agents N, or --simulator", ErrOptions, o.Hosts, hostsOfAgent)
 	}
 	return nil
 }
@@ -151,10 +163,14 @@ func (d *dev) start(ctx context.Context) error {
 	if err := d.openAPI(); err != nil {
 		return err
 	}
+	if err := d.startAgents(ctx); err != nil {
+		return err
+	}
 	d.progress("the API answers without a token; try in another terminal:")
-	for _, command := range d.commands() {
+	for _, command := range d.commands("ID") {
 		d.progress("  %s", command)
 	}
+	d.progress("(%s says: export HOSTSCHED_SERVER=%s)", d.envFile(), strings.Join(d.addresses(), ","))
 	d.began = time.Now()
 	return nil
 }
@@ -195,14 +211,29 @@ func (d *dev) createLab(ctx context.Context) error {
 		return err
 	}
 	d.lab, err = simlab.Create(ctx, d.db.SQL(), simlab.Spec{
-		Seed: d.opts.Seed, Hosts: d.opts.Hosts, Boards: labBoards, Suites: labSuites, Entries: d.queueLength(),
+		Seed: d.opts.Seed, Hosts: d.opts.Hosts, Boards: d.boards(), Suites: labSuites, Entries: d.queueLength(),
+		// What agents are to run comes with scripts, through the API.
+		Later:        d.opts.Agents > 0,
 		MinimumShare: labMinimumShare, LeasedAtFirst: true,
 	})
 	if err != nil {
 		return err
 	}
-	d.history, err = simlab.InstallHistory(ctx, d.db.SQL(), true)
-	return err
+	if d.history, err = simlab.InstallHistory(ctx, d.db.SQL(), true); err != nil {
+		return err
+	}
+	d.history.Requeues = d.opts.Agents > 0
+	return nil
+}
+
+// boards are so many that each of a small lab has some hosts.
+func (d *dev) boards() int { return max(2, min(d.opts.Hosts/5, labBoards)) }
+
+func (d *dev) suiteSize() int {
+	if d.opts.Agents > 0 {
+		return agentSuiteSize
+	}
+	return suiteSize
 }
 
 func (d *dev) queueLength() int { return max(2*d.opts.Hosts, labSuites) }
@@ -219,8 +250,8 @@ func (d *dev) watch(ctx context.Context) error {
 	simulator := simlab.NewSimulator(d.db.SQL(), d.lab, simlab.Simulation{
 		Step: 200 * time.Millisecond, TaskMin: 300 * time.Millisecond, TaskMax: time.Second,
 		JobMin: 2 * time.Second, JobMax: 6 * time.Second,
-		Queue: d.queueLength(), SuiteSize: suiteSize, FrontendTasks: 0.2,
-		Submit: d.submit,
+		Queue: d.queueLength(), SuiteSize: d.suiteSize(), FrontendTasks: 0.2,
+		Submit: d.submit, Agents: d.opts.Agents > 0,
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return simulator.Run(ctx) })
@@ -243,7 +274,7 @@ func (d *dev) stopReplicas() error {
 
 // stop ends whatever was started.
 func (d *dev) stop() error {
-	err := d.stopReplicas()
+	err := errors.Join(d.stopAgents(), d.stopReplicas())
 	if d.db != nil {
 		err = errors.Join(err, d.db.Close())
 	}

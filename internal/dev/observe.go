@@ -27,6 +27,8 @@ type figures struct {
 	fence          store.Fence
 	leader         string
 	hosts          hostCounts
+	runs           runCounts
+	latest         []run
 	suites         []simlab.Suite
 	queue          int
 	failovers      []time.Duration
@@ -91,9 +93,14 @@ func (d *dev) gather(ctx context.Context, since time.Duration) error {
 	if err != nil {
 		return err
 	}
+	runs, latest, err := d.lookAtRuns(ctx)
+	if err != nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := &d.figures
+	f.runs, f.latest = runs, latest
 	f.counts, f.fence, f.hosts, f.suites = counts, fence, hosts, suites
 	f.twice, f.checked = f.twice+twice, counts.Last
 	f.perSecond = float64(counts.Assignments-before.Assignments) / since.Seconds()

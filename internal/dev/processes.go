@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -15,10 +14,10 @@ import (
 	"github.com/hostsched/hostsched/internal/web"
 )
 
-// process is one replica as a process of its own.
+// process is one replica or agent as a process of its own.
 type process struct {
 	name   string
-	listen string
+	listen string // of a replica
 	args   []string
 	logTo  string
 
@@ -28,7 +27,8 @@ type process struct {
 	stopped bool            // by SIGSTOP
 }
 
-// stopTimeout bounds how long a replica may take to hand over and end.
+// stopTimeout bounds how long a replica may take to hand over and end, and an agent to end its
+// runs.
 const stopTimeout = 10 * time.Second
 
 // start begins the process.
@@ -89,6 +89,17 @@ func (p *process) signal(s syscall.Signal) error {
 	return nil
 }
 
+// wait waits until the process has ended.
+func (p *process) wait(ctx context.Context) {
+	p.mu.Lock()
+	exited := p.exited
+	p.mu.Unlock()
+	select {
+	case <-exited:
+	case <-ctx.Done():
+	}
+}
+
 // stop ends the process in an orderly way, or else by force.
 func (p *process) stop() error {
 	if !p.running() {
@@ -112,13 +123,24 @@ func (p *process) status(ctx context.Context) (web.ServerStatus, error) {
 func (d *dev) newProcess(i int, listen string) *process {
 	name := fmt.Sprintf("replica-%d", i)
 	return &process{
-		name: name, listen: listen, logTo: filepath.Join(d.opts.DataDir, name+".log"),
+		name: name, listen: listen, logTo: d.file(name + ".log"),
 		args: []string{
 			"serve", "--server", name, "--listen", listen, "--cluster", clusterName,
 			"--etcd-endpoints", d.etcd.Endpoint, "--etcd-ttl", d.opts.TTL.String(),
 			"--database-dsn", d.dsn(), "--tick-min", d.opts.MinTick.String(), "--log-level", "debug",
 			// The lab is simulated, and the address a loopback one.
-			"--api-auth", "none", "--runner", "autotest",
+			"--api-auth", "none", "--runner", d.runner(), "--runs-lease", runsLease.String(),
 		},
 	}
+}
+
+// runsLease is short, so that nothing lives on for long if everything is killed at once.
+const runsLease = 30 * time.Second
+
+// runner is who runs jobs: the simulator does what monitor_db would.
+func (d *dev) runner() string {
+	if d.opts.Agents == 0 {
+		return "autotest"
+	}
+	return "agents"
 }

@@ -20,8 +20,10 @@ type screen struct {
 
 // Terminal control sequences.
 const (
-	alternate  = "\x1b[?1049h\x1b[?25l"
-	original   = "\x1b[?25h\x1b[?1049l"
+	alternate  = "\x1b[?1049h\x1b[?25l" + noWrap
+	original   = wrap + "\x1b[?25h\x1b[?1049l"
+	wrap       = "\x1b[?7h"
+	noWrap     = "\x1b[?7l"
 	home       = "\x1b[H"
 	clearLine  = "\x1b[K"
 	clearBelow = "\x1b[J"
@@ -36,6 +38,7 @@ const (
 	shownSuites   = 12
 	shownEvents   = 5
 	barWidth      = 40
+	defaultHeight = 40
 )
 
 func newScreen(d *dev) *screen {
@@ -56,29 +59,67 @@ func (s *screen) draw() {
 	f := s.d.figures
 	events := append([]string(nil), s.d.events[max(0, len(s.d.events)-shownEvents):]...)
 	s.d.mu.Unlock()
-	elapsed := time.Since(s.d.began)
 	if !s.d.opts.Interactive {
-		if time.Since(s.printed) >= progressEvery {
-			s.printed = time.Now()
-			s.d.progress("%5.0fs  leader %-10s token %-6d assigned %7d (%5.0f/s)  waiting %6d  failovers %d  assigned twice: %d",
-				elapsed.Seconds(), f.leader, f.fence.Token, f.counts.Assignments, f.perSecond, f.queue, len(f.failovers), f.twice)
-		}
+		s.progress(f)
 		return
 	}
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+clearLine+"\r\n", args...) }
-	b.WriteString(home)
-	line("%shostsched dev%s   %d hosts, %d replicas, seed %d   %s", bold, plain, s.d.opts.Hosts, s.d.opts.Replicas, s.d.opts.Seed, elapsed.Round(time.Second))
-	line("")
-	for i, command := range s.d.commands() {
-		title := ""
-		if i == 0 {
-			title = "try"
-		}
-		line("%-13s %s", title, command)
+	lines := s.head(f)
+	tail := append([]string{""}, events...)
+	tail = append(tail, "", "k kill the leader   p pause the leader   q quit")
+	lines = append(lines, suitesOf(f, s.height()-len(lines)-len(tail))...)
+	lines = append(lines, tail...)
+	fmt.Fprint(s.d.opts.Out, home+strings.Join(lines, clearLine+"\r\n")+clearLine+clearBelow)
+}
+
+// progress writes a line where there is no screen, and one of a job's log.
+func (s *screen) progress(f figures) {
+	if time.Since(s.printed) < progressEvery {
+		return
 	}
+	s.printed = time.Now()
+	jobs := ""
+	if s.d.opts.Agents > 0 {
+		jobs = fmt.Sprintf("  jobs running %d passed %d failed %d", f.runs.open, f.runs.passed, f.runs.failed)
+	}
+	s.d.progress("%5.0fs  leader %-10s token %-6d assigned %7d (%5.0f/s)  waiting %6d%s  failovers %d  assigned twice: %d",
+		time.Since(s.d.began).Seconds(), f.leader, f.fence.Token, f.counts.Assignments, f.perSecond, f.queue, jobs, len(f.failovers), f.twice)
+	for _, r := range f.latest {
+		if r.line != "" {
+			s.d.progress("        %s", r)
+			return
+		}
+	}
+}
+
+// height is how many lines the terminal has.
+func (s *screen) height() int {
+	_, height, err := term.GetSize(int(s.d.opts.Keys.Fd()))
+	if err != nil || height == 0 {
+		return defaultHeight
+	}
+	return height
+}
+
+// head is what is always shown.
+func (s *screen) head(f figures) (lines []string) {
+	line := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	agents := ""
+	if n := s.d.opts.Agents; n > 0 {
+		agents = fmt.Sprintf(" %d agents,", n)
+	}
+	line("%shostsched dev%s   %d hosts, %d replicas,%s seed %d   %s", bold, plain, s.d.opts.Hosts, s.d.opts.Replicas, agents, s.d.opts.Seed, time.Since(s.d.began).Round(time.Second))
+	line("")
+	line("try in another terminal:")
+	for _, command := range s.d.commands(followed(f.latest)) {
+		// These are copied: none may be cut.
+		line("  %s%s%s", wrap, command, noWrap)
+	}
+	line("")
 	line("leader        %s%s%s   term %d, token %d, fence held by %s", bold, f.leader, plain, f.fence.Epoch, f.fence.Token, holderProcess(f.fence.Holder))
-	line("replicas      %s", s.processList())
+	line("replicas      %s", processList(s.d.processes))
+	if len(s.d.agents) > 0 {
+		line("agents        %s", processList(s.d.agents))
+	}
 	line("hosts         %d idle, %d leased, %d running   %s", f.hosts.idle, f.hosts.leased, f.hosts.running, bar(f.hosts))
 	line("assignments   %d, %.0f per second; %d released", f.counts.Assignments, f.perSecond, f.counts.Releases)
 	line("ticks         %d, p50 %.1f ms, p99 %.1f ms", f.sum(func(c counters) int64 { return c.ticks }), quantile(f.ticks, 0.5), quantile(f.ticks, 0.99))
@@ -89,27 +130,44 @@ func (s *screen) draw() {
 	}
 	line("%sassigned twice: %d%s   (from the database's own history)", colour, f.twice, plain)
 	line("")
-	line("queue by suite (%d entries waiting)      priority  waiting  minimum  holds", f.queue)
-	for i, suite := range f.suites {
-		if i == shownSuites {
-			line("  … and %d more suites", len(f.suites)-shownSuites)
-			break
-		}
-		line("  %-38s %8d %8d %8d %6d", suite.Name, suite.Priority, suite.Waiting, suite.Minimum, suite.Held)
-	}
-	line("")
-	for _, e := range events {
-		line("%s", e)
-	}
-	line("")
-	line("k kill the leader   p pause the leader   q quit")
-	b.WriteString(clearBelow)
-	fmt.Fprint(s.d.opts.Out, b.String())
+	return append(lines, runsOf(f)...)
 }
 
-func (s *screen) processList() string {
+// runsOf shows the latest runs with their logs.
+func runsOf(f figures) (lines []string) {
+	if len(f.latest) == 0 {
+		return nil
+	}
+	lines = []string{fmt.Sprintf("jobs: %d running, %d passed, %d failed; %d special tasks", f.runs.open, f.runs.passed, f.runs.failed, f.runs.tasks)}
+	for _, r := range f.latest {
+		colour := ""
+		switch r.outcome() {
+		case "passed":
+			colour = green
+		case "failed", "unusable", "infra", "lost":
+			colour = red
+		}
+		lines = append(lines, "  "+colour+r.String()+plain)
+	}
+	return append(lines, "")
+}
+
+// suitesOf shows suites in a number of lines.
+func suitesOf(f figures, room int) []string {
+	lines := []string{fmt.Sprintf("queue by suite (%d entries waiting)      priority  waiting  minimum  holds", f.queue)}
+	shown := max(0, min(len(f.suites), shownSuites, room-2))
+	for _, suite := range f.suites[:shown] {
+		lines = append(lines, fmt.Sprintf("  %-38s %8d %8d %8d %6d", suite.Name, suite.Priority, suite.Waiting, suite.Minimum, suite.Held))
+	}
+	if more := len(f.suites) - shown; more > 0 {
+		lines = append(lines, fmt.Sprintf("  … and %d more suites", more))
+	}
+	return lines
+}
+
+func processList(all []*process) string {
 	var parts []string
-	for _, p := range s.d.processes {
+	for _, p := range all {
 		state := "running"
 		p.mu.Lock()
 		paused := p.stopped

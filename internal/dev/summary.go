@@ -13,6 +13,7 @@ import (
 type Summary struct {
 	Hosts              int     `json:"hosts"`
 	Replicas           int     `json:"replicas"`
+	Agents             int     `json:"agents"`
 	Seconds            float64 `json:"seconds"`
 	Assignments        int64   `json:"assignments"`
 	AssignmentsPerS    float64 `json:"assignments_per_second"`
@@ -23,6 +24,9 @@ type Summary struct {
 	FencedWrites       int64   `json:"fenced_writes"`
 	Released           int64   `json:"released"`
 	SuitesBelowMinimum int     `json:"suites_below_minimum"`
+	JobsPassed         int     `json:"jobs_passed"`
+	JobsFailed         int     `json:"jobs_failed"`
+	Tasks              int     `json:"special_tasks"`
 	Ticks              int64   `json:"ticks"`
 	TickP50            float64 `json:"tick_ms_p50"`
 	TickP99            float64 `json:"tick_ms_p99"`
@@ -48,14 +52,15 @@ func (d *dev) summarise() (Summary, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := &d.figures
-	seconds := time.Since(d.began).Seconds()
+	seconds := d.ended.Sub(d.began).Seconds()
 	return Summary{
-		Hosts: d.opts.Hosts, Replicas: d.opts.Replicas, Seconds: round(seconds),
+		Hosts: d.opts.Hosts, Replicas: d.opts.Replicas, Agents: d.opts.Agents, Seconds: round(seconds),
 		Assignments: f.counts.Assignments, AssignmentsPerS: round(float64(f.counts.Assignments) / seconds),
 		AssignedTwice: max(twice, f.twice), Failovers: len(f.failovers),
 		FailoverP50: quantile(f.failovers, 0.5), FailoverMax: quantile(f.failovers, 1),
 		FencedWrites: f.sum(func(c counters) int64 { return c.fenced }), Released: f.counts.Releases,
 		SuitesBelowMinimum: simlab.BelowMinimum(f.suites), Ticks: f.sum(func(c counters) int64 { return c.ticks }),
+		JobsPassed: f.runs.passed, JobsFailed: f.runs.failed, Tasks: f.runs.tasks,
 		TickP50: quantile(f.ticks, 0.5), TickP99: quantile(f.ticks, 0.99),
 		Errors: f.sum(func(c counters) int64 { return c.errors }), Terms: f.fence.Epoch,
 	}, nil
@@ -80,6 +85,7 @@ func (d *dev) print(s Summary) error {
 	_, err := fmt.Fprintf(d.opts.Out, `
 hosts                 %d
 replicas              %d
+agents                %d
 seconds               %.1f
 assignments           %d (%.1f per second)
 assigned twice        %d
@@ -90,7 +96,9 @@ released              %d
 suites below minimum  %d
 ticks                 %d (p50 %.1f ms, p99 %.1f ms)
 tick errors           %d
-`, s.Hosts, s.Replicas, s.Seconds, s.Assignments, s.AssignmentsPerS, s.AssignedTwice, s.Failovers, s.FailoverP50, s.FailoverMax,
-		s.Terms, s.FencedWrites, s.Released, s.SuitesBelowMinimum, s.Ticks, s.TickP50, s.TickP99, s.Errors)
+jobs                  %d passed, %d failed
+special tasks         %d
+`, s.Hosts, s.Replicas, s.Agents, s.Seconds, s.Assignments, s.AssignmentsPerS, s.AssignedTwice, s.Failovers, s.FailoverP50, s.FailoverMax,
+		s.Terms, s.FencedWrites, s.Released, s.SuitesBelowMinimum, s.Ticks, s.TickP50, s.TickP99, s.Errors, s.JobsPassed, s.JobsFailed, s.Tasks)
 	return err
 }

@@ -140,10 +140,10 @@ func (l *Lab) admit(ctx context.Context, s Submission, owner *string, highest in
 	return b, l.refuseUnplaceable(ctx, b)
 }
 
-// ownerFor is whose jobs those are that name no owner: the caller's. Whoever calls through
-// the socket is no user of the lab; his are the first administrator's, if there is one.
+// ownerFor is whose jobs those are that name no owner: the caller's. Whoever is known by the
+// machine alone is no user of the lab; his are the first administrator's, if there is one.
 func (l *Lab) ownerFor(ctx context.Context, who access.Caller) (owner string, err error) {
-	if who.By != access.BySocket {
+	if !who.Local() {
 		return who.Login, nil
 	}
 	err = l.read(ctx, "look up the first administrator", func(r *sqldb.Reader) {

@@ -63,7 +63,7 @@ func (r *Runs) ownJob(ctx context.Context, who access.Caller, job int64) (own ow
 	if errors.Is(err, sql.ErrNoRows) {
 		return own, fmt.Errorf("%w: no job %d was submitted to be run by who submits it; 'hostsched run' does that", lab.ErrNotFound, job)
 	}
-	local := who.By == access.BySocket && own.owner == lab.FirstAdmin // in whose name that caller submits
+	local := who.Local() && own.owner == lab.FirstAdmin // in whose name that caller submits
 	if err == nil && own.owner != who.Login && !local {
 		return own, fmt.Errorf("%w: job %d is %s's, who alone may run it", access.ErrDenied, job, own.owner)
 	}

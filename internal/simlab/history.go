@@ -4,13 +4,20 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // History records, inside the database, every time an entry takes a host or
 // gives it back, and every lease and release. It is written by triggers: every
 // commit of every process is in it, whoever made it.
-type History struct{ db *sql.DB }
+type History struct {
+	// Requeues means that entries may be queued again, as by agents whose pre-job task
+	// failed: such an entry takes a host again after it gave one back.
+	Requeues bool
+
+	db *sql.DB
+}
 
 // Events of the history.
 const (
@@ -82,12 +89,15 @@ func (h *History) Count(ctx context.Context, from Counts) (Counts, error) {
 	return from, err
 }
 
-// twice are the statements that count violations. Those with a parameter look
-// only at events after it.
-var twice = []struct {
+// check is a statement that counts violations. Those with a parameter look only at events
+// after it.
+type check struct {
 	since bool
 	query string
-}{
+}
+
+// twice are the checks of every lab.
+var twice = []check{
 	// A host was taken while the entry that took it before still had it.
 	{true, `SELECT COUNT(*) FROM lab_history e WHERE e.id > ? AND e.event = 'take' AND 'take' = (
 	   SELECT p.event FROM lab_history p WHERE p.host_id = e.host_id AND p.id < e.id AND p.event IN ('take', 'give') ORDER BY p.id DESC LIMIT 1)`},
@@ -95,16 +105,25 @@ var twice = []struct {
 	{true, "SELECT COUNT(*) FROM lab_history e WHERE e.id > ? AND e.event = 'move'"},
 	// Two active entries have one host at this moment.
 	{false, "SELECT COUNT(*) FROM (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL GROUP BY host_id HAVING COUNT(*) > 1) d"},
-	// An entry took a host more than once. Labs never requeue entries.
-	{true, `SELECT COUNT(*) FROM lab_history e WHERE e.id > ? AND e.event = 'take' AND EXISTS (
-	   SELECT 1 FROM lab_history p WHERE p.entry_id = e.entry_id AND p.id < e.id AND p.event = 'take')`},
 }
+
+// again are entries that took a host more than once, where none is queued again.
+var again = check{true, `SELECT COUNT(*) FROM lab_history e WHERE e.id > ? AND e.event = 'take' AND EXISTS (
+	SELECT 1 FROM lab_history p WHERE p.entry_id = e.entry_id AND p.id < e.id AND p.event = 'take')`}
+
+// takesTwo are entries that took a host while they had one.
+var takesTwo = check{true, `SELECT COUNT(*) FROM lab_history e WHERE e.id > ? AND e.event = 'take' AND 'take' = (
+	SELECT p.event FROM lab_history p WHERE p.entry_id = e.entry_id AND p.id < e.id AND p.event IN ('take', 'give') ORDER BY p.id DESC LIMIT 1)`}
 
 // AssignedTwice counts double assignments after the event since, from what the
 // database recorded; 0 looks at everything.
 func (h *History) AssignedTwice(ctx context.Context, since int64) (int64, error) {
 	var total int64
-	for _, check := range twice {
+	checks := append(slices.Clone(twice), again)
+	if h.Requeues {
+		checks[len(checks)-1] = takesTwo
+	}
+	for _, check := range checks {
 		var args []any
 		if check.since {
 			args = []any{since}

@@ -73,3 +73,14 @@ const TimeFormat = "2006-01-02 15:04:05"
 
 // JobTail are the values of the JobColumns after created_on.
 func JobTail(createdOn string) []any { return []any{createdOn, 24, "", 0, 24, 1440, 1440} }
+
+// Hostnames are the names of all hosts, by their ids.
+func Hostnames(ctx context.Context, db Queryer) (names []string, err error) {
+	err = Each(ctx, db, "SELECT hostname FROM afe_hosts ORDER BY id", func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		names = append(names, name)
+		return err
+	})
+	return names, err
+}

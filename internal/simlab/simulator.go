@@ -45,6 +45,9 @@ type Simulation struct {
 	// Submit submits the suites that arrive; they are written into the database if it is
 	// nil. An error that is ErrBusy goes away by trying again.
 	Submit func(context.Context, Arriving) error
+	// Agents run what is assigned: suites arrive and people ask for tasks, and nothing else
+	// is played.
+	Agents bool
 	// FrontendTasks is how many tasks without entry are begun per step, on
 	// average.
 	FrontendTasks float64
@@ -104,7 +107,11 @@ func (s *Simulator) Step(ctx context.Context) error {
 	if s.held.Load() {
 		return nil
 	}
-	for _, step := range []func(context.Context, time.Time) error{s.aborts, s.entries, s.tasks, s.arrivals} {
+	steps := []func(context.Context, time.Time) error{s.aborts, s.entries, s.tasks, s.verifies, s.arrivals}
+	if s.cfg.Agents {
+		steps = steps[3:]
+	}
+	for _, step := range steps {
 		if err := step(ctx, now); err != nil {
 			return err
 		}
@@ -167,7 +174,7 @@ func (s *Simulator) entries(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// tasks completes frontend tasks and begins new ones.
+// tasks completes frontend tasks.
 func (s *Simulator) tasks(ctx context.Context, now time.Time) error {
 	open, err := s.ids(ctx, "SELECT id, host_id FROM afe_special_tasks WHERE is_complete = 0 AND queue_entry_id IS NULL")
 	if err != nil {
@@ -189,10 +196,15 @@ func (s *Simulator) tasks(ctx context.Context, now time.Time) error {
 	for _, id := range done {
 		delete(s.taskDue, id)
 	}
+	return nil
+}
+
+// verifies begins frontend tasks.
+func (s *Simulator) verifies(ctx context.Context, _ time.Time) error {
 	if s.queue.Load() == 0 || s.rng.Float64() >= s.cfg.FrontendTasks {
 		return nil
 	}
-	_, err = s.db.ExecContext(ctx, "INSERT INTO afe_special_tasks ("+TaskColumns+") VALUES (?, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)", 1+s.rng.IntN(s.lab.spec.Hosts))
+	_, err := s.db.ExecContext(ctx, "INSERT INTO afe_special_tasks ("+TaskColumns+") VALUES (?, 'Verify', NULL, 1, 0, 0, CURRENT_TIMESTAMP)", 1+s.rng.IntN(s.lab.spec.Hosts))
 	return err
 }
 

@@ -20,6 +20,8 @@ type Spec struct {
 	// minimum of hosts; Entries queue entries are spread over them.
 	Suites  int
 	Entries int
+	// Later leaves out the suites at first: all come by DrawSuite.
+	Later bool
 	// MinimumShare is the share of all hosts that the minimums add up to.
 	MinimumShare float64
 	// Runnable makes every job ask for labels that one host has, so that each can
@@ -157,7 +159,7 @@ func (l *Lab) insertHosts(ctx context.Context, db Execer) error {
 }
 
 func (l *Lab) insertSuites(ctx context.Context, db Execer) error {
-	if l.spec.Suites == 0 {
+	if l.spec.Suites == 0 || l.spec.Later {
 		return nil
 	}
 	each, rest := l.spec.Entries/l.spec.Suites, l.spec.Entries%l.spec.Suites
