@@ -43,13 +43,15 @@ test-golden: test-deps ## play recorded scenarios on one database (DATABASE=mysq
 	$(GO) test -c -o bin/store.test ./store
 	cd store && ../bin/store.test -test.timeout 15m -test.run '^TestGolden$$/^$(DATABASE)$$'
 
-# Chosen sizes are measured alone; without a choice, latency, failovers and simulated days
-# are, too.
+# Chosen sizes are measured alone; without a choice, everything is. BENCH chooses parts.
+comma := ,
 ifeq ($(origin BENCH_SIZES),undefined)
+BENCH           ?= ticks,plans,service,runs
 BENCH_LATENCY   ?= 2m
 BENCH_FAILOVERS ?= 5
 BENCH_DAYS      ?= 2
 endif
+BENCH           ?= ticks,plans,service
 BENCH_SIZES     ?= 1000x2000,5000x10000,10000x20000,100000x200000
 BENCH_LATENCY   ?= 0
 BENCH_FAILOVERS ?= 0
@@ -57,9 +59,11 @@ BENCH_DAYS      ?= 0
 BENCH_JSON      ?=
 
 .PHONY: bench
-bench: build test-deps ## measure on a private server, and the planner alone (DATABASE=mysql BENCH_SIZES=1000x2000 BENCH_JSON=FILE)
-	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS) -days $(BENCH_DAYS)
+bench: build test-deps ## measure on a private server, and the planner alone (BENCH=runs,service DATABASE=mysql BENCH_SIZES=1000x2000 BENCH_JSON=FILE)
+	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -parts "$(BENCH)" -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS) -days $(BENCH_DAYS)
+ifneq ($(filter plans,$(subst $(comma), ,$(BENCH))),)
 	$(GO) test -run '^$$' -bench . -benchmem ./scheduler
+endif
 
 CHAOS_MINUTES ?= 2
 CHAOS_SEED    ?= 1
@@ -75,7 +79,7 @@ PROFILE_SIZE ?= 10000x20000
 
 .PHONY: profile
 profile: build test-deps ## where ticks, and the planner alone, spend their time (PROFILE_SIZE=10000x20000); writes ticks.prof, plan.prof
-	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -sizes "$(PROFILE_SIZE)" -cpuprofile ticks.prof
+	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -parts ticks -sizes "$(PROFILE_SIZE)" -cpuprofile ticks.prof
 	$(GO) tool pprof -top -cum -nodecount 40 ticks.prof
 	$(GO) test -run '^$$' -bench 'MakePlan/optimal/$(PROFILE_SIZE)' -benchmem -cpuprofile plan.prof -o $(BIN)-plan.test ./scheduler
 	$(GO) tool pprof -top -cum -nodecount 40 $(BIN)-plan.test plan.prof

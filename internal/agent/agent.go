@@ -34,6 +34,8 @@ type Agent struct {
 	stopping bool
 	// following are the goroutines of runs.
 	following sync.WaitGroup
+	// rested means that nothing was done since memory was given back.
+	rested bool
 
 	mu     sync.Mutex
 	client *agentclient.Client

@@ -6,7 +6,7 @@
 //   - claim.go takes an offer up; run.go follows a run from its claim until the servers have
 //     all of it; logs.go sends its logs.
 //   - spool.go has the folders of runs, by which an agent that was started again goes on.
-//   - token.go keeps the agent's token.
+//   - token.go keeps the agent's token; memory.go gives back what an idle agent does not need.
 //
 // Nothing of a run is only in memory: an agent that is killed at any moment, and started
 // again, finds its runs in the spool, and those whose shims live go on meanwhile.

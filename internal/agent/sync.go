@@ -59,6 +59,7 @@ func (a *Agent) serve(ctx, following context.Context) error {
 			begin = false
 			pauses.Reset()
 			pause = a.obey(ctx, following, out)
+			a.rest(len(out.Offers) == 0 && len(a.allRuns()) == 0)
 			if a.mayStop(out) {
 				return a.leave()
 			}

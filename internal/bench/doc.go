@@ -13,9 +13,11 @@
 //     and idle ones (nothing to do);
 //   - policies.go compares the policies exact and optimal, without a database: on one plan,
 //     and over simulated days;
+//   - runs.go measures jobs that really run, with processes of `hostsched agent` and
+//     `hostsched run`, and how much memory an agent needs;
 //   - service.go starts real `hostsched serve` processes, for their memory and
 //     for what another client of the database notices (probe.go), for the latency
 //     from a job to its host (latency.go) and for failovers (failover.go).
 //
-// No figure is compared with a limit here: a benchmark is no test.
+// -parts chooses some of it. No figure is compared with a limit here: a benchmark is no test.
 package main

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,8 +18,19 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 )
 
+// The parts of a benchmark.
+const (
+	partTicks   = "ticks"
+	partPlans   = "plans"
+	partService = "service"
+	partRuns    = "runs"
+)
+
+var allParts = []string{partTicks, partPlans, partService, partRuns}
+
 // options are the flags.
 type options struct {
+	parts               string
 	sizes, out, program string
 	latency             time.Duration
 	failovers, days     int
@@ -28,6 +40,7 @@ type options struct {
 
 func main() {
 	var o options
+	flag.StringVar(&o.parts, "parts", strings.Join(allParts, ","), "what to measure, comma-separated")
 	flag.StringVar(&o.sizes, "sizes", "1000x2000,5000x10000,10000x20000", "hosts x entries, comma-separated")
 	flag.StringVar(&o.out, "json", "", "also write the figures to this file")
 	flag.StringVar(&o.program, "hostsched", "bin/hostsched", "the program under test")
@@ -60,9 +73,16 @@ type results struct {
 	APIP50   float64   `json:"api_latency_p50_ms,omitempty"`
 	APIP99   float64   `json:"api_latency_p99_ms,omitempty"`
 	Failover *Failover `json:"failover,omitempty"`
+	*RunFigures
 }
 
 func run(ctx context.Context, o options) (err error) {
+	parts := strings.Split(o.parts, ",")
+	for _, part := range parts {
+		if !slices.Contains(allParts, part) {
+			return fmt.Errorf("there is no part %q; there are %s", part, strings.Join(allParts, ", "))
+		}
+	}
 	dir, err := os.MkdirTemp("", "hostsched-bench-")
 	if err != nil {
 		return err
@@ -82,22 +102,11 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	b := &bench{server: server, program: o.program, dir: dir}
 	var all results
-	for size := range strings.SplitSeq(o.sizes, ",") {
-		hosts, entries, err := parseSize(size)
-		if err != nil {
-			return err
+	for _, part := range allParts {
+		if !slices.Contains(parts, part) {
+			continue
 		}
-		progress("%d hosts x %d entries", hosts, entries)
-		f, err := b.size(ctx, hosts, entries)
-		if err != nil {
-			return fmt.Errorf("%s: %w", size, err)
-		}
-		all.Sizes = append(all.Sizes, f)
-	}
-	all.Slopes = slopesOf(all.Sizes)
-	all.Plans, all.Days = comparePlans(), compareDays(o.days)
-	if o.latency > 0 || o.failovers > 0 {
-		if err := b.service(ctx, o.latency, o.failovers, &all); err != nil {
+		if err := b.measure(ctx, part, o, &all); err != nil {
 			return err
 		}
 	}
@@ -111,6 +120,40 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	return os.WriteFile(o.out, append(data, '\n'), 0o644)
+}
+
+func (b *bench) measure(ctx context.Context, part string, o options, all *results) (err error) {
+	switch part {
+	case partTicks:
+		err = b.sizes(ctx, o.sizes, all)
+	case partPlans:
+		all.Plans, all.Days = comparePlans(), compareDays(o.days)
+	case partService:
+		if o.latency > 0 || o.failovers > 0 {
+			err = b.service(ctx, o.latency, o.failovers, all)
+		}
+	case partRuns:
+		all.RunFigures = &RunFigures{}
+		err = b.realRuns(ctx, all.RunFigures)
+	}
+	return err
+}
+
+func (b *bench) sizes(ctx context.Context, sizes string, all *results) error {
+	for size := range strings.SplitSeq(sizes, ",") {
+		hosts, entries, err := parseSize(size)
+		if err != nil {
+			return err
+		}
+		progress("%d hosts x %d entries", hosts, entries)
+		f, err := b.size(ctx, hosts, entries)
+		if err != nil {
+			return fmt.Errorf("%s: %w", size, err)
+		}
+		all.Sizes = append(all.Sizes, f)
+	}
+	all.Slopes = slopesOf(all.Sizes)
+	return nil
 }
 
 // profile records where this process spends its time until stop is called.

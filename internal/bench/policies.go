@@ -129,6 +129,9 @@ func playDays(name string, day paperlab.Day, days int) DayFigures {
 }
 
 func printPlans(w io.Writer, plans []PlanFigures) {
+	if len(plans) == 0 {
+		return
+	}
 	table(w, "lab on paper, all hosts free|hosts|entries|exact ms|optimal ms|exact assigned|optimal assigned|more hosts at work|")
 	for _, f := range plans {
 		row(w, "%s|%d|%d|%.1f|%.1f|%d|%d|%+.1f %%|", f.Lab, f.Hosts, f.Entries, f.ExactPlan, f.OptimalPlan, f.ExactAssigned, f.OptimalAssigned, f.Gain)

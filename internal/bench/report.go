@@ -43,6 +43,19 @@ func slope(all []Figures, of func(Figures) float64) float64 {
 // print writes all tables.
 func (r *results) print(w io.Writer) {
 	fmt.Fprintf(w, "\nMeasured on %s.\n", r.Server)
+	r.printTicks(w)
+	printPlans(w, r.Plans)
+	printDays(w, r.Days)
+	r.printService(w)
+	if r.RunFigures != nil {
+		r.RunFigures.print(w)
+	}
+}
+
+func (r *results) printTicks(w io.Writer) {
+	if len(r.Sizes) == 0 {
+		return
+	}
 	table(w, "hosts|entries|assigned|bare SQL ms|full tick ms|ratio|with journal|snapshot ms|apply ms|plan alone ms: exact, optimal|steady ms|idle ms|quiet ms|statements: full, idle, quiet|longest tx ms|RSS MiB|")
 	for _, f := range r.Sizes {
 		row(w, "%d|%d|%d|%.0f|%.0f|%.2f|%.2f|%.0f|%.0f|%.1f, %.1f|%.0f|%.1f|%.1f|%d, %d, %d|%.0f|%.0f|", f.Hosts, f.Entries, f.Assigned, f.BareSQL, f.FullTick, f.Ratio, f.JournalRatio,
@@ -59,8 +72,9 @@ func (r *results) print(w io.Writer) {
 		row(w, "%d x %d, alone|%.1f|%.1f|%.1f|", f.Hosts, f.Entries, f.Probe.Without50, f.Probe.Without99, f.Probe.WithoutMax)
 		row(w, "%d x %d, beside the leader|%.1f|%.1f|%.1f|", f.Hosts, f.Entries, f.Probe.With50, f.Probe.With99, f.Probe.WithMax)
 	}
-	printPlans(w, r.Plans)
-	printDays(w, r.Days)
+}
+
+func (r *results) printService(w io.Writer) {
 	for _, l := range []struct {
 		of  string
 		lat *Latency

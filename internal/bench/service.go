@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +23,8 @@ type installation struct {
 	etcd    *embedetcd.Server
 	dir     string
 	servers []*serverProcess
+	// args are further arguments of all replicas.
+	args []string
 }
 
 // serverProcess is one replica.
@@ -41,12 +42,19 @@ const (
 	look     = 5 * time.Millisecond
 )
 
-// install starts etcd and so many replicas on a lab.
-func (l *testLab) install(replicas int) (*installation, error) {
+// simulated are the arguments of replicas whose jobs the simulator runs, and which take
+// everybody for an administrator.
+var simulated = []string{"--api-auth", "none", "--runner", "autotest"}
+
+// install starts etcd and so many replicas on a lab. Without other arguments it is simulated.
+func (l *testLab) install(replicas int, args ...string) (*installation, error) {
 	if _, err := os.Stat(l.b.program); err != nil {
 		return nil, fmt.Errorf("the program under test: %w; `make build` makes it", err)
 	}
-	in := &installation{l: l, dir: filepath.Join(l.b.dir, l.name)}
+	if len(args) == 0 {
+		args = simulated
+	}
+	in := &installation{l: l, dir: filepath.Join(l.b.dir, l.name), args: args}
 	if err := in.start(replicas); err != nil {
 		return nil, errors.Join(err, in.stop())
 	}
@@ -87,9 +95,8 @@ func (in *installation) stop() error {
 }
 
 func (s *serverProcess) start() error {
-	s.cmd = exec.Command(s.in.l.b.program, "serve", "--server", s.name, "--listen", s.listen, "--cluster", "bench",
-		"--etcd-endpoints", s.in.etcd.Endpoint, "--etcd-ttl", leaseTTL.String(), "--api-auth", "none", "--log-level", "warn",
-		"--runner", "autotest") // the simulator runs the jobs
+	s.cmd = exec.Command(s.in.l.b.program, append([]string{"serve", "--server", s.name, "--listen", s.listen, "--cluster", "bench",
+		"--etcd-endpoints", s.in.etcd.Endpoint, "--etcd-ttl", leaseTTL.String(), "--log-level", "warn"}, s.in.args...)...)
 	// The DSN has a password field, so it goes by the environment.
 	s.cmd.Env = append(os.Environ(), "HOSTSCHED_DATABASE_DSN="+s.in.l.dsn)
 	var err error
@@ -102,14 +109,18 @@ func (s *serverProcess) end(sig syscall.Signal) error {
 	if s.exit == nil {
 		return nil
 	}
-	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	return end(s.cmd.Process, s.exit, sig)
+}
+
+func end(p *os.Process, exit *child.Exit, sig syscall.Signal) error {
+	if err := p.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
-	case <-s.exit.Done():
+	case <-exit.Done():
 		return nil
 	case <-time.After(patience):
-		return errors.Join(fmt.Errorf("%s does not end", s.name), s.cmd.Process.Kill())
+		return errors.Join(fmt.Errorf("process %d does not end", p.Pid), p.Kill())
 	}
 }
 
@@ -159,21 +170,9 @@ func (in *installation) logs() error {
 	return err
 }
 
-// memory reads a line of the process's memory, in MiB: VmRSS is what it has now,
-// VmHWM the most it ever had.
+// memory reads a line of the process's memory, in MiB.
 func (s *serverProcess) memory(line string) (float64, error) {
-	file := fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid)
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	for text := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(text, line+":"); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("no %s in %s", line, file)
+	return memoryOf(s.cmd.Process.Pid, line)
 }
 
 // footprint measures a leader's memory, and what another client notices of it.
