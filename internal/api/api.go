@@ -17,6 +17,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/lab"
+	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/signin"
@@ -72,6 +73,11 @@ type API struct {
 	walls    *apiframe.Walls
 	watch    lab.Watch
 	logWatch lab.LogWatch
+	// What many ask for again and again is made once for all of them.
+	summary       shared[labapi.Summary]
+	attention     shared[[]labapi.Attention]
+	queue         shared[[]labapi.RequestGroup]
+	clusterStatus shared[ops.ClusterStatus]
 	// droppedKeys is when old keys of requests were deleted last, in nanoseconds.
 	droppedKeys atomic.Int64
 }
@@ -90,6 +96,7 @@ func New(cfg Config) *API {
 	a.suiteRoutes()
 	a.eventRoutes()
 	a.clusterRoutes()
+	a.overviewRoutes()
 	a.hostRoutes()
 	a.groupRoutes()
 	a.agentRoutes()

@@ -110,7 +110,7 @@ func (a *API) loginFailed(ctx context.Context) {
 
 // session returns the token of a browser that logged in.
 func (a *API) session(ctx huma.Context) string {
-	c, err := huma.ReadCookie(ctx, sessionCookie)
+	c, err := huma.ReadCookie(ctx, SessionCookie)
 	if err != nil {
 		return ""
 	}

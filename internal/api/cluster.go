@@ -36,5 +36,5 @@ func (a *API) cluster(ctx context.Context) (ops.ClusterStatus, error) {
 	if a.cfg.Cluster == nil {
 		return ops.ClusterStatus{}, newProblem(http.StatusServiceUnavailable, "not-ready", "this replica cannot say yet who leads what")
 	}
-	return a.cfg.Cluster(ctx)
+	return a.clusterStatus.get(ctx, a.cfg.Cluster)
 }

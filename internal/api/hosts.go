@@ -83,6 +83,7 @@ type hostsInput struct {
 	After  string   `query:"after" maxLength:"200" doc:"What the page before said."`
 	Labels []string `query:"label,explode" maxItems:"100" doc:"All of them must be carried."`
 	Status string   `query:"status" maxLength:"255"`
+	State  string   `query:"state" enum:"held,broken,running,idle" doc:"As pools count hosts."`
 	ACL    string   `query:"acl" maxLength:"255" doc:"An ACL group that the host is in."`
 	HeldBy string   `query:"held_by" maxLength:"190" doc:"Who locked or drains the host."`
 	Locked string   `query:"locked" enum:"true,false"`
@@ -90,7 +91,7 @@ type hostsInput struct {
 }
 
 func (in *hostsInput) filter() lab.HostFilter {
-	f := lab.HostFilter{Labels: in.Labels, Status: in.Status, ACL: in.ACL, HeldBy: in.HeldBy, Text: in.Text}
+	f := lab.HostFilter{Labels: in.Labels, Status: in.Status, State: in.State, ACL: in.ACL, HeldBy: in.HeldBy, Text: in.Text}
 	if in.Locked != "" {
 		locked := in.Locked == "true"
 		f.Locked = &locked
@@ -276,6 +277,10 @@ func (a *API) aboutHostRoutes() {
 	route(a, access.Reading, operation("explain-host", http.MethodGet, "/hosts/{hostname}/explain", "hosts", "Why nobody has a host, and which entries could use it"),
 		func(ctx context.Context, l *lab.Lab, in *HostPath) (*body[labapi.HostExplanation], error) {
 			return answer(l.ExplainHost(ctx, in.Hostname))
+		})
+	route(a, access.Reading, operation("host-health", http.MethodGet, "/hosts/{hostname}/health", "hosts", "What became of the work of a host in the last 30 days, and of that of its peers"),
+		func(ctx context.Context, l *lab.Lab, in *HostPath) (*body[labapi.HostHealth], error) {
+			return answer(l.HostHealth(ctx, in.Hostname))
 		})
 	route(a, access.Reading, operation("list-pools", http.MethodGet, "/pools", "hosts", "What the hosts of each label do"),
 		func(ctx context.Context, l *lab.Lab, _ *struct{}) (*body[labapi.Page[labapi.Pool]], error) {

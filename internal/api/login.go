@@ -29,10 +29,11 @@ type SignIn struct {
 	URL string
 }
 
-// Cookies of browsers. The session's value is a token; that of a login lasts while its
-// person is at the provider.
+// Cookies of browsers. The session's value is a token, and no page of another site makes a
+// browser send it; that of a login lasts while its person is at the provider, from where the
+// browser must bring it back.
 const (
-	sessionCookie = "hostsched_session"
+	SessionCookie = "hostsched_session"
 	loginCookie   = "hostsched_login"
 	loginFor      = 10 * time.Minute
 )
@@ -86,6 +87,9 @@ func (a *API) cookie(o origin, name, value string, lasts time.Duration) http.Coo
 		Name: name, Value: url.QueryEscape(value), Path: "/", MaxAge: int(lasts.Seconds()), HttpOnly: true, SameSite: http.SameSiteLaxMode,
 		Secure: o.url.Scheme == "https" || a.cfg.SignIn != nil && strings.HasPrefix(a.cfg.SignIn.URL, "https:"),
 	}
+	if name == SessionCookie {
+		c.SameSite = http.SameSiteStrictMode
+	}
 	if lasts <= 0 {
 		c.MaxAge = -1
 	}
@@ -137,7 +141,7 @@ func (a *API) loginCallback(ctx context.Context, l *lab.Lab, in *callbackInput) 
 		return nil, err
 	}
 	return &redirect{Status: http.StatusFound, Location: localPath(flow.Next), SetCookie: []http.Cookie{
-		a.cookie(in.origin, sessionCookie, made.Secret, a.cfg.SignIn.For), a.cookie(in.origin, loginCookie, "", 0),
+		a.cookie(in.origin, SessionCookie, made.Secret, a.cfg.SignIn.For), a.cookie(in.origin, loginCookie, "", 0),
 	}}, nil
 }
 
@@ -189,5 +193,5 @@ func (a *API) logout(ctx context.Context, l *lab.Lab, in *logoutInput) (*redirec
 	if err := l.RevokeSecret(ctx, callerOf(ctx), secret); err != nil && !errors.Is(err, lab.ErrNotFound) {
 		return nil, err
 	}
-	return &redirect{Status: http.StatusNoContent, SetCookie: []http.Cookie{a.cookie(in.origin, sessionCookie, "", 0)}}, nil
+	return &redirect{Status: http.StatusNoContent, SetCookie: []http.Cookie{a.cookie(in.origin, SessionCookie, "", 0)}}, nil
 }

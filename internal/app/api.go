@@ -7,6 +7,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/agentapi"
 	"github.com/hostsched/hostsched/internal/api"
+	"github.com/hostsched/hostsched/internal/console"
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/signin"
@@ -23,6 +24,14 @@ func (a *App) apiConfig() api.Config {
 	}
 	c.SignIn = a.signIn()
 	return c
+}
+
+// consoleConfig is that of the console, which is made of what the API answers.
+func (a *App) consoleConfig(calls *api.API) console.Config {
+	return console.Config{
+		Server: a.cfg.Server, Version: a.version, API: calls, Lab: a.lab.Load, Waiting: a.waitingFor, Watch: calls.Watch(),
+		SignIn: a.cfg.OIDC.Issuer != "", Session: a.cfg.OIDC.Session, Log: a.log.Named("console"),
+	}
 }
 
 func (a *App) agentConfig(calls *api.API) agentapi.Config {

@@ -27,7 +27,6 @@ import (
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/lab"
-	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
@@ -204,8 +203,7 @@ func (a *App) handler(calls *api.API) http.Handler {
 	pages.Handle("GET "+peers.Path, a.heartbeats)
 	pages.Handle("POST "+peers.WakePath, peers.Wakes(a.woken))
 	if a.cfg.API.Listen == "" {
-		pages.Handle(api.Prefix+"/", calls)
-		pages.Handle(labapi.AgentPrefix+"/", a.agents)
+		a.addAPIs(pages, calls)
 	}
 	pages.Handle("/", web.Handler(web.Config{
 		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),

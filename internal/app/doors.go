@@ -19,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/console"
 	"github.com/hostsched/hostsched/internal/labapi"
 )
 
@@ -74,10 +75,20 @@ func (a *App) openDoors(calls *api.API) error {
 
 // apis answers people and agents at the same doors.
 func (a *App) apis(calls *api.API) http.Handler {
-	both := http.NewServeMux()
-	both.Handle("/", calls)
-	both.Handle(labapi.AgentPrefix+"/", a.agents)
-	return both
+	all := http.NewServeMux()
+	a.addAPIs(all, calls)
+	all.Handle("/", calls)
+	return all
+}
+
+// addAPIs adds what people and agents call, and the console that shows it.
+func (a *App) addAPIs(to *http.ServeMux, calls *api.API) {
+	pages := console.New(a.consoleConfig(calls))
+	to.Handle(api.Prefix+"/", calls)
+	to.Handle(labapi.AgentPrefix+"/", a.agents)
+	to.Handle(console.Prefix, pages)
+	to.Handle(console.Prefix+"/", pages)
+	to.Handle("GET /{$}", pages)
 }
 
 func (a *App) addDoor(d door) {

@@ -24,7 +24,9 @@ type HostFilter struct {
 	// Labels must all be carried.
 	Labels []string
 	Status string
-	ACL    string
+	// State is held, broken, running or idle, as pools count hosts.
+	State string
+	ACL   string
 	// HeldBy is who locked or drains the host.
 	HeldBy string
 	Locked *bool
@@ -149,6 +151,9 @@ func (l *Lab) matching(f HostFilter) (condition string, args []any) {
 	}
 	if f.Status != "" {
 		add("COALESCE(h.status, 'Ready') = ?", f.Status)
+	}
+	if f.State != "" {
+		add(stateOfHost+" = ?", f.State)
 	}
 	if f.ACL != "" {
 		add("h.id IN (SELECT g.host_id FROM afe_acl_groups_hosts g JOIN afe_acl_groups a ON a.id = g.aclgroup_id WHERE a.name = ?)", f.ACL)

@@ -17,6 +17,14 @@ func (l *Lab) carried(condition string) string {
 	return text + notReplaced + " UNION ALL SELECT x.host_id, l.name FROM afe_static_hosts_labels x JOIN afe_static_labels l ON l.id = x.staticlabel_id WHERE l.invalid = 0" + condition
 }
 
+// carriedTimes is how often carried has its condition.
+func (l *Lab) carriedTimes() int {
+	if l.static() {
+		return 2
+	}
+	return 1
+}
+
 // stateOfHost counts a host once: held before broken before running before idle.
 const stateOfHost = "CASE WHEN h.locked <> 0 OR d.drain_since IS NOT NULL OR EXISTS (SELECT 1 FROM hostsched_host_epochs b WHERE b.host_id = h.id AND b.bad_since IS NOT NULL) THEN 'held' WHEN h.status IN ('Repair Failed', 'Repairing') THEN 'broken' WHEN h.leased <> 0 THEN 'running' ELSE 'idle' END"
 
@@ -40,9 +48,9 @@ func (l *Lab) Pools(ctx context.Context, label string) ([]labapi.Pool, error) {
 		byName[name] = &labapi.Pool{Label: name}
 		return byName[name]
 	}
-	hostArgs := args
-	if l.static() {
-		hostArgs = append(append([]any{}, args...), args...)
+	var hostArgs []any
+	for range l.carriedTimes() {
+		hostArgs = append(hostArgs, args...)
 	}
 	err := l.read(ctx, "count the hosts of labels", func(r *sqldb.Reader) {
 		r.RowsOf("SELECT l.name FROM afe_labels l WHERE l.invalid = 0"+condition+" ORDER BY l.name", args, func(v sqldb.Row) { add(v.Text(0)) })

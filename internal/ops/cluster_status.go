@@ -43,6 +43,8 @@ type ServerStatus struct {
 	Version string `json:"version"`
 	// Avoids are shards it lately failed to lead.
 	Avoids map[shard.Name]string `json:"avoids,omitempty"`
+	// FencedWrites is how many writes of its terms the fence has refused since it began.
+	FencedWrites int64 `json:"fenced_writes,omitempty"`
 	// Error says why it does not answer, empty if it does.
 	Error string `json:"error,omitempty"`
 }
@@ -187,6 +189,9 @@ func (f *facts) servers() []ServerStatus {
 		}
 		if st.Why == "" {
 			st.Why = ailing(a.status.Shards)
+		}
+		for _, s := range a.status.Shards {
+			st.FencedWrites += s.FencedWrites
 		}
 	}
 	return out

@@ -1,0 +1,136 @@
+// Keeps a page live: when the server says that something happened to what the page shows, the page
+// is fetched again and put in the place of its old self, piece by piece, so that what somebody has
+// marked, typed or opened stays. Without this script everything works but that.
+"use strict";
+
+const body = document.body;
+const base = body.dataset.base;
+
+// put makes an element like another one, keeping what is alike.
+function put(old, fresh) {
+  for (const { name, value } of [...fresh.attributes]) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  }
+  putAll(old, fresh);
+}
+
+const keyOf = (node) => (node.nodeType === 1 && node.id) || "";
+const alike = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
+
+// putAll makes the children of an element like those of another one. Children with an id are found
+// again wherever they are now.
+function putAll(old, fresh) {
+  const known = new Map();
+  for (const child of old.children) if (child.id) known.set(child.id, child);
+  let at = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const same = known.get(keyOf(child));
+    if (same && same !== at && alike(same, child)) {
+      old.insertBefore(same, at);
+      at = same;
+    }
+    if (at && alike(at, child)) {
+      if (at.nodeType === 1) put(at, child);
+      else if (at.nodeValue !== child.nodeValue) at.nodeValue = child.nodeValue;
+      at = at.nextSibling;
+    } else {
+      old.insertBefore(document.importNode(child, true), at);
+    }
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+let fetching = false;
+let again = false;
+let rest = 0;
+
+// refresh fetches the page. While one is on its way, one more is enough for all that ask.
+async function refresh() {
+  if (fetching) {
+    again = true;
+    return;
+  }
+  fetching = true;
+  again = false;
+  const began = performance.now();
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.redirected) {
+      location.reload();
+      return;
+    }
+    if (answer.ok) {
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const old of document.querySelectorAll("[data-live]")) {
+        const found = fresh.getElementById(old.id);
+        if (found && document.activeElement?.tagName !== "SELECT") put(old, found);
+      }
+      document.dispatchEvent(new Event("refreshed"));
+    }
+  } catch {
+    // The server is away; the stream says so.
+  }
+  // A page that costs much is not fetched again at once: the server has other things to do.
+  rest = Math.min(5000, 3 * (performance.now() - began));
+  setTimeout(() => {
+    fetching = false;
+    if (again) refresh();
+  }, rest);
+}
+
+// say tells whether the page is live.
+function say(text, away) {
+  const at = document.getElementById("live");
+  if (!at) return;
+  at.hidden = false;
+  at.classList.toggle("away", away);
+  if (at.textContent !== text) at.textContent = text;
+}
+
+// watch listens for changes. What is settled a moment later is seen by a second look; ages and
+// whatever has no event are seen by a look now and then.
+function watch() {
+  const changes = new EventSource(base + "events?" + body.dataset.topics);
+  let later;
+  changes.onmessage = (e) => {
+    say("live", false);
+    if (e.data === "watching" && !watch.lost) return;
+    watch.lost = false;
+    refresh();
+    clearTimeout(later);
+    later = setTimeout(refresh, 700);
+  };
+  changes.onerror = () => {
+    watch.lost = true;
+    say("connecting", true);
+    if (changes.readyState === EventSource.CLOSED) setTimeout(watch, 2000);
+    else return;
+    changes.close();
+  };
+}
+
+if (body.dataset.topics) {
+  watch();
+  const every = Number(document.querySelector("[data-every]")?.dataset.every || 10);
+  setInterval(() => document.hidden || refresh(), every * 1000);
+  document.addEventListener("visibilitychange", () => document.hidden || refresh());
+}
+
+// The first checkbox of a table marks all others.
+document.addEventListener("change", (e) => {
+  if (!e.target.matches?.("[data-all]")) return;
+  for (const box of e.target.closest("table").querySelectorAll("tbody input[type=checkbox]")) box.checked = e.target.checked;
+});
+
+// A button that cannot be taken back asks first.
+document.addEventListener("submit", (e) => {
+  const question = e.submitter?.dataset.ask;
+  if (question && !confirm(question)) e.preventDefault();
+});
