@@ -29,7 +29,9 @@ var outOfBounds = map[string][]string{
 }
 
 // TestEveryCommandRefusesBadInput walks all commands and all their flags: whatever is not
-// understood is one line and exit code 2, and no database is opened or made.
+// understood is one line and exit code 2, and no database is opened or made. A flag that many
+// commands have, as settings are, gets all bad values in one of them, and one of the values,
+// each in its turn, in the others.
 func TestEveryCommandRefusesBadInput(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("HOSTSCHED_DATABASE_DSN", "sqlite:"+filepath.Join(dir, "lab.db"))
@@ -50,6 +52,7 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 		require.Empty(t, out.String(), "%q", line)
 	}
 	commands, flags := 0, 0
+	seen := map[string]int{}
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		path := strings.Fields(cmd.CommandPath())[1:]
@@ -63,6 +66,11 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 				flags++
 				values, known := outOfBounds[f.Value.Type()]
 				require.True(t, known, "what may a %s not be? (--%s)", f.Value.Type(), f.Name)
+				times := seen[f.Name+f.Usage]
+				seen[f.Name+f.Usage]++
+				if times > 0 && len(values) > 0 {
+					values = values[times%len(values):][:1]
+				}
 				for _, value := range values {
 					refused(path, "--"+f.Name+"="+value)
 				}

@@ -33,6 +33,9 @@ const (
 // run executes a command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		completeSettings(root) // cobra keeps what is registered for as long as the process lives
+	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -96,7 +99,6 @@ them in 'hostsched help exit-codes'.`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(devCommand(), serveCommand(), planCommand(), checkCommand(), auditCommand(), clusterCommand(), shardCommand(), serverCommand(), fenceCommand(), etcdCommand(), migrateCommand(), configCommand(), doctorCommand(), versionCommand())
 	root.AddCommand(ownRunCommand(), guardCommand(), loginCommand(), logoutCommand(), whoamiCommand(), tokenCommand(), contextCommand(), apiCommand(), jobCommand(), suiteCommand(), hostCommand(), poolCommand(), labelCommand(), aclCommand(), userCommand(), roleCommand(), eventCommand(), agentCommand(), exitCodesCommand())
-	completeSettings(root)
 	refuseUnknown(root)
 	return root
 }
