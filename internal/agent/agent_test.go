@@ -576,6 +576,7 @@ func TestAFullDiskEndsTheLogAndNotTheRun(t *testing.T) {
 	require.Equal(t, 6, *run.finish.ExitCode)
 	require.Positive(t, run.finish.Streams[0].Cut)
 	require.EqualValues(t, len(run.logs["stdout"]), run.finish.Streams[0].Size)
+	require.Regexp(t, `\n\[hostsched: the log is cut here, after \d+ bytes\]\n$`, string(run.logs["stdout"][len(run.logs["stdout"])-100:]), "there was no room for the mark when the log was cut")
 }
 
 func TestWhatTheServersSayOfTheAgent(t *testing.T) {

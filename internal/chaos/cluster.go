@@ -37,6 +37,7 @@ type chaos struct {
 	lab       *simlab.Lab
 	simulator *simlab.Simulator
 	hostile   *hostile
+	runs      *runsLab // nil unless -runs
 
 	etcd   *testserver.EtcdCluster
 	busy   map[*testserver.EtcdMember]bool
@@ -128,6 +129,9 @@ func (c *chaos) createLab(ctx context.Context) error {
 		return err
 	}
 	c.admin = admin.New(c.db)
+	if c.o.runs {
+		return c.createRunsLab(ctx)
+	}
 	if _, err := schema.Up(ctx, c.db.DB, schema.Options{}); err != nil {
 		return err
 	}
@@ -196,7 +200,7 @@ func (c *chaos) number(ctx context.Context, query string, args ...any) (int64, e
 
 // stop ends everything that was started.
 func (c *chaos) stop() error {
-	var err error
+	err := c.stopAgents()
 	for _, r := range c.replicas {
 		err = errors.Join(err, r.stop())
 	}

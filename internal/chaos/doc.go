@@ -24,6 +24,12 @@
 // shards wait for the next host (measure.go); with -calm nothing happens but stalls of a
 // second and a slow network, for which no shard may change its leader (fault_calm.go).
 //
+// With -runs the lab is one of its own instead, without monitor_db and hostile client: people
+// run commands with `hostsched run`, and agents serve hosts (runs.go, runs_claimant.go,
+// runs_agent.go); faults happen to them and to what they start, too (fault_claimant.go,
+// fault_agent.go). What runs on hosts is this program anew, which sees whoever else works on its
+// host (runs_witness.go); triggers record claims, epochs and entries (runs_history.go).
+//
 // The judges: triggers record every assignment with the epoch under which it was
 // written, and every fenced write (history.go); linear.go gives the same history
 // to porcupine as a second method. Now and then everything is mended and the lab

@@ -87,6 +87,8 @@ func (c *chaos) removeBrief(ctx context.Context) error {
 func (c *chaos) wrong(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	c.journal.say("VIOLATED: %s", text)
+	c.res.mu.Lock()
+	defer c.res.mu.Unlock()
 	c.res.wrong = append(c.res.wrong, text)
 }
 

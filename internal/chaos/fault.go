@@ -175,8 +175,11 @@ func (c *chaos) strikeOne(ctx context.Context, storm bool) *broken {
 
 func (c *chaos) choose() *fault {
 	from := catalogue
-	if c.o.calm {
+	switch {
+	case c.o.calm:
 		from = calmFaults
+	case c.o.runs:
+		from = runCatalogue
 	}
 	var total int
 	for i := range from {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/simlab"
@@ -52,15 +53,21 @@ var twiceQueries = []string{
 	   FROM chaos_events WHERE event IN ('take', 'give') AND at > ?) w WHERE event = 'take' AND former = 'take'`,
 	// An active entry was moved to another host.
 	"SELECT COUNT(*) FROM chaos_events WHERE event = 'move' AND at > ?",
-	// An entry took a host more than once. Nobody requeues entries here.
-	"SELECT COUNT(*) FROM (SELECT entry_id FROM chaos_events WHERE event = 'take' AND at > ? GROUP BY entry_id HAVING COUNT(*) > 1) w",
 	// Two active entries have one host at this moment.
 	`SELECT COUNT(*) FROM (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND complete = 0 AND host_id IS NOT NULL AND ? >= 0
 	   GROUP BY host_id HAVING COUNT(*) > 1) w`,
 }
 
+// onceQuery counts entries that took a host more than once. Only where runs are lost and tasks
+// fail do entries wait again.
+const onceQuery = "SELECT COUNT(*) FROM (SELECT entry_id FROM chaos_events WHERE event = 'take' AND at > ? GROUP BY entry_id HAVING COUNT(*) > 1) w"
+
 func (c *chaos) assignedTwice(ctx context.Context, since int64) (total int64, err error) {
-	for _, query := range twiceQueries {
+	queries := twiceQueries
+	if !c.o.runs {
+		queries = append(slices.Clone(queries), onceQuery)
+	}
+	for _, query := range queries {
 		n, err := c.number(ctx, query, since)
 		if err != nil {
 			return 0, err

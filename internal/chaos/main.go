@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -27,6 +28,10 @@ type options struct {
 	ttl           time.Duration
 	calm          bool
 	kills, stops  int
+	runs          bool
+	agents        int
+	// witness is set if this process is the work on a host (runs_witness.go).
+	witness witness
 }
 
 // measures tells whether failovers are measured instead of letting faults happen at random.
@@ -46,11 +51,22 @@ func main() {
 	flag.BoolVar(&o.calm, "calm", false, "nothing worse happens than stalls of a second and a slow network, for which nobody may lose a shard")
 	flag.IntVar(&o.kills, "kills", 0, "measure so many failovers after SIGKILL of a leader, instead of letting faults happen")
 	flag.IntVar(&o.stops, "stops", 0, "measure so many failovers after SIGSTOP of a leader, too")
+	flag.BoolVar(&o.runs, "runs", false, "let claimants run commands on hosts meanwhile, and let faults happen to them, too")
+	flag.IntVar(&o.agents, "agents", 2, "with -runs, so many agents serve hosts, too")
+	flag.StringVar(&o.witness.dir, "witness", "", "be the work on a host; used by -runs")
+	flag.DurationVar(&o.witness.hold, "hold", 0, "how long that takes")
+	flag.BoolVar(&o.witness.fence, "fence", false, "end what is left of others first")
+	flag.IntVar(&o.witness.tries, "tries", 1, "how often the job may be begun")
+	flag.IntVar(&o.witness.lines, "lines", 0, "how many lines it says at once")
 	flag.Parse()
 	// The driver has a lot to say about connections that faults have ended.
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // fails for nil only
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, o)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	begin := run
+	if o.witness.dir != "" {
+		begin = beWitness
+	}
+	err := begin(ctx, o)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
@@ -90,12 +106,22 @@ func run(ctx context.Context, o options) (err error) {
 	return fmt.Errorf("%w; the logs are in %s", err, dir)
 }
 
+// beWitness is what this program does as the work on a host.
+func beWitness(ctx context.Context, o options) error {
+	if err := o.witness.fromEnvironment(os.Getenv); err != nil {
+		return err
+	}
+	return o.witness.work(ctx)
+}
+
 // play lets faults happen, with drains in between, and reports.
 func (c *chaos) play(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	beside := c.beside(ctx)
-	happen := c.faults
+	beside, happen := func() error { return nil }, c.playRuns
+	if !c.o.runs {
+		beside, happen = c.beside(ctx), c.faults
+	}
 	if c.o.measures() {
 		happen = func(ctx context.Context) (err error) {
 			c.res.failovers, err = c.measure(ctx)

@@ -73,13 +73,21 @@ func (c *chaos) newReplica(n int) (*replica, error) {
 		"HOSTSCHED_ETCD_ENDPOINTS=" + strings.Join(endpoints, ","),
 		"HOSTSCHED_CLUSTER=" + clusterName, "HOSTSCHED_ADVERTISE=" + advertise,
 	}
+	r.env = append(r.env, c.runner()...)
 	return r, nil
+}
+
+// runner says who runs the jobs: agents and people, or the simulator, as monitor_db does.
+func (c *chaos) runner() []string {
+	if c.o.runs {
+		return []string{"HOSTSCHED_RUNNER=agents", "HOSTSCHED_RUNS_LEASE=" + runsLease.String()}
+	}
+	return []string{"HOSTSCHED_RUNNER=autotest"}
 }
 
 func (r *replica) start() error {
 	r.cmd = exec.Command(r.program, "serve", "--server", r.name, "--listen", r.listen,
-		"--etcd-ttl", r.ttl.String(), "--tick-min", tickMin.String(), "--placement-hold-off", holdOff.String(), "--log-level", "debug",
-		"--runner", "autotest") // the simulator runs the jobs
+		"--etcd-ttl", r.ttl.String(), "--tick-min", tickMin.String(), "--placement-hold-off", holdOff.String(), "--log-level", "debug")
 	r.cmd.Env = append(os.Environ(), r.env...)
 	r.starts++
 	r.goroutines, r.down = nil, false

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -24,6 +25,8 @@ type results struct {
 	dead  map[string]time.Duration
 	lost  []lostTerm
 	spans []span
+
+	mu    sync.Mutex // of wrong
 	wrong []string
 
 	drift, stuck, stranded int64
@@ -94,6 +97,8 @@ type Report struct {
 	FailoverMillis99      float64        `json:"failover_ms_p99"`
 	LeakedGoroutines      int            `json:"leaked_goroutines"`
 	Measured              *Failovers     `json:"measured,omitempty"`
+	// The figures of runs are among the others; there are none without -runs.
+	*RunsReport
 
 	failovers, hostile, drains, ended, failed int
 	linear                                    porcupine.CheckResult
@@ -118,13 +123,19 @@ func (c *chaos) lookForDoubles(ctx context.Context) error {
 // report judges the whole run.
 func (c *chaos) report(ctx context.Context) (Report, error) {
 	r, err := c.judgeHistory(ctx)
+	if err == nil && c.o.runs {
+		r.RunsReport, err = c.reportRuns(ctx)
+	}
 	if err != nil {
 		return r, err
+	}
+	if c.hostile != nil {
+		r.hostile = c.hostile.actions
 	}
 	r.ByKind, r.HostsStranded, r.EntriesStuck, r.RecorderDrift = c.res.byKind, c.res.stranded, c.res.stuck, c.res.drift
 	r.DeadLongest, r.deadWhere, r.LeakedGoroutines = c.watch.dead.Seconds(), c.watch.where, c.leaked()
 	r.dead, r.Measured = c.res.dead, c.res.failovers
-	r.hostile, r.drains, r.ended, r.failed = c.hostile.actions, c.res.drains, c.res.ended, c.res.failed
+	r.drains, r.ended, r.failed = c.res.drains, c.res.ended, c.res.failed
 	for _, n := range c.res.byKind {
 		r.Faults += n
 	}
@@ -233,11 +244,13 @@ func (c *chaos) failovers(ctx context.Context, r *Report) error {
 // violations are what must not be.
 func (c *chaos) violations(r Report) []string {
 	out := append(slices.Clone(c.res.wrong), c.watch.delays...)
-	for name, n := range map[string]int64{
+	zeros := map[string]int64{
 		"leaked_goroutines": int64(r.LeakedGoroutines),
 		"assigned_twice":    r.AssignedTwice, "epochs_interleaved": r.EpochsInterleaved, "takes_under_former_epoch": r.TakesUnderFormerEpoch,
 		"entries_lost": r.EntriesLost, "hosts_stranded": r.HostsStranded, "entries_stuck": r.EntriesStuck, "recorder_drift": r.RecorderDrift,
-	} {
+	}
+	maps.Copy(zeros, r.RunsReport.figures())
+	for name, n := range zeros {
 		if n != 0 {
 			out = append(out, fmt.Sprintf("%s is %d", name, n))
 		}
@@ -264,6 +277,9 @@ func (r Report) print(w io.Writer) {
 	}
 	fmt.Fprintf(tw, "| all; several at once\t| %d\t| %.1f s\t|\n", r.Faults, r.dead[storms].Seconds())
 	_ = tw.Flush()
+	if r.RunsReport != nil {
+		fmt.Fprintf(w, "\n%s\n", r.RunsReport)
+	}
 	fmt.Fprintf(w, `
 %d assignments, %d actions of the hostile client, %d drains, %d faults could not be made, %d replicas ended by themselves
 assigned twice %d, epochs interleaved %d, takes under a former epoch %d, entries lost %d, hosts stranded %d, entries stuck %d, recorder drift %d; the second method says %s

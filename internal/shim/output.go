@@ -22,8 +22,10 @@ type output struct {
 	mask *masker
 	// room is how many bytes are kept yet, besides the mark.
 	room int64
-	// marked means that the mark was written, after which everything is only counted.
+	// marked means that the log was cut, after which everything is only counted.
 	marked bool
+	// owed is what is missing of the mark: a full disk had no room for it either.
+	owed []byte
 	size   int64
 	cut    int64
 	sum    hash.Hash
@@ -86,9 +88,11 @@ func (o *output) keep(data []byte) {
 	o.cut += int64(len(data) - n)
 	if !o.marked {
 		o.marked = true
-		o.write(fmt.Appendf(nil, "\n[hostsched: the log is cut here, after %d bytes]\n", o.size))
+		o.mark(fmt.Appendf(nil, "\n[hostsched: the log is cut here, after %d bytes]\n", o.size))
 	}
 }
+
+func (o *output) mark(text []byte) { o.owed = text[o.write(text):] }
 
 // write returns how much was written: a disk that is full ends the log, and not the run.
 func (o *output) write(data []byte) int {
@@ -106,6 +110,7 @@ func (o *output) end() (labapi.StreamEnd, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.keep(o.mask.rest())
+	o.mark(o.owed)
 	err := o.file.Close()
 	return labapi.StreamEnd{Stream: o.stream, Size: o.size, SHA256: hex.EncodeToString(o.sum.Sum(nil)), Cut: o.cut}, err
 }

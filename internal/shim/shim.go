@@ -256,7 +256,8 @@ func (s *shim) finish() error {
 			break
 		}
 	}
-	var spooled error
+	// Its room is for the marks of logs that were cut, and for the result.
+	spooled := os.Remove(s.folder.path(reserveFile))
 	for _, o := range s.outputs {
 		stream, err := o.end()
 		spooled = errors.Join(spooled, err)
@@ -265,10 +266,6 @@ func (s *shim) finish() error {
 	text, err := json.Marshal(s.result)
 	if err != nil {
 		return err
-	}
-	// Its room is for the result.
-	if err := os.Remove(s.folder.path(reserveFile)); err != nil {
-		spooled = errors.Join(spooled, err)
 	}
 	if err := s.folder.WriteFile(resultFile, text); err != nil {
 		return errors.Join(fmt.Errorf("write the result of the run: %w", err), spooled)
