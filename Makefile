@@ -68,12 +68,13 @@ endif
 CHAOS_MINUTES ?= 2
 CHAOS_SEED    ?= 1
 CHAOS_JSON    ?=
+CHAOS_RUNS    ?=
 CHAOS_FLAGS   ?=
 CLUSTER       ?=
 
 .PHONY: chaos
-chaos: build test-deps ## a real cluster under random faults, judged by its database (CHAOS_MINUTES=30 CHAOS_SEED=7 CHAOS_JSON=FILE DATABASE=mysql CLUSTER=galera|group)
-	$(GO) run ./internal/chaos -database $(DATABASE) -hostsched $(BIN) -minutes $(CHAOS_MINUTES) -seed $(CHAOS_SEED) -cluster "$(CLUSTER)" -json "$(CHAOS_JSON)" $(CHAOS_FLAGS)
+chaos: build test-deps ## a real cluster under random faults, judged by its database (CHAOS_MINUTES=30 CHAOS_SEED=7 CHAOS_JSON=FILE CHAOS_RUNS=1: also people and agents that run commands on hosts; DATABASE=mysql CLUSTER=galera|group)
+	$(GO) run ./internal/chaos $(if $(CHAOS_RUNS),-runs) -database $(DATABASE) -hostsched $(BIN) -minutes $(CHAOS_MINUTES) -seed $(CHAOS_SEED) -cluster "$(CLUSTER)" -json "$(CHAOS_JSON)" $(CHAOS_FLAGS)
 
 PROFILE_SIZE ?= 10000x20000
 

@@ -249,7 +249,7 @@ func (c *chaos) violations(r Report) []string {
 		"assigned_twice":    r.AssignedTwice, "epochs_interleaved": r.EpochsInterleaved, "takes_under_former_epoch": r.TakesUnderFormerEpoch,
 		"entries_lost": r.EntriesLost, "hosts_stranded": r.HostsStranded, "entries_stuck": r.EntriesStuck, "recorder_drift": r.RecorderDrift,
 	}
-	maps.Copy(zeros, r.RunsReport.figures())
+	maps.Copy(zeros, r.figures())
 	for name, n := range zeros {
 		if n != 0 {
 			out = append(out, fmt.Sprintf("%s is %d", name, n))

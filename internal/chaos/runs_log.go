@@ -69,7 +69,8 @@ func logFault(text, run string, said int, whole bool) string {
 	last := len(lines) - 1
 	for i, line := range lines {
 		want := logLine(run, i+1)
-		if line != want && !(i == last && strings.HasPrefix(want, line) && (line == "" || !whole)) {
+		isPart := i == last && strings.HasPrefix(want, line) && (line == "" || !whole)
+		if line != want && !isPart {
 			return fmt.Sprintf("line %d is %.40q", i+1, line)
 		}
 	}

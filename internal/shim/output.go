@@ -26,9 +26,9 @@ type output struct {
 	marked bool
 	// owed is what is missing of the mark: a full disk had no room for it either.
 	owed []byte
-	size   int64
-	cut    int64
-	sum    hash.Hash
+	size int64
+	cut  int64
+	sum  hash.Hash
 	// said is when anything was last said, on any stream.
 	said *atomic.Int64
 	done chan struct{}
