@@ -69,7 +69,7 @@ var layers = map[string][]string{
 	"internal/replica":    {"election/recurring", "store", "store/admin", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/cluster":    {"internal/certs", "internal/peers", "internal/replica", "internal/roles", "internal/suspicion", "election/recurring", "store", "store/admin", "election", "scheduler", "shard"},
 	"internal/roles":      {"store/admin", "election"},
-	"internal/metrics":    {"internal/certs", "internal/replica", "store", "store/admin", "shard"},
+	"internal/metrics":    {"internal/certs", "internal/replica", "store", "store/admin", "election", "shard"},
 	"internal/notify":     {"internal/replica", "store", "store/admin", "shard"},
 	"internal/queuetimes": {"internal/replica", "election/recurring", "shard"},
 	"internal/web":        {"internal/certs", "internal/replica", "scheduler", "shard"},

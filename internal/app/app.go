@@ -174,6 +174,7 @@ func (a *App) open(o Options) (err error) {
 	a.metrics.NotLeading(func() map[shard.Name]replica.NotLeading { return ask(a, (*cluster.Controller).NotLeading) })
 	a.metrics.NotServed(func() int { return ask(a, (*cluster.Controller).Unserved) })
 	a.metrics.Build(a.version)
+	a.metrics.Replica(a.replicaNow)
 	a.openLabMetrics()
 	a.openSweeps()
 	a.openLogKeeping()

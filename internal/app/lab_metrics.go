@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/cluster"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/metrics"
@@ -46,17 +47,36 @@ func countLab(ctx context.Context, a *App) (*metrics.Lab, error) {
 	ctx, cancel := context.WithTimeout(ctx, labMetricsTimeout)
 	defer cancel()
 	var now metrics.Lab
-	var err error
-	if now.Hosts, now.Bad, err = at.HostStates(ctx); err != nil {
-		return nil, err
-	}
-	if now.Agents, err = at.AgentStates(ctx); err != nil {
-		return nil, err
-	}
-	if now.Pools, err = pools(ctx, at); err != nil {
-		return nil, err
+	for _, count := range []func() error{
+		func() (err error) { now.Hosts, now.Bad, err = at.HostStates(ctx); return err },
+		func() (err error) { now.Agents, err = at.AgentStates(ctx); return err },
+		func() (err error) { now.Pools, err = pools(ctx, at); return err },
+		func() (err error) { now.Failovers, err = at.Failovers(ctx); return err },
+		func() (err error) { now.Guard, err = at.Guarded(ctx); return err },
+		func() error { return countWork(ctx, at, &now) },
+	} {
+		if err := count(); err != nil {
+			return nil, err
+		}
 	}
 	return &now, nil
+}
+
+// countWork counts what waits, and what keeps hosts from it.
+func countWork(ctx context.Context, at *lab.Lab, now *metrics.Lab) error {
+	waiting, err := at.WaitingEntries(ctx)
+	if err != nil {
+		return err
+	}
+	holds, err := at.Holds(ctx)
+	now.Waiting, now.Holds = map[metrics.Waiting]int{}, map[metrics.Hold]int{}
+	for which, n := range waiting {
+		now.Waiting[metrics.Waiting(which)] = n
+	}
+	for which, n := range holds {
+		now.Holds[metrics.Hold(which)] = n
+	}
+	return err
 }
 
 func pools(ctx context.Context, at *lab.Lab) (out []metrics.Pool, err error) {
@@ -68,6 +88,19 @@ func pools(ctx context.Context, at *lab.Lab) (out []metrics.Pool, err error) {
 		})
 	}
 	return out, err
+}
+
+// replicaNow is what the metrics say of this replica.
+func (a *App) replicaNow() metrics.Replica {
+	now := metrics.Replica{Role: election.RoleNone}
+	c := a.controller.Load()
+	if c == nil {
+		return now // it waits for its databases, and has not asked etcd
+	}
+	now.Role, _ = c.Role()
+	now.Etcd, now.Database = c.Reaches()
+	now.Shards = c.Status()
+	return now
 }
 
 // leadsFirst tells whether this replica leads the shard that every replica may lead.

@@ -12,6 +12,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 )
@@ -71,4 +72,9 @@ func TestSweepsThatFail(t *testing.T) {
 	now, err := countLab(t.Context(), a)
 	require.NoError(t, err)
 	require.Contains(t, now.Agents, labapi.AgentOnline)
+	require.Contains(t, now.Holds, metrics.Hold{Kind: "lock"})
+	require.True(t, now.Guard)
+	for _, line := range []string{`hostsched_role{role="primary"} 1`, "hostsched_etcd_up 1", "hostsched_database_up 1", `hostsched_paused{shard="master"} 0`} {
+		require.Contains(t, page("/metrics"), line)
+	}
 }

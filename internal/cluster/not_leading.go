@@ -99,6 +99,12 @@ func (c *Controller) cannotLead() (replica.NotLeading, bool) {
 	return replica.NotLeading{Reason: replica.NoRole, Text: why}, true
 }
 
+// Reaches tells whether etcd knows this replica, and whether the main database answers it.
+func (c *Controller) Reaches() (etcd, database bool) {
+	err := c.membership.Err()
+	return err == nil || errors.Is(err, election.ErrNameTaken), c.probe.lost(time.Now()) == ""
+}
+
 // nobodyMayLead says that none of the servers may lead, with the reason of each. It is
 // empty if one may, or does not know yet.
 func nobodyMayLead(servers []election.Member) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -106,6 +107,25 @@ func TestPools(t *testing.T) {
 		pools[0].OldestWait = 0
 		require.Equal(t, labapi.Pool{Label: "pool:x", Have: 5, Idle: 2, Running: 1, Held: 1, Broken: 1, Waiting: 1}, pools[0])
 		require.Equal(t, labapi.Pool{Label: "pool:y", Have: 1, Idle: 1}, pools[1])
+
+		storetest.Exec(t, db, "UPDATE afe_jobs SET priority = 70, created_on = '2019-04-01 10:00:00'")
+		waiting, err := l.WaitingEntries(ctx)
+		require.NoError(t, err)
+		require.Len(t, waiting, 25)
+		for which, n := range waiting {
+			require.Equal(t, which == lab.Waiting{Priority: "60-79", Age: "1d and above"}, n == 1, which)
+		}
+		storetest.Exec(t, db, "UPDATE afe_jobs SET priority = 7")
+		until := time.Now().Add(time.Hour)
+		_, _, err = l.HoldHost(ctx, root, "h3", lab.Hold{Action: labapi.ActionLock, Reason: "x", Until: &until})
+		require.NoError(t, err)
+		holds, err := l.Holds(ctx)
+		require.NoError(t, err)
+		require.Equal(t, map[lab.Holding]int{{Kind: "lock"}: 1, {Kind: "lock", Overdue: true}: 0, {Kind: "drain"}: 1, {Kind: "drain", Overdue: true}: 0, {Kind: "bad"}: 0}, holds)
+		storetest.Exec(t, db, "UPDATE hostsched_hosts SET lock_until = CASE WHEN lock_until > 0 THEN 1 END, drain_deadline = CASE WHEN drain_since > 0 THEN 1 END")
+		holds, err = l.Holds(ctx)
+		require.NoError(t, err)
+		require.Equal(t, map[lab.Holding]int{{Kind: "lock"}: 0, {Kind: "lock", Overdue: true}: 1, {Kind: "drain"}: 0, {Kind: "drain", Overdue: true}: 1, {Kind: "bad"}: 0}, holds)
 
 		// root is in no ACL group yet, so nobody may use the host.
 		e, err := l.ExplainHost(ctx, "h4")

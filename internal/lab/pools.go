@@ -28,8 +28,11 @@ func (l *Lab) carriedTimes() int {
 // stateOfHost counts a host once: held before broken before running before idle.
 const stateOfHost = "CASE WHEN h.locked <> 0 OR d.drain_since IS NOT NULL OR EXISTS (SELECT 1 FROM hostsched_host_epochs b WHERE b.host_id = h.id AND b.bad_since IS NOT NULL) THEN 'held' WHEN h.status IN ('Repair Failed', 'Repairing') THEN 'broken' WHEN h.leased <> 0 THEN 'running' ELSE 'idle' END"
 
-// waits are the queue entries that wait for any host.
-const waits = "q.status = 'Queued' AND q.active = 0 AND q.complete = 0 AND q.aborted = 0 AND q.host_id IS NULL"
+// queued are the queue entries that wait for a host, and waits those that wait for any host.
+const (
+	queued = "q.status = 'Queued' AND q.active = 0 AND q.complete = 0 AND q.aborted = 0"
+	waits  = queued + " AND q.host_id IS NULL"
+)
 
 // Pools says of every label, or of one, how many hosts carry it and what they do, and what
 // waits for them.

@@ -119,6 +119,7 @@ func exportedNames(t *testing.T) map[string]bool {
 	m.Build("1")
 	m.Background("sweeps")
 	m.Lab(func() *metrics.Lab { return nil })
+	m.Replica(func() metrics.Replica { return metrics.Replica{} })
 	m.Metadata(func() int64 { return 0 }, func() int64 { return 0 })
 	m.NotLeading(func() map[shard.Name]replica.NotLeading { return nil })
 	m.NotServed(func() int { return 0 })
@@ -154,7 +155,10 @@ func TestLab(t *testing.T) {
 	m := metrics.New(prometheus.NewRegistry())
 	m.Lab(func() *metrics.Lab { return now })
 	require.NotContains(t, text(m), "hostsched_hosts{")
-	now = &metrics.Lab{Hosts: map[string]int{"idle": 3}, Bad: 2, Agents: map[string]int{"online": 4}}
+	now = &metrics.Lab{
+		Hosts: map[string]int{"idle": 3}, Bad: 2, Agents: map[string]int{"online": 4}, Guard: true,
+		Waiting: map[metrics.Waiting]int{{Priority: "40-59", Age: "1m-10m"}: 5}, Holds: map[metrics.Hold]int{{Kind: "lock", Overdue: true}: 6}, Failovers: map[shard.Name]int{"\xff": 7},
+	}
 	for _, name := range []string{"a", "b\n", `b\n`, "\xff", "pool:\"x\""} {
 		now.Pools = append(now.Pools, metrics.Pool{Label: name, Hosts: map[string]int{"idle": 1000}, Waiting: 7, OldestWait: 1.5})
 	}
@@ -165,11 +169,29 @@ func TestLab(t *testing.T) {
 	require.Contains(t, page, `hostsched_hosts{state="idle"} 3`)
 	require.Contains(t, page, "hostsched_bad_hosts 2")
 	require.Contains(t, page, `hostsched_agents{state="online"} 4`)
+	require.Contains(t, page, `hostsched_waiting_entries{age="1m-10m",priority="40-59"} 5`)
+	require.Contains(t, page, `hostsched_holds{kind="lock",overdue="true"} 6`)
+	require.Contains(t, page, `hostsched_failovers{shard=`)
+	require.Contains(t, page, "hostsched_guard_present 1")
 	require.Contains(t, page, `hostsched_pool_hosts{pool="a",state="idle"} 1000`)
 	require.Contains(t, page, `hostsched_pool_oldest_wait_seconds{pool="a"} 1.5`)
 	require.Contains(t, page, `pool="small499"`)
 	require.NotContains(t, page, `pool="small1"`)
 	require.LessOrEqual(t, strings.Count(page, "hostsched_pool_waiting_entries{"), 200)
+}
+
+// TestReplica: of the roles one is 1, and shards that are gone have no series.
+func TestReplica(t *testing.T) {
+	now := metrics.Replica{Role: "backup", Etcd: true, Shards: []replica.Status{{Shard: "master"}, {Shard: "east", Paused: "power work"}}}
+	m := metrics.New(prometheus.NewRegistry())
+	m.Replica(func() metrics.Replica { return now })
+	page := text(m)
+	for _, line := range []string{`hostsched_role{role="primary"} 0`, `hostsched_role{role="backup"} 1`, `hostsched_role{role="none"} 0`,
+		"hostsched_etcd_up 1", "hostsched_database_up 0", `hostsched_paused{shard="master"} 0`, `hostsched_paused{shard="east"} 1`} {
+		require.Contains(t, page, line)
+	}
+	now.Shards = now.Shards[:1]
+	require.NotContains(t, text(m), `shard="east"`)
 }
 
 // TestLastTick is when the leader's latest tick ended, and nothing once it does not lead.

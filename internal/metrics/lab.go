@@ -3,6 +3,7 @@ package metrics
 import (
 	"cmp"
 	"slices"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,6 +23,22 @@ type Lab struct {
 	Bad int
 	// Agents are numbers of agents by state.
 	Agents map[string]int
+	// Waiting are numbers of queue entries that wait, by band of priority and by age.
+	Waiting map[Waiting]int
+	Holds   map[Hold]int
+	// Failovers are the terms that were lost and not handed over, by shard.
+	Failovers map[shard.Name]int
+	// Guard tells whether the database refuses a second active entry for a host.
+	Guard bool
+}
+
+// Waiting is a group of queue entries that wait.
+type Waiting struct{ Priority, Age string }
+
+// Hold is a kind of hold: lock, drain or bad. It is overdue if its time is over.
+type Hold struct {
+	Kind    string
+	Overdue bool
 }
 
 // Pool is a label with what its hosts do.
@@ -45,17 +62,22 @@ func (m *Metrics) Lab(ask func() *Lab) {
 		poolHosts:  prometheus.NewDesc("hostsched_pool_hosts", "Hosts of a pool by state, of the 200 largest pools.", []string{"pool", "state"}, nil),
 		waiting:    prometheus.NewDesc("hostsched_pool_waiting_entries", "Queue entries that ask for the label of a pool and wait.", []string{"pool"}, nil),
 		oldestWait: prometheus.NewDesc("hostsched_pool_oldest_wait_seconds", "How long the oldest queue entry that asks for a pool has waited.", []string{"pool"}, nil),
+		entries:    prometheus.NewDesc("hostsched_waiting_entries", "Queue entries that wait for a host, by band of priority and age of their job.", []string{"priority", "age"}, nil),
+		holds:      prometheus.NewDesc("hostsched_holds", "Holds of hosts by kind; overdue are those whose time is over.", []string{"kind", "overdue"}, nil),
+		failovers:  prometheus.NewDesc("hostsched_failovers", "Terms of a shard that were lost and not handed over, as far as the history goes back.", []string{"shard"}, nil),
+		guard:      prometheus.NewDesc("hostsched_guard_present", "1 if the database refuses a second active entry for a host by an index of its own, else 0.", nil, nil),
 	})
 }
 
 type labCollector struct {
 	ask                                                func() *Lab
 	hosts, bad, agents, poolHosts, waiting, oldestWait *prometheus.Desc
+	entries, holds, failovers, guard                   *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c labCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.hosts, c.bad, c.agents, c.poolHosts, c.waiting, c.oldestWait} {
+	for _, d := range []*prometheus.Desc{c.hosts, c.bad, c.agents, c.poolHosts, c.waiting, c.oldestWait, c.entries, c.holds, c.failovers, c.guard} {
 		out <- d
 	}
 }
@@ -75,6 +97,20 @@ func (c labCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.bad, float64(l.Bad))
 	for state, n := range l.Agents {
 		gauge(c.agents, float64(n), state)
+	}
+	for which, n := range l.Waiting {
+		gauge(c.entries, float64(n), which.Priority, which.Age)
+	}
+	for which, n := range l.Holds {
+		gauge(c.holds, float64(n), which.Kind, strconv.FormatBool(which.Overdue))
+	}
+	for name, n := range l.Failovers {
+		gauge(c.failovers, float64(n), label(name))
+	}
+	if l.Guard {
+		gauge(c.guard, 1)
+	} else {
+		gauge(c.guard, 0)
 	}
 	told := map[string]bool{}
 	for _, p := range largest(l.Pools) {
