@@ -47,8 +47,9 @@ func nearest(cmd *cobra.Command, word string) []string {
 	if out := similar(cmd, word); len(out) > 0 {
 		return out
 	}
-	out := similar(cmd.Root(), word)
-	for _, sub := range cmd.Root().Commands() {
+	all := newRoot()
+	out := similar(all, word)
+	for _, sub := range all.Commands() {
 		out = append(out, similar(sub, word)...)
 	}
 	return out

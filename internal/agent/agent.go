@@ -34,8 +34,10 @@ type Agent struct {
 	stopping bool
 	// following are the goroutines of runs.
 	following sync.WaitGroup
-	// rested means that nothing was done since memory was given back.
-	rested bool
+	// left means that the latest answer had offers that could not be taken.
+	left bool
+	// rested is when memory was given back, zero if anything was done since.
+	rested time.Time
 
 	mu     sync.Mutex
 	client *agentclient.Client

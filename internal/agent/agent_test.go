@@ -769,3 +769,18 @@ func TestExampleFile(t *testing.T) {
 	_, err = agent.Read(path)
 	require.NoError(t, err)
 }
+
+// TestOffersThatAreLeft are taken as soon as that can be, although the servers tell of each
+// offer only once as long as calls wait.
+func TestOffersThatAreLeft(t *testing.T) {
+	l := newLab(t)
+	l.reserved, l.lease = true, 10*time.Minute
+	second := job(2, "true")
+	second.Hosts = []string{"h1"}
+	l.offer(job(1, "true"))
+	l.offer(second)
+	newMachine(t, l, execDriver).serve()
+	began := time.Now()
+	l.finished(2)
+	require.Less(t, time.Since(began), 10*time.Second)
+}

@@ -18,8 +18,9 @@ import (
 // claimPause is before a claim that was not answered is repeated, with the same key.
 const claimPause = 200 * time.Millisecond
 
-// claim takes an offer up whose hosts are reserved. Its run is followed under another context.
-func (a *Agent) claim(ctx, following context.Context, o labapi.Offer) {
+// claim takes an offer up whose hosts are reserved, and tells whether it has. Its run is followed
+// under another context.
+func (a *Agent) claim(ctx, following context.Context, o labapi.Offer) bool {
 	defer a.claimed()
 	in := labapi.ClaimInput{Session: a.session, ClaimKey: rand.Text(), Offer: o}
 	sent := command.Now()
@@ -33,7 +34,7 @@ func (a *Agent) claim(ctx, following context.Context, o labapi.Offer) {
 		if !errors.Is(err, agentclient.ErrOfferGone) && ctx.Err() == nil {
 			a.Log.Warn("cannot take an offer up", "job", o.Job, "task", o.Task, "err", oneLine(err))
 		}
-		return
+		return false
 	}
 	rec := record{Claimed: claimed, Boot: a.boot, Sent: sent}
 	if sent.Add(time.Duration(claimed.LeaseMillis)*time.Millisecond/2).Until() <= 0 {
@@ -50,9 +51,10 @@ func (a *Agent) claim(ctx, following context.Context, o labapi.Offer) {
 	}
 	if r == nil {
 		a.free(o.Hosts)
-		return
+		return false
 	}
 	a.follow(following, r)
+	return true
 }
 
 // announce tells the servers that a job is about to run, and returns once they know: what was

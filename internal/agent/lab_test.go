@@ -31,11 +31,14 @@ type lab struct {
 	problem string
 	away    bool
 	// deaf refuses to hear that a run begins.
-	deaf    bool
-	offers  []offered
-	runs    map[int64]*labRun
-	desired string
-	token   string
+	deaf bool
+	// reserved tells of an offer once, and again only when a call has waited its time.
+	reserved bool
+	told     map[int64]bool
+	offers   []offered
+	runs     map[int64]*labRun
+	desired  string
+	token    string
 	// rotated is the token that the next sync's answer has.
 	rotated string
 	syncs   []labapi.AgentSync
@@ -58,7 +61,7 @@ type labRun struct {
 }
 
 func newLab(t *testing.T) *lab {
-	l := &lab{t: t, news: make(chan struct{}, 1), lease: 10 * time.Second, logCap: 1 << 20, runs: map[int64]*labRun{}, desired: labapi.DesiredRun, token: "hsa_new"}
+	l := &lab{t: t, news: make(chan struct{}, 1), lease: 10 * time.Second, logCap: 1 << 20, runs: map[int64]*labRun{}, told: map[int64]bool{}, desired: labapi.DesiredRun, token: "hsa_new"}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /agent/v1/register", l.register)
 	mux.HandleFunc("POST /agent/v1/sync", l.sync)
@@ -157,9 +160,12 @@ func (l *lab) synced(in labapi.AgentSync) (labapi.AgentSynced, bool) {
 	if l.rotated != "" {
 		l.token, l.rotated = l.rotated, ""
 	}
+	news := false
 	if in.Capacity > 0 && in.Unfit == "" {
 		for _, o := range l.offers {
 			out.Offers = append(out.Offers, o.Offer)
+			news = news || !l.reserved || !l.told[o.Job]
+			l.told[o.Job] = true
 		}
 	}
 	for _, a := range in.Runs {
@@ -173,7 +179,7 @@ func (l *lab) synced(in labapi.AgentSync) (labapi.AgentSynced, bool) {
 			out.Stop = append(out.Stop, *run.stop)
 		}
 	}
-	return out, len(out.Offers)+len(out.Forget)+len(out.Stop) > 0 || out.Desired != labapi.DesiredRun
+	return out, news || len(out.Forget)+len(out.Stop) > 0 || out.Desired != labapi.DesiredRun
 }
 
 func (l *lab) claim(w http.ResponseWriter, r *http.Request) {

@@ -7,21 +7,26 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// restEvery is how often an agent that only waits gives memory back. What waiting touches now
+// and then adds up slowly.
+const restEvery = 10 * time.Minute
 
 // rest gives memory back when an agent that did something waits again. How much it needs to wait
 // is a small part of what starting and runs need.
 func (a *Agent) rest(waits bool) {
 	if !waits {
-		a.rested = false
+		a.rested = time.Time{}
 		return
 	}
-	if a.rested {
+	if time.Since(a.rested) < restEvery {
 		return
 	}
-	a.rested = true
+	a.rested = time.Now()
 	debug.FreeOSMemory()
 	if err := unmapProgram(); err != nil {
 		a.Log.Info("keeps memory that it does not need", "err", err)

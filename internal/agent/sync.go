@@ -22,8 +22,8 @@ var (
 const (
 	// maxWait is how long a sync may wait, whatever its lease.
 	maxWait = 20 * time.Second
-	// untaken is the pause after an answer whose offers were all refused: it would come again
-	// at once.
+	// untaken is how long a sync waits after an answer of which offers were left: the servers
+	// tell of them again only when a call has waited its time.
 	untaken = 500 * time.Millisecond
 	// goodbyeBound bounds the last call.
 	goodbyeBound = 2 * time.Second
@@ -87,21 +87,26 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// sync makes the call. News end one that waits with less than the servers should know.
+// sync makes the call. News end one that waits with less than the servers should know, or
+// while offers are left that can be taken now.
 func (a *Agent) sync(ctx context.Context, begin bool) (out labapi.AgentSynced, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// What is told now is no news any more.
+	news := false
 	select {
 	case <-a.changed:
+		news = true
 	default:
 	}
-	in := a.report(begin)
-	eager := in.Capacity == 0 || in.Unfit != "" || a.stopping
+	in := a.report(begin || news && a.left)
+	in.Begin = begin
+	eager := in.Capacity == 0 || in.Unfit != "" || a.stopping || a.left
 	go func() {
 		select {
 		case <-a.changed:
 			if eager {
+				a.wake() // for the next call, too
 				cancel()
 			}
 		case <-ctx.Done():
@@ -122,15 +127,18 @@ func (a *Agent) sync(ctx context.Context, begin bool) (out labapi.AgentSynced, e
 }
 
 // report is all about the agent.
-func (a *Agent) report(begin bool) labapi.AgentSync {
+func (a *Agent) report(atOnce bool) labapi.AgentSync {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	in := labapi.AgentSync{Session: a.session, Begin: begin, BootID: a.boot, Version: a.Version, Protocols: Protocols, Capacity: max(a.room(), 0), Unfit: a.spool.unfit()}
+	in := labapi.AgentSync{Session: a.session, BootID: a.boot, Version: a.Version, Protocols: Protocols, Capacity: max(a.room(), 0), Unfit: a.spool.unfit()}
 	wait := maxWait
 	if len(a.runs) > 0 {
 		wait = min(wait, a.lease/4)
 	}
-	if begin {
+	if a.left {
+		wait = min(wait, untaken)
+	}
+	if atOnce {
 		wait = 0
 	}
 	in.WaitMillis = wait.Milliseconds()
@@ -159,29 +167,24 @@ func (a *Agent) obey(ctx, following context.Context, out labapi.AgentSynced) tim
 		}
 	}
 	a.mu.Unlock()
-	pause := time.Duration(out.NextMillis) * time.Millisecond
-	if out.Desired != labapi.DesiredRun {
-		return pause
-	}
-	if taken := a.take(ctx, following, out.Offers); taken == 0 && len(out.Offers) > 0 {
-		pause = max(pause, untaken)
-	}
-	return pause
+	a.left = out.Desired == labapi.DesiredRun && a.take(ctx, following, out.Offers)
+	return time.Duration(out.NextMillis) * time.Millisecond
 }
 
 // take claims offers, all at the same time, and returns when all are answered: a sync on the way
-// would not know of those runs.
-func (a *Agent) take(ctx, following context.Context, offers []labapi.Offer) (taken int) {
+// would not know of those runs. It tells whether offers are left although there is room.
+func (a *Agent) take(ctx, following context.Context, offers []labapi.Offer) (left bool) {
 	var group sync.WaitGroup
-	for _, o := range offers {
-		if a.spool.unfit() != "" || !a.reserve(o.Hosts) {
-			continue
+	taken := make([]bool, len(offers))
+	for i, o := range offers {
+		if a.spool.unfit() == "" && a.reserve(o.Hosts) {
+			group.Go(func() { taken[i] = a.claim(ctx, following, o) })
 		}
-		taken++
-		group.Go(func() { a.claim(ctx, following, o) })
 	}
 	group.Wait()
-	return taken
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Contains(taken, false) && a.room() > 0
 }
 
 // takeToken keeps a new token before it is used.

@@ -13,9 +13,14 @@ import (
 
 const (
 	// lookEvery is how often it is looked for what there is to do though nobody said that
-	// anything changed, and lookPause the least time between two looks.
+	// anything changed. In the long run looking takes one part of lookShare of the time, however
+	// many agents there are and however much changes. lookAhead may be used in advance, so that
+	// the few changes by which a job begins are seen at once.
 	lookEvery = 5 * time.Second
-	lookPause = 20 * time.Millisecond
+	lookShare = 5
+	lookAhead = 60 * time.Millisecond
+	// maxPause is the longest pause between two looks for changes.
+	maxPause = 100 * time.Millisecond
 	// tellAgain is after what time an agent that did not do what it was told is told again
 	// before its call has waited its time.
 	tellAgain = time.Minute
@@ -313,16 +318,20 @@ func (h *hub) look(ctx context.Context) {
 	defer tick.Stop()
 	changes, end := h.journal(ctx)
 	defer func() { end() }()
+	paid := time.Now() // when the looks until now have taken their share and no more
 	for {
+		began := time.Now()
 		if err := h.once(ctx); err == nil {
 			h.faults.Over()
 		} else if ctx.Err() == nil {
 			h.faults.Warn("cannot look for what agents could do; they wait", "error", err)
 		}
-		select {
-		case <-ctx.Done():
+		if paid.Before(began) {
+			paid = began
+		}
+		paid = paid.Add(lookShare * time.Since(began))
+		if sleep(ctx, nil, min(time.Until(paid)-lookAhead, maxPause)) != nil {
 			return
-		case <-time.After(lookPause):
 		}
 		select {
 		case <-ctx.Done():
