@@ -31,7 +31,9 @@ const (
 type eventsInput struct {
 	Host   string `query:"host" maxLength:"255"`
 	Job    int64  `query:"job" minimum:"1" maximum:"2147483647"`
-	Kind   string `query:"kind" maxLength:"32"`
+	Kind   string `query:"kind" maxLength:"32" doc:"Like host.locked, or host. for all kinds about hosts."`
+	Who    string `query:"who" maxLength:"190" doc:"Who did it."`
+	Newest bool   `query:"newest" doc:"The latest first; after is then the id before which the page begins. Not for a stream."`
 	After  string `query:"after" maxLength:"20" doc:"The id of an event; those after it are read."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"For a page; a stream has no end."`
 	LastID string `header:"Last-Event-ID" doc:"As after, which a browser sends when it connects again."`
@@ -54,7 +56,7 @@ func (a *API) eventRoutes() {
 }
 
 func (a *API) events(ctx context.Context, l *lab.Lab, in *eventsInput) (*huma.StreamResponse, error) {
-	if err := plainText(in.Host, in.Kind); err != nil {
+	if err := plainText(in.Host, in.Kind, in.Who); err != nil {
 		return nil, err
 	}
 	stream := strings.Contains(in.Accept, eventStream)
@@ -62,7 +64,7 @@ func (a *API) events(ctx context.Context, l *lab.Lab, in *eventsInput) (*huma.St
 	if stream && in.LastID != "" {
 		after, given = in.LastID, true
 	}
-	f := lab.EventFilter{Host: in.Host, Kind: in.Kind, Job: in.Job, Limit: in.Limit}
+	f := lab.EventFilter{Host: in.Host, Kind: in.Kind, Who: in.Who, Job: in.Job, Limit: in.Limit, Newest: in.Newest && !stream}
 	if given {
 		var err error
 		if f.After, err = strconv.ParseInt(after, 10, 64); err != nil || f.After < 0 {

@@ -207,3 +207,27 @@ func TestStreamsEndWithTheReplica(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, s.send(t, http.MethodGet, "/events", map[string]string{"Authorization": "Bearer " + ann, "Accept": "text/event-stream"}, nil, &p))
 	})
 }
+
+// TestNewestEvents: the journal can be read backwards, page by page, and by who did what.
+func TestNewestEvents(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s := newServer(t, db)
+		for i, who := range []string{"ann", "bob", "ann", "ann"} {
+			storetest.Exec(t, db, fmt.Sprintf("INSERT INTO hostsched_events (id, at, kind, who) VALUES (%d, %d, '%s', '%s')", 1000+i, i+1, []string{"host.locked", "host.unlocked", "hostile", "host.locked"}[i], who))
+		}
+		ids := func(query string) (ids []int64, after string) {
+			var page labapi.Page[labapi.Event]
+			require.Equal(t, http.StatusOK, s.call(t, s.admin, http.MethodGet, "/events?newest=true&"+query, nil, &page))
+			for _, e := range page.Items {
+				ids = append(ids, e.ID)
+			}
+			return ids, page.After
+		}
+		first, after := ids("kind=host.&limit=2")
+		require.Equal(t, []int64{1003, 1001}, first)
+		rest, _ := ids("kind=host.&limit=2&after=" + after)
+		require.Equal(t, []int64{1000}, rest)
+		of, _ := ids("who=ann&kind=host.locked")
+		require.Equal(t, []int64{1003, 1000}, of)
+	})
+}

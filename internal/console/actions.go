@@ -42,7 +42,7 @@ func (p *page) holdHosts() error {
 		}
 	}
 	var out labapi.Holds
-	if err := p.do(&out, http.MethodPost, "/hosts/holds", in); err != nil {
+	if err := p.do(&out, "/hosts/holds", in); err != nil {
 		return err
 	}
 	refused := slices.DeleteFunc(slices.Clone(out.Results), func(r labapi.HoldResult) bool { return r.Done })
@@ -80,23 +80,24 @@ func (p *page) comeBack(did string, n int) {
 	seeOther(p.w, "./"+path[strings.LastIndex(path, "/")+1:]+"?"+form.Encode())
 }
 
-// deeds are what was done, by the word in the address. Only these words are ever shown.
-var deeds = map[string]string{
-	labapi.ActionLock: "locked", labapi.ActionUnlock: "unlocked", labapi.ActionDrain: "being drained", labapi.ActionUndrain: "not drained any more",
+// deeds are what was done, for one and for many, by the word in the address. Only these words are
+// ever shown.
+var deeds = map[string][2]string{
+	labapi.ActionLock: {"1 host is locked.", "%d hosts are locked."}, labapi.ActionUnlock: {"1 host is unlocked.", "%d hosts are unlocked."},
+	labapi.ActionDrain: {"1 host is being drained.", "%d hosts are being drained."}, labapi.ActionUndrain: {"1 host is not drained any more.", "%d hosts are not drained any more."},
+	"abort": {"Its end was asked for.", ""}, "requeue": {"This is the job once more.", ""},
+	"agent-drain": {"The agent takes nothing new.", ""}, "agent-resume": {"The agent takes work again.", ""}, "agent-stop": {"The agent is asked to stop its runs, and to end.", ""},
 }
 
 func done(r *http.Request) string {
 	query := r.URL.Query()
-	deed := deeds[query.Get("done")]
-	if deed == "" {
-		return ""
-	}
+	deed, known := deeds[query.Get("done")]
 	n, err := strconv.Atoi(query.Get("n"))
-	if err != nil {
+	if !known || err != nil {
 		return ""
 	}
 	if n == 1 {
-		return "1 host is " + deed + "."
+		return deed[0]
 	}
-	return fmt.Sprintf("%d hosts are %s.", n, deed)
+	return strings.Replace(deed[1], "%d", strconv.Itoa(n), 1)
 }

@@ -31,6 +31,8 @@ type answer struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
+	// into gets the bytes of an answer that is no problem, instead of body.
+	into io.Writer
 }
 
 // Header implements http.ResponseWriter.
@@ -46,6 +48,9 @@ func (a *answer) WriteHeader(status int) {
 // Write implements http.ResponseWriter.
 func (a *answer) Write(b []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
+	if a.into != nil && a.status < http.StatusBadRequest {
+		return a.into.Write(b)
+	}
 	return a.body.Write(b)
 }
 
@@ -54,17 +59,22 @@ var passed = []string{"Cookie", "Origin", "Sec-Fetch-Site", "X-Forwarded-Proto"}
 
 // call asks the API as the sender of a request. headers are set besides.
 func (c *Console) call(ctx context.Context, r *http.Request, method, path string, body any, headers http.Header) (*answer, error) {
+	a := &answer{header: http.Header{}}
+	return a, c.callInto(ctx, r, a, method, path, body, headers)
+}
+
+func (c *Console) callInto(ctx context.Context, r *http.Request, a *answer, method, path string, body any, headers http.Header) error {
 	var sent io.Reader = http.NoBody
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		sent = bytes.NewReader(text)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, api.Prefix+path, sent)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	req.Host, req.RemoteAddr, req.TLS = r.Host, r.RemoteAddr, r.TLS
 	for _, name := range passed {
@@ -76,16 +86,15 @@ func (c *Console) call(ctx context.Context, r *http.Request, method, path string
 	for name, values := range headers {
 		req.Header[name] = values
 	}
-	a := &answer{header: http.Header{}}
 	c.cfg.API.ServeHTTP(a, req)
 	if a.status < http.StatusBadRequest {
-		return a, ctx.Err()
+		return ctx.Err()
 	}
 	refused := &refusal{Status: a.status}
 	if err := json.Unmarshal(a.body.Bytes(), refused); err != nil {
 		refused.Detail = a.body.String()
 	}
-	return nil, refused
+	return refused
 }
 
 // ask reads what the API has at a path into out.
@@ -101,8 +110,8 @@ func (p *page) ask(out any, path string, query url.Values) error {
 }
 
 // do calls the API to change something, and reads the answer into out unless that is nil.
-func (p *page) do(out any, method, path string, body any) error {
-	a, err := p.c.call(p.r.Context(), p.r, method, path, body, nil)
+func (p *page) do(out any, path string, body any) error {
+	a, err := p.c.call(p.r.Context(), p.r, http.MethodPost, path, body, nil)
 	if err != nil || out == nil {
 		return err
 	}

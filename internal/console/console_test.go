@@ -20,6 +20,7 @@ import (
 	"github.com/hostsched/hostsched/internal/console"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/shard"
@@ -41,6 +42,9 @@ func newSite(t *testing.T, db *store.DB) *site {
 	l := lab.New(db, store.Scope{Shard: shard.Master, Shared: true})
 	calls := api.New(api.Config{
 		Version: "test", Lab: func() *lab.Lab { return l }, Runs: func() *runs.Runs { return runs.New(l) }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, MaxPriority: 100, Log: hclog.NewNullLogger(),
+		Cluster: func(context.Context) (ops.ClusterStatus, error) {
+			return ops.ClusterStatus{Cluster: "test", Warnings: []string{"the clocks differ"}, Shards: []ops.ShardStatus{{Shard: shard.Master, WhyNobody: "nobody campaigns"}}, Servers: []ops.ServerStatus{{Server: "s1", Role: "primary"}}}, nil
+		},
 	})
 	t.Cleanup(calls.EndStreams)
 	pages := console.New(console.Config{
@@ -202,7 +206,8 @@ func TestPages(t *testing.T) {
 		hosts, err := s.lab.Hosts(t.Context(), lab.HostFilter{}, "", 1)
 		require.NoError(t, err)
 		name := hosts.Items[0].Hostname
-		for _, path := range []string{"/", "/?all=1", "/hosts", "/hosts?view=grid", "/hosts?state=running&q=rack", "/hosts/" + name, "/login"} {
+		for _, path := range []string{"/", "/?all=1", "/hosts", "/hosts?view=grid", "/hosts?state=running&q=rack", "/hosts/" + name, "/login", "/queue", "/queue?only=never",
+			"/jobs", "/jobs?state=queued&owner=alice", "/jobs/7", "/suites", "/suites/1", "/pools", "/agents", "/cluster", "/audit", "/audit?kind=host.&who=root"} {
 			status, text := v.get(t, path)
 			require.Equal(t, http.StatusOK, status, path+text)
 			require.NotContains(t, text, " style=")
@@ -213,7 +218,7 @@ func TestPages(t *testing.T) {
 				require.NotRegexp(t, absolute, link[1], path)
 			}
 		}
-		for _, path := range []string{"/nowhere", "/hosts/none", "/hosts/a/b"} {
+		for _, path := range []string{"/nowhere", "/hosts/none", "/hosts/a/b", "/jobs/999999", "/suites/7", "/runs/1/log/stdout", "/runs/x/log/stdout"} {
 			status, text := v.get(t, path)
 			require.Equal(t, http.StatusNotFound, status, path)
 			require.Contains(t, text, "<h1>Not Found</h1>", path)

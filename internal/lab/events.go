@@ -1,10 +1,13 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/labapi"
@@ -21,19 +24,26 @@ const gapLasts = 10 * time.Second
 
 // EventFilter says which events are read; what is empty restricts nothing.
 type EventFilter struct {
-	Host, Kind string
-	Job, After int64
-	Limit      int
+	// Kind is one, or with a dot at its end all that begin with it.
+	Host, Kind, Who string
+	Job, After      int64
+	Limit           int
+	// Newest turns the order round: the page has what was before After.
+	Newest bool
 }
 
 // fits tells whether an event is one that the filter lets through. Hosts are compared by the
 // name that the database has.
 func (f EventFilter) fits(e *labapi.Event) bool {
-	return (f.Host == "" || e.Host == f.Host) && (f.Kind == "" || e.Kind == f.Kind) && (f.Job == 0 || e.Job == f.Job)
+	return (f.Host == "" || e.Host == f.Host) && (f.Kind == "" || e.Kind == f.Kind || f.allOfNoun() && strings.HasPrefix(e.Kind, f.Kind)) &&
+		(f.Job == 0 || e.Job == f.Job) && (f.Who == "" || e.Who == f.Who)
 }
 
+// allOfNoun tells whether the filter names the beginning of kinds.
+func (f EventFilter) allOfNoun() bool { return strings.HasSuffix(f.Kind, ".") }
+
 // all tells whether the filter lets everything through.
-func (f EventFilter) all() bool { return f.Host == "" && f.Kind == "" && f.Job == 0 }
+func (f EventFilter) all() bool { return f.Host == "" && f.Kind == "" && f.Job == 0 && f.Who == "" }
 
 // Of returns the frames of those events of a batch that the filter lets through and that come
 // after one.
@@ -62,8 +72,8 @@ func (l *Lab) ResolveHost(ctx context.Context, f *EventFilter) error {
 	return l.explain(err, "look a host up")
 }
 
-// Events reads the journal, the oldest event first, as far as nothing can come in between any
-// more.
+// Events reads the journal, the oldest event first unless the newest are asked for, as far as
+// nothing can come in between any more.
 func (l *Lab) Events(ctx context.Context, f EventFilter) (page labapi.Page[labapi.Event], err error) {
 	if err := l.RequireCursor(ctx, f.After); err != nil {
 		return page, err
@@ -72,17 +82,26 @@ func (l *Lab) Events(ctx context.Context, f EventFilter) (page labapi.Page[labap
 	if err != nil {
 		return page, err
 	}
-	where, args := "e.id > ? AND e.id <= ?", []any{f.After, horizon}
+	order, where, args := "ASC", "e.id > ? AND e.id <= ?", []any{f.After, horizon}
+	if f.Newest {
+		order, where, args = "DESC", "e.id < ? AND e.id <= ?", []any{cmp.Or(f.After, math.MaxInt64), horizon}
+	}
 	if f.Host != "" {
 		where, args = where+" AND e.host_id IN (SELECT id FROM afe_hosts WHERE hostname = ?)", append(args, f.Host)
 	}
 	if f.Job != 0 {
 		where, args = where+" AND e.job_id = ?", append(args, f.Job)
 	}
-	if f.Kind != "" {
+	switch {
+	case f.allOfNoun():
+		where, args = where+" AND e.kind LIKE ? ESCAPE '!'", append(args, likeText.Replace(f.Kind)+"%")
+	case f.Kind != "":
 		where, args = where+" AND e.kind = ?", append(args, f.Kind)
 	}
-	page.Items, err = l.readEvents(ctx, where, "ASC", append(args, f.Limit+1))
+	if f.Who != "" {
+		where, args = where+" AND e.who = ?", append(args, f.Who)
+	}
+	page.Items, err = l.readEvents(ctx, where, order, append(args, f.Limit+1))
 	if len(page.Items) > f.Limit {
 		page.Items = page.Items[:f.Limit]
 		page.After = fmt.Sprint(page.Items[f.Limit-1].ID)

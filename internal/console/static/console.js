@@ -8,6 +8,7 @@ const base = body.dataset.base;
 
 // put makes an element like another one, keeping what is alike.
 function put(old, fresh) {
+  if (old.dataset?.followed) return; // its lines come by another way
   for (const { name, value } of [...fresh.attributes]) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
@@ -134,3 +135,57 @@ document.addEventListener("submit", (e) => {
   const question = e.submitter?.dataset.ask;
   if (question && !confirm(question)) e.preventDefault();
 });
+
+// follow adds what comes to a log. Its bytes may end within a character or a line.
+function follow(list) {
+  const stream = new EventSource(list.dataset.follow);
+  const decoder = new TextDecoder();
+  const escapes = /\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_])/g;
+  const most = 5000;
+  let n = Number(list.dataset.lines);
+  let rest = "";
+  const add = (text) => {
+    n++;
+    const line = document.createElement("li");
+    const link = document.createElement("a");
+    const words = document.createElement("span");
+    line.id = "L" + n;
+    link.href = list.dataset.link + "?from=" + n + "#L" + n;
+    link.textContent = n;
+    words.textContent = text.replace(/\r$/, "").replace(escapes, "");
+    line.append(link, words);
+    return line;
+  };
+  const tell = (text) => {
+    const at = document.getElementById("logstate");
+    if (at) at.textContent = n + " lines" + text;
+    document.getElementById("nolines")?.remove();
+  };
+  stream.onmessage = (e) => {
+    const bytes = Uint8Array.from(atob(JSON.parse(e.data).data), (c) => c.charCodeAt(0));
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+    rest = lines.pop();
+    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+    list.append(...lines.map(add));
+    while (list.children.length > most) list.firstElementChild.remove();
+    if (atEnd) list.scrollTop = list.scrollHeight;
+    tell(", following");
+  };
+  stream.addEventListener("end", () => {
+    stream.close();
+    if (rest) list.append(add(rest));
+    tell("");
+  });
+  list.scrollTop = list.scrollHeight;
+}
+
+// The log of a run that begins later comes with a refresh.
+function followAll() {
+  for (const list of document.querySelectorAll("[data-follow]:not([data-followed])")) {
+    list.dataset.followed = "yes";
+    follow(list);
+  }
+}
+
+followAll();
+document.addEventListener("refreshed", followAll);
