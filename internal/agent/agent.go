@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/agentclient"
+	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
 	"github.com/hostsched/hostsched/internal/shim"
 )
@@ -74,7 +75,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.spool.close()) }()
-	a.session = rand.Text()
+	id, err := a.spool.identify()
+	if err != nil {
+		a.Log.Warn("the spool cannot be told from others; runs that were lost with this process end with their leases", "err", err)
+	}
+	a.session = labapi.NewSession(id, rand.Text())
 	a.findCgroup()
 	if a.client, err = a.enter(ctx, client); err != nil {
 		return err

@@ -201,7 +201,7 @@ func TestAJobRunsWithItsLogsAndEndsWithItsResult(t *testing.T) {
 	o.manifest.Env = map[string]string{"COLOR": "red", "HOSTSCHED_EPOCH": "99"}
 	l.offer(o)
 	run := l.finished(1)
-	require.Equal(t, "h1 h1 h2 7 1 1 red\n"+m.folder(1).Work()+"\n", string(run.logs["stdout"]))
+	require.Equal(t, "h1 h1 h2 7 1 1 1 red\n"+m.folder(1).Work()+"\n", string(run.logs["stdout"]))
 	require.Equal(t, "\x1b[31m\x00\xff", string(run.logs["stderr"]))
 	three := 3
 	require.Len(t, run.finish.Streams, 2)

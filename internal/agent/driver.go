@@ -177,7 +177,7 @@ func environment(claimed labapi.Claimed, work string) []string {
 		"HOME": work, "TMPDIR": work,
 		"HOSTSCHED_HOST": names[0], "HOSTSCHED_HOSTS": strings.Join(names, " "),
 		"HOSTSCHED_RUN": strconv.FormatInt(claimed.Run, 10), "HOSTSCHED_JOB": strconv.FormatInt(claimed.Manifest.Job, 10),
-		"HOSTSCHED_EPOCH": strconv.FormatInt(claimed.Hosts[0].Epoch, 10), "HOSTSCHED_DIR": work,
+		"HOSTSCHED_EPOCH": labapi.EpochsText(claimed.Hosts), "HOSTSCHED_DIR": work,
 		"HOSTSCHED_KIND": claimed.Manifest.Kind,
 	}
 	for _, name := range passedOn {

@@ -200,7 +200,7 @@ func (r *run) goesOn(told *shim.Control) bool {
 	if err != nil || alive || !r.isOld() {
 		return r.mayLive()
 	}
-	return !r.bury("the process that ran it was killed")
+	return !r.bury("the process that ran it was killed", r.overdue())
 }
 
 // startBound is how long a shim may take to begin.
@@ -233,15 +233,29 @@ const slack = 500 * time.Millisecond
 
 // mayLive ends a run whose shim did not end it when it had to.
 func (r *run) mayLive() bool {
-	_, kill := r.lease.Stop(millis(r.rec.Claimed.Manifest.GraceMillis))
-	if kill.Add(min(slack, r.lease.Length()/20)).Until() > 0 {
+	if r.mustBeOver().Add(min(slack, r.lease.Length()/20)).Until() > 0 {
 		return true
 	}
-	return !r.bury("the process that ran it did not end it when its lease ended")
+	return !r.bury("the process that ran it did not end it when its lease ended", shim.StopLease)
 }
 
-// bury kills all that is left of a run without result.
-func (r *run) bury(why string) bool {
+// mustBeOver is when nothing of the run may be alive any more.
+func (r *run) mustBeOver() command.Instant {
+	_, kill := r.lease.Stop(millis(r.rec.Claimed.Manifest.GraceMillis))
+	return kill
+}
+
+// overdue is the reason for which a run was ended that must be over, empty for another one.
+func (r *run) overdue() string {
+	if r.mustBeOver().Until() > 0 {
+		return ""
+	}
+	return shim.StopLease
+}
+
+// bury kills all that is left of a run without result. The reason for which it was ended is that
+// from before: an answer that came late may renew the lease meanwhile.
+func (r *run) bury(why, reason string) bool {
 	if !r.folder.Kill() {
 		r.agent.Log.Error("processes of a run cannot be killed", "run", r.id, "folder", string(r.folder))
 		return false
@@ -250,13 +264,9 @@ func (r *run) bury(why string) bool {
 		r.end(r.finishOf(result))
 		return true
 	}
-	in := labapi.RunFinish{Result: labapi.ResultInfra, Detail: why}
+	in := labapi.RunFinish{Result: labapi.ResultInfra, Detail: why, StopReason: reason}
 	if b, ok := r.folder.Began(); !ok || b.Step == "" {
 		in.NotRunReason = shim.NotStarted
-	}
-	_, kill := r.lease.Stop(millis(r.rec.Claimed.Manifest.GraceMillis))
-	if kill.Until() <= 0 {
-		in.StopReason = shim.StopLease
 	}
 	r.agent.Log.Warn("a run has ended without result", "run", r.id, "why", why)
 	r.end(in)

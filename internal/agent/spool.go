@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,6 +51,22 @@ func openSpool(dir string) (*spool, error) {
 	}
 	s.lock = lock
 	return s, nil
+}
+
+// idFile has what tells a spool from all others.
+const idFile = "id"
+
+// identify returns the id that the spool has, or gives it one. With an error it is not kept.
+func (s *spool) identify() (id string, err error) {
+	fresh := rand.Text()
+	text, err := os.ReadFile(filepath.Join(s.dir, idFile))
+	if err == nil && len(text) == len(fresh) {
+		return string(text), nil
+	}
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = shim.Folder(s.dir).WriteFile(idFile, []byte(fresh))
+	}
+	return fresh, err
 }
 
 func (s *spool) close() error { return s.lock.Close() }

@@ -1,6 +1,10 @@
 package labapi
 
-import "time"
+import (
+	"strconv"
+	"strings"
+	"time"
+)
 
 // The protocol between agents and servers, under /agent/v1. A server speaks the present
 // number and the one before.
@@ -68,8 +72,8 @@ type AgentLeave struct {
 // AgentSync tells the servers all about an agent, each time. The answer waits until there is
 // something to do, at most WaitMillis.
 type AgentSync struct {
-	// Session is another one after each start of the agent's process.
-	Session string `json:"session" minLength:"1" maxLength:"64"`
+	// Session is another one after each start of the agent's process, see NewSession.
+	Session string `json:"session" minLength:"1" maxLength:"64" doc:"Another one after each start of the agent's process. What stands before a dot is that of its spool: the runs that a former process with the same spool had, and that this one does not name, are lost at once; those of another spool when their leases end, because a copy of the agent may work at them."`
 	// Begin marks the calls of a session until the first answer: it takes the place of any
 	// other session. A later call of a session that was replaced gets session-replaced.
 	Begin     bool      `json:"begin,omitempty"`
@@ -82,6 +86,17 @@ type AgentSync struct {
 	// Runs are all that the agent works at or has not reported the end of.
 	Runs       []AgentRun `json:"runs,omitempty" maxItems:"10000"`
 	WaitMillis int64      `json:"wait_ms,omitempty" minimum:"0" maximum:"20000"`
+}
+
+// NewSession names a start of an agent's process, which has a spool: whoever has the same one
+// knows of every run that a former process has begun.
+func NewSession(spool, start string) string { return spool + "." + start }
+
+// OtherSpool tells whether two sessions have different spools, as far as both say.
+func OtherSpool(one, other string) bool {
+	a, _, said := strings.Cut(one, ".")
+	b, _, too := strings.Cut(other, ".")
+	return said && too && a != b
 }
 
 // AgentRun is a run as its agent sees it.
@@ -164,6 +179,15 @@ type RunHost struct {
 	Epoch    int64    `json:"epoch"`
 	Entry    int64    `json:"entry,omitempty"`
 	Labels   []string `json:"labels,omitempty"`
+}
+
+// EpochsText are the epochs of the hosts of a run, in their order, as commands are told them.
+func EpochsText(hosts []RunHost) string {
+	texts := make([]string, len(hosts))
+	for i := range hosts {
+		texts[i] = strconv.FormatInt(hosts[i].Epoch, 10)
+	}
+	return strings.Join(texts, " ")
 }
 
 // Manifest is what to do.

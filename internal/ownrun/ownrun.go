@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -383,14 +382,10 @@ func environment(c labapi.Claimed) []string {
 	for name, value := range c.Manifest.Env {
 		env = append(env, name+"="+value)
 	}
-	epochs := make([]string, len(c.Hosts))
-	for i := range c.Hosts {
-		epochs[i] = strconv.FormatInt(c.Hosts[i].Epoch, 10)
-	}
 	return append(env,
 		"HOSTSCHED_HOST="+c.Hosts[0].Hostname,
 		"HOSTSCHED_HOSTS="+strings.Join(names(c.Hosts), " "),
-		"HOSTSCHED_EPOCH="+strings.Join(epochs, " "),
+		"HOSTSCHED_EPOCH="+labapi.EpochsText(c.Hosts),
 		fmt.Sprintf("HOSTSCHED_JOB=%d", c.Manifest.Job),
 		fmt.Sprintf("HOSTSCHED_RUN=%d", c.Run),
 	)

@@ -19,8 +19,10 @@ type agentRun struct {
 }
 
 // Renew renews the leases of the runs that an agent names. Those that the servers have closed
-// it is to forget. Runs of a former process of the agent that it does not name, and all of
-// them after a reboot of its machine, are given up: nothing works at them any more.
+// it is to forget. Runs of a former process that it does not name, and all of them after a
+// reboot of its machine, are given up: nothing works at them any more. A former process with
+// another spool may have been on another machine, where its runs go on: those are left alone
+// until their leases end.
 func (r *Runs) Renew(ctx context.Context, agent int64, session, bootID string, named []labapi.AgentRun) (renewed, forget []int64, stop []labapi.Stop, err error) {
 	if err := r.check(); err != nil {
 		return nil, nil, nil, err
@@ -35,7 +37,7 @@ func (r *Runs) Renew(ctx context.Context, agent int64, session, bootID string, n
 		known[n.Run] = true
 	}
 	for _, run := range open {
-		former := run.session != session
+		former := run.session != session && !labapi.OtherSpool(run.session, session)
 		if former && (rebooted || !known[run.ID]) {
 			reason := "the agent does not know of it"
 			if rebooted {
@@ -47,7 +49,7 @@ func (r *Runs) Renew(ctx context.Context, agent int64, session, bootID string, n
 			continue
 		}
 		if !known[run.ID] {
-			continue // the answer to its claim is on the way
+			continue // the answer to its claim is on the way, or it is another machine's
 		}
 		renewed = append(renewed, run.ID)
 		if run.Stop != nil {

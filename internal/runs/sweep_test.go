@@ -356,23 +356,29 @@ func TestWhatWasLeftBehind(t *testing.T) {
 }
 
 // TestAgentsOfFormerProcesses: runs of which a new process does not know are lost, and all of
-// them after a reboot.
+// them after a reboot. Another spool may be that of another machine, on which the runs go on.
 func TestAgentsOfFormerProcesses(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db)
 		w.Lease = time.Hour
 		h := w.host("h1")
 		a := w.agent("a1", "h1")
+		a.Session = "disk.s1"
 		storetest.Exec(t, db, "UPDATE hostsched_agents SET boot_id = 'b1'")
 		for _, c := range []struct {
 			name, session, boot string
 			named               bool
 			lost                bool
 		}{
-			{"the answer to the claim is on the way", "s1", "b1", false, false},
-			{"restarted", "s2", "b1", true, false},
-			{"restarted, and forgotten", "s2", "b1", false, true},
-			{"booted again", "s2", "b2", true, true},
+			{"the answer to the claim is on the way", "disk.s1", "b1", false, false},
+			{"restarted", "disk.s2", "b1", true, false},
+			{"a copy of its machine", "other.s2", "b2", false, false},
+			{"a copy beside it", "other.s2", "b1", false, false},
+			{"a copy that names it", "other.s3", "b2", true, false},
+			{"one whose spool begins alike", "dis.s2", "b1", false, false},
+			{"restarted, and forgotten", "disk.s2", "b1", false, true},
+			{"booted again", "disk.s2", "b2", true, true},
+			{"forgotten by one that says nothing of its spool", "s2", "b1", false, true},
 		} {
 			e := w.job(labapi.JobSpec{}).Entries[0]
 			w.give(e, h)
