@@ -77,7 +77,7 @@ var layers = map[string][]string{
 		"election", "scheduler", "shard"},
 	"internal/dev": {"internal/agent", "internal/child", "internal/embedetcd", "internal/lab", "internal/labapi", "internal/labclient", "internal/replica", "internal/simlab", "internal/web",
 		"store", "store/schema", "store/sqldb", "shard"},
-	"internal/bench": {"internal/child", "internal/embedetcd", "internal/labapi", "internal/labclient", "internal/paperlab", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
+	"internal/bench": {"internal/agentclient", "internal/child", "internal/embedetcd", "internal/labapi", "internal/labclient", "internal/paperlab", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
 		"store", "store/schema", "store/sqldb", "scheduler", "shard"},
 	"internal/chaos": {"internal/access", "internal/agentclient", "internal/child", "internal/embedetcd", "internal/lab", "internal/labapi", "internal/labclient", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
 		"store", "store/admin", "store/schema", "store/sqldb", "election", "scheduler", "shard"},

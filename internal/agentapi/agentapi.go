@@ -124,6 +124,7 @@ func route[In, Out any](a *API, rule Rule, op huma.Operation, handle func(contex
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxBody
 	}
+	op.MaxBodyBytes++ // huma refuses a body that is as long as its bound
 	op.BodyReadTimeout = apiframe.BodyTimeout
 	if rule != Joining {
 		op.Security = []map[string][]string{{"token": {}}}

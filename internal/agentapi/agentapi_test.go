@@ -548,6 +548,8 @@ func TestNonsense(t *testing.T) {
 		require.Equal(t, http.StatusMethodNotAllowed, status)
 		status, _ = w.raw(token, http.MethodPost, labapi.AgentPrefix+"/sync", bytes.NewReader(make([]byte, 2<<20)))
 		require.Equal(t, http.StatusRequestEntityTooLarge, status)
+		status, _ = w.raw(token, http.MethodPost, labapi.AgentPrefix+"/sync", bytes.NewReader(make([]byte, 1<<20)))
+		require.Equal(t, http.StatusBadRequest, status, "as long as the bound is not too long")
 		require.Equal(t, before, storetest.Count(t, w.db, "SELECT COUNT(*) FROM hostsched_events"), "nothing was written")
 	})
 }

@@ -141,6 +141,7 @@ func route[In, Out any](a *API, rule access.Rule, op huma.Operation, handle func
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxBody
 	}
+	op.MaxBodyBytes++ // huma refuses a body that is as long as its bound
 	op.BodyReadTimeout = apiframe.BodyTimeout
 	op.Security = []map[string][]string{{"token": {}}}
 	op.Middlewares = append(op.Middlewares, a.authenticate(rule))

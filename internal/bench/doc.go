@@ -14,7 +14,8 @@
 //   - policies.go compares the policies exact and optimal, without a database: on one plan,
 //     and over simulated days;
 //   - runs.go measures jobs that really run, with processes of `hostsched agent` and
-//     `hostsched run`, and how much memory an agent needs;
+//     `hostsched run`, and how much memory an agent needs; simagents.go has a
+//     thousand agents wait, and some work, without processes;
 //   - service.go starts real `hostsched serve` processes, for their memory and
 //     for what another client of the database notices (probe.go), for the latency
 //     from a job to its host (latency.go) and for failovers (failover.go).

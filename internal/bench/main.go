@@ -134,7 +134,9 @@ func (b *bench) measure(ctx context.Context, part string, o options, all *result
 		}
 	case partRuns:
 		all.RunFigures = &RunFigures{}
-		err = b.realRuns(ctx, all.RunFigures)
+		if err = b.realRuns(ctx, all.RunFigures); err == nil {
+			err = b.simulatedRuns(ctx, all.RunFigures)
+		}
 	}
 	return err
 }

@@ -34,6 +34,17 @@ type RunFigures struct {
 	// of it is no file's.
 	AgentRSS float64 `json:"agent_rss_mib"`
 	AgentOwn float64 `json:"agent_rss_anon_mib"`
+	// Idle is what the server, and its database, use of the processors while idleAgents wait.
+	IdleCores    float64 `json:"agents_idle_cores"`
+	IdleDatabase float64 `json:"agents_idle_database_cores"`
+	IdleCalls    float64 `json:"agents_idle_calls_per_s"`
+	// PerSecond is how many runs end: those of jobs, and of the special tasks before them.
+	PerSecond     float64 `json:"runs_per_s"`
+	JobsPerSecond float64 `json:"runs_jobs_per_s"`
+	// LogSpeed is in millions of bytes. LogsMoved is how long after the last log all those of
+	// runs that are over are files.
+	LogSpeed  float64 `json:"log_mb_per_s"`
+	LogsMoved float64 `json:"log_moved_s"`
 }
 
 const (
@@ -51,14 +62,16 @@ type runServer struct {
 	// admin calls as an administrator.
 	admin *labclient.Client
 	token string
+	// blobs is the folder of logs of runs that are over.
+	blobs string
 }
 
 // installRuns starts a server, and enters an administrator.
 func (l *testLab) installRuns(ctx context.Context) (s *runServer, err error) {
 	// In the folder of the lab its name could be too long for a socket.
 	socket := filepath.Join(l.b.dir, l.name+".sock")
-	s = &runServer{}
-	if s.installation, err = l.install(1, "--runner", "agents", "--api-socket", socket, "--api-rate", "0", "--runs-blobs", filepath.Join(l.b.dir, l.name+"-blobs")); err != nil {
+	s = &runServer{blobs: filepath.Join(l.b.dir, l.name+"-blobs")}
+	if s.installation, err = l.install(1, "--runner", "agents", "--api-socket", socket, "--api-rate", "0", "--runs-blobs", s.blobs); err != nil {
 		return nil, err
 	}
 	if err := s.enterAdmin(ctx, socket); err != nil {
@@ -295,4 +308,10 @@ func (f *RunFigures) print(w io.Writer) {
 	row(w, "hostsched run -- true|%.0f|%.0f|", f.RoundTrip50, f.RoundTrip99)
 	table(w, "an agent with idle hosts|RSS MiB|of it no file's|")
 	row(w, "%d hosts|%.1f|%.1f|", agentHosts, f.AgentRSS, f.AgentOwn)
+	table(w, "simulated agents|calls per second|cores: server|database|")
+	row(w, "%d with %d hosts each, idle|%.0f|%.3f|%.3f|", idleAgents, hostsEach, f.IdleCalls, f.IdleCores, f.IdleDatabase)
+	table(w, "simulated agents|runs per second|of them of jobs|")
+	row(w, "%d with %d hosts each, busy|%.0f|%.0f|", busyAgents, hostsEach, f.PerSecond, f.JobsPerSecond)
+	table(w, "logs of so many runs at a time|MB per second|until all are files s|")
+	row(w, "%d|%.1f|%.1f|", logHosts, f.LogSpeed, f.LogsMoved)
 }

@@ -117,6 +117,9 @@ func (s *Server) run() (err error) {
 	return nil
 }
 
+// Pid is the number of the server's process.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
 // Signal sends the server a signal, such as SIGSTOP.
 func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
 
