@@ -27,7 +27,7 @@ run: build ## a lab to try: embedded etcd, SQLite, three replicas, two agents (R
 
 .PHONY: test-deps
 test-deps:
-	@deploy/install-test-deps $(DATABASE) promtool
+	@deploy/install-test-deps $(DATABASE) promtool chromium
 
 .PHONY: test
 test: test-deps ## run all tests, on private MariaDB and etcd servers and on SQLite (DATABASE=mysql: on MySQL)

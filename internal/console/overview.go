@@ -15,6 +15,8 @@ type overviewView struct {
 	// More says how many of each kind are not shown.
 	More  []moreItems
 	Pools []labapi.Pool
+	// Mine are the last jobs of Owner.
+	Owner string
 	Mine  []labapi.Job
 }
 
@@ -38,7 +40,7 @@ const (
 
 func (p *page) overview() error {
 	p.topics = []string{"*"}
-	v := overviewView{}
+	v := overviewView{Owner: p.owner()}
 	if err := p.ask(&v.Summary, "/summary", nil); err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func (p *page) overview() error {
 	}
 	v.Pools = busiest(pools.Items, shownPools)
 	var mine labapi.Page[labapi.Job]
-	if err := p.ask(&mine, "/jobs", url.Values{"owner": {p.caller.Login}, "limit": {"8"}}); err != nil {
+	if err := p.ask(&mine, "/jobs", url.Values{"owner": {v.Owner}, "limit": {"8"}}); err != nil {
 		return err
 	}
 	v.Mine = mine.Items

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/api"
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 )
 
@@ -44,6 +45,14 @@ func rightsOf(who labapi.Whoami) rights {
 		caller: c, ChangeHosts: access.ChangingHosts.MayTry(c), ChangeJobs: access.ChangingJobs.MayTry(c), Submit: access.Submitting.MayTry(c),
 		Operate: access.Operating.MayTry(c), Administer: access.Administering.MayTry(c),
 	}
+}
+
+// owner is whose jobs those are that somebody submits without a name.
+func (p *page) owner() string {
+	if p.may.caller.Local() {
+		return lab.FirstAdmin
+	}
+	return p.caller.Login
 }
 
 // loginView is what the page of the login shows.
