@@ -85,22 +85,10 @@ func (c Connection) cause(ctx context.Context) string {
 
 // health says how one endpoint is.
 func (c Connection) health(ctx context.Context, endpoint string, config *tls.Config) string {
-	if !strings.Contains(endpoint, "://") {
-		scheme := "http://"
-		if config != nil {
-			scheme = "https://"
-		}
-		endpoint = scheme + endpoint
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/health", nil)
-	if err != nil {
-		return err.Error()
-	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
-	res, err := client.Do(req)
+	res, err := askHealth(ctx, endpoint, config)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			return "it closes the connection; is " + strings.Split(endpoint, "://")[0] + " the right scheme?"
+			return "it closes the connection; is " + strings.Split(withScheme(endpoint, config), "://")[0] + " the right scheme?"
 		}
 		return c.wording(err)
 	}
@@ -117,6 +105,49 @@ func (c Connection) health(ctx context.Context, endpoint string, config *tls.Con
 		return "it is not healthy: " + answer.Reason
 	}
 	return res.Status + ": " + strings.TrimSpace(string(body))
+}
+
+// askHealth asks an endpoint for its health over HTTP.
+func askHealth(ctx context.Context, endpoint string, config *tls.Config) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(withScheme(endpoint, config), "/")+"/health", nil)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+	return client.Do(req)
+}
+
+func withScheme(endpoint string, config *tls.Config) string {
+	switch {
+	case strings.Contains(endpoint, "://"):
+		return endpoint
+	case config != nil:
+		return "https://" + endpoint
+	}
+	return "http://" + endpoint
+}
+
+// ClockAhead returns how far the clock of an endpoint is ahead of this machine's, to about half
+// a second: etcd tells no time but in the head of what it answers over HTTP.
+func (c Connection) ClockAhead(ctx context.Context, endpoint string) (time.Duration, error) {
+	cfg, err := c.Config()
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	asked := time.Now()
+	res, err := askHealth(ctx, endpoint, cfg.TLS)
+	if err != nil {
+		return 0, errors.New(c.wording(err))
+	}
+	_ = res.Body.Close() // only its head is of interest
+	theirs, err := http.ParseTime(res.Header.Get("Date"))
+	if err != nil {
+		return 0, fmt.Errorf("it does not say what time it is: Date is %q", res.Header.Get("Date"))
+	}
+	// The second that it names had begun before it answered.
+	return theirs.Add(time.Second / 2).Sub(asked.Add(time.Since(asked) / 2)), nil
 }
 
 // wording says an error of a connection, and of TLS with the files that it depends on.

@@ -2,6 +2,8 @@ package election_test
 
 import (
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,4 +126,31 @@ func TestPasswordIsReadAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, root.Close())
 	well("users are switched off")
+}
+
+// TestClockOfAMember: how far it is from this machine's is told to about half a second, and
+// what tells no time is said.
+func TestClockOfAMember(t *testing.T) {
+	date := func(text string) election.Connection {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header()["Date"] = []string{text} }))
+		t.Cleanup(server.Close)
+		return election.At(clientv3.Config{Endpoints: []string{server.URL}})
+	}
+	ahead := func(c election.Connection) (time.Duration, error) {
+		cfg, err := c.Config()
+		require.NoError(t, err)
+		return c.ClockAhead(t.Context(), cfg.Endpoints[0])
+	}
+	for _, want := range []time.Duration{0, time.Hour, -time.Hour} {
+		got, err := ahead(date(time.Now().Add(want).UTC().Format(http.TimeFormat)))
+		require.NoError(t, err)
+		require.InDelta(t, want, got, float64(3*time.Second))
+	}
+	_, err := ahead(date("noon"))
+	require.ErrorContains(t, err, "noon")
+	_, err = ahead(election.At(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}}))
+	require.ErrorContains(t, err, "refused")
+	got, err := ahead(election.At(clientv3.Config{Endpoints: []string{testserver.Etcd(t).Endpoint}}))
+	require.NoError(t, err)
+	require.InDelta(t, 0, got, float64(3*time.Second))
 }

@@ -20,7 +20,7 @@ func agentAdminCommands() []*cobra.Command {
 		agentWishCommand("resume", "Let agents take work again", "resume"),
 		agentWishCommand("stop", "Let agents stop their runs, and end", "stop"),
 		agentWishCommand("revoke", "Take all rights from agents, at once", "revoke"),
-		removeCommand("agent", "NAME", "Remove agents", "Remove agents that have no runs. Their hosts have no agent then.", "/agents", nil, nil),
+		removeCommand("agent", "NAME", "Remove agents", "Remove agents that have no runs. Their hosts have no agent then.", "/agents", nil, nil, nil),
 	}
 }
 

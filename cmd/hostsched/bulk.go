@@ -13,11 +13,87 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
+	"github.com/hostsched/hostsched/internal/selector"
 )
 
-// bulk is the things that a command does the same with: arguments, and the lines of a file.
-type bulk struct{ from string }
+// bulk is the things that a command does the same with: arguments, and the lines of a file,
+// or what has such labels.
+type bulk struct {
+	from string
+	selecting
+	selected labSelected
+}
+
+// labSelected lists what a selector chooses.
+type labSelected func(ctx context.Context, client *labclient.Client, selector string) ([]string, error)
+
+// selecting chooses things by their labels.
+type selecting struct{ selector string }
+
+func (s *selecting) bindSelector(cmd *cobra.Command, what string) {
+	cmd.Flags().StringVar(&s.selector, "selector", "", what+", like 'board=eve,pool in (bvt,cq),!broken'")
+}
+
+// check refuses what is no selector. An empty one may be an unset variable of a script, and
+// would choose everything.
+func (s *selecting) check(cmd *cobra.Command) error {
+	if !cmd.Flags().Changed("selector") {
+		return nil
+	}
+	if _, err := selector.Parse(s.selector); err != nil {
+		return fmt.Errorf("%w: --selector: %w", errUsage, err)
+	}
+	return nil
+}
+
+// bindSelected lets a command also take what a selector chooses.
+func (b *bulk) bindSelected(cmd *cobra.Command, what string, selected labSelected) {
+	b.selected = selected
+	b.bindSelector(cmd, what+", instead of named ones")
+}
+
+func selectedHosts(ctx context.Context, client *labclient.Client, selector string) ([]string, error) {
+	all, err := labclient.List[labapi.Host](ctx, client, "/hosts", query("selector", selector), maxLimit)
+	return namesOf(all, func(h labapi.Host) string { return h.Hostname }), err
+}
+
+// selectedJobs are those that have not ended.
+func selectedJobs(ctx context.Context, client *labclient.Client, selector string) ([]string, error) {
+	var out []string
+	for _, state := range []labapi.JobState{labapi.JobQueued, labapi.JobRunning} {
+		all, err := labclient.List[labapi.Job](ctx, client, "/jobs", query("selector", selector, "state", string(state)), maxLimit)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, namesOf(all, func(j labapi.Job) string { return idText(j.ID) })...)
+	}
+	// A job may have begun between the two calls.
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// resolve returns the names of what is meant: those that were given, or what the selector
+// chooses.
+func (b *bulk) resolve(ctx context.Context, client *labclient.Client, names []string) ([]string, error) {
+	if b.selector == "" {
+		return names, nil
+	}
+	out, err := b.selected(ctx, client, b.selector)
+	if err == nil && len(out) == 0 {
+		err = fmt.Errorf("%w: nothing fits --selector %q", errUsage, b.selector)
+	}
+	return out, err
+}
+
+// count says how many things are meant, or which.
+func (b *bulk) count(n int, noun string) string {
+	if b.selector == "" {
+		return countOf(n, noun)
+	}
+	return fmt.Sprintf("all %ss that fit %q", noun, b.selector)
+}
 
 func (b *bulk) bind(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&b.from, "from", "", "file with more of them, one a line; - for standard input")
@@ -48,13 +124,16 @@ func (b *bulk) names(cmd *cobra.Command, args []string) ([]string, error) {
 			return nil, fmt.Errorf("%w: a name is empty; see '%s --help'", errUsage, cmd.CommandPath())
 		}
 	}
-	return out, nil
+	if len(out) > 0 && b.selector != "" {
+		return nil, fmt.Errorf("%w: give names, or --selector, not both", errUsage)
+	}
+	return out, b.check(cmd)
 }
 
 // required is names for a command that has no other way to say what is meant.
 func (b *bulk) required(cmd *cobra.Command, args []string) ([]string, error) {
 	out, err := b.names(cmd, args)
-	if err == nil && len(out) == 0 {
+	if err == nil && len(out) == 0 && b.selector == "" {
 		err = nothingNamed(cmd)
 	}
 	return out, err
@@ -71,6 +150,10 @@ func (b *bulk) ids(cmd *cobra.Command, args []string) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseIDs(names)
+}
+
+func parseIDs(names []string) ([]int64, error) {
 	out := make([]int64, 0, len(names))
 	for _, name := range names {
 		id, err := parseID(name)

@@ -55,7 +55,7 @@ func TestConfigCheck(t *testing.T) {
 	}
 	before := storetest.Dump(t, db)
 	all := checks(t, exitOK, "config", "check", file(etcd.Endpoint, lab))
-	for _, name := range []string{"etcd " + etcd.Endpoint, "etcd rights", "database", "database: schema and rights", "database: guard", "database: clock", "cluster", "tls", "listen"} {
+	for _, name := range []string{"etcd " + etcd.Endpoint, "etcd " + etcd.Endpoint + ": clock", "etcd rights", "database", "database: schema and rights", "database: guard", "database: clock", "cluster", "tls", "listen"} {
 		require.Equal(t, ops.CheckOK, all[name].Result, "%s: %+v", name, all)
 	}
 	require.Equal(t, ops.CheckWarning, all["database.password_file"].Result, "everybody may read it")

@@ -24,7 +24,7 @@ wait, too; a drain lets what has the host finish, and then locks it.`,
 		holdCommand(lockHold), holdCommand(unlockHold), holdCommand(drainHold), holdCommand(undrainHold),
 		hostHistoryCommand(), hostExplainCommand(), hostUsersCommand(),
 		hostReserveCommand(), hostExtendCommand(), hostReleaseCommand(),
-		removeCommand("host", "HOST", "Remove hosts that are not in use", "Remove hosts. One that is in use is left alone: drain it first.", "/hosts", hostsOf, nil))
+		removeCommand("host", "HOST", "Remove hosts that are not in use", "Remove hosts. One that is in use is left alone: drain it first.", "/hosts", hostsOf, selectedHosts, nil))
 }
 
 func hostDisplay() *display[labapi.Host] {
@@ -84,16 +84,21 @@ func hostListCommand() *cobra.Command {
 	var labels []string
 	var status, acl, heldBy, text, locked string
 	var limit int
+	var chosen selecting
 	show := hostDisplay()
 	cmd := &cobra.Command{
 		Use: "list", Short: "List hosts", Args: noArgs,
 		Example: `  hostsched host list -l board:eve -l pool:bvt
+  hostsched host list --selector 'board=eve,!broken'
   hostsched host list --locked true --held-by alice -o name`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if locked != "" && locked != "true" && locked != "false" {
 				return fmt.Errorf("%w: --locked must be true or false", errUsage)
 			}
-			q := query("status", status, "acl", acl, "held_by", heldBy, "q", text, "locked", locked)
+			if err := chosen.check(cmd); err != nil {
+				return err
+			}
+			q := query("selector", chosen.selector, "status", status, "acl", acl, "held_by", heldBy, "q", text, "locked", locked)
 			for _, l := range labels {
 				q.Add("label", l)
 			}
@@ -106,6 +111,7 @@ func hostListCommand() *cobra.Command {
 	}
 	conn.bind(cmd)
 	show.bindWatch(cmd)
+	chosen.bindSelector(cmd, "only those whose labels fit")
 	f := cmd.Flags()
 	f.StringArrayVarP(&labels, "label", "l", nil, "only those that carry this label; all of them, if given again")
 	f.StringVar(&status, "status", "", "only those with this status, like Ready")
@@ -234,12 +240,17 @@ func changeHosts(use, short, what string, list labLister, change func(context.Co
 				return err
 			}
 			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+				names, err := many.resolve(ctx, client, names)
+				if err != nil {
+					return err
+				}
 				return forEach(ctx, cmd, names, "changed", func(ctx context.Context, name string) error { return change(ctx, client, name, a) })
 			})
 		},
 	}
 	conn.bind(cmd)
 	many.bind(cmd)
+	many.bindSelected(cmd, "all hosts whose labels fit", selectedHosts)
 	a.bind(cmd, what)
 	cmd.ValidArgsFunction = completeMany(&conn, hostsOf)
 	if list != nil {

@@ -57,6 +57,7 @@ func holdCommand(k holdKind) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			in.Selector = many.selector
 			in.Action, in.Reason = k.action, strings.TrimSpace(c.reason)
 			if err := requireHolds(cmd, k, names, &in, end, forever); err != nil {
 				return err
@@ -64,11 +65,20 @@ func holdCommand(k holdKind) *cobra.Command {
 			if err := askForHolds(cmd, &c, k, names, in); err != nil {
 				return err
 			}
-			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error { return hold(ctx, cmd, client, k, names, in) })
+			dated := k
+			if k.action == labapi.ActionLock {
+				dated.done += end.said(" until ")
+			} else {
+				dated.done += end.said(", deadline ")
+			}
+			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+				return hold(ctx, cmd, client, dated, names, in)
+			})
 		},
 	}
 	conn.bind(cmd)
 	many.bind(cmd)
+	many.bindSelector(cmd, "all hosts whose labels fit, instead of named ones")
 	c.bind(cmd, k.begins())
 	f := cmd.Flags()
 	f.StringVar(&in.AllWithLabel, "all-with-label", "", "all hosts that carry this label, instead of named ones")
@@ -77,10 +87,10 @@ func holdCommand(k holdKind) *cobra.Command {
 	}
 	switch k.action {
 	case labapi.ActionLock:
-		f.Var(&end, "until", "when the lock ends, like 4h or 2026-12-01T08:00:00Z")
+		f.Var(&end, "until", "when the lock ends, like 4h, 2026-12-01, '2026-12-01 18:00' or 2026-12-01T08:00:00Z")
 		f.BoolVar(&forever, "forever", false, "lock them until a person unlocks them")
 	case labapi.ActionDrain:
-		f.Var(&end, "deadline", "until when what runs may finish, like 2h or 2026-12-01T08:00:00Z")
+		f.Var(&end, "deadline", "until when what runs may finish, like 2h, 2026-12-01, '2026-12-01 18:00' or 2026-12-01T08:00:00Z")
 		f.BoolVar(&in.Abort, "abort", false, "abort what still runs at the deadline")
 	}
 	cmd.ValidArgsFunction = completeMany(&conn, hostsOf)
@@ -91,10 +101,12 @@ func holdCommand(k holdKind) *cobra.Command {
 // requireHolds finds what is missing or does not go together.
 func requireHolds(cmd *cobra.Command, k holdKind, names []string, in *labapi.HoldsInput, end moment, forever bool) error {
 	switch {
-	case len(names) == 0 && in.AllWithLabel == "":
+	case len(names) == 0 && in.AllWithLabel == "" && in.Selector == "":
 		return nothingNamed(cmd)
 	case len(names) > 0 && in.AllWithLabel != "":
 		return fmt.Errorf("%w: name hosts, or say --all-with-label, not both", errUsage)
+	case in.Selector != "" && in.AllWithLabel != "":
+		return fmt.Errorf("%w: leave --selector or --all-with-label out", errUsage)
 	case k.action == labapi.ActionLock && end.at == nil && !forever:
 		return fmt.Errorf("%w: say --until when the lock ends, or --forever", errUsage)
 	case end.at != nil && forever:
@@ -115,6 +127,9 @@ func askForHolds(cmd *cobra.Command, c *consent, k holdKind, names []string, in 
 	if in.AllWithLabel != "" {
 		return c.ask(cmd, k.action+" all hosts with the label "+in.AllWithLabel)
 	}
+	if in.Selector != "" {
+		return c.ask(cmd, fmt.Sprintf("%s all hosts that fit %q", k.action, in.Selector))
+	}
 	named := *c
 	named.yes = true
 	return named.ask(cmd, k.action+" "+countOf(len(names), "host"))
@@ -123,7 +138,7 @@ func askForHolds(cmd *cobra.Command, c *consent, k holdKind, names []string, in 
 // hold sends as many hosts at once as a call takes, and says of each what became of it.
 func hold(ctx context.Context, cmd *cobra.Command, client *labclient.Client, k holdKind, names []string, in labapi.HoldsInput) error {
 	parts := slices.Collect(slices.Chunk(names, maxAtOnce))
-	if in.AllWithLabel != "" {
+	if len(names) == 0 {
 		parts = [][]string{nil}
 	}
 	var results []labapi.HoldResult
@@ -192,20 +207,52 @@ func (m *moment) Type() string { return "time" }
 // maxHold is the longest hold that has an end.
 const maxHold = 10 * 365 * 24 * time.Hour
 
+// localTimes are the forms of times that name no zone. They are those of this machine's zone.
+var localTimes = []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04", "2006-01-02T15:04:05"}
+
 // Set implements pflag.Value.
 func (m *moment) Set(text string) error {
 	now := time.Now()
-	at, err := time.Parse(time.RFC3339, text)
-	if d, notDuration := time.ParseDuration(text); notDuration == nil {
-		at, err = now.Add(d), nil
-	}
-	if err != nil {
-		return fmt.Errorf("%q is neither a duration, like 4h, nor a time, like 2026-12-01T08:00:00Z", text)
+	at, ok := parseMoment(text, now)
+	if !ok {
+		return fmt.Errorf("%q is neither a duration, like 4h, nor a time, like 2026-12-01, '2026-12-01 18:00' or 2026-12-01T18:00:00Z", text)
 	}
 	if !at.After(now) || at.Sub(now) > maxHold {
-		return fmt.Errorf("%s is not within the next ten years", text)
+		return fmt.Errorf("%s, which is %s, is not within the next ten years", text, zoned(at))
 	}
 	at = at.UTC().Truncate(time.Second)
 	m.text, m.at = text, &at
 	return nil
+}
+
+func parseMoment(text string, now time.Time) (time.Time, bool) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return now.Add(d), true
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, true
+	}
+	for _, form := range localTimes {
+		if at, err := time.ParseInLocation(form, text, time.Local); err == nil {
+			return at, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// said is how the end of a hold is told, so that whoever gave no zone sees which was meant.
+func (m *moment) said(before string) string {
+	if m.at == nil {
+		return ""
+	}
+	return before + zoned(*m.at)
+}
+
+// zoned is a time in this machine's zone, with the zone, and in UTC if that is another one.
+func zoned(at time.Time) string {
+	text := at.Local().Format("2006-01-02 15:04:05 MST")
+	if _, offset := at.Local().Zone(); offset != 0 {
+		text += " (" + utc(at) + ")"
+	}
+	return text
 }

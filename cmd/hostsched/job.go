@@ -151,7 +151,7 @@ func submittedText(w io.Writer, s labapi.Submitted) error {
 		return line(w, "%d", s.ID)
 	}
 	if s.Explain == nil {
-		return line(w, "the job would be queued")
+		return line(w, "it would be queued")
 	}
 	return explanationTable(w, *s.Explain)
 }
@@ -174,7 +174,11 @@ func explanationTable(w io.Writer, e labapi.Explanation) error {
 		if reason == e.Text {
 			reason = "" // it was said above
 		}
-		t.row("entry", idOrDash(entry.Entry), "host", orDash(entry.Host), reason)
+		name := idOrDash(entry.Entry)
+		if entry.Job != "" {
+			name = entry.Job
+		}
+		t.row("entry", name, "host", orDash(entry.Host), reason)
 	}
 	return t.flush()
 }
@@ -202,6 +206,7 @@ func jobListCommand() *cobra.Command {
 	var suite int64
 	var limit int
 	var mine bool
+	var chosen selecting
 	show := jobDisplay()
 	cmd := &cobra.Command{
 		Use: "list", Short: "List jobs, the newest first", Args: noArgs,
@@ -212,6 +217,9 @@ func jobListCommand() *cobra.Command {
 				if err := oneOf(state, jobStates); err != nil {
 					return fmt.Errorf("%w: --state: %w", errUsage, err)
 				}
+			}
+			if err := chosen.check(cmd); err != nil {
+				return err
 			}
 			if mine && owner != "" {
 				return fmt.Errorf("%w: leave --mine or --owner out", errUsage)
@@ -224,7 +232,7 @@ func jobListCommand() *cobra.Command {
 					}
 					owner = me.Login
 				}
-				q := query("state", state, "owner", owner, "label", label, "suite", idText(suite))
+				q := query("state", state, "owner", owner, "label", label, "selector", chosen.selector, "suite", idText(suite))
 				return show.list(ctx, cmd, func(ctx context.Context) ([]labapi.Job, error) {
 					return labclient.List[labapi.Job](ctx, client, "/jobs", q, limit)
 				})
@@ -233,6 +241,7 @@ func jobListCommand() *cobra.Command {
 	}
 	conn.bind(cmd)
 	show.bindWatch(cmd)
+	chosen.bindSelector(cmd, "only those that depend on labels that fit")
 	f := cmd.Flags()
 	f.BoolVar(&mine, "mine", false, "only your own")
 	f.StringVar(&state, "state", "", "only those in this state: "+strings.Join(jobStates, ", "))
@@ -339,7 +348,7 @@ func jobWaitCommand() *cobra.Command {
 }
 
 func jobAbortCommand() *cobra.Command {
-	return abortCommand("job", "Abort jobs", "the jobs below them, too", jobsOf, func(ctx context.Context, client *labclient.Client, id int64) (string, int, error) {
+	return abortCommand("job", "Abort jobs", "the jobs below them, too", jobsOf, selectedJobs, func(ctx context.Context, client *labclient.Client, id int64) (string, int, error) {
 		job, err := readJob(ctx, client, id)
 		running := 0
 		for _, e := range job.Entries {
@@ -353,7 +362,7 @@ func jobAbortCommand() *cobra.Command {
 
 // abortCommand aborts jobs or suites. Whoever aborts those of others says why. look reads
 // whose something is, and how many hosts are still in use for it.
-func abortCommand(noun, short, long string, names labLister, look func(context.Context, *labclient.Client, int64) (owner string, hosts int, err error)) *cobra.Command {
+func abortCommand(noun, short, long string, names labLister, selected labSelected, look func(context.Context, *labclient.Client, int64) (owner string, hosts int, err error)) *cobra.Command {
 	var conn connection
 	var many bulk
 	c := consent{record: "journal"}
@@ -366,13 +375,22 @@ func abortCommand(noun, short, long string, names labLister, look func(context.C
 			if err != nil {
 				return err
 			}
-			if err := c.ask(cmd, "abort "+countOf(len(ids), noun)); err != nil {
+			if err := c.ask(cmd, "abort "+many.count(len(ids), noun)); err != nil {
 				return err
 			}
 			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
 				me, err := whoAmI(ctx, client)
 				if err != nil {
 					return err
+				}
+				if many.selector != "" {
+					names, err := many.resolve(ctx, client, nil)
+					if err != nil {
+						return err
+					}
+					if ids, err = parseIDs(names); err != nil {
+						return err
+					}
 				}
 				return forEach(ctx, cmd, ids, "", func(ctx context.Context, id int64) error {
 					owner, _, err := look(ctx, client, id)
@@ -397,6 +415,9 @@ func abortCommand(noun, short, long string, names labLister, look func(context.C
 	}
 	conn.bind(cmd)
 	many.bind(cmd)
+	if selected != nil {
+		many.bindSelected(cmd, "all "+noun+"s that have not ended and depend on labels that fit", selected)
+	}
 	c.bind(cmd, false)
 	cmd.ValidArgsFunction = completeMany(&conn, names)
 	return cmd

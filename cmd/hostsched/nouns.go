@@ -39,8 +39,9 @@ func listCommand[T any](noun, short, path string, paged bool, show *display[T]) 
 	return cmd
 }
 
-// removeCommand removes things by their names, after a question. more may be nil.
-func removeCommand(noun, use, short, long, path string, names labLister, more func() url.Values) *cobra.Command {
+// removeCommand removes things by their names, after a question. selected, which lists what a
+// selector chooses, and more may be nil.
+func removeCommand(noun, use, short, long, path string, names labLister, selected labSelected, more func() url.Values) *cobra.Command {
 	var conn connection
 	var many bulk
 	var c consent
@@ -51,7 +52,7 @@ func removeCommand(noun, use, short, long, path string, names labLister, more fu
 			if err != nil {
 				return err
 			}
-			if err := c.ask(cmd, "remove "+countOf(len(all), noun)); err != nil {
+			if err := c.ask(cmd, "remove "+many.count(len(all), noun)); err != nil {
 				return err
 			}
 			var q url.Values
@@ -59,6 +60,10 @@ func removeCommand(noun, use, short, long, path string, names labLister, more fu
 				q = more()
 			}
 			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+				all, err := many.resolve(ctx, client, all)
+				if err != nil {
+					return err
+				}
 				return forEach(ctx, cmd, all, "removed", func(ctx context.Context, name string) error {
 					return client.Do(ctx, labclient.Call{Method: http.MethodDelete, Path: path + labclient.Path(name), Query: q, Header: labclient.AnyVersion()}, nil)
 				})
@@ -67,6 +72,9 @@ func removeCommand(noun, use, short, long, path string, names labLister, more fu
 	}
 	conn.bind(cmd)
 	many.bind(cmd)
+	if selected != nil {
+		many.bindSelected(cmd, "all "+noun+"s whose labels fit", selected)
+	}
 	c.bindYes(cmd)
 	cmd.ValidArgsFunction = completeMany(&conn, names)
 	return cmd

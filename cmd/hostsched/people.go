@@ -65,7 +65,7 @@ func labelCommand() *cobra.Command {
 		column[labapi.Label]{title: "SHARD", cell: func(l labapi.Label) any { return orDash(l.Shard) }},
 	)
 	var fromHosts bool
-	remove := removeCommand("label", "LABEL", "Remove labels", "Remove labels that no host carries and nothing waits for.", "/labels", labelsOf,
+	remove := removeCommand("label", "LABEL", "Remove labels", "Remove labels that no host carries and nothing waits for.", "/labels", labelsOf, nil,
 		func() url.Values { return query("from_hosts", boolText(fromHosts)) })
 	remove.Flags().BoolVar(&fromHosts, "from-hosts", false, "take them from the hosts that carry them")
 	return group(&cobra.Command{
@@ -93,7 +93,7 @@ func userCommand() *cobra.Command {
 		Example: "  hostsched user add alice",
 	}, listCommand("user", "List the users", "/users", true, show),
 		addCommand("user", "LOGIN", "Enter users, who are in Everyone", "/users", func(name string) any { return labapi.UserInput{Login: name} }),
-		removeCommand("user", "LOGIN", "Remove users", "Remove users to whom nothing refers, with all their tokens.", "/users", nil, nil))
+		removeCommand("user", "LOGIN", "Remove users", "Remove users to whom nothing refers, with all their tokens.", "/users", nil, nil, nil))
 }
 
 // kindsOfGrants are to whom a role may be given.
@@ -175,7 +175,7 @@ func aclCommand() *cobra.Command {
 Everyone, and so is every host that is in no other group.`,
 		Example: "  hostsched acl add team-a --user alice --host eve-1",
 	}, listCommand("acl", "List the ACL groups", "/acl-groups", true, show), aclShowCommand(), aclAddCommand(), aclChangeCommand(),
-		removeCommand("acl", "GROUP", "Remove ACL groups", "Remove ACL groups. Hosts that are in no other one are in Everyone then.", "/acl-groups", nil, nil))
+		removeCommand("acl", "GROUP", "Remove ACL groups", "Remove ACL groups. Hosts that are in no other one are in Everyone then.", "/acl-groups", nil, nil, nil))
 }
 
 func aclDisplay() *display[labapi.ACLGroup] {

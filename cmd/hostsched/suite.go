@@ -26,11 +26,12 @@ func suiteSubmitCommand() *cobra.Command {
 	var conn connection
 	var out output
 	var key string
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use: "submit FILE", Short: "Submit a suite with its jobs, in one step", Args: exactly("FILE"),
 		Long: `Submit the suite of a file in YAML or JSON, - for standard input, and print its id.
 Either the suite is there with all its jobs, or nothing is.`,
-		Example: "  hostsched suite submit suite.yaml",
+		Example: "  hostsched suite submit suite.yaml --dry-run\n  hostsched suite submit suite.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := readInput(cmd, args[0])
 			if err != nil {
@@ -41,16 +42,17 @@ Either the suite is there with all its jobs, or nothing is.`,
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
-				made, err := submit[labapi.Suite](ctx, client, "/suites", false, key, suite)
+				made, err := submit[labapi.Suite](ctx, client, "/suites", dryRun, key, suite)
 				if err != nil {
 					return err
 				}
-				return out.write(cmd, made, func(w io.Writer) error { return line(w, "%d", made.ID) })
+				return out.write(cmd, made, func(w io.Writer) error { return submittedText(w, labapi.Submitted{ID: made.ID, Explain: made.Explain}) })
 			})
 		},
 	}
 	conn.bind(cmd)
 	out.bind(cmd, outputYAML, outputName)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what the planner would do, and submit nothing")
 	cmd.Flags().StringVar(&key, "idempotency-key", "", "a text of your own: submits with the same one are one suite, for a day")
 	return cmd
 }
@@ -102,7 +104,7 @@ func suiteShowCommand() *cobra.Command {
 }
 
 func suiteAbortCommand() *cobra.Command {
-	return abortCommand("suite", "Abort suites", "with all their jobs", nil, func(ctx context.Context, client *labclient.Client, id int64) (string, int, error) {
+	return abortCommand("suite", "Abort suites", "with all their jobs", nil, nil, func(ctx context.Context, client *labclient.Client, id int64) (string, int, error) {
 		var s labapi.Suite
 		err := client.Get(ctx, suitePath(id), nil, &s)
 		return s.Owner, s.Holds, err

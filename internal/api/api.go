@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -80,11 +81,13 @@ type API struct {
 	clusterStatus shared[ops.ClusterStatus]
 	// droppedKeys is when old keys of requests were deleted last, in nanoseconds.
 	droppedKeys atomic.Int64
+	// How long clients of long answers may read nothing.
+	streamPatience, downloadPatience time.Duration
 }
 
 // New returns the API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, walls: apiframe.NewWalls(cfg.Rate, cfg.LoginFailed)}
+	a := &API{cfg: cfg, crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, walls: apiframe.NewWalls(cfg.Rate, cfg.LoginFailed), streamPatience: streamPatience, downloadPatience: downloadPatience}
 	a.router = apiframe.NewRouter(Prefix, a.fromElsewhere, cfg.Served)
 	a.watch.Frame = frame
 	a.watch.Failed = func(err error) { a.cfg.Log.Warn("a stream of events waits", "error", err) }

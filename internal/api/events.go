@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,9 +24,12 @@ const (
 	eventStream = "text/event-stream"
 	// heartbeat is how often a stream says that it lives, so that no proxy cuts it.
 	heartbeat = 15 * time.Second
-	// streamWrite is how long a client may take to read what was written.
-	streamWrite = 5 * time.Second
-	schemaPath  = "/schemas/job-spec.json"
+	// streamPatience is how long a client of a stream may read nothing of what was written. It
+	// can go on after the last event that it got.
+	streamPatience = 5 * time.Second
+	// downloadPatience is the same for a file, before which somebody may pause.
+	downloadPatience = time.Minute
+	schemaPath       = "/schemas/job-spec.json"
 )
 
 type eventsInput struct {
@@ -118,7 +122,7 @@ func (a *API) beginStream(hc huma.Context) *sse {
 	hc.SetHeader("Cache-Control", "no-store")
 	hc.SetHeader("X-Accel-Buffering", "no")
 	hc.SetStatus(http.StatusOK)
-	return newSSE(hc)
+	return newSSE(hc, a.streamPatience)
 }
 
 // Watch reads the journal for all who watch it through this replica.
@@ -130,21 +134,27 @@ func (a *API) EndStreams() {
 	a.logWatch.Close()
 }
 
-// sse writes server-sent events.
+// sse writes server-sent events, and other long answers.
 type sse struct {
 	hc      huma.Context
 	control *http.ResponseController
+	// patience is how long a client may take to read a piece of what is written.
+	patience time.Duration
 }
 
-func newSSE(hc huma.Context) *sse {
-	s := &sse{hc: hc}
+func newSSE(hc huma.Context, patience time.Duration) *sse {
+	s := &sse{hc: hc, patience: patience}
 	if w, ok := hc.BodyWriter().(http.ResponseWriter); ok {
 		s.control = http.NewResponseController(w)
 	}
 	return s
 }
 
-// write writes and flushes within a bound.
+// piece is how much a client must read to be given more time.
+const piece = 32 << 10
+
+// write writes and flushes. The answer may last as long as the client goes on reading it; one
+// that does not is cut off.
 func (s *sse) write(text []byte) error {
 	if len(text) == 0 {
 		return nil
@@ -153,11 +163,13 @@ func (s *sse) write(text []byte) error {
 		_, err := s.hc.BodyWriter().Write(text)
 		return err
 	}
-	if err := s.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
-		return err
-	}
-	if _, err := s.hc.BodyWriter().Write(text); err != nil {
-		return err
+	for part := range slices.Chunk(text, piece) {
+		if err := s.control.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
+			return err
+		}
+		if _, err := s.hc.BodyWriter().Write(part); err != nil {
+			return err
+		}
 	}
 	return s.control.Flush()
 }

@@ -75,6 +75,12 @@ func note(t *testing.T, db *store.DB, id int64, host any, kind string) {
 	storetest.Exec(t, db, "INSERT INTO hostsched_events (id, at, kind, host_id, who) VALUES (?, "+db.Dialect.NowMillis+", ?, ?, 'x')", id, kind, host)
 }
 
+// settle makes an event so old that none can come before it any more.
+func settle(t *testing.T, db *store.DB, id int64) {
+	t.Helper()
+	storetest.Exec(t, db, "UPDATE hostsched_events SET at = at - 11000 WHERE id = ?", id)
+}
+
 func TestEvents(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		s, ann, _ := newLabServer(t, db)
@@ -82,6 +88,7 @@ func TestEvents(t *testing.T) {
 		for id := int64(101); id <= 105; id++ {
 			note(t, db, id, id%2+1, "host.locked")
 		}
+		settle(t, db, 101)
 		note(t, db, 107, nil, "late.gap")
 		ids := func(query string) (ids []int64) {
 			var page labapi.Page[labapi.Event]
@@ -120,6 +127,7 @@ func TestEventStream(t *testing.T) {
 		for id := int64(1); id <= 5; id++ {
 			note(t, db, 100+id, 1, "old")
 		}
+		settle(t, db, 101)
 		again := s.watch(t, ann, "", "103")
 		require.Equal(t, int64(104), again.next(t).ID)
 		require.Equal(t, int64(105), again.next(t).ID)
@@ -173,6 +181,28 @@ func TestGapOfAnotherTransaction(t *testing.T) {
 	require.NoError(t, tx.Commit())
 	require.Equal(t, "slow", r.next(t).Kind)
 	require.Equal(t, "fast", r.next(t).Kind)
+}
+
+// TestFirstEventsOfAll: also in a journal in which nothing is old, what is committed later,
+// with lower ids, is not lost.
+func TestFirstEventsOfAll(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	s, ann, _ := newLabServer(t, db)
+	storetest.Exec(t, db, "TRUNCATE TABLE hostsched_events")
+	tx, err := db.SQL().BeginTx(t.Context(), &sql.TxOptions{})
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), "INSERT INTO hostsched_events (at, kind, who) VALUES ("+db.Dialect.NowMillis+", 'slow', 'x')")
+	require.NoError(t, err)
+	storetest.Exec(t, db, "INSERT INTO hostsched_events (at, kind, who) VALUES ("+db.Dialect.NowMillis+", 'fast', 'x')")
+	r := s.watch(t, ann, "", "")
+	var page labapi.Page[labapi.Event]
+	require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/events", nil, &page))
+	require.Empty(t, page.Items)
+	require.NoError(t, tx.Commit())
+	require.Equal(t, "slow", r.next(t).Kind)
+	require.Equal(t, "fast", r.next(t).Kind)
+	require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/events", nil, &page))
+	require.Len(t, page.Items, 2)
 }
 
 // TestClientThatNeverReads is cut off, and others get their events all the same.

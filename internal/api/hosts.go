@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -10,6 +11,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/selector"
 	"github.com/hostsched/hostsched/shard"
 )
 
@@ -88,22 +90,45 @@ type hostsInput struct {
 	HeldBy string   `query:"held_by" maxLength:"190" doc:"Who locked or drains the host."`
 	Locked string   `query:"locked" enum:"true,false"`
 	Text   string   `query:"q" maxLength:"255" doc:"Part of the hostname."`
+	Selecting
 }
 
-func (in *hostsInput) filter() lab.HostFilter {
-	f := lab.HostFilter{Labels: in.Labels, Status: in.Status, State: in.State, ACL: in.ACL, HeldBy: in.HeldBy, Text: in.Text}
+// Selecting chooses by labels.
+type Selecting struct {
+	Selector string `query:"selector" maxLength:"2000" doc:"What the labels must be like, as kubectl has it: board=eve,pool in (bvt,cq),!broken. A label board:eve is the key board with the value eve; any other label is a key."`
+}
+
+// selector is what chooses, nothing if there is no text.
+func (in Selecting) selector() (selector.Selector, error) {
+	if in.Selector == "" {
+		return nil, nil
+	}
+	chosen, err := selector.Parse(in.Selector)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", lab.ErrInput, err)
+	}
+	return chosen, nil
+}
+
+func (in *hostsInput) filter() (lab.HostFilter, error) {
+	chosen, err := in.selector()
+	f := lab.HostFilter{Labels: in.Labels, Selector: chosen, Status: in.Status, State: in.State, ACL: in.ACL, HeldBy: in.HeldBy, Text: in.Text}
 	if in.Locked != "" {
 		locked := in.Locked == "true"
 		f.Locked = &locked
 	}
-	return f
+	return f, err
 }
 
 // hostRoutes are about hosts and what holds them.
 func (a *API) hostRoutes() {
 	route(a, access.Reading, operation("list-hosts", http.MethodGet, "/hosts", "hosts", "Hosts, by id"),
 		func(ctx context.Context, l *lab.Lab, in *hostsInput) (*body[labapi.Page[labapi.Host]], error) {
-			return answer(l.Hosts(ctx, in.filter(), in.After, in.Limit))
+			filter, err := in.filter()
+			if err != nil {
+				return nil, err
+			}
+			return answer(l.Hosts(ctx, filter, in.After, in.Limit))
 		})
 	route(a, access.Operating, operation("add-host", http.MethodPost, "/hosts", "hosts", "Enter a host"),
 		func(ctx context.Context, l *lab.Lab, in *body[labapi.HostInput]) (*versioned[labapi.Host], error) {
@@ -197,12 +222,19 @@ func (a *API) hold(ctx context.Context, l *lab.Lab, hostname string, h lab.Hold)
 func (a *API) holdHosts(ctx context.Context, l *lab.Lab, in *body[labapi.HoldsInput]) (*body[labapi.Holds], error) {
 	b := in.Body
 	names := b.Hosts
-	if (len(names) == 0) == (b.AllWithLabel == "") {
-		return nil, newProblem(http.StatusUnprocessableEntity, "bad-input", "say which hosts: either hosts or all_with_label")
+	if !oneOf(len(names) > 0, b.AllWithLabel != "", b.Selector != "") {
+		return nil, newProblem(http.StatusUnprocessableEntity, "bad-input", "say which hosts: either hosts, or all_with_label, or selector")
 	}
-	if b.AllWithLabel != "" {
-		var err error
-		if names, err = l.HostsWithLabel(ctx, b.AllWithLabel); err != nil {
+	if len(names) == 0 {
+		chosen, err := Selecting{b.Selector}.selector()
+		if err != nil {
+			return nil, err
+		}
+		filter := lab.HostFilter{Selector: chosen}
+		if b.AllWithLabel != "" {
+			filter.Labels = []string{b.AllWithLabel}
+		}
+		if names, err = l.HostNames(ctx, filter); err != nil {
 			return nil, err
 		}
 	}
@@ -224,6 +256,17 @@ func (a *API) holdHosts(ctx context.Context, l *lab.Lab, in *body[labapi.HoldsIn
 	}
 	a.wake(shards...)
 	return answer(out, nil)
+}
+
+// oneOf tells whether exactly one holds.
+func oneOf(conditions ...bool) bool {
+	n := 0
+	for _, holds := range conditions {
+		if holds {
+			n++
+		}
+	}
+	return n == 1
 }
 
 func (a *API) holdResult(d lab.Held) labapi.HoldResult {

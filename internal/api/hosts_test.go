@@ -3,6 +3,7 @@ package api_test
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -272,5 +273,69 @@ func TestManyHolds(t *testing.T) {
 		var p problem
 		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, alice, http.MethodPost, "/hosts/holds", labapi.HoldsInput{Action: labapi.ActionDrain, Hosts: []string{"h1"}}, &p))
 		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, alice, http.MethodPost, "/hosts/holds", labapi.HoldsInput{Action: labapi.ActionUnlock}, &p))
+	})
+}
+
+// TestSelector: hosts are chosen by labels as kubectl chooses, in lists and for holds.
+func TestSelector(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s := newServer(t, db)
+		for name, labels := range map[string][]string{"h1": {"board:eve", "pool:bvt"}, "h2": {"board:eve", "broken"}, "h3": {"board:kevin", "pool:cq"}, "h4": {"board:kevin_2", "100%"}, "h5": nil} {
+			s.addHost(t, labapi.HostInput{Hostname: name, Labels: labels})
+		}
+		for text, want := range map[string][]string{
+			"board=eve": {"h1", "h2"}, "board=eve,!broken": {"h1"}, "board!=eve": {"h3", "h4", "h5"}, "board in (eve, kevin)": {"h1", "h2", "h3"}, "board notin (eve,kevin)": {"h4", "h5"},
+			"board": {"h1", "h2", "h3", "h4"}, "!board": {"h5"}, "broken": {"h2"}, "board:eve": {"h1", "h2"}, "board=kevin": {"h3"}, "100%": {"h4"}, "10%": nil, "b_ard": nil, "none": nil, "board=eve,board=kevin": nil,
+		} {
+			var got labapi.Page[labapi.Host]
+			require.Equal(t, http.StatusOK, s.call(t, s.admin, http.MethodGet, "/hosts?selector="+url.QueryEscape(text), nil, &got), text)
+			var names []string
+			for _, h := range got.Items {
+				names = append(names, h.Hostname)
+			}
+			slices.Sort(names)
+			require.Equal(t, want, names, text)
+		}
+		var p problem
+		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, s.admin, http.MethodGet, "/hosts?selector="+url.QueryEscape("board eve"), nil, &p))
+		require.Contains(t, p.Detail, "board in (eve,kevin)")
+
+		var done labapi.Holds
+		require.Equal(t, http.StatusOK, s.call(t, s.admin, http.MethodPost, "/hosts/holds", labapi.HoldsInput{Action: labapi.ActionLock, Selector: "board=eve,!broken", Reason: "x"}, &done))
+		require.Equal(t, []labapi.HoldResult{{Hostname: "h1", Done: true, Changed: true}}, done.Results)
+		for _, in := range []labapi.HoldsInput{
+			{Action: labapi.ActionUnlock, Selector: "board=eve", Hosts: []string{"h1"}}, {Action: labapi.ActionUnlock, Selector: "board=eve", AllWithLabel: "board:eve"}, {Action: labapi.ActionUnlock, Selector: "=eve"},
+		} {
+			require.Equal(t, http.StatusUnprocessableEntity, s.call(t, s.admin, http.MethodPost, "/hosts/holds", in, &p), in)
+		}
+		require.Equal(t, http.StatusNotFound, s.call(t, s.admin, http.MethodPost, "/hosts/holds", labapi.HoldsInput{Action: labapi.ActionUnlock, Selector: "none"}, &p))
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE locked = 1"))
+	})
+}
+
+// TestWhatChangesHostsIsInTheirHistory: also what is said of a label or an ACL group.
+func TestWhatChangesHostsIsInTheirHistory(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s := newServer(t, db)
+		for _, name := range []string{"h1", "h2", "h3"} {
+			s.addHost(t, labapi.HostInput{Hostname: name, Labels: []string{"old:" + name[:1]}})
+		}
+		s.addHost(t, labapi.HostInput{Hostname: "other"})
+		require.Equal(t, http.StatusNoContent, s.change(t, s.admin, http.MethodDelete, "/labels/old:h?from_hosts=true", "*", nil, nil))
+		require.Equal(t, http.StatusCreated, s.call(t, s.admin, http.MethodPost, "/acl-groups", labapi.ACLGroupInput{Name: "team", Hosts: []string{"h1", "h2"}}, nil))
+		require.Equal(t, http.StatusOK, s.change(t, s.admin, http.MethodPatch, "/acl-groups/team", "*", labapi.ACLGroupPatch{RemoveHosts: []string{"h1"}}, nil))
+		require.Equal(t, http.StatusNoContent, s.change(t, s.admin, http.MethodDelete, "/acl-groups/team", "*", nil, nil))
+		for name, want := range map[string][]string{"h1": {"ACL group -team", "ACL group +team", "label -old:h"}, "h2": {"ACL group -team", "ACL group +team", "label -old:h"}, "h3": {"label -old:h"}, "other": nil} {
+			var history labapi.Page[labapi.Event]
+			require.Equal(t, http.StatusOK, s.call(t, s.admin, http.MethodGet, "/hosts/"+name+"/history", nil, &history))
+			var got []string
+			for _, e := range history.Items {
+				if e.Kind == "host.changed" {
+					require.Equal(t, "root", e.Who)
+					got = append(got, e.Reason)
+				}
+			}
+			require.Equal(t, want, got, name)
+		}
 	})
 }

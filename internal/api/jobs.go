@@ -60,15 +60,20 @@ func (a *API) jobRoutes() {
 			Owner string `query:"owner" maxLength:"190"`
 			Label string `query:"label" maxLength:"255" doc:"A label that the jobs depend on."`
 			Suite int64  `query:"suite" minimum:"1" maximum:"2147483647"`
+			Selecting
 		}) (*body[labapi.Page[labapi.Job]], error) {
 			before, err := lab.ParseCursor(in.After)
+			if err != nil {
+				return nil, err
+			}
+			chosen, err := in.selector()
 			if err != nil {
 				return nil, err
 			}
 			if err := plainText(in.Owner, in.Label); err != nil {
 				return nil, err
 			}
-			return answer(l.Jobs(ctx, lab.JobFilter{State: labapi.JobState(in.State), Owner: in.Owner, Label: in.Label, Suite: in.Suite, Before: before, Limit: in.Limit}))
+			return answer(l.Jobs(ctx, lab.JobFilter{State: labapi.JobState(in.State), Owner: in.Owner, Label: in.Label, Selector: chosen, Suite: in.Suite, Before: before, Limit: in.Limit}))
 		})
 	route(a, access.Reading, huma.Operation{OperationID: "get-job", Method: http.MethodGet, Path: "/jobs/{id}", Summary: "A job with its queue entries", Tags: tags},
 		func(ctx context.Context, l *lab.Lab, in *JobInput) (*body[labapi.Job], error) {
@@ -179,7 +184,10 @@ func (a *API) wakeAll(entries lab.NewEntries, err error) {
 func (a *API) suiteRoutes() {
 	tags := []string{"suites"}
 	submit := a.submission(huma.Operation{OperationID: "submit-suite", Path: "/suites", Summary: "Submit a suite with its jobs", Tags: tags}, reflect.TypeFor[labapi.SuiteInput]())
-	route(a, access.Submitting, submit, func(ctx context.Context, l *lab.Lab, in *SubmitInput) (*created[labapi.Suite], error) {
+	route(a, access.Submitting, submit, func(ctx context.Context, l *lab.Lab, in *struct {
+		SubmitInput
+		DryRun bool `query:"dry_run" doc:"Answer what the planner would do, and write nothing."`
+	}) (*created[labapi.Suite], error) {
 		suite, err := jobspec.ReadSuite(in.ContentType, in.RawBody)
 		if err != nil {
 			return nil, err
@@ -187,6 +195,10 @@ func (a *API) suiteRoutes() {
 		s, err := a.by(ctx, in.Key, "suites", suite)
 		if err != nil {
 			return nil, err
+		}
+		if in.DryRun {
+			out, err := l.DryRunSuite(ctx, s, suite)
+			return &created[labapi.Suite]{Status: http.StatusOK, Body: out}, err
 		}
 		out, entries, err := l.SubmitSuite(ctx, s, suite)
 		a.wakeAll(entries, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -421,4 +422,49 @@ func TestTextsThatTablesCannotHold(t *testing.T) {
 		require.Contains(t, []int{http.StatusOK, http.StatusUnprocessableEntity}, s.call(t, ann, http.MethodGet, "/jobs"+query, nil, nil), query)
 	}
 	require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_jobs"))
+}
+
+// TestSuitesAreTried: a dry run of a suite says what its jobs would get, with its minimum, and
+// writes nothing.
+func TestSuitesAreTried(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		rows := "SELECT (SELECT COUNT(*) FROM afe_jobs) + (SELECT COUNT(*) FROM hostsched_events) + (SELECT COUNT(*) FROM afe_labels) + (SELECT COUNT(*) FROM hostsched_idempotency)"
+		before := storetest.Count(t, db, rows)
+		in := labapi.SuiteInput{Name: "nightly", Minimum: 1, Jobs: []labapi.JobSpec{{Name: "a", Labels: []string{"pool:ci"}}, {Name: "b", Labels: []string{"pool:ci"}, Count: 2}, {Name: "c", Labels: []string{"no:where"}, AllowUnplaceable: true}}}
+		var out labapi.Suite
+		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodPost, "/suites?dry_run=true", in, &out))
+		require.Zero(t, out.ID)
+		require.Contains(t, out.Explain.Text, "the next tick gives 2 hosts of 3")
+		require.Contains(t, out.Explain.Text, "1 of its jobs can never run")
+		require.Len(t, out.Explain.Entries, 4)
+		require.Equal(t, "a", out.Explain.Entries[0].Job)
+		require.Equal(t, "c", out.Explain.Entries[3].Job)
+		require.Contains(t, out.Explain.Entries[3].Reasons[0].Reason, "can never run")
+		var p problem
+		in.Jobs[2].AllowUnplaceable = false
+		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, ann, http.MethodPost, "/suites?dry_run=true", in, &p))
+		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodPost, "/suites?dry_run=true", labapi.SuiteInput{Name: "empty"}, &out))
+		require.Equal(t, http.StatusNotFound, s.call(t, ann, http.MethodPost, "/jobs?dry_run=true", labapi.JobSpec{Name: "a", Labels: []string{"pool:ci"}, Suite: 4711}, &p))
+		require.Equal(t, before, storetest.Count(t, db, rows))
+	})
+}
+
+// TestJobsBySelector: jobs are chosen by the labels that they depend on.
+func TestJobsBySelector(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		one := s.submit(t, ann, labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}})
+		two := s.submit(t, ann, labapi.JobSpec{Name: "b", Labels: []string{"board:eve", "pool:ci"}})
+		for text, want := range map[string][]int64{"board=eve": {two.ID, one.ID}, "board=eve,!pool": {one.ID}, "pool in (ci)": {two.ID}, "board!=eve": nil} {
+			var got labapi.Page[labapi.Job]
+			require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/jobs?selector="+url.QueryEscape(text), nil, &got), text)
+			var ids []int64
+			for _, j := range got.Items {
+				ids = append(ids, j.ID)
+			}
+			require.Equal(t, want, ids, text)
+		}
+		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, ann, http.MethodGet, "/jobs?selector=,", nil, nil))
+	})
 }

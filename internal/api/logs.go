@@ -125,13 +125,13 @@ func (a *API) bytesOf(l *lab.Lab, run int64, stream string, from, upTo int64, he
 		hc.SetHeader("X-Content-Type-Options", "nosniff")
 		hc.SetHeader("Content-Length", fmt.Sprint(max(0, upTo-from)))
 		hc.SetStatus(http.StatusOK)
-		if err := l.WriteLog(hc.Context(), bounded{newSSE(hc)}, run, stream, from, upTo); err != nil {
+		if err := l.WriteLog(hc.Context(), bounded{newSSE(hc, a.downloadPatience)}, run, stream, from, upTo); err != nil {
 			a.cfg.Log.Debug("a log was not read to its end", "run", run, "stream", stream, "error", err)
 		}
 	}}
 }
 
-// bounded writes within a bound each time.
+// bounded writes a file, of which each piece has a bound.
 type bounded struct{ *sse }
 
 // Write implements io.Writer.

@@ -28,7 +28,13 @@ func addRun(t *testing.T, db *store.DB, id int64) {
 
 func (s *server) appendLog(t *testing.T, offset int64, data string) {
 	t.Helper()
-	_, err := s.lab.AppendLog(t.Context(), lab.LogPart{Run: 1, Stream: "output", Offset: offset, Data: []byte(data), Cap: 1 << 20})
+	s.appendLogWithin(t, offset, data, 1<<20)
+}
+
+// appendLogWithin appends to a log that may have so many bytes.
+func (s *server) appendLogWithin(t *testing.T, offset int64, data string, most int64) {
+	t.Helper()
+	_, err := s.lab.AppendLog(t.Context(), lab.LogPart{Run: 1, Stream: "output", Offset: offset, Data: []byte(data), Cap: most})
 	require.NoError(t, err)
 }
 

@@ -139,10 +139,10 @@ func (l *Lab) RequireCursor(ctx context.Context, after int64) error {
 	return nil
 }
 
-// horizon is the highest id below which no event can appear any more.
+// horizon is the highest id below which no event can appear any more. Ids begin with 1, so
+// that nothing is passed over in a journal that is so new that no event in it is old enough.
 func (l *Lab) horizon(ctx context.Context) (horizon int64, err error) {
 	err = l.db.Pool.QueryRowContext(ctx, "SELECT id FROM hostsched_events WHERE at < "+l.db.Dialect.NowMillis+" - ? ORDER BY id DESC LIMIT 1", gapLasts.Milliseconds()).Scan(&horizon)
-	settled := err == nil
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, l.explain(err, "read the journal")
 	}
@@ -150,8 +150,8 @@ func (l *Lab) horizon(ctx context.Context) (horizon int64, err error) {
 	err = l.each(ctx, "read the journal", "SELECT id FROM hostsched_events WHERE id > ? ORDER BY id", []any{horizon}, func(scan sqldb.Scanner) error {
 		var id int64
 		err := scan(&id)
-		if gap = gap || settled && id != horizon+1; !gap {
-			horizon, settled = id, true
+		if gap = gap || id != horizon+1; !gap {
+			horizon = id
 		}
 		return err
 	})

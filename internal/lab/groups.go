@@ -186,6 +186,10 @@ func (l *Lab) changeMembers(ctx context.Context, tx *sql.Tx, who access.Caller, 
 		if len(ids) == 0 {
 			continue
 		}
+		sign := "+"
+		if !c.add {
+			sign = "-"
+		}
 		if c.add {
 			rows := make([][]any, len(ids))
 			for i, id := range ids {
@@ -202,10 +206,9 @@ func (l *Lab) changeMembers(ctx context.Context, tx *sql.Tx, who access.Caller, 
 			if err := l.settleEveryone(ctx, tx, ids); err != nil {
 				return err
 			}
-		}
-		sign := "+"
-		if !c.add {
-			sign = "-"
+			if err := l.noteHostsChanged(ctx, tx, who, ids, "ACL group "+sign+g.Name); err != nil {
+				return err
+			}
 		}
 		changes = append(changes, c.what+" "+sign+strings.Join(c.names, " "+sign))
 	}
@@ -272,6 +275,9 @@ func (l *Lab) RemoveACLGroup(ctx context.Context, who access.Caller, name, versi
 			if err := l.settleEveryone(ctx, tx, hosts); err != nil {
 				return err
 			}
+		}
+		if err := l.noteHostsChanged(ctx, tx, who, hosts, "ACL group -"+g.Name); err != nil {
+			return err
 		}
 		return l.note(ctx, tx, Event{Kind: "acl.removed", Who: who.Login, Subject: g.Name})
 	})

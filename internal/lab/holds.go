@@ -80,21 +80,17 @@ func (l *Lab) HoldHost(ctx context.Context, who access.Caller, hostname string, 
 	return l.Host(ctx, hostname)
 }
 
-// HostsWithLabel lists the names of all hosts that carry a label.
-func (l *Lab) HostsWithLabel(ctx context.Context, label string) (names []string, err error) {
-	condition, n := l.carries()
-	args := make([]any, n)
-	for i := range args {
-		args[i] = label
-	}
-	err = l.each(ctx, "list the hosts with label "+label, "SELECT h.hostname FROM afe_hosts h WHERE h.invalid = 0 AND "+condition+" ORDER BY h.id", args, func(scan sqldb.Scanner) error {
+// HostNames lists the names of all hosts that a filter finds, of which there must be one.
+func (l *Lab) HostNames(ctx context.Context, filter HostFilter) (names []string, err error) {
+	condition, args := l.matching(filter)
+	err = l.each(ctx, "list the names of hosts", "SELECT h.hostname FROM "+hostsHeld+condition+" ORDER BY h.id", args, func(scan sqldb.Scanner) error {
 		var name string
 		err := scan(&name)
 		names = append(names, name)
 		return err
 	})
 	if err == nil && len(names) == 0 {
-		err = fmt.Errorf("%w: no host carries label %q", ErrNotFound, shortened(label))
+		err = fmt.Errorf("%w: no host carries such labels; 'hostsched host list' shows all", ErrNotFound)
 	}
 	return names, err
 }

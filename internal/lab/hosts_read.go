@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/selector"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -21,9 +22,10 @@ import (
 // HostFilter says which hosts are wanted; what is empty does not matter. All that is not
 // must hold.
 type HostFilter struct {
-	// Labels must all be carried.
-	Labels []string
-	Status string
+	// Labels must all be carried, and Selector must hold.
+	Labels   []string
+	Selector selector.Selector
+	Status   string
 	// State is held, broken, running or idle, as pools count hosts.
 	State string
 	ACL   string
@@ -143,11 +145,12 @@ func (l *Lab) ShardNames(ctx context.Context) ([]string, error) {
 func (l *Lab) matching(f HostFilter) (condition string, args []any) {
 	add := func(text string, values ...any) { condition, args = condition+" AND "+text, append(args, values...) }
 	for _, label := range f.Labels {
-		text, n := l.carries()
-		add(text)
-		for range n {
-			args = append(args, label)
-		}
+		text, values := l.carries("l.name = ?", label)
+		add(text, values...)
+	}
+	for _, term := range f.Selector {
+		text, values := termOf(term, l.carries)
+		add(text, values...)
 	}
 	if f.Status != "" {
 		add("COALESCE(h.status, 'Ready') = ?", f.Status)
@@ -185,17 +188,37 @@ const notReplaced = " AND NOT EXISTS (SELECT 1 FROM afe_replaced_labels r WHERE 
 
 func (l *Lab) static() bool { return l.scope.Rules.RespectStaticLabels }
 
-// carries is a condition on afe_hosts h: it carries a label, whose name is a parameter n times.
-func (l *Lab) carries() (condition string, n int) {
-	text := "h.id IN (SELECT x.host_id FROM afe_hosts_labels x JOIN afe_labels l ON l.id = x.label_id WHERE l.invalid = 0 AND l.name = ?"
+// carries is a condition on afe_hosts h: it carries a label l for which a condition holds.
+func (l *Lab) carries(label string, args ...any) (condition string, values []any) {
+	text := "h.id IN (SELECT x.host_id FROM afe_hosts_labels x JOIN afe_labels l ON l.id = x.label_id WHERE l.invalid = 0 AND " + label
 	if !l.static() {
-		return text + ")", 1
+		return text + ")", args
 	}
-	return "(" + text + notReplaced + ") OR h.id IN (SELECT x.host_id FROM afe_static_hosts_labels x JOIN afe_static_labels l ON l.id = x.staticlabel_id WHERE l.invalid = 0 AND l.name = ?))", 2
+	return "(" + text + notReplaced + ") OR h.id IN (SELECT x.host_id FROM afe_static_hosts_labels x JOIN afe_static_labels l ON l.id = x.staticlabel_id WHERE l.invalid = 0 AND " + label + "))", append(slices.Clone(args), args...)
+}
+
+// termOf is a term of a selector as a condition. carries is one on what has labels l for which
+// a condition holds.
+func termOf(t selector.Term, carries func(label string, args ...any) (string, []any)) (condition string, args []any) {
+	label, values := "(l.name = ? OR l.name LIKE ? ESCAPE '!')", []any{t.Key, likeText.Replace(t.Key) + ":%"}
+	if len(t.Names) > 0 {
+		label, values = "l.name IN (?"+strings.Repeat(", ?", len(t.Names)-1)+")", nil
+		for _, name := range t.Names {
+			values = append(values, name)
+		}
+	}
+	condition, args = carries(label, values...)
+	if t.Not {
+		condition = "NOT (" + condition + ")"
+	}
+	return condition, args
 }
 
 const hostColumns = "SELECT h.id, h.hostname, COALESCE(h.status, 'Ready'), h.shard_id, h.protection, h.leased, h.locked, h.lock_reason, %s, h.locked_by_id, u.login, CASE WHEN " + store.SameLock +
-	" THEN d.lock_until END, d.drain_since, d.drain_by, d.drain_reason, d.drain_deadline, d.drain_abort, b.bad_since, b.bad_reason FROM afe_hosts h LEFT JOIN afe_users u ON u.id = h.locked_by_id LEFT JOIN hostsched_hosts d ON d.host_id = h.id LEFT JOIN hostsched_host_epochs b ON b.host_id = h.id WHERE h.invalid = 0 AND "
+	" THEN d.lock_until END, d.drain_since, d.drain_by, d.drain_reason, d.drain_deadline, d.drain_abort, b.bad_since, b.bad_reason FROM " + hostsHeld + " AND "
+
+// hostsHeld are all hosts with who locks them and what else holds them.
+const hostsHeld = "afe_hosts h LEFT JOIN afe_users u ON u.id = h.locked_by_id LEFT JOIN hostsched_hosts d ON d.host_id = h.id LEFT JOIN hostsched_host_epochs b ON b.host_id = h.id WHERE h.invalid = 0"
 
 // hostRows reads hosts with all that is theirs.
 func (l *Lab) hostRows(r reader, condition string, args []any, shards func(int64) string) []hostState {

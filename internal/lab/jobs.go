@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/selector"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -19,8 +20,10 @@ import (
 
 // JobFilter says which jobs are listed; what is empty restricts nothing.
 type JobFilter struct {
-	State         labapi.JobState
-	Owner, Label  string
+	State        labapi.JobState
+	Owner, Label string
+	// Selector holds for the labels that the jobs depend on.
+	Selector      selector.Selector
 	Suite, Before int64
 	Limit         int
 }
@@ -83,7 +86,12 @@ func (l *Lab) Jobs(ctx context.Context, f JobFilter) (page labapi.Page[labapi.Jo
 		restrict("j.owner = ?", f.Owner)
 	}
 	if f.Label != "" {
-		restrict("EXISTS (SELECT 1 FROM afe_jobs_dependency_labels d JOIN afe_labels l ON l.id = d.label_id WHERE d.job_id = j.id AND l.name = ?)", f.Label)
+		condition, values := dependsOn("l.name = ?", f.Label)
+		restrict(condition, values...)
+	}
+	for _, term := range f.Selector {
+		condition, values := termOf(term, dependsOn)
+		restrict(condition, values...)
 	}
 	if f.Suite != 0 {
 		restrict("j.parent_job_id = ?", f.Suite)
@@ -97,6 +105,11 @@ func (l *Lab) Jobs(ctx context.Context, f JobFilter) (page labapi.Page[labapi.Jo
 		page.After = Cursor(page.Items[f.Limit-1].ID)
 	}
 	return page, err
+}
+
+// dependsOn is a condition on a job j: it depends on a label l for which a condition holds.
+func dependsOn(label string, args ...any) (condition string, values []any) {
+	return "EXISTS (SELECT 1 FROM afe_jobs_dependency_labels d JOIN afe_labels l ON l.id = d.label_id WHERE d.job_id = j.id AND " + label + ")", args
 }
 
 func (l *Lab) readJobs(ctx context.Context, where string, args []any) ([]labapi.Job, error) {

@@ -103,6 +103,13 @@ func (l *Lab) RemoveLabel(ctx context.Context, who access.Caller, name string, f
 		if err := l.labelIsFree(ctx, tx, row, fromHosts); err != nil {
 			return err
 		}
+		hosts, err := sqldb.SelectIDs(ctx, tx, "SELECT host_id FROM afe_hosts_labels WHERE label_id = ? ORDER BY host_id"+l.db.Dialect.ForUpdate, row.id)
+		if err != nil {
+			return err
+		}
+		if err := l.noteHostsChanged(ctx, tx, who, hosts, "label -"+row.Name); err != nil {
+			return err
+		}
 		for _, text := range []string{"DELETE FROM afe_hosts_labels WHERE label_id = ?", "UPDATE afe_labels SET invalid = 1 WHERE id = ?"} {
 			if _, err := tx.ExecContext(ctx, text, row.id); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -103,6 +104,9 @@ type plannedEntry struct {
 // aboveAll begins the ids of rows that are only tried. They come after all others.
 const aboveAll = 1 << 40
 
+// suiteTried is the id of a suite that is only tried. Its jobs come after it.
+const suiteTried = scheduler.JobID(aboveAll)
+
 // planNew plans the next tick of the shards that new jobs belong to, as if they were queued.
 func (l *Lab) planNew(ctx context.Context, notBefore time.Time, b *batch) ([]planned, error) {
 	out := make([]planned, len(b.jobs))
@@ -124,10 +128,13 @@ func (l *Lab) planNew(ctx context.Context, notBefore time.Time, b *batch) ([]pla
 func (v *view) planNew(name shard.Name, b *batch, out []planned) {
 	s := *v.snapshot
 	s.Jobs, s.Entries = slices.Clone(s.Jobs), slices.Clone(s.Entries)
+	if b.newSuite != nil {
+		s.Minimums = append(slices.Clone(s.Minimums), scheduler.Minimum{Suite: suiteTried, Value: strconv.Itoa(b.newSuite.Minimum)})
+	}
 	of := map[scheduler.EntryID]int{}
 	for i := range b.jobs {
 		j := &b.jobs[i]
-		job := scheduler.JobID(aboveAll + i)
+		job := scheduler.JobID(aboveAll + 1 + i)
 		s.Jobs = append(s.Jobs, j.asJob(job, b, s.Now))
 		for _, e := range j.entries {
 			if e.shard != name {
@@ -161,6 +168,9 @@ func (j *newJob) asJob(id scheduler.JobID, b *batch, now int64) scheduler.Job {
 		ID: id, Owner: b.owner.login, User: scheduler.UserID(b.owner.id), Priority: int64(j.spec.Priority), Parent: scheduler.JobID(j.spec.Suite),
 		SynchCount: jobspec.Synch(j.spec), RunVerify: j.spec.Verify != nil && *j.spec.Verify, RunReset: j.spec.Reset == nil || *j.spec.Reset,
 		RebootBefore: scheduler.RebootBefore(before), Created: now,
+	}
+	if b.newSuite != nil {
+		job.Parent = suiteTried
 	}
 	for _, l := range j.labels {
 		job.Deps = append(job.Deps, scheduler.LabelID(l))

@@ -69,14 +69,7 @@ func (l *Lab) SubmitSuite(ctx context.Context, s Submission, in labapi.SuiteInpu
 	if done, err := l.answered(ctx, s, &out); done || err != nil {
 		return out, nil, err
 	}
-	highest := in.Priority
-	for i := range in.Jobs {
-		if in.Jobs[i].Priority == 0 {
-			in.Jobs[i].Priority = in.Priority
-		}
-		highest = max(highest, in.Jobs[i].Priority)
-	}
-	b, err := l.admit(ctx, s, &in.Owner, highest, in.Jobs)
+	b, err := l.admitSuite(ctx, s, &in)
 	if err != nil {
 		return out, nil, err
 	}
@@ -96,24 +89,16 @@ func (l *Lab) SubmitSuite(ctx context.Context, s Submission, in labapi.SuiteInpu
 	return out, entries, err
 }
 
-// DryRun says what the planner would do with a job, and writes nothing.
-func (l *Lab) DryRun(ctx context.Context, s Submission, spec labapi.JobSpec) (labapi.Submitted, error) {
-	if err := jobspec.CheckJob(&spec); err != nil {
-		return labapi.Submitted{}, err
+// admitSuite is admit for a suite, whose priority is that of the jobs that have none.
+func (l *Lab) admitSuite(ctx context.Context, s Submission, in *labapi.SuiteInput) (*batch, error) {
+	highest := in.Priority
+	for i := range in.Jobs {
+		if in.Jobs[i].Priority == 0 {
+			in.Jobs[i].Priority = in.Priority
+		}
+		highest = max(highest, in.Jobs[i].Priority)
 	}
-	began := time.Now()
-	b, err := l.admit(ctx, s, &spec.Owner, spec.Priority, []labapi.JobSpec{spec})
-	if err != nil {
-		return labapi.Submitted{}, err
-	}
-	if len(b.jobs[0].entries) == 0 || b.jobs[0].never != "" {
-		return labapi.Submitted{Explain: &labapi.Explanation{Text: "can never run: " + b.jobs[0].never}}, nil
-	}
-	plans, err := l.planNew(ctx, began, b)
-	if err != nil {
-		return labapi.Submitted{}, err
-	}
-	return labapi.Submitted{Explain: plans[0].explanation()}, nil
+	return l.admit(ctx, s, &in.Owner, highest, in.Jobs)
 }
 
 // admit checks that the caller may submit, and that the jobs can run some day.
@@ -192,12 +177,12 @@ func unplaceable(j *newJob, why string) error {
 }
 
 // requireSuite fails unless there is such a suite, or none is meant.
-func (l *Lab) requireSuite(ctx context.Context, tx *sql.Tx, id int64) error {
+func (l *Lab) requireSuite(ctx context.Context, q sqldb.Querier, id int64) error {
 	if id == 0 {
 		return nil
 	}
 	var n int
-	if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM afe_jobs WHERE id = ?", id).Scan(&n); err != nil {
+	if err := q.QueryRowContext(ctx, "SELECT COUNT(*) FROM afe_jobs WHERE id = ?", id).Scan(&n); err != nil {
 		return err
 	}
 	if n == 0 {

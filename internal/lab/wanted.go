@@ -31,6 +31,8 @@ type batch struct {
 	jobs    []newJob
 	// missing are labels that there are no rows of, by their names.
 	missing []string
+	// newSuite is the suite that the jobs come with, if it is only tried.
+	newSuite *labapi.SuiteInput
 }
 
 // newJob is a job that is about to be submitted.
@@ -45,6 +47,9 @@ type newJob struct {
 	never  string
 	scarce bool
 }
+
+// placeable tells whether the planner has anything to say of a job.
+func (j *newJob) placeable() bool { return len(j.entries) > 0 && j.never == "" }
 
 // newEntry is a queue entry to be: for a host, or for any that has the labels.
 type newEntry struct {

@@ -103,6 +103,7 @@ type HoldsInput struct {
 	Action       string     `json:"action" enum:"lock,unlock,drain,undrain"`
 	Hosts        []string   `json:"hosts,omitempty" maxItems:"10000"`
 	AllWithLabel string     `json:"all_with_label,omitempty" maxLength:"255" doc:"These hosts, instead of named ones."`
+	Selector     string     `json:"selector,omitempty" maxLength:"2000" doc:"Hosts whose labels fit, instead of named ones, like board=eve,!broken."`
 	Reason       string     `json:"reason,omitempty" maxLength:"500" doc:"Needed to lock and to drain."`
 	Until        *time.Time `json:"until,omitempty" doc:"When a lock ends."`
 	Deadline     *time.Time `json:"deadline,omitempty" doc:"When a drain aborts what still runs, with abort."`

@@ -115,6 +115,7 @@ type Explanation struct {
 
 // EntryExplanation is what the planner says of one entry.
 type EntryExplanation struct {
+	Job     string   `json:"job,omitempty" doc:"The name of its job, in a suite that was only tried."`
 	Entry   int64    `json:"entry,omitempty"`
 	Host    string   `json:"host,omitempty" doc:"The host it would get, or has."`
 	Reasons []Reason `json:"reasons,omitempty" doc:"Why it gets none."`
@@ -150,6 +151,9 @@ type Suite struct {
 	Failed   int       `json:"failed"`
 	Aborted  int       `json:"aborted"`
 	Jobs     []int64   `json:"jobs,omitempty"`
+	// Explain says what the planner would do with the jobs now. With dry_run nothing was
+	// written, and ID is 0.
+	Explain *Explanation `json:"explain,omitempty"`
 }
 
 // AbortInput is the body of abort calls.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -159,6 +160,7 @@ func (c *Checkup) etcd(ctx context.Context) {
 	defer func() { _ = client.Close() }() // it was only asked
 	answers := inParallel(c.config.Etcd.Endpoints, func(endpoint string) CheckResult { return c.endpoint(ctx, client, endpoint) })
 	c.Results = append(c.Results, answers...)
+	c.clocksOfEtcd(ctx, answers)
 	for _, a := range answers {
 		if a.Result != CheckFailed && a.Detail != noOwnMember {
 			c.etcdRights(ctx, client)
@@ -189,6 +191,29 @@ func (c *Checkup) endpoint(ctx context.Context, client *clientv3.Client, endpoin
 		return CheckResult{name, CheckWarning, "this member of etcd does not vote yet"}
 	}
 	return CheckResult{name, CheckOK, fmt.Sprintf("version %s, cluster %x, answers within %v", status.Version, status.Header.ClusterId, time.Since(asked).Round(time.Millisecond))}
+}
+
+// clocksOfEtcd compares the clocks of the members that answer with this machine's. A member
+// behind a socket is on this machine.
+func (c *Checkup) clocksOfEtcd(ctx context.Context, answers []CheckResult) {
+	var endpoints []string
+	for i, endpoint := range c.config.Etcd.Endpoints {
+		if answers[i].Result != CheckFailed && answers[i].Detail != noOwnMember && !strings.HasPrefix(endpoint, "unix") {
+			endpoints = append(endpoints, endpoint)
+		}
+	}
+	connection := c.config.EtcdConnection()
+	c.Results = append(c.Results, inParallel(endpoints, func(endpoint string) CheckResult {
+		name := "etcd " + endpoint + ": clock"
+		ahead, err := connection.ClockAhead(ctx, endpoint)
+		if err != nil {
+			return CheckResult{name, CheckWarning, fmt.Sprintf("not compared: etcd answers, but not over HTTP: %v", err)}
+		}
+		if skew := store.Skew("this member of etcd", ahead); skew != "" {
+			return CheckResult{name, CheckWarning, skew}
+		}
+		return CheckResult{name, CheckOK, "within a second or two of this machine's"}
+	})...)
 }
 
 // etcdRights asks for a change that does not happen, because its condition is never met.
