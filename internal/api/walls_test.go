@@ -45,6 +45,7 @@ var rules = map[string]access.Rule{
 	"POST /agents/{name}/join-token": access.Administering, "POST /agents/{name}/rotate": access.Administering, "POST /agents/{name}/revoke": access.Administering,
 	"POST /agents/{name}/drain": access.Operating, "POST /agents/{name}/resume": access.Operating, "POST /agents/{name}/stop": access.Operating,
 	"GET /events": access.Reading, "GET /cluster": access.Reading, "GET /shards": access.Reading, "GET /servers": access.Reading,
+	"GET /attention": access.Reading, "GET /hosts/{hostname}/health": access.Reading, "GET /queue": access.Reading, "GET /summary": access.Reading,
 }
 
 // TestEveryRouteHasItsRule walks all routes with all roles.
