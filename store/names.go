@@ -24,17 +24,20 @@ func RowsNamed(r *sqldb.Reader, table, column, where string, names []string) map
 	return found
 }
 
+// bytesCharset is what servers call the character set of a column of bytes.
+const bytesCharset = "binary"
+
 // storable leaves out the names that a column cannot contain, because its character set lacks
 // what they consist of. A server fails when it should compare such a name with the column.
 func storable(r *sqldb.Reader, table, column string, names []string) []string {
 	if r.Dialect.Server == sqldb.ServerSQLite || len(names) == 0 {
 		return names
 	}
-	charset := "" // as a column of bytes has it
-	r.RowsOf("SELECT CHARACTER_SET_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ?", []any{table, column}, func(v sqldb.Row) {
-		charset = v.Text(0)
-	})
-	if charset == "" || charset == sqldb.AnyText {
+	charset := ""
+	// The same in information_schema takes milliseconds, because the server reads the
+	// definition of the table anew.
+	r.Rows("SELECT CHARSET((SELECT "+column+" FROM "+table+" LIMIT 0))", func(v sqldb.Row) { charset = v.Text(0) })
+	if charset == bytesCharset || charset == sqldb.AnyText {
 		return names
 	}
 	fitting := make([]string, 0, len(names))

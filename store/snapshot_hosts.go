@@ -3,6 +3,7 @@ package store
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -57,6 +58,9 @@ func (lab *labRows) readHostRows(r *sqldb.Reader) (changed, added bool) {
 		if !known {
 			i = int32(len(s.Hosts))
 			h.num[id] = i
+			if len(s.Hosts) == cap(s.Hosts) {
+				s.Hosts = slices.Grow(s.Hosts, len(s.Hosts)+1) // hosts are large: twice as much room moves them less often
+			}
 			s.Hosts = append(s.Hosts, scheduler.Host{ID: scheduler.HostID(id)})
 			seen = append(seen, false)
 			added = true
@@ -89,17 +93,26 @@ func dropHosts(hosts []scheduler.Host, seen []bool) []scheduler.Host {
 	})
 }
 
-// sortHosts returns the hosts in the order of plans. Hosts are large: they are
-// moved once, to where they belong.
+// sortHosts returns the hosts in the order of plans. Hosts are large: their names are sorted
+// beside each other, and each host is moved once, to where it belongs.
 func sortHosts(hosts []scheduler.Host) []scheduler.Host {
-	order := make([]int32, len(hosts))
-	for i := range order {
-		order[i] = int32(i)
+	type key struct {
+		name string
+		at   int32
 	}
-	slices.SortFunc(order, func(a, b int32) int { return scheduler.CompareHosts(&hosts[a], &hosts[b]) })
+	order := make([]key, len(hosts))
+	for i := range order {
+		order[i] = key{hosts[i].Hostname, int32(i)}
+	}
+	slices.SortFunc(order, func(a, b key) int {
+		if c := strings.Compare(a.name, b.name); c != 0 {
+			return c
+		}
+		return scheduler.CompareHosts(&hosts[a.at], &hosts[b.at])
+	})
 	sorted := make([]scheduler.Host, len(hosts))
 	for i, from := range order {
-		sorted[i] = hosts[from]
+		sorted[i] = hosts[from.at]
 	}
 	return sorted
 }

@@ -109,6 +109,9 @@ func (lab *labRows) readJobRows(r *sqldb.Reader, ids []int64) (changed bool) {
 	known := jobFinder{jobs: s.Jobs}
 	found := make([]bool, len(ids))
 	var added []scheduler.Job
+	if len(s.Jobs) == 0 {
+		added = make([]scheduler.Job, 0, len(ids))
+	}
 	for where := range sqldb.Ranges("j.id", ids) {
 		r.Rows("SELECT j.id, j.owner, j.priority, j.parent_job_id, j.synch_count, j.run_verify, j.run_reset, j.reboot_before, "+r.Dialect.Age("j.created_on")+" FROM afe_jobs j WHERE "+where, func(v sqldb.Row) {
 			at, wanted := slices.BinarySearch(ids, v.Int(0).N)

@@ -240,7 +240,10 @@ func (t *ticker) nothing(ctx context.Context) (took float64, statements, writes 
 	return median(all), (after.statements - before.statements) / idleRounds, after.writes - before.writes, err
 }
 
+// steady measures ticks of a lab at work. Its labels, ACL groups and users were entered some
+// time before: tables are read again as long as they may have been written a moment ago.
 func (t *ticker) steady(ctx context.Context, f *Figures) error {
+	time.Sleep(time.Until(t.l.entered.Add(quietAfter)))
 	var took []float64
 	for n := range steadyRounds + 1 {
 		if err := t.l.stir(ctx); err != nil {
