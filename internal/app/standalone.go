@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/internal/console"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/schema"
 )
@@ -133,7 +134,8 @@ func (a *App) welcome(ctx context.Context) error {
 		return err
 	}
 	// Nothing depends on whether anybody reads it.
-	_, _ = fmt.Fprintf(a.out, "hostsched serves the lab in %s at %s\n%s\nTry: hostsched host list --server unix:%s\n", a.cfg.DataDir, a.apiURL(), a.tokenHint(), a.cfg.API.Socket)
+	_, _ = fmt.Fprintf(a.out, "hostsched serves the lab in %s at %s\n%s\nLook at %s%s/ in a browser, which asks for the token\nTry: hostsched host list --server unix:%s\n",
+		a.cfg.DataDir, a.apiURL(), a.tokenHint(), a.apiURL(), console.Prefix, a.cfg.API.Socket)
 	return nil
 }
 

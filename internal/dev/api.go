@@ -63,6 +63,12 @@ func away(err error) error {
 	return ErrProof
 }
 
+// consoleURL is where a browser finds the console: of the last replica, because the first one leads
+// and is the first to be killed.
+func (d *dev) consoleURL() string {
+	return "http://" + d.processes[len(d.processes)-1].listen + "/ui/"
+}
+
 // commands are command lines to try in another terminal, the first one of which says where the
 // lab is. job is one whose log can be followed.
 func (d *dev) commands(job string) []string {

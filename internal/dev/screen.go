@@ -108,7 +108,7 @@ func (s *screen) head(f figures) (lines []string) {
 		agents = fmt.Sprintf(" %d agents,", n)
 	}
 	line("%shostsched dev%s   %d hosts, %d replicas,%s seed %d   %s", bold, plain, s.d.opts.Hosts, s.d.opts.Replicas, agents, s.d.opts.Seed, time.Since(s.d.began).Round(time.Second))
-	line("")
+	line("look at       %s in a browser", s.d.consoleURL())
 	line("try in another terminal:")
 	for _, command := range s.d.commands(followed(f.latest)) {
 		// These are copied: none may be cut.

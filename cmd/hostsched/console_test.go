@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/internal/browser"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/labclient"
+)
+
+// demo is a 'hostsched dev', and a browser that looks at its console.
+type demo struct {
+	*testing.T
+	dir, url string
+	api      *labclient.Client
+	tab      context.Context
+}
+
+var consoleLine = regexp.MustCompile(`look at (http://[^/]+)/ui/ in a browser`)
+
+func newDemo(t *testing.T) *demo {
+	t.Helper()
+	d := &demo{T: t, dir: filepath.Join(t.TempDir(), "data")}
+	said, err := os.Create(filepath.Join(t.TempDir(), "said"))
+	require.NoError(t, err)
+	cmd := exec.Command(os.Args[0], "dev", "--hosts", "10", "--agents", "1", "--data-dir", d.dir, "--duration", "5m", "--json")
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Stdout, cmd.Stderr = said, said
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		_ = cmd.Wait() // it may end before anything was assigned
+		require.NoError(t, said.Close())
+	})
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(said.Name())
+		found := consoleLine.FindSubmatch(text)
+		if err != nil || found == nil {
+			return false
+		}
+		d.url = string(found[1])
+		return true
+	}, patience, 20*time.Millisecond, "it says where the console is")
+	d.api, err = labclient.New(labclient.Config{Servers: []string{d.url}})
+	require.NoError(t, err)
+	tab, stop, err := browser.Start(context.Background(), browser.Desk)
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	d.tab = tab
+	return d
+}
+
+func (d *demo) do(steps ...chromedp.Action[chromedp.Void]) {
+	d.Helper()
+	ctx, cancel := context.WithTimeout(d.tab, patience)
+	defer cancel()
+	require.NoError(d, chromedp.Do(ctx, steps...))
+}
+
+// text is what an element of the page says, empty if there is none.
+func (d *demo) text(css string) string {
+	ctx, cancel := context.WithTimeout(d.tab, patience)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf("document.querySelector(%q)?.textContent || ''", css)))
+	if err != nil {
+		return "" // the browser is between two pages
+	}
+	return text
+}
+
+func (d *demo) shows(css, pattern string) {
+	d.Helper()
+	wanted := regexp.MustCompile(pattern)
+	require.Eventually(d, func() bool { return wanted.MatchString(d.text(css)) }, patience, 20*time.Millisecond, "%s never has %s", css, pattern)
+}
+
+// submit puts a job in for a host that the simulation leaves alone.
+func (d *demo) submit(script string) int64 {
+	d.Helper()
+	var made labapi.Submitted
+	spec := labapi.JobSpec{Name: "followed", Labels: []string{"pool:desk"}, Script: script}
+	require.NoError(d, d.api.Do(d.Context(), labclient.Call{Method: "POST", Path: "/jobs", Body: spec}, &made))
+	return made.ID
+}
+
+// TestConsoleOfALiveLab: whoever runs the demonstration is its administrator in a browser: he
+// follows the log of a job while it runs, aborts it, and sees another leader when the first is
+// killed, all without loading a page again.
+func TestConsoleOfALiveLab(t *testing.T) {
+	d := newDemo(t)
+	job := d.submit("for i in $(seq 1000); do echo line $i; sleep 0.1; done")
+	d.do(chromedp.Navigate(fmt.Sprintf("%s/ui/jobs/%d", d.url, job)))
+	d.shows(".who", "demo administrator")
+	d.shows("#jobstate", "running")
+	d.shows(".log", "line 3")
+	seen := d.text(".log")
+	d.shows(".log", "line 40")
+	require.NotEqual(t, seen, d.text(".log"))
+
+	dialogs := chromedp.Events(d.tab, page.JavascriptDialogOpening)
+	go func() {
+		for range dialogs {
+			// The page does not go on unless this succeeds.
+			_, _ = chromedp.Call(d.tab, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
+			return
+		}
+	}()
+	d.do(chromedp.SetValue(chromedp.CSS("#jobactions [name=reason]"), "seen enough"), chromedp.Click(chromedp.CSS("button[value=abort]")))
+	d.shows("[role=status].note", "end was asked for")
+	d.shows("#jobstate", "aborted")
+	d.shows("#jobevents", "seen enough")
+
+	d.do(chromedp.Navigate(d.url + "/ui/cluster"))
+	leader := "[data-th=Leader]"
+	d.shows(leader, "replica-1")
+	kill := exec.Command(os.Args[0], "dev", "kill-leader", "--data-dir", d.dir)
+	kill.Env = append(os.Environ(), asProgram+"=1")
+	out, err := kill.CombinedOutput()
+	require.NoError(t, err, string(out))
+	d.shows(leader, "replica-[23]")
+	d.shows("#cluster", "shard.term_ended")
+}
