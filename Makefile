@@ -46,7 +46,7 @@ test-golden: test-deps ## play recorded scenarios on one database (DATABASE=mysq
 # Chosen sizes are measured alone; without a choice, everything is. BENCH chooses parts.
 comma := ,
 ifeq ($(origin BENCH_SIZES),undefined)
-BENCH           ?= ticks,plans,service,runs
+BENCH           ?= ticks,plans,service,api,runs
 BENCH_LATENCY   ?= 2m
 BENCH_FAILOVERS ?= 5
 BENCH_DAYS      ?= 2
@@ -59,7 +59,7 @@ BENCH_DAYS      ?= 0
 BENCH_JSON      ?=
 
 .PHONY: bench
-bench: build test-deps ## measure on a private server, and the planner alone (BENCH=runs,service DATABASE=mysql BENCH_SIZES=1000x2000 BENCH_JSON=FILE)
+bench: build test-deps ## measure on a private server, and the planner alone (BENCH=api,runs DATABASE=mysql BENCH_SIZES=1000x2000 BENCH_JSON=FILE)
 	$(GO) run ./internal/bench -database $(DATABASE) -hostsched $(BIN) -parts "$(BENCH)" -sizes "$(BENCH_SIZES)" -json "$(BENCH_JSON)" -latency $(BENCH_LATENCY) -failovers $(BENCH_FAILOVERS) -days $(BENCH_DAYS)
 ifneq ($(filter plans,$(subst $(comma), ,$(BENCH))),)
 	$(GO) test -run '^$$' -bench . -benchmem ./scheduler

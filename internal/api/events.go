@@ -29,7 +29,10 @@ const (
 	streamPatience = 5 * time.Second
 	// downloadPatience is the same for a file, before which somebody may pause.
 	downloadPatience = time.Minute
-	schemaPath       = "/schemas/job-spec.json"
+	// streamEvery is how often a stream on which much happens is written to. The first event
+	// after a while is written at once.
+	streamEvery = 200 * time.Millisecond
+	schemaPath  = "/schemas/job-spec.json"
 )
 
 type eventsInput struct {
@@ -179,9 +182,40 @@ func (s *sse) write(text []byte) error {
 var errCutOff = errors.New("the stream was cut off")
 
 func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, after int64) error {
+	var written time.Time
 	return pass(ctx, s, w.Batches, func(batch *lab.Batch) (over bool, err error) {
-		return false, s.write(f.Of(batch, after))
+		text := f.Of(batch, after)
+		if len(text) == 0 {
+			return false, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(time.Until(written.Add(streamEvery))):
+		}
+		text, open := gather(text, f, w, after)
+		err, written = s.write(text), time.Now()
+		if err == nil && !open {
+			err = errCutOff
+		}
+		return false, err
 	})
+}
+
+// gather adds what has come meanwhile. Of a watcher that was cut off nothing more comes.
+func gather(text []byte, f lab.EventFilter, w *lab.Watcher, after int64) (all []byte, open bool) {
+	text = slices.Clip(text) // others are sent the same bytes
+	for {
+		select {
+		case batch, open := <-w.Batches:
+			if !open {
+				return text, false
+			}
+			text = append(text, f.Of(batch, after)...)
+		default:
+			return text, true
+		}
+	}
 }
 
 // pass writes what comes until it is over, with a sign of life now and then.

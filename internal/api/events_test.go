@@ -147,6 +147,49 @@ func TestEventStream(t *testing.T) {
 	})
 }
 
+// TestBusyStream: where much happens, events are gathered, and the watchers get all of them with
+// fewer writes.
+func TestBusyStream(t *testing.T) {
+	db := storetest.NewLab(t, storetest.SQLiteFile(t))
+	s, ann, _ := newLabServer(t, db)
+	storetest.Exec(t, db, "DELETE FROM hostsched_events")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+api.Prefix+"/events", nil)
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+ann)
+	req.Header.Set("Accept", "text/event-stream")
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close() //nolint:errcheck // it was read
+	const events = 40
+	go func() {
+		for id := int64(1); id <= events; id++ {
+			note(t, db, id, nil, "busy")
+			time.Sleep(50 * time.Millisecond) // as often as the journal is read
+		}
+	}()
+	var got []byte
+	var want strings.Builder
+	for id := 1; id <= events; id++ {
+		fmt.Fprintf(&want, "id: %d\n", id)
+	}
+	ids := func() string {
+		var out strings.Builder
+		for line := range strings.Lines(string(got)) {
+			if strings.HasPrefix(line, "id: ") {
+				out.WriteString(line)
+			}
+		}
+		return out.String()
+	}
+	reads, part := 0, make([]byte, 64<<10)
+	for ids() != want.String() {
+		n, err := res.Body.Read(part)
+		require.NoError(t, err, ids())
+		got, reads = append(got, part[:n]...), reads+1
+	}
+	require.Less(t, reads, events/2)
+}
+
 // TestGapBeforeEachEvent: where servers of a database have ids of their own, all gaps that are
 // old are passed over together, and not one after the other.
 func TestGapBeforeEachEvent(t *testing.T) {

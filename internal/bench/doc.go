@@ -13,6 +13,8 @@
 //     and idle ones (nothing to do);
 //   - policies.go compares the policies exact and optimal, without a database: on one plan,
 //     and over simulated days;
+//   - api.go measures the latency of jobs that are submitted through the API, suites, lists
+//     and watchers of the journal;
 //   - runs.go measures jobs that really run, with processes of `hostsched agent` and
 //     `hostsched run`, and how much memory an agent needs; simagents.go has a
 //     thousand agents wait, and some work, without processes;

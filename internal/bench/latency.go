@@ -49,9 +49,26 @@ const (
 	step      = 100 * time.Millisecond
 )
 
-// service measures the latency and the failovers.
+// service measures the latency of jobs that are entered by SQL, and the failovers.
 func (b *bench) service(ctx context.Context, latency time.Duration, failovers int, all *results) error {
 	progress("latency and failover: %d hosts, %d queued", serviceHosts, queuedEntries)
+	return b.withService(ctx, func(load *load, in *installation) error {
+		return load.during(ctx, func(ctx context.Context) (err error) {
+			if latency > 0 {
+				if all.Latency, err = load.latency(ctx, in, latency); err != nil {
+					return err
+				}
+			}
+			if failovers > 0 {
+				all.Failover, err = load.failovers(ctx, in, failovers)
+			}
+			return err
+		})
+	})
+}
+
+// withService works with three replicas in a lab of which all but the spare hosts are busy.
+func (b *bench) withService(ctx context.Context, work func(*load, *installation) error) error {
 	busy := serviceHosts - spareHosts
 	return b.with(ctx, busy, busy+queuedEntries, func(l *testLab) (err error) {
 		load, err := l.newLoad(ctx)
@@ -71,21 +88,7 @@ func (b *bench) service(ctx context.Context, latency time.Duration, failovers in
 		if err := in.followers(ctx); err != nil {
 			return err
 		}
-		return load.during(ctx, func(ctx context.Context) error {
-			if latency > 0 {
-				if all.Latency, err = load.latency(ctx, in, latency); err != nil {
-					return err
-				}
-				if all.API, err = load.apiLatency(ctx, in, latency); err != nil {
-					return err
-				}
-				all.APIP50, all.APIP99 = all.API.P50, all.API.P99
-			}
-			if failovers > 0 {
-				all.Failover, err = load.failovers(ctx, in, failovers)
-			}
-			return err
-		})
+		return work(load, in)
 	})
 }
 

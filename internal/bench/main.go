@@ -23,10 +23,11 @@ const (
 	partTicks   = "ticks"
 	partPlans   = "plans"
 	partService = "service"
+	partAPI     = "api"
 	partRuns    = "runs"
 )
 
-var allParts = []string{partTicks, partPlans, partService, partRuns}
+var allParts = []string{partTicks, partPlans, partService, partAPI, partRuns}
 
 // options are the flags.
 type options struct {
@@ -73,6 +74,7 @@ type results struct {
 	APIP50   float64   `json:"api_latency_p50_ms,omitempty"`
 	APIP99   float64   `json:"api_latency_p99_ms,omitempty"`
 	Failover *Failover `json:"failover,omitempty"`
+	*APIFigures
 	*RunFigures
 }
 
@@ -132,6 +134,8 @@ func (b *bench) measure(ctx context.Context, part string, o options, all *result
 		if o.latency > 0 || o.failovers > 0 {
 			err = b.service(ctx, o.latency, o.failovers, all)
 		}
+	case partAPI:
+		err = b.api(ctx, o.latency, all)
 	case partRuns:
 		all.RunFigures = &RunFigures{}
 		if err = b.realRuns(ctx, all.RunFigures); err == nil {

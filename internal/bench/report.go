@@ -47,6 +47,9 @@ func (r *results) print(w io.Writer) {
 	printPlans(w, r.Plans)
 	printDays(w, r.Days)
 	r.printService(w)
+	if r.APIFigures != nil {
+		r.APIFigures.print(w)
+	}
 	if r.RunFigures != nil {
 		r.RunFigures.print(w)
 	}
