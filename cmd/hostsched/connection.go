@@ -15,6 +15,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/labclient"
+	"github.com/hostsched/hostsched/internal/traceid"
 )
 
 // Where a lab is looked for if nobody says where it is: the socket of a standalone server
@@ -49,6 +50,9 @@ func (c *connection) config(cmd *cobra.Command) (labclient.Config, error) {
 		return labclient.Config{}, err
 	}
 	out := labclient.Config{Servers: chosen.Servers, Token: chosen.Token, CAFile: chosen.CAFile}
+	if _, ok := traceid.Parse(os.Getenv(traceid.Variable)); ok {
+		out.Trace = os.Getenv(traceid.Variable)
+	}
 	if c.caFile != "" {
 		out.CAFile = c.caFile
 	}

@@ -58,6 +58,11 @@ type Config struct {
 	Runs func() *runs.Runs
 	// Cluster says who leads what, and which servers there are.
 	Cluster func(context.Context) (ops.ClusterStatus, error)
+	// Submitted is told of jobs and suites that were entered, with their trace and that of the
+	// caller; nil where nobody is told of traces. TraceShare is the share of those without a
+	// trace of the caller that are told.
+	Submitted  func(job int64, trace, caller string, began time.Time)
+	TraceShare float64
 	// SignIn is nil where no identity provider is configured.
 	SignIn *SignIn
 	Log    hclog.Logger

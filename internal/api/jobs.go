@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"reflect"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/traceid"
 )
 
 // maxSuiteBody is for a suite of thousands of jobs.
@@ -24,6 +26,7 @@ const maxSuiteBody = 32 << 20
 type SubmitInput struct {
 	ContentType string `header:"Content-Type"`
 	Key         string `header:"Idempotency-Key" doc:"A text that makes repeated requests one: the first is done, the others get its answer, for 24 hours."`
+	Trace       string `header:"traceparent" doc:"The span that submits, as W3C Trace Context writes it: the jobs go on with its trace."`
 	RawBody     []byte
 }
 
@@ -136,7 +139,10 @@ func (a *API) submitJob(ctx context.Context, l *lab.Lab, in *struct {
 		out, err := l.DryRun(ctx, s, spec)
 		return &created[labapi.Submitted]{Status: http.StatusOK, Body: out}, err
 	}
+	began := time.Now()
+	s.Trace = a.trace(in.Trace)
 	out, entries, err := l.SubmitJob(ctx, s, spec)
+	a.traced(s.Trace, in.Trace, began, entries, out.ID)
 	return a.submitted(out, fmt.Sprintf("%s/jobs/%d", Prefix, out.ID), entries, err)
 }
 
@@ -147,6 +153,28 @@ func (a *API) by(ctx context.Context, key, route string, request any) (lab.Submi
 		a.dropOldKeys(ctx)
 	}
 	return lab.Submission{Who: callerOf(ctx), Key: k, MaxPriority: a.cfg.MaxPriority}, err
+}
+
+// trace is what is kept with jobs of the trace that they belong to: the caller's, or one of
+// their own.
+func (a *API) trace(header string) string {
+	caller, ok := traceid.Parse(header)
+	switch {
+	case ok && a.cfg.Submitted != nil:
+		return caller.Child().String()
+	case ok:
+		return caller.String() // nobody tells of the submit, so what follows is the caller's
+	case a.cfg.Submitted != nil:
+		return traceid.New(rand.Float64() < a.cfg.TraceShare).String()
+	}
+	return ""
+}
+
+// traced tells of a submit. Without entries it failed, or was one that had been done before.
+func (a *API) traced(trace, header string, began time.Time, entries lab.NewEntries, job int64) {
+	if a.cfg.Submitted != nil && len(entries) > 0 {
+		a.cfg.Submitted(job, trace, header, began)
+	}
 }
 
 // dropEvery is how often old keys of requests are deleted, while there are new ones.
@@ -200,7 +228,10 @@ func (a *API) suiteRoutes() {
 			out, err := l.DryRunSuite(ctx, s, suite)
 			return &created[labapi.Suite]{Status: http.StatusOK, Body: out}, err
 		}
+		began := time.Now()
+		s.Trace = a.trace(in.Trace)
 		out, entries, err := l.SubmitSuite(ctx, s, suite)
+		a.traced(s.Trace, in.Trace, began, entries, out.ID)
 		a.wakeAll(entries, err)
 		return &created[labapi.Suite]{http.StatusCreated, fmt.Sprintf("%s/suites/%d", Prefix, out.ID), out}, err
 	})

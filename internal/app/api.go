@@ -23,6 +23,9 @@ func (a *App) apiConfig() api.Config {
 		c.Anonymous = access.Viewer
 	}
 	c.SignIn = a.signIn()
+	if a.tracer != nil {
+		c.Submitted, c.TraceShare = a.tracer.Submitted, a.cfg.Tracing.Share
+	}
 	return c
 }
 

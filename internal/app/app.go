@@ -31,6 +31,7 @@ import (
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/runs"
+	"github.com/hostsched/hostsched/internal/tracing"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -108,6 +109,8 @@ type App struct {
 	journal bool
 	// metadataFault says why queued-time records were not taken.
 	metadataFault func() string
+	// tracer tells a collector of jobs; nil without one.
+	tracer *tracing.Tracer
 	// failing says what of the work in the background fails.
 	failing faults
 	// reporters run until everything else has ended, and then send what is left.
@@ -179,6 +182,9 @@ func (a *App) open(o Options) (err error) {
 	a.openSweeps()
 	a.openLogKeeping()
 	if a.observers, err = a.report(a.metrics); err != nil {
+		return err
+	}
+	if err := a.openTracing(); err != nil {
 		return err
 	}
 	calls := api.New(a.apiConfig())

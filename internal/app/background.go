@@ -14,6 +14,7 @@ const (
 	workSweeps  = "sweeps"
 	workLogs    = "logs"
 	workMetrics = "metrics"
+	workTracing = "tracing"
 )
 
 // background is such work. What fails is in the log, in the status and in a metric.
@@ -52,17 +53,11 @@ func (f *faults) all() map[string]string {
 
 // inBackground does work until the replica ends.
 func (a *App) inBackground(b background) {
-	a.metrics.Background(b.name)
+	say := a.sayOf(b.name, b.fault)
 	a.reporters = append(a.reporters, func(ctx context.Context) {
-		log := recurring.New(a.log)
 		for ctx.Err() == nil {
-			if err := b.work(ctx); err == nil {
-				log.Over()
-				a.failing.set(b.name, "")
-			} else if ctx.Err() == nil {
-				log.Warn(b.fault, "error", err)
-				a.failing.set(b.name, b.fault+": "+err.Error())
-				a.metrics.BackgroundFailed(b.name)
+			if err := b.work(ctx); err == nil || ctx.Err() == nil {
+				say(err)
 			}
 			select {
 			case <-ctx.Done():
@@ -70,6 +65,23 @@ func (a *App) inBackground(b background) {
 			}
 		}
 	})
+}
+
+// sayOf returns what says that some work fails, or does not: in the log, in the status and in
+// a metric.
+func (a *App) sayOf(name, fault string) func(error) {
+	a.metrics.Background(name)
+	log := recurring.New(a.log)
+	return func(err error) {
+		if err == nil {
+			log.Over()
+			a.failing.set(name, "")
+			return
+		}
+		log.Warn(fault, "error", err)
+		a.failing.set(name, fault+": "+err.Error())
+		a.metrics.BackgroundFailed(name)
+	}
 }
 
 // always is the same pause each time.

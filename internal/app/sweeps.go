@@ -23,7 +23,7 @@ const (
 // openRuns makes what runs jobs, switched off where Autotest does.
 func (a *App) openRuns(ctx context.Context, db *store.DB, at *lab.Lab) error {
 	r := runs.New(at)
-	r.Lease, r.Closed = a.cfg.Runs.Lease, a.metrics.RunClosed
+	r.Lease, r.Closed = a.cfg.Runs.Lease, a.runClosed
 	switch a.cfg.Runner {
 	case config.RunnerAutotest:
 		r.Off = true

@@ -201,6 +201,11 @@ type Config struct {
 		SMTPPasswordFile string        `key:"smtp_password_file" usage:"file with the mail password (or env HOSTSCHED_NOTIFY_SMTP_PASSWORD)"`
 	} `key:"notify" group:"replica"`
 
+	Tracing struct {
+		Endpoint string  `key:"endpoint" usage:"URL of an OpenTelemetry collector, like http://otel:4318, that is told what becomes of jobs; none if empty"`
+		Share    float64 `key:"share" default:"1" min:"0" max:"1" usage:"share of the jobs that are told, of those that were submitted without a trace of their own"`
+	} `key:"tracing" group:"replica"`
+
 	Metadata struct {
 		URL      string        `key:"url" usage:"Elasticsearch _bulk endpoint for queued-time records, like http://es:9200/hostsched/_bulk"`
 		Interval time.Duration `key:"interval" default:"5s" min:"1ms" max:"1h" usage:"longest time a record waits for its batch"`
@@ -357,6 +362,9 @@ func (c *Config) check() error {
 	}
 	if c.TLS.RequireClientCert && (c.TLS.CertFile == "" || c.TLS.CAFile == "") {
 		return fmt.Errorf("%w: tls.require_client_cert needs tls.cert_file and tls.ca_file", ErrConfig)
+	}
+	if c.Tracing.Endpoint != "" && !strings.HasPrefix(c.Tracing.Endpoint, "http://") && !strings.HasPrefix(c.Tracing.Endpoint, "https://") {
+		return fmt.Errorf("%w: tracing.endpoint is %q; it must begin with http:// or https://", ErrConfig, c.Tracing.Endpoint)
 	}
 	if c.Metadata.URL != "" && !strings.HasPrefix(c.Metadata.URL, "http://") && !strings.HasPrefix(c.Metadata.URL, "https://") {
 		return fmt.Errorf("%w: metadata.url is %q; it must begin with http:// or https://", ErrConfig, c.Metadata.URL)

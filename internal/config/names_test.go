@@ -75,6 +75,8 @@ var names = []struct{ key, flag, env, def string }{
 	{"log.level", "log-level", "HOSTSCHED_LOG_LEVEL", "info"},
 	{"metadata.interval", "metadata-interval", "HOSTSCHED_METADATA_INTERVAL", "5s"},
 	{"metadata.url", "metadata-url", "HOSTSCHED_METADATA_URL", ""},
+	{"tracing.endpoint", "tracing-endpoint", "HOSTSCHED_TRACING_ENDPOINT", ""},
+	{"tracing.share", "tracing-share", "HOSTSCHED_TRACING_SHARE", "1"},
 	{"metrics.file", "metrics-file", "HOSTSCHED_METRICS_FILE", ""},
 	{"notify.from", "notify-from", "HOSTSCHED_NOTIFY_FROM", "hostsched@localhost"},
 	{"notify.interval", "notify-interval", "HOSTSCHED_NOTIFY_INTERVAL", "1m0s"},

@@ -14,6 +14,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/traceid"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -28,6 +29,8 @@ type Submission struct {
 	MaxPriority int
 	// CloneOf is the job that is submitted once more, 0 if it is another one.
 	CloneOf int64
+	// Trace is the trace that the jobs belong to, as package traceid writes it; empty if none.
+	Trace string
 }
 
 // NewEntries are new entries by the shard that has to know of them.
@@ -112,6 +115,7 @@ func (l *Lab) admit(ctx context.Context, s Submission, owner *string, highest in
 	if err != nil {
 		return nil, err
 	}
+	b.trace = s.Trace
 	if !b.own {
 		if err := access.Operating.Check(s.Who, false); err != nil {
 			return nil, fmt.Errorf("submit for %s: %w", *owner, err)
@@ -279,6 +283,9 @@ func (l *Lab) insertJobs(ctx context.Context, tx *sql.Tx, b *batch, suite int64)
 		j, id := &b.jobs[i], ids.jobs[i]
 		for _, label := range j.labels {
 			labels = append(labels, []any{id, label})
+		}
+		if _, own := j.spec.Keyvals[traceid.Keyval]; b.trace != "" && !own {
+			keyvals = append(keyvals, []any{id, traceid.Keyval, b.trace})
 		}
 		for _, key := range slices.Sorted(maps.Keys(j.spec.Keyvals)) {
 			keyvals = append(keyvals, []any{id, key, j.spec.Keyvals[key]})

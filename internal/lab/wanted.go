@@ -28,6 +28,7 @@ type batch struct {
 	// own is true if the owner is who submits.
 	own     bool
 	cloneOf int64
+	trace   string
 	jobs    []newJob
 	// missing are labels that there are no rows of, by their names.
 	missing []string

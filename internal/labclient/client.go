@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/hostsched/hostsched/internal/traceid"
 )
 
 // Prefix begins the path of every route.
@@ -41,6 +43,8 @@ type Config struct {
 	CAFile string
 	// Prefix begins the path of every route, Prefix of this package if empty.
 	Prefix string
+	// Trace is the trace that calls belong to, as a traceparent, if there is one.
+	Trace string
 }
 
 // Client calls the API of one lab. Several goroutines may use it at the same time.
@@ -50,6 +54,7 @@ type Client struct {
 	next   *atomic.Int64
 	token  string
 	prefix string
+	trace  string
 }
 
 // New checks a configuration; nobody is called yet.
@@ -61,7 +66,7 @@ func New(cfg Config) (*Client, error) {
 	if err := checkToken(cfg.Token); err != nil {
 		return nil, err
 	}
-	c := &Client{next: new(atomic.Int64), token: cfg.Token, prefix: cmp.Or(cfg.Prefix, Prefix)}
+	c := &Client{next: new(atomic.Int64), token: cfg.Token, prefix: cmp.Or(cfg.Prefix, Prefix), trace: cfg.Trace}
 	for _, address := range cfg.Servers {
 		s, err := newServer(address, transport)
 		if err != nil {
@@ -239,6 +244,9 @@ func (c *Client) ask(ctx context.Context, s server, call Call, body []byte) (*ht
 	}
 	for name, values := range call.Header {
 		req.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	if c.trace != "" {
+		req.Header.Set(traceid.Header, c.trace)
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)

@@ -189,3 +189,16 @@ func TestContexts(t *testing.T) {
 	_, err = labclient.ReadContexts(path)
 	require.ErrorIs(t, err, labclient.ErrSetting)
 }
+
+// TestTraceOfTheCaller goes along with every call.
+func TestTraceOfTheCaller(t *testing.T) {
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	var got atomic.Value
+	c, err := labclient.New(labclient.Config{Trace: trace, Servers: []string{server(t, func(w http.ResponseWriter, r *http.Request) {
+		got.Store(r.Header.Get("traceparent"))
+		w.WriteHeader(http.StatusNoContent)
+	})}})
+	require.NoError(t, err)
+	require.NoError(t, c.Do(t.Context(), labclient.Call{Method: http.MethodPost, Path: "/jobs"}, nil))
+	require.Equal(t, trace, got.Load())
+}

@@ -221,6 +221,9 @@ func (r *Runs) claimed(ctx context.Context, key claimKey) (out labapi.Claimed, e
 	if err == nil && m.Job != 0 {
 		err = r.fillJob(ctx, m)
 	}
+	if err == nil {
+		handOn(m, out.Run)
+	}
 	return out, r.lab.Explain(err, "read what was claimed")
 }
 

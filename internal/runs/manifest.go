@@ -7,7 +7,20 @@ import (
 
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/traceid"
 )
+
+// handOn tells the run which span of the trace of its job it is. What the job says itself stays.
+func handOn(m *labapi.Manifest, run int64) {
+	parent, ok := traceid.Parse(m.Keyvals[traceid.Keyval])
+	if _, own := m.Env[traceid.Variable]; !ok || own {
+		return
+	}
+	if m.Env == nil {
+		m.Env = map[string]string{}
+	}
+	m.Env[traceid.Variable] = parent.Run(run).String()
+}
 
 // fillSpec adds what only the spec of a job says.
 func fillSpec(m *labapi.Manifest, spec *labapi.JobSpec) error {

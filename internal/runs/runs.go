@@ -71,9 +71,9 @@ type Runs struct {
 	LogCap int64
 	// Off means that Autotest runs the jobs.
 	Off bool
-	// Closed hears of each run that this process closes, with its kind and its result: lost
-	// of one that was given up. It may be nil.
-	Closed func(kind, result string)
+	// Closed hears of each run that this process closes, with its result: lost of one that was
+	// given up. It may be nil.
+	Closed func(run Run, result string)
 
 	lab *lab.Lab
 	// lastWhole is when Sweep last looked at all that waits.
@@ -129,6 +129,6 @@ func (r *Runs) answer(run Run) labapi.RunAnswer {
 // tell tells of a run that is closed now.
 func (r *Runs) tell(run Run, result string) {
 	if r.Closed != nil {
-		r.Closed(run.Kind, result)
+		r.Closed(run, result)
 	}
 }

@@ -73,7 +73,7 @@ func TestEveryRunIsToldOnce(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db)
 		var told []string
-		w.Closed = func(kind, result string) { told = append(told, kind+" "+result) }
+		w.Closed = func(run runs.Run, result string) { told = append(told, run.Kind+" "+result) }
 		h := w.host("h1")
 		a := w.agent("a1", "h1")
 		w.give(w.job(labapi.JobSpec{}).Entries[0], h, "Reset")
