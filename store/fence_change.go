@@ -56,7 +56,7 @@ func (db *DB) changeOnce(ctx context.Context, fences []shard.Name, reached func(
 		return err
 	}
 	if err := tx.Commit(); err != nil {
-		return sqldb.Partly(err) // its answer may have been lost
+		return sqldb.Committed(err) // its answer may have been lost
 	}
 	return reached("commit")
 }

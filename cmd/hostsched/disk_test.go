@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,4 +118,48 @@ func TestDiskOfTheLogIsFull(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE host_id IS NOT NULL") > 0
 	}, patience, 20*time.Millisecond, "an entry gets a host")
+}
+
+// TestDiskOfAStandaloneLabIsFull: what a lab in one file has no room for is refused, with the
+// word that nothing was written, which is so; once there is room everything goes on.
+func TestDiskOfAStandaloneLabIsFull(t *testing.T) {
+	disk := testserver.NewDisk(t, 200)
+	s := newStandalone(t)
+	s.cmd = disk.Enter(exec.Command(os.Args[0], "serve", "--standalone", "--data-dir", filepath.Join(disk.Point, "lab"), "--listen", s.listen))
+	s.cmd.Env = append(os.Environ(), asProgram+"=1")
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	require.NoError(t, s.cmd.Start())
+	s.leads(t)
+	t.Setenv("HOSTSCHED_SERVER", "http://"+s.listen)
+	token := filepath.Join(disk.Dir, "lab", "admin.token")
+	hosts := func() string {
+		code, out, errs := runCommand(t, "host", "list", "-o", "name", "--token-file", token)
+		require.Equal(t, exitOK, code, errs)
+		return out
+	}
+	attributes := strings.Repeat("x", 200)
+	add := func(name string) (code int, errs string) {
+		code, _, errs = runCommand(t, "host", "add", name, "-l", "new:"+name, "--attribute", "a="+attributes, "--token-file", token)
+		return code, errs
+	}
+	code, errs := add("before")
+	require.Equal(t, exitOK, code, errs)
+	disk.Fill(t)
+	refused := 0
+	for i := 0; refused < 5; i++ {
+		require.Less(t, i, 500, "the disk is full")
+		before := hosts()
+		code, errs := add(fmt.Sprint("h", i))
+		if code == exitOK {
+			continue // the files have a little room themselves
+		}
+		refused++
+		require.Contains(t, errs, "the database has no room")
+		require.Contains(t, errs, "nothing was written")
+		require.Equal(t, before, hosts())
+	}
+	disk.Free(t)
+	code, errs = add("after")
+	require.Equal(t, exitOK, code, errs)
+	require.Equal(t, exitOK, s.end(t, syscall.SIGTERM))
 }

@@ -61,9 +61,17 @@ func (l *Lab) change(ctx context.Context, what string, work func(*sql.Tx) error)
 	for {
 		err := l.once(ctx, work)
 		if !sqldb.IsLockTimeout(err) || ctx.Err() != nil {
-			return l.explain(err, what)
+			return certain(l.explain(err, what))
 		}
 	}
+}
+
+// certain says of a database without room that nothing was written, where that is so.
+func certain(err error) error {
+	if errors.Is(err, sqldb.ErrFull) && !errors.Is(err, sqldb.ErrPartly) {
+		return fmt.Errorf("%w; nothing was written", err)
+	}
+	return err
 }
 
 func (l *Lab) once(ctx context.Context, work func(*sql.Tx) error) (err error) {
@@ -75,7 +83,7 @@ func (l *Lab) once(ctx context.Context, work func(*sql.Tx) error) (err error) {
 	if err := work(tx); err != nil {
 		return err
 	}
-	return sqldb.Partly(tx.Commit())
+	return sqldb.Committed(tx.Commit())
 }
 
 // isolation lets a change see what others have committed by the time that it has locked a

@@ -24,8 +24,8 @@ type Disk struct {
 	// process of the same user can use it, unless it resolves links in names of files.
 	Dir string
 
-	// point is the folder for processes in the keeper's namespaces.
-	point  string
+	// Point is the folder for processes that entered.
+	Point  string
 	keeper int
 }
 
@@ -60,8 +60,8 @@ func NewDisk(t testing.TB, megabytes int) *Disk {
 	return &Disk{filepath.Join("/proc", strconv.Itoa(keeper.Process.Pid), "root", point), point, keeper.Process.Pid}
 }
 
-// enter makes a command run in the keeper's namespaces, in which this user is called root.
-func (d *Disk) enter(cmd *exec.Cmd) *exec.Cmd {
+// Enter makes a command run in the keeper's namespaces, in which this user is called root.
+func (d *Disk) Enter(cmd *exec.Cmd) *exec.Cmd {
 	// Who enters a namespace of users does not end with its parent any more: see child.Start.
 	prefix := []string{"--target", strconv.Itoa(d.keeper), "--user", "--mount", "--", "setpriv", "--pdeathsig", "KILL", "--"}
 	return exec.Command("nsenter", slices.Concat(prefix, cmd.Args)...)
@@ -97,14 +97,14 @@ func StartOn(t testing.TB, d *Disk, options ...string) *Server {
 	t.Helper()
 	return startAnother(t, func(kind Kind, dir string) (*Server, error) {
 		data := "data"
-		s, err := prepare(kind, dir, slices.Concat([]string{"--user=root", "--datadir=" + filepath.Join(d.point, data)}, options)...)
+		s, err := prepare(kind, dir, slices.Concat([]string{"--user=root", "--datadir=" + filepath.Join(d.Point, data)}, options)...)
 		if err != nil {
 			return nil, err
 		}
 		if err := os.CopyFS(filepath.Join(d.Dir, data), os.DirFS(s.data())); err != nil {
 			return nil, err
 		}
-		s.cmd = d.enter(s.cmd)
+		s.cmd = d.Enter(s.cmd)
 		return s, s.run()
 	})
 }

@@ -110,6 +110,20 @@ func Partly(err error) error {
 	return fmt.Errorf("%w; %w", err, ErrPartly)
 }
 
+// Committed marks the error of a commit. Something may have been written, unless it is certain
+// that the transaction was rolled back: the driver of SQLite does so where there is no room or
+// another process is at work, and a cluster of servers where another transaction was before it.
+func Committed(err error) error {
+	switch sqliteCode(err) & sqlitePrimary {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY:
+		return err
+	}
+	if MysqlCode(err) == MyDeadlock {
+		return err
+	}
+	return Partly(err)
+}
+
 func MysqlCode(err error) uint16 {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {

@@ -1,6 +1,8 @@
 package sqldb_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -25,6 +27,16 @@ func TestExplainClassifiesStatesOfTheServer(t *testing.T) {
 			require.ErrorIs(t, err, class, "%d", number)
 			storetest.RequireOneLine(t, err)
 		}
+	}
+}
+
+// TestCommitted: whether something was written is said to be uncertain only where it is.
+func TestCommitted(t *testing.T) {
+	require.NoError(t, sqldb.Committed(nil))
+	require.NotErrorIs(t, sqldb.Committed(&mysql.MySQLError{Number: 1213}), sqldb.ErrPartly, "a cluster gave another transaction precedence")
+	for _, err := range []error{mysql.ErrInvalidConn, context.DeadlineExceeded, &mysql.MySQLError{Number: 1180}, &mysql.MySQLError{Number: 1290}, errors.New("other")} {
+		require.ErrorIs(t, sqldb.Committed(err), sqldb.ErrPartly, err)
+		require.ErrorIs(t, sqldb.Committed(err), err)
 	}
 }
 
