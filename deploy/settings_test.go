@@ -44,7 +44,9 @@ func TestDeployedSettings(t *testing.T) {
 	require.Equal(t, 3, replicas)
 
 	for _, pod := range []string{"kubernetes/base/replicas.yaml", "kubernetes/migrate/job.yaml"} {
-		var object struct{ Spec struct{ Template struct{ Spec podSpec } } }
+		var object struct {
+			Spec struct{ Template struct{ Spec podSpec } }
+		}
 		readYAML(t, pod, &object)
 		environment := map[string]string{}
 		for _, v := range object.Spec.Template.Spec.Containers[0].Env {
