@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -30,6 +31,8 @@ const embeddedFailover = maxFailover + 3*time.Second
 type member struct {
 	*server
 	client, peer, folder string
+	// tls are the flags of its certificate for the other members.
+	tls []string
 }
 
 func freeURL(t *testing.T) string {
@@ -145,6 +148,52 @@ func TestServersAreTheirOwnEtcd(t *testing.T) {
 		members := etcdMembers(t, fresh)
 		return len(members) == 3 && !slices.ContainsFunc(members, func(m ops.EtcdMember) bool { return !m.Started || !m.Voting })
 	}, patience, 50*time.Millisecond, "all members vote")
+}
+
+// TestMembersTalkOverTLS: members of etcd talk to each other by their certificates, and to
+// nobody else; when one is lost the others lead.
+func TestMembersTalkOverTLS(t *testing.T) {
+	_, all := newMembers(t)
+	ca, stranger := testserver.NewAuthority(t, "lab"), testserver.NewAuthority(t, "elsewhere")
+	for _, m := range all {
+		cert, key := filepath.Join(t.TempDir(), "peer.crt"), filepath.Join(t.TempDir(), "peer.key")
+		ca.IssueNow(t, cert, key, m.name, time.Hour)
+		m.peer = strings.Replace(m.peer, "http:", "https:", 1)
+		m.tls = []string{"--etcd-peer-cert-file", cert, "--etcd-peer-key-file", key, "--etcd-peer-trusted-ca-file", ca.File}
+	}
+	for _, m := range all {
+		m.run(t, all, m.tls...)
+	}
+	leader := leaderOf(t, all, patience)
+	for _, m := range all {
+		require.Eventually(t, m.ready, patience, 10*time.Millisecond, m.name)
+	}
+	for _, member := range etcdMembers(t, leader) {
+		require.True(t, strings.HasPrefix(member.PeerURLs[0], "https:"), member.PeerURLs)
+	}
+
+	answers := func(authority *testserver.Authority) error {
+		config := &tls.Config{RootCAs: ca.Pool(t)}
+		if authority != nil {
+			cert, key := filepath.Join(t.TempDir(), "c.crt"), filepath.Join(t.TempDir(), "c.key")
+			authority.IssueNow(t, cert, key, "somebody", time.Hour)
+			pair, err := tls.LoadX509KeyPair(cert, key)
+			require.NoError(t, err)
+			config.Certificates = []tls.Certificate{pair}
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: patience}
+		res, err := client.Get(leader.peer + "/version")
+		if err != nil {
+			return err
+		}
+		return res.Body.Close()
+	}
+	require.NoError(t, answers(ca))
+	require.Error(t, answers(nil), "without a certificate")
+	require.Error(t, answers(stranger), "with one of another authority")
+
+	leader.kill(t)
+	leaderOf(t, slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m == leader }), embeddedFailover)
 }
 
 // TestGrowing: a standalone lab becomes one of three servers on a database server, as

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -262,6 +263,43 @@ func TestAddressOfItsOwn(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, code(own, "/metrics"))
 	require.NotEqual(t, http.StatusNotFound, code(own, "/api/v1/whoami"))
 	require.Contains(t, s.said(t), "at http://"+own)
+}
+
+// TestAddressOfItsOwnOverTLS: the API answers on its own address by the same certificate, and
+// by the one that takes its place in the files from then on.
+func TestAddressOfItsOwnOverTLS(t *testing.T) {
+	port, err := testserver.FreePort()
+	require.NoError(t, err)
+	s, ca := newStandalone(t), testserver.NewAuthority(t, "lab")
+	cert, key := filepath.Join(t.TempDir(), "tls.crt"), filepath.Join(t.TempDir(), "tls.key")
+	ca.IssueNow(t, cert, key, "first", time.Hour)
+	own := "https://127.0.0.1:" + strconv.Itoa(port)
+	s.start(t, "--api-listen", strings.TrimPrefix(own, "https://"), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-file", ca.File)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool(t)}, DisableKeepAlives: true}, Timeout: time.Second}
+	answersAs := func() string {
+		res, err := client.Get(own + "/api/v1/whoami")
+		if err != nil || res.Body.Close() != nil {
+			return ""
+		}
+		return res.TLS.PeerCertificates[0].Subject.CommonName
+	}
+	require.Eventually(t, func() bool { return answersAs() == "first" }, patience, 20*time.Millisecond)
+
+	token := filepath.Join(s.dir, "admin.token")
+	listHosts := func() bool {
+		code, _, _ := runCommand(t, "host", "list", "--server", own, "--ca-file", ca.File, "--token-file", token)
+		return code == exitOK
+	}
+	require.Eventually(t, listHosts, patience, 50*time.Millisecond, "commands trust the authority that they are given")
+	code, _, errs := runCommand(t, "host", "list", "--server", own, "--token-file", token)
+	require.Equal(t, exitAway, code, "nobody trusts it by itself")
+	require.Contains(t, errs, "certificate")
+	code, _, _ = runCommand(t, "host", "list", "--server", "http"+strings.TrimPrefix(own, "https"), "--token-file", token)
+	require.NotEqual(t, exitOK, code)
+
+	ca.IssueNow(t, cert, key, "second", time.Hour)
+	require.Eventually(t, func() bool { return answersAs() == "second" }, patience, 20*time.Millisecond, "the files were replaced")
+	require.True(t, listHosts())
 }
 
 // shortDir is a folder whose path is short enough for a socket.

@@ -83,3 +83,13 @@ func writePEM(t testing.TB, file, kind string, der []byte) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 }
+
+// Pool trusts what the authority has issued.
+func (a *Authority) Pool(t testing.TB) *x509.CertPool {
+	t.Helper()
+	text, err := os.ReadFile(a.File)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(text))
+	return pool
+}
