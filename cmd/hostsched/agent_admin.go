@@ -33,6 +33,7 @@ func agentDisplay() *display[labapi.Agent] {
 		column[labapi.Agent]{title: "SEEN", cell: func(a labapi.Agent) any { return when(a.Seen) }},
 		column[labapi.Agent]{title: "VERSION", cell: func(a labapi.Agent) any { return orDash(a.Version) }},
 		column[labapi.Agent]{title: "UNFIT", cell: func(a labapi.Agent) any { return orDash(a.Unfit) }},
+		column[labapi.Agent]{title: "MACHINE", wide: true, cell: func(a labapi.Agent) any { return orDash(a.Address) }},
 		column[labapi.Agent]{title: "REASON", wide: true, cell: func(a labapi.Agent) any { return orDash(a.DesiredReason) }},
 		column[labapi.Agent]{title: "HOST-NAMES", wide: true, cell: func(a labapi.Agent) any { return listed(a.Hosts) }},
 	)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -28,6 +29,8 @@ type Agent struct {
 	spool   *spool
 	boot    string
 	session string
+	// address is what people know the agent's machine by.
+	address string
 	cgroup  string
 	// changed wakes the sync that waits, if it told the servers less than they should know.
 	changed chan struct{}
@@ -80,6 +83,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		a.Log.Warn("the spool cannot be told from others; runs that were lost with this process end with their leases", "err", err)
 	}
 	a.session = labapi.NewSession(id, rand.Text())
+	a.address, _ = os.Hostname() // nobody needs it to go on
 	a.findCgroup()
 	if a.client, err = a.enter(ctx, client); err != nil {
 		return err

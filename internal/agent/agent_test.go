@@ -419,7 +419,7 @@ func TestNothingOfARunLivesLongerThanItsLease(t *testing.T) {
 		require.NoError(t, p.Process.Signal(syscall.SIGSTOP))
 		dies(t, m, pids, time.Now())
 		require.NoError(t, p.Process.Signal(syscall.SIGCONT))
-		require.Equal(t, "lease-lost", l.finished(1).finish.StopReason)
+		require.Equal(t, "infra lease-lost", l.finished(1).finish.Result+" "+l.finished(1).finish.StopReason)
 	})
 	t.Run("the shim is stopped", func(t *testing.T) {
 		l, m := short(t)
@@ -629,7 +629,7 @@ func TestWhatTheServersSayOfTheAgent(t *testing.T) {
 		l.change(func() { l.desired = labapi.DesiredStop })
 		require.NoError(t, s.result(t))
 		require.False(t, alive(pid))
-		require.Equal(t, "agent-stop", l.finished(1).finish.StopReason)
+		require.Equal(t, "infra agent-stop", l.finished(1).finish.Result+" "+l.finished(1).finish.StopReason)
 	})
 	t.Run("drain", func(t *testing.T) {
 		l, m, _, _ := running(t)
@@ -668,6 +668,23 @@ func TestTokensChange(t *testing.T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	require.Equal(t, "hsj_again", l.joins[len(l.joins)-1].JoinToken)
+}
+
+// TestARevokedAgentJoinsAgain when it is started with a new join token.
+func TestARevokedAgentJoinsAgain(t *testing.T) {
+	l := newLab(t)
+	m := newMachine(t, l, execDriver)
+	s := m.serve()
+	l.offer(job(1, "true"))
+	l.finished(1)
+	l.change(func() { l.revoked, l.token = l.token, "hsa_back" })
+	require.ErrorIs(t, s.result(t), agent.ErrRevoked)
+	require.Len(t, l.joins, 1, "its join token was used")
+	require.NoError(t, os.WriteFile(filepath.Join(m.dir, "join"), []byte("hsj_back\n"), 0o600))
+	m.serve()
+	l.offer(job(2, "true"))
+	l.finished(2)
+	require.Equal(t, "hsj_back", l.joins[1].JoinToken)
 }
 
 func TestJobsRunAsAnotherUserWhoSeesNothingOfTheAgent(t *testing.T) {

@@ -39,6 +39,8 @@ type lab struct {
 	runs     map[int64]*labRun
 	desired  string
 	token    string
+	// revoked is a token that was revoked.
+	revoked string
 	// rotated is the token that the next sync's answer has.
 	rotated string
 	syncs   []labapi.AgentSync
@@ -124,9 +126,13 @@ func (l *lab) sync(w http.ResponseWriter, r *http.Request) {
 	var in labapi.AgentSync
 	_ = json.NewDecoder(r.Body).Decode(&in)
 	l.mu.Lock()
-	if r.Header.Get("Authorization") != "Bearer "+l.token {
+	if shown := r.Header.Get("Authorization"); shown != "Bearer "+l.token {
+		problem := labapi.ProblemToken
+		if shown == "Bearer "+l.revoked {
+			problem = labapi.ProblemRevoked
+		}
 		l.mu.Unlock()
-		l.refuse(w, labapi.ProblemToken, nil)
+		l.refuse(w, problem, nil)
 		return
 	}
 	l.syncs = append(l.syncs, in)

@@ -63,6 +63,8 @@ func (r *run) resultOf(result shim.Result) string {
 	switch {
 	case result.NotRunReason != "" && !r.ownScript():
 		return labapi.ResultInfra // the lab's command, or its machine
+	case result.StopReason == shim.StopLease, result.StopReason == shim.StopAgent:
+		return labapi.ResultInfra // the lab has ended it
 	case result.NotRunReason != "" || result.Signal != nil || result.StopReason != "" || result.ExitCode == nil:
 		return labapi.ResultFailed
 	case result.Step == taskFence && !passed:

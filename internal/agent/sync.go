@@ -48,12 +48,14 @@ func (a *Agent) serve(ctx, following context.Context) error {
 			}
 		case errors.Is(err, agentclient.ErrRevoked):
 			a.endAll()
-			return err
+			if !a.joinAgain(ctx, err) {
+				return err
+			}
 		case errors.Is(err, agentclient.ErrReplaced):
 			return err
 		case err != nil:
 			a.joinAgain(ctx, err)
-			pause = pauses.NextBackOff()
+			pause = a.soonEnough(pauses.NextBackOff())
 			away(err, pause)
 		default:
 			begin = false
@@ -72,6 +74,16 @@ func (a *Agent) serve(ctx, following context.Context) error {
 			return a.leave()
 		}
 	}
+}
+
+// soonEnough is a pause after which claims can still be renewed, if there are any.
+func (a *Agent) soonEnough(pause time.Duration) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.runs) == 0 {
+		return pause
+	}
+	return min(pause, a.lease/4)
 }
 
 // sleep tells whether to go on.
@@ -130,7 +142,7 @@ func (a *Agent) sync(ctx context.Context, begin bool) (out labapi.AgentSynced, e
 func (a *Agent) report(atOnce bool) labapi.AgentSync {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	in := labapi.AgentSync{Session: a.session, BootID: a.boot, Version: a.Version, Protocols: Protocols, Capacity: max(a.room(), 0), Unfit: a.spool.unfit()}
+	in := labapi.AgentSync{Session: a.session, BootID: a.boot, Version: a.Version, Address: a.address, Protocols: Protocols, Capacity: max(a.room(), 0), Unfit: a.spool.unfit()}
 	wait := maxWait
 	if len(a.runs) > 0 {
 		wait = min(wait, a.lease/4)
@@ -205,22 +217,25 @@ func (a *Agent) takeToken(token string) {
 }
 
 // joinAgain tries a join token that was not tried yet, when the servers do not know the agent's
-// own any more: an administrator may have put it there meanwhile.
-func (a *Agent) joinAgain(ctx context.Context, cause error) {
-	if !errors.Is(cause, agentclient.ErrToken) || a.cfg.JoinTokenFile == "" {
-		return
+// own any more, or revoked the agent: an administrator may have put it there meanwhile. It
+// tells whether the agent has another token now.
+func (a *Agent) joinAgain(ctx context.Context, cause error) bool {
+	refused := errors.Is(cause, agentclient.ErrToken) || errors.Is(cause, agentclient.ErrRevoked)
+	if !refused || a.cfg.JoinTokenFile == "" {
+		return false
 	}
 	join, err := readToken(a.cfg.JoinTokenFile)
 	if err != nil || join == "" || join == a.joined {
-		return
+		return false
 	}
 	a.joined = join
 	client, err := a.register(ctx, a.calls(), join)
 	if err != nil {
 		a.Log.Warn("the join token gives no new token", "err", oneLine(err))
-		return
+		return false
 	}
 	a.setClient(client)
+	return true
 }
 
 // mayStop ends all runs of an agent that is to stop, and tells whether all are over.

@@ -51,6 +51,7 @@ func (a *Agent) enter(ctx context.Context, client *agentclient.Client) (*agentcl
 	if err != nil {
 		return nil, fmt.Errorf("%w: join_token_file: %w", ErrConfig, err)
 	}
+	a.joined = join
 	return a.register(ctx, client, join)
 }
 

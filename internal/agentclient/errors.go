@@ -20,7 +20,7 @@ var (
 	// somebody may be about to make a new token.
 	ErrToken = errors.New("the servers do not take the token")
 	// ErrRevoked: the agent may do nothing any more, and stops everything now.
-	ErrRevoked = errors.New("the agent was revoked")
+	ErrRevoked = errors.New("the servers refuse this agent")
 	// ErrReplaced: another process serves under the agent's name; this one ends.
 	ErrReplaced = errors.New("another process has taken this agent's place")
 	// ErrProtocol: the agent is too old or too new for the servers.

@@ -79,7 +79,7 @@ type AgentSync struct {
 	Begin     bool      `json:"begin,omitempty"`
 	BootID    string    `json:"boot_id" maxLength:"64" doc:"Differs after the agent's machine was booted again: its runs are lost then."`
 	Version   string    `json:"version" maxLength:"190"`
-	Address   string    `json:"address,omitempty" maxLength:"190"`
+	Address   string    `json:"address,omitempty" maxLength:"190" doc:"The name of the agent's machine, for people."`
 	Protocols Protocols `json:"protocols"`
 	Capacity  int       `json:"capacity" minimum:"0" doc:"How many more runs it takes now."`
 	Unfit     string    `json:"unfit,omitempty" maxLength:"500" doc:"Why it takes nothing now, as when its disk is full."`

@@ -8,9 +8,12 @@ import (
 
 // Times are milliseconds since 1970 by the database's clock, durations milliseconds.
 const (
-	// LossGrace is how long after the end of its lease a run is given up. By then its
-	// claimant has stopped whatever there was: it counts from the sending of its last call.
-	LossGrace = 30_000
+	// MostLossGrace bounds LossGrace.
+	MostLossGrace = 30_000
+	// UnknownAfter is how long an agent may call without naming a run until the run is given
+	// up. It is longer than a call may wait and be on its way: one that was sent before the
+	// claim was answered cannot name its run.
+	UnknownAfter = 45_000
 	// HardGrace is how long a claimant has to enforce a time limit itself, before the
 	// servers ask for it.
 	HardGrace = 30_000
@@ -25,6 +28,10 @@ const (
 	RecheckEvery = 30 * 60_000
 	RecheckHosts = 30
 )
+
+// LossGrace is how long after the end of a lease of some length a run is given up. By then its
+// claimant has stopped whatever there was: it counts from the sending of its last call.
+func LossGrace(lease int64) int64 { return min(lease, MostLossGrace) }
 
 // RunID is the id of a run.
 type RunID int64
@@ -54,8 +61,12 @@ type Run struct {
 	ID    RunID
 	State RunState
 	// Repair means that it is the run of a Repair task: the end of an entry does not end it.
-	Repair     bool
-	LeaseUntil int64
+	Repair bool
+	// LeaseUntil is when its lease of the length Lease ends.
+	LeaseUntil, Lease int64
+	// AgentSeen is when the process of the agent that has it called last, 0 if that process
+	// is not there any more.
+	AgentSeen int64
 	// Claimed and Started are times. Started is 0 if its process has not begun.
 	Claimed, Started int64
 	// Hard is how long it may take, 0 for any time.
@@ -151,8 +162,9 @@ type Step struct {
 // Decisions are what is due. Each is looked at again under the locks of its rows: what has
 // changed meanwhile is left to the next sweep.
 type Decisions struct {
-	// Lose are the runs that are given up.
-	Lose []RunID
+	// Lose are the runs that are given up because their leases have ended, Unknown those of
+	// which their agents do not know.
+	Lose, Unknown []RunID
 	// Stop are the runs that are asked to stop.
 	Stop []RunStop
 	// TimedOut are the entries whose end is asked for because their job's time is over,
@@ -167,9 +179,13 @@ type Decisions struct {
 func Due(p Picture) Decisions {
 	var d Decisions
 	for _, r := range p.Runs {
-		if r.lost(p.Now, p.NoLossBefore) {
+		reason, stops := r.stops(p.Now)
+		switch {
+		case r.lost(p.Now, p.NoLossBefore):
 			d.Lose = append(d.Lose, r.ID)
-		} else if reason, ok := r.stops(p.Now); ok {
+		case r.unknown(p.Now):
+			d.Unknown = append(d.Unknown, r.ID)
+		case stops:
 			d.Stop = append(d.Stop, RunStop{Run: r.ID, Reason: reason})
 		}
 	}
@@ -215,7 +231,14 @@ func (d *Decisions) recheck(p Picture) {
 }
 
 func (r Run) lost(now, noLossBefore int64) bool {
-	return now > r.LeaseUntil+LossGrace && now >= noLossBefore
+	return now > r.LeaseUntil+LossGrace(r.Lease) && now >= noLossBefore
+}
+
+// unknown tells whether the agent calls and does not name the run, or its lease would have been
+// renewed: nothing works at it, and nothing will.
+func (r Run) unknown(now int64) bool {
+	renewed := r.LeaseUntil - r.Lease
+	return r.AgentSeen > renewed+UnknownAfter && r.MayRenew(now)
 }
 
 // stops tells whether to ask a run to stop, and why. The process of one that is finishing has

@@ -18,9 +18,10 @@ const second = 1000
 
 // TestDueRuns: when a run is given up, and when it is asked to stop.
 func TestDueRuns(t *testing.T) {
-	fine := lifecycle.Run{ID: 1, State: "running", LeaseUntil: now + 60*second, Claimed: now - 100*second, Started: now - 10*second}
+	fine := lifecycle.Run{ID: 1, State: "running", LeaseUntil: now + 60*second, Lease: 90 * second, Claimed: now - 100*second, Started: now - 10*second}
 	type run = lifecycle.Run
 	lose := lifecycle.Decisions{Lose: []lifecycle.RunID{1}}
+	unknown := lifecycle.Decisions{Unknown: []lifecycle.RunID{1}}
 	stop := func(why lifecycle.Reason) lifecycle.Decisions {
 		return lifecycle.Decisions{Stop: []lifecycle.RunStop{{Run: 1, Reason: why}}}
 	}
@@ -35,6 +36,11 @@ func TestDueRuns(t *testing.T) {
 		{"lost while it finishes", func(r *run) { r.State, r.LeaseUntil = "finishing", now-31*second }, lose},
 		{"lost before it began", func(r *run) { r.State, r.Started, r.LeaseUntil = "claimed", 0, now-31*second }, lose},
 		{"lost although it was to stop", func(r *run) { r.LeaseUntil, r.EntryAborted, r.StopSince = now-31*second, true, now-60*second }, lose},
+		{"within the grace of a short lease", func(r *run) { r.Lease, r.LeaseUntil = 2*second, now-2*second }, lifecycle.Decisions{}},
+		{"lost after a short lease", func(r *run) { r.Lease, r.LeaseUntil = 2*second, now-2*second-1 }, lose},
+		{"its agent called when it was claimed", func(r *run) { r.AgentSeen = now + 15*second }, lifecycle.Decisions{}},
+		{"its agent calls, and never names it", func(r *run) { r.AgentSeen = now + 15*second + 1 }, unknown},
+		{"its agent names it, but it does not stop", func(r *run) { r.AgentSeen, r.StopSince = now+20*second, now-lifecycle.StopPatience }, lifecycle.Decisions{}},
 		{"aborted", func(r *run) { r.EntryAborted = true }, stop("aborted")},
 		{"aborted before it began", func(r *run) { r.State, r.Started, r.EntryAborted = "claimed", 0, true }, stop("aborted")},
 		{"asked already", func(r *run) { r.EntryAborted, r.StopSince = true, now-1 }, lifecycle.Decisions{}},
@@ -63,7 +69,7 @@ func picture(p lifecycle.Picture) lifecycle.Picture {
 // TestNothingIsLostWhileTheServersWereAway: runs whose leases ended meanwhile get a whole
 // lease to be heard of again.
 func TestNothingIsLostWhileTheServersWereAway(t *testing.T) {
-	p := picture(lifecycle.Picture{Runs: []lifecycle.Run{{ID: 1, State: "running", LeaseUntil: now - 600*second}}, NoLossBefore: now + 1})
+	p := picture(lifecycle.Picture{Runs: []lifecycle.Run{{ID: 1, State: "running", LeaseUntil: now - 600*second, Lease: 600 * second}}, NoLossBefore: now + 1})
 	require.Empty(t, lifecycle.Due(p).Lose)
 	p.NoLossBefore = now
 	require.Equal(t, []lifecycle.RunID{1}, lifecycle.Due(p).Lose)

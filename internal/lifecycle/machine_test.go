@@ -450,7 +450,7 @@ func (w *world) leases() error {
 		w.dead[c] = true
 	}
 	w.now = max(w.now, w.away)
-	w.passes(lease + lifecycle.LossGrace + 1)
+	w.passes(lease + lifecycle.LossGrace(lease) + 1)
 	w.sweep()
 	if len(w.runs) > 0 {
 		return fmt.Errorf("%d runs are left", len(w.runs))

@@ -366,7 +366,7 @@ func (w *world) picture() lifecycle.Picture {
 func (w *world) sweptRun(r *aRun) lifecycle.Run {
 	t := w.tasks[r.task]
 	swept := lifecycle.Run{
-		ID: r.id, State: r.state, Repair: t.Kind == lifecycle.Repair, LeaseUntil: r.lease, Claimed: r.claimed, Started: r.started, StopSince: r.stop,
+		ID: r.id, State: r.state, Repair: t.Kind == lifecycle.Repair, LeaseUntil: r.lease, Lease: lease, Claimed: r.claimed, Started: r.started, StopSince: r.stop,
 		EntryAborted: w.entries[t.Entry].Aborted,
 	}
 	for _, e := range r.entries {

@@ -20,11 +20,18 @@ const (
 )
 
 const (
-	// aliveEvery is how often a sweep notes that servers are there, and awayAfter how long
-	// nothing was noted until they count as away.
-	aliveEvery = 5_000
-	awayAfter  = 30_000
+	// mostAliveEvery is how often at least a sweep notes that servers are there, and
+	// mostAwayAfter how long nothing is noted at most until they count as away.
+	mostAliveEvery = 5_000
+	mostAwayAfter  = 30_000
 )
+
+// aliveEvery and awayAfter are shorter where leases are: as long as a run is given up only
+// after its lease and lifecycle.LossGrace, no servers that were away for so long that it
+// could not be renewed count as having been there.
+func (r *Runs) aliveEvery() int64 { return min(r.Lease.Milliseconds()/4, mostAliveEvery) }
+
+func (r *Runs) awayAfter() int64 { return min(r.Lease.Milliseconds(), mostAwayAfter) }
 
 // noteAlive notes that servers are there. If none was for a while, claimants could not renew
 // their leases: nothing is given up then for one full lease.
@@ -32,7 +39,7 @@ func (r *Runs) noteAlive(ctx context.Context) error {
 	db := r.lab.DB()
 	var alive, now int64
 	err := db.Pool.QueryRowContext(ctx, "SELECT COALESCE(MAX(value), '0'), "+db.Dialect.NowMillis+" FROM hostsched_facts WHERE name = '"+factAlive+"'").Scan(&alive, &now)
-	if err != nil || now-alive < aliveEvery {
+	if err != nil || now-alive < r.aliveEvery() {
 		return r.lab.Explain(err, "read when servers were there last")
 	}
 	return r.lab.Change(ctx, "note that servers are there", func(tx *sql.Tx) error {
@@ -43,7 +50,7 @@ func (r *Runs) noteAlive(ctx context.Context) error {
 		if err := tx.QueryRowContext(ctx, "SELECT "+db.Dialect.NowMillis).Scan(&now); err != nil {
 			return err
 		}
-		if alive != 0 && now-alive > awayAfter {
+		if alive != 0 && now-alive > r.awayAfter() {
 			if err := r.setFact(ctx, tx, factNoLoss, now+r.Lease.Milliseconds()); err != nil {
 				return err
 			}

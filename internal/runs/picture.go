@@ -41,12 +41,12 @@ func readRuns(q *sqldb.Reader, p *lifecycle.Picture) {
 	aborted := "CASE WHEN EXISTS (SELECT 1 FROM hostsched_run_hosts x JOIN afe_host_queue_entries e ON e.id = x.entry_id WHERE x.run_id = r.id AND e.aborted = 1)" +
 		" OR EXISTS (SELECT 1 FROM afe_special_tasks t JOIN afe_host_queue_entries e ON e.id = t.queue_entry_id WHERE t.id = r.task_id AND e.aborted = 1) THEN 1 ELSE 0 END"
 	query := "SELECT r.id, r.state, CASE WHEN r.kind = '" + string(lifecycle.Repair) + "' THEN 1 ELSE 0 END, r.lease_until, r.claimed, COALESCE(r.started, 0), r.hard_ms, COALESCE(o.until, 0), " + aborted +
-		", COALESCE((SELECT t.is_aborted FROM afe_special_tasks t WHERE t.id = r.task_id), 0), CASE WHEN a.desired = 'stop' OR a.revoked IS NOT NULL THEN 1 ELSE 0 END, COALESCE(r.stop_since, 0)" +
+		", COALESCE((SELECT t.is_aborted FROM afe_special_tasks t WHERE t.id = r.task_id), 0), CASE WHEN a.desired = 'stop' OR a.revoked IS NOT NULL THEN 1 ELSE 0 END, COALESCE(r.stop_since, 0), r.lease_ms, CASE WHEN a.session = r.session THEN COALESCE(a.seen, 0) ELSE 0 END" +
 		" FROM hostsched_runs r LEFT JOIN hostsched_own_jobs o ON o.job_id = r.job_id AND r.kind = '" + kindReserve + "' LEFT JOIN hostsched_agents a ON a.id = r.agent_id WHERE r.state IN " + openStates
 	q.Rows(query, func(v sqldb.Row) {
 		p.Runs = append(p.Runs, lifecycle.Run{
 			ID: lifecycle.RunID(v.Int(0).N), State: lifecycle.RunState(v.Text(1)), Repair: v.Int(2).N == 1, LeaseUntil: v.Int(3).N, Claimed: v.Int(4).N, Started: v.Int(5).N,
-			Hard: v.Int(6).N, Until: v.Int(7).N, EntryAborted: v.Int(8).N == 1, TaskAborted: v.Int(9).N == 1, AgentStops: v.Int(10).N == 1, StopSince: v.Int(11).N,
+			Hard: v.Int(6).N, Until: v.Int(7).N, EntryAborted: v.Int(8).N == 1, TaskAborted: v.Int(9).N == 1, AgentStops: v.Int(10).N == 1, StopSince: v.Int(11).N, Lease: v.Int(12).N, AgentSeen: v.Int(13).N,
 		})
 	})
 }

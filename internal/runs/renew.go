@@ -43,7 +43,7 @@ func (r *Runs) Renew(ctx context.Context, agent int64, session, bootID string, n
 			if rebooted {
 				reason = "the agent's machine was booted again"
 			}
-			if err := r.lose(ctx, run.Run, reason, false); err != nil {
+			if err := r.lose(ctx, run.Run, reason, ""); err != nil {
 				return nil, nil, nil, err
 			}
 			continue
@@ -91,13 +91,14 @@ func (r *Runs) renewAll(ctx context.Context, ids []int64, session string) error 
 	return r.lab.Explain(err, "renew the runs of an agent")
 }
 
-// lose gives a run up. If due is true, only if its lease has still ended.
-func (r *Runs) lose(ctx context.Context, run Run, reason string, due bool) error {
+// lose gives a run up. If there is a condition, of a run r, only if that still holds.
+func (r *Runs) lose(ctx context.Context, run Run, reason, condition string) error {
 	run.Who = sweeper
 	still := true
 	err := r.changeRun(ctx, "give a run up", &run, func(c *change, entries []scheduler.EntryID) (err error) {
-		if due {
-			if still, err = c.leaseOver(run); err != nil || !still {
+		if condition != "" {
+			query := "SELECT COUNT(*) > 0 FROM hostsched_runs r WHERE r.id = ? AND " + condition
+			if err := c.tx.QueryRowContext(c.ctx, query, run.ID).Scan(&still); err != nil || !still {
 				return err
 			}
 		}
@@ -112,10 +113,13 @@ func (r *Runs) lose(ctx context.Context, run Run, reason string, due bool) error
 	return err
 }
 
-func (c *change) leaseOver(run Run) (over bool, err error) {
-	err = c.tx.QueryRowContext(c.ctx, fmt.Sprintf("SELECT lease_until + %d < %s FROM hostsched_runs WHERE id = ?", lifecycle.LossGrace, c.dialect().NowMillis), run.ID).Scan(&over)
-	return over, err
+// leaseOver holds for runs r whose lease ended long ago, as lifecycle.Due finds them.
+func leaseOver(now string) string {
+	return fmt.Sprintf("r.lease_until + CASE WHEN r.lease_ms < %d THEN r.lease_ms ELSE %d END < %s", lifecycle.MostLossGrace, lifecycle.MostLossGrace, now)
 }
+
+// neverNamed holds for runs r of which their agents do not know.
+var neverNamed = fmt.Sprintf("EXISTS (SELECT 1 FROM hostsched_agents a WHERE a.id = r.agent_id AND a.session = r.session AND a.seen > r.lease_until - r.lease_ms + %d)", lifecycle.UnknownAfter)
 
 func (c *change) loseRun(run Run, entries []scheduler.EntryID, reason string) error {
 	begun := run.State != string(lifecycle.StateClaimed)

@@ -48,7 +48,8 @@ func (r *Runs) Sweep(ctx context.Context) (done Swept, err error) {
 	}
 	due := lifecycle.Due(p)
 	errs := []error{
-		r.loseAll(ctx, due.Lose, &done),
+		r.loseAll(ctx, due.Lose, "its lease ended, and nobody was heard of", leaseOver(r.lab.DB().Dialect.NowMillis), &done),
+		r.loseAll(ctx, due.Unknown, "its agent does not know of it", neverNamed, &done),
 		r.stopAll(ctx, due.Stop, &done),
 		r.endReservations(ctx, &done),
 		r.endEntries(ctx, due.TimedOut, "the time of the job is over", "", &done),
@@ -72,12 +73,13 @@ func (r *Runs) noteRecheck(ctx context.Context, now int64) error {
 	return r.lab.Explain(r.setFact(ctx, r.lab.DB().Pool, factRechecked, now), "note when hosts were verified again")
 }
 
-func (r *Runs) loseAll(ctx context.Context, ids []lifecycle.RunID, done *Swept) error {
+// loseAll gives runs up if a condition still holds for them.
+func (r *Runs) loseAll(ctx context.Context, ids []lifecycle.RunID, reason, condition string, done *Swept) error {
 	var errs []error
 	for _, id := range ids {
 		run, err := r.byID(ctx, r.lab.DB().Pool, int64(id), "")
 		if err == nil && run.Open() {
-			err = r.lose(ctx, run, "its lease ended, and nobody was heard of", true)
+			err = r.lose(ctx, run, reason, condition)
 			done.Lost++
 		}
 		errs = append(errs, err)

@@ -9,10 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 func (w *world) sweep() runs.Swept {
@@ -434,4 +436,71 @@ func TestWhatFinishedJobsLeftIsDeleted(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, labapi.JobAborted, out.State, "it can still be asked what became of it")
 	})
+}
+
+// TestARunThatItsAgentDoesNotKnowIsGivenUp long before its lease ends, and no other run of
+// the agent.
+func TestARunThatItsAgentDoesNotKnowIsGivenUp(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		h1, h2 := w.host("h1"), w.host("h2")
+		a := w.agent("a1", "h1", "h2")
+		storetest.Exec(t, db, "UPDATE hostsched_agents SET session = ?", a.Session)
+		e1, e2 := w.job(labapi.JobSpec{}).Entries[0], w.job(labapi.JobSpec{}).Entries[0]
+		w.give(e1, h1)
+		_, known := w.claim(a, "job")
+		w.begin(known)
+		w.give(e2, h2)
+		w.claim(a, "job")
+		minute := func() {
+			storetest.Exec(t, db, "UPDATE hostsched_runs SET claimed = claimed - 60000, lease_until = lease_until - 60000 WHERE state <> 'lost'")
+			_, _, _, err := w.Renew(w.ctx, a.Agent, a.Session, "", []labapi.AgentRun{{Run: known.ID, State: "running"}})
+			require.NoError(t, err)
+		}
+		minute()
+		require.Zero(t, w.sweep().Lost, "the agent was not heard of since")
+		require.NoError(t, w.lab.NoteSeen(w.ctx, []lab.AgentSeen{{ID: a.Agent}}))
+		require.Equal(t, 1, w.sweep().Lost)
+		require.Equal(t, "Running active", w.entry(e1))
+		require.Equal(t, "Queued ", w.entry(e2), "it had not begun")
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_events WHERE kind = 'run.lost' AND reason = 'its agent does not know of it'"))
+		minute()
+		require.NoError(t, w.lab.NoteSeen(w.ctx, []lab.AgentSeen{{ID: a.Agent}}))
+		require.Zero(t, w.sweep().Lost)
+	})
+}
+
+// TestEntriesWithoutHostEndWithTheirChildren: an entry that needs no host, as other clients give
+// to suites, is complete when all entries of the suite's jobs are.
+func TestEntriesWithoutHostEndWithTheirChildren(t *testing.T) {
+	for _, c := range []struct{ second, want string }{{"passed", "Completed complete"}, {"failed", "Failed complete"}} {
+		storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+			w := newWorld(t, db)
+			h := w.host("h1")
+			a := w.agent("a1", "h1")
+			suite, _, err := w.lab.SubmitSuite(w.ctx, lab.Submission{Who: root, MaxPriority: 1000}, labapi.SuiteInput{
+				Name: "a suite", Jobs: []labapi.JobSpec{{Name: "one", Labels: []string{"board:eve"}}, {Name: "two", Labels: []string{"board:eve"}}},
+			})
+			require.NoError(t, err)
+			entryOf := func(job int64) int64 {
+				return int64(storetest.Count(t, db, "SELECT id FROM afe_host_queue_entries WHERE job_id = ?", job))
+			}
+			storetest.Exec(t, db, "INSERT INTO afe_host_queue_entries (job_id, status, active, complete, aborted, deleted, execution_subdir) VALUES (?, 'Queued', 0, 0, 0, 0, '')", suite.ID)
+			parent := entryOf(suite.ID)
+			children, err := sqldb.SelectIDs(w.ctx, db.Pool, "SELECT id FROM afe_jobs WHERE parent_job_id = ? ORDER BY id", suite.ID)
+			require.NoError(t, err)
+			for i, result := range []string{"passed", c.second} {
+				w.sweepWhole()
+				require.Equal(t, "Queued ", w.entry(parent))
+				w.give(entryOf(children[i]), h)
+				_, run := w.claim(a, "job")
+				w.begin(run)
+				w.finish(run, result)
+				storetest.Exec(t, db, "UPDATE afe_special_tasks SET is_complete = 1")
+			}
+			w.sweepWhole()
+			require.Equal(t, c.want, w.entry(parent))
+			require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_events WHERE entry_id = ? AND kind IN ('entry.completed', 'entry.failed')", parent))
+		})
+	}
 }
