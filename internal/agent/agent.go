@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -111,12 +112,13 @@ func (a *Agent) findCgroup() {
 	}
 }
 
-// cgroupOf is the cgroup of a run, empty for none.
-func (a *Agent) cgroupOf(name string) string {
+// newCgroup names the cgroup of a run, empty for none. Agents of other labs may have the same
+// cgroup, and runs of the same number.
+func (a *Agent) newCgroup(run int64) string {
 	if a.cgroup == "" {
 		return ""
 	}
-	return filepath.Join(a.cgroup, "hostsched-run-"+name)
+	return filepath.Join(a.cgroup, fmt.Sprintf("hostsched-run-%d-%s", run, rand.Text()))
 }
 
 // adopt goes on with the runs of the agent before, and ends what no run owns.

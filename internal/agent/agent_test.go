@@ -687,6 +687,27 @@ func TestARevokedAgentJoinsAgain(t *testing.T) {
 	require.Equal(t, "hsj_back", l.joins[1].JoinToken)
 }
 
+// TestAgentsOfTwoLabsOnOneMachine leave each other's runs alone, which may have the same
+// numbers.
+func TestAgentsOfTwoLabsOnOneMachine(t *testing.T) {
+	const script = "echo $$ >pid; echo ready; while ! [ -e go ]; do sleep 0.01; done"
+	labs, machines := []*lab{newLab(t), newLab(t)}, []*machine{}
+	for _, l := range labs {
+		m := newMachine(t, l, execDriver)
+		m.serve()
+		l.offer(job(1, script))
+		l.says(1, "ready")
+		machines = append(machines, m)
+	}
+	pid := machines[1].pid(1, "pid")
+	labs[0].change(func() { labs[0].runs[1].lost = true })
+	gone(t, machines[0].pid(1, "pid"))
+	require.Eventually(t, func() bool { _, err := os.Stat(string(machines[0].folder(1))); return err != nil }, bound, 10*time.Millisecond)
+	require.True(t, alive(pid))
+	require.NoError(t, os.WriteFile(filepath.Join(machines[1].folder(1).Work(), "go"), nil, 0o600))
+	require.Equal(t, "passed", labs[1].finished(1).finish.Result)
+}
+
 func TestJobsRunAsAnotherUserWhoSeesNothingOfTheAgent(t *testing.T) {
 	l := newLab(t)
 	m := newMachine(t, l, "user: nobody\n"+execDriver)

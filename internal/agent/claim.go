@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/agentclient"
@@ -108,7 +107,7 @@ func (a *Agent) start(folder shim.Folder, rec record) (*labapi.RunFinish, error)
 	spec := shim.Spec{
 		Steps: p.steps, Env: environment(rec.Claimed, folder.Work()), User: a.cfg.runAs, Mask: a.cfg.secretsOf(m), LogCap: m.LogCap,
 		Hard: millis(m.HardMillis), Output: millis(m.OutputMillis), Grace: millis(m.GraceMillis), Mark: "HOSTSCHED_CLAIM=" + rand.Text(),
-		Cgroup: a.cgroupOf(strconv.FormatInt(rec.Claimed.Run, 10)),
+		Cgroup: a.newCgroup(rec.Claimed.Run),
 	}
 	if m.Kind != kindJob && spec.Hard == 0 {
 		spec.Hard = a.cfg.TaskTimeout

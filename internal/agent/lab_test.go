@@ -55,6 +55,7 @@ type offered struct {
 
 type labRun struct {
 	claimed labapi.Claimed
+	session string
 	state   string
 	stop    *labapi.Stop
 	logs    map[string][]byte
@@ -138,7 +139,11 @@ func (l *lab) sync(w http.ResponseWriter, r *http.Request) {
 	l.syncs = append(l.syncs, in)
 	for id, run := range l.runs {
 		known := slices.ContainsFunc(in.Runs, func(a labapi.AgentRun) bool { return a.Run == id })
-		run.lost = run.lost || run.finish == nil && !known
+		// A call that its agent gave up may come after the claim.
+		run.lost = run.lost || run.finish == nil && !known && run.session != in.Session
+		if known {
+			run.session = in.Session
+		}
 	}
 	l.mu.Unlock()
 	wait := time.After(time.Duration(in.WaitMillis) * time.Millisecond)
@@ -205,7 +210,7 @@ func (l *lab) claim(w http.ResponseWriter, r *http.Request) {
 	for _, h := range o.Hosts {
 		c.Hosts = append(c.Hosts, labapi.RunHost{Hostname: h, Epoch: id, Labels: o.labels})
 	}
-	l.runs[id] = &labRun{claimed: c, state: "claimed", logs: map[string][]byte{}}
+	l.runs[id] = &labRun{claimed: c, session: in.Session, state: "claimed", logs: map[string][]byte{}}
 	answer(w, 201, c)
 }
 
