@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -289,18 +290,51 @@ func jobShowCommand() *cobra.Command {
 	show := jobDisplay()
 	return jobPartsCommand(&cobra.Command{Use: "show ID", Short: "Show a job with its entries and runs", Example: "  hostsched job show 7 -o yaml"}, show.bind,
 		func(ctx context.Context, cmd *cobra.Command, client *labclient.Client, job labapi.Job) error {
-			if err := show.one(cmd, job); err != nil || show.format != outputTable && show.format != outputWide {
-				return err
-			}
-			if err := entriesTable(cmd.OutOrStdout(), job.Entries); err != nil {
-				return err
+			if show.format == outputName {
+				return show.one(cmd, job)
 			}
 			runs, err := runsOf(ctx, client, job.ID)
 			if err != nil {
 				return err
 			}
-			return phasesTable(cmd.OutOrStdout(), runs)
+			return show.output.write(cmd, shownJob{job, runs}, func(w io.Writer) error {
+				if err := show.one(cmd, job); err != nil {
+					return err
+				}
+				if err := entriesTable(w, job.Entries); err != nil {
+					return err
+				}
+				if err := phasesTable(w, runs); err != nil {
+					return err
+				}
+				failed, err := notPassed(ctx, client, job.ID, runs)
+				if err != nil {
+					return err
+				}
+				return remarks(w, runs, failed)
+			})
 		})
+}
+
+// shownJob is a job with its runs.
+type shownJob struct {
+	labapi.Job
+	Runs []labapi.Run `json:"runs"`
+}
+
+// notPassed are the tests of runs that failed, also by a mistake of their own.
+func notPassed(ctx context.Context, client *labclient.Client, job int64, runs []labapi.Run) (out []testOfRun, err error) {
+	if !slices.ContainsFunc(runs, func(r labapi.Run) bool { return r.Tests > 0 && r.TestsFailed > 0 }) {
+		return nil, nil
+	}
+	for _, status := range []string{"failed", "error"} {
+		tests, err := testsOf(ctx, client, job, &logChoice{tasks: true}, status)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, tests...)
+	}
+	return out, nil
 }
 
 func entriesTable(w io.Writer, entries []labapi.Entry) error {

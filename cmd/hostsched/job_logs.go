@@ -46,7 +46,8 @@ func runsOf(ctx context.Context, client *labclient.Client, job int64) ([]labapi.
 
 func logsOf(ctx context.Context, client *labclient.Client, run int64) ([]labapi.Log, error) {
 	var page labapi.Page[labapi.Log]
-	return page.Items, client.Get(ctx, runPath(run, "logs"), nil, &page)
+	err := client.Get(ctx, runPath(run, "logs"), nil, &page)
+	return page.Items, err
 }
 
 func jobLogsCommand() *cobra.Command {

@@ -755,6 +755,7 @@ func TestOneSpoolHasOneAgent(t *testing.T) {
 
 func TestOneHostHasOneRun(t *testing.T) {
 	l := newLab(t)
+	l.lease = 10 * time.Minute // so long that a wait shows
 	m := newMachine(t, l, "capacity: 2\n"+execDriver)
 	m.serve()
 	l.offer(job(1, "echo ready; while ! [ -e go ]; do sleep 0.01; done"))
@@ -766,7 +767,9 @@ func TestOneHostHasOneRun(t *testing.T) {
 	l.offer(third)
 	require.EqualValues(t, 3, l.finished(2).claimed.Manifest.Job, "another host is free")
 	require.NoError(t, os.WriteFile(filepath.Join(m.folder(1).Work(), "go"), nil, 0o600))
+	began := time.Now()
 	require.EqualValues(t, 2, l.finished(3).claimed.Manifest.Job)
+	require.Less(t, time.Since(began), 10*time.Second, "what was refused is taken as soon as the host is free")
 }
 
 func TestBadFiles(t *testing.T) {

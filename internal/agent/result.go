@@ -1,12 +1,19 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
+	"github.com/hostsched/hostsched/internal/agentclient"
+	"github.com/hostsched/hostsched/internal/command"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/runfiles"
 	"github.com/hostsched/hostsched/internal/shim"
+	"github.com/hostsched/hostsched/internal/testresults"
 )
 
 // jobResult is what a job may write into result.json in its folder, to say more than its exit
@@ -55,6 +62,52 @@ func (r *run) finishOf(result shim.Result) labapi.RunFinish {
 			in.Detail = cut(said.Text)
 		}
 	}
+	return in
+}
+
+// collect takes up what a job left in its folder, when nothing of it lives any more.
+func (r *run) collect(ctx context.Context) *runfiles.Found {
+	m := r.rec.Claimed.Manifest
+	if m.Kind != kindJob || r.rec.Done != nil || r.finish.NotRunReason != "" {
+		return &runfiles.Found{}
+	}
+	secrets := r.agent.cfg.secretsOf(m)
+	found := runfiles.Collect(ctx, r.folder.Work(), runfiles.Wanted{
+		Artifacts: m.Artifacts, Results: m.Results, ResultFiles: m.ResultFiles, Output: r.folder.Stream(shim.Streams[0]),
+		Mask: func(text string) string { return shim.Masked(secrets, text) }, Owner: r.agent.cfg.owner(),
+	})
+	r.finish.Tests = found.Tests
+	r.finish.TestsFailed = max(r.finish.TestsFailed, testresults.Failed(found.Tests))
+	return found
+}
+
+// owner is the user whose files are those of runs.
+func (c *Config) owner() uint32 {
+	if c.runAs != nil {
+		return c.runAs.UID
+	}
+	return uint32(os.Getuid())
+}
+
+// sendFiles sends the files that the run leaves, and tells whether the servers have all that
+// they take.
+func (r *run) sendFiles(ctx context.Context, found *runfiles.Found) bool {
+	err := found.Send(ctx, func(ctx context.Context, file agentclient.Artifact, offset int64, data []byte) (int64, error) {
+		sent := command.Now()
+		end, err := r.calls.PutArtifact(ctx, file, offset, data)
+		r.hear(sent, end.RunAnswer, err)
+		return end.End, err
+	})
+	r.mu.Lock()
+	r.spooled = found.Left()
+	r.mu.Unlock()
+	return err == nil
+}
+
+// detailed adds what could not be kept to what is said of the end of a run.
+func detailed(in labapi.RunFinish, found *runfiles.Found) labapi.RunFinish {
+	parts := slices.DeleteFunc([]string{in.Detail, found.Detail()}, func(s string) bool { return s == "" })
+	in.Detail = cut(strings.Join(parts, "; "))
 	return in
 }
 

@@ -358,7 +358,7 @@ func (r *run) call(ctx context.Context, what string, call func() (labapi.RunAnsw
 	return err
 }
 
-// close sends the rest of the logs and finishes the run. It returns false if the agent ends
+// close sends the rest of the logs and the files, and finishes the run. It returns false if the agent ends
 // first.
 func (r *run) close(ctx context.Context, logs []*log) bool {
 	if backlog(logs) > chunk {
@@ -366,12 +366,14 @@ func (r *run) close(ctx context.Context, logs []*log) bool {
 			return r.calls.State(ctx, labapi.RunState{Phase: stateFinishing, ExitCode: r.finish.ExitCode, Signal: r.finish.Signal})
 		})
 	}
+	found := r.collect(ctx)
+	defer found.Close() //nolint:errcheck // it was only read
 	for ctx.Err() == nil {
-		if !r.sendLogs(ctx, logs) {
+		if !r.sendLogs(ctx, logs) || !r.sendFiles(ctx, found) {
 			sleep(ctx, time.Second)
 			continue
 		}
-		in := r.finish
+		in := detailed(r.finish, found)
 		in.Streams = ends(in.Streams, logs)
 		err := r.call(ctx, "finish a run", func() (labapi.RunAnswer, error) { return r.calls.Finish(ctx, in) })
 		switch {

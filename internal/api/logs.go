@@ -72,12 +72,13 @@ func (a *API) logRoutes() {
 		func(ctx context.Context, l *lab.Lab, in *struct {
 			OfRunInput
 			PageInput
+			Status string `query:"status" enum:"passed,failed,skipped,error" doc:"Those that ended so; all if left out."`
 		}) (*body[labapi.Page[labapi.TestResult]], error) {
 			after, err := lab.ParseCursor(in.After)
 			if err != nil {
 				return nil, err
 			}
-			return answer(l.Results(ctx, in.ID, after, in.Limit))
+			return answer(l.Results(ctx, in.ID, in.Status, after, in.Limit))
 		})
 }
 

@@ -71,6 +71,7 @@ func checkJob(at string, job *labapi.JobSpec, f *faults) {
 		}
 	}
 	checkReboot(at, job.Reboot, f)
+	checkCleanup(at, job, f)
 	checkKeyvals(at, job.Keyvals, f)
 	checkScript(at+"script", job.Script, f)
 	checkRun(at, job, f)
@@ -125,6 +126,20 @@ func checkReboot(at string, reboot *labapi.RebootSpec, f *faults) {
 	}
 	if _, err := RebootAfter(reboot); err != nil {
 		f.add(at+"reboot.after", "%s", err)
+	}
+}
+
+// checkCleanup refuses what contradicts itself: before a job a host is reset or cleaned, and a
+// reset cleans it, too.
+func checkCleanup(at string, job *labapi.JobSpec, f *faults) {
+	if job.Cleanup == nil {
+		return
+	}
+	if *job.Cleanup && job.Reset != nil && *job.Reset {
+		f.add(at+"cleanup", "a reset cleans the host, too; leave one of the two out")
+	}
+	if job.Reboot != nil && job.Reboot.Before != "" {
+		f.add(at+"cleanup", "reboot.before says the same; leave one of the two out")
 	}
 }
 
@@ -230,6 +245,23 @@ func RebootBefore(r *labapi.RebootSpec) (int, error) {
 		return 1, nil
 	}
 	return indexOf(rebootBefore, r.Before)
+}
+
+// Cleaned is a job with what its key cleanup stands for in its other ones.
+func Cleaned(job labapi.JobSpec) labapi.JobSpec {
+	if job.Cleanup == nil {
+		return job
+	}
+	reboot := labapi.RebootSpec{Before: rebootBefore[0]}
+	if job.Reboot != nil {
+		reboot.After = job.Reboot.After
+	}
+	if *job.Cleanup {
+		reboot.Before = rebootBefore[2]
+		job.Reset = new(bool)
+	}
+	job.Reboot = &reboot
+	return job
 }
 
 // RebootAfter is afe_jobs.reboot_after; never, unless something else was said.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/bmatcuk/doublestar/v4"
+
 	"github.com/hostsched/hostsched/internal/labapi"
 )
 
@@ -41,6 +43,12 @@ func checkRun(at string, job *labapi.JobSpec, f *faults) {
 	for i, pattern := range job.Artifacts {
 		checkArtifact(at+"artifacts["+strconv.Itoa(i)+"]", pattern, f)
 	}
+	for i, pattern := range job.ResultFiles {
+		checkArtifact(at+"result_files["+strconv.Itoa(i)+"]", pattern, f)
+	}
+	if len(job.ResultFiles) > 0 && job.Results == "" {
+		f.add(at+"results", "say the form of the result_files: junit or tap")
+	}
 	if job.Results != "" && job.Results != "junit" && job.Results != "tap" {
 		f.add(at+"results", "%q is neither junit nor tap", cut(job.Results))
 	}
@@ -72,8 +80,8 @@ func checkEnv(at string, env map[string]string, shortest int, f *faults) (size i
 
 func checkArtifact(at, pattern string, f *faults) {
 	checkLine(at, pattern, maxArtifact, f)
-	if _, err := path.Match(pattern, ""); err != nil {
-		f.add(at, "%q is no pattern of files; * ? and [a-z] stand for characters", cut(pattern))
+	if !doublestar.ValidatePattern(pattern) {
+		f.add(at, "%q is no pattern of files; * ? and [a-z] stand for characters, ** for folders", cut(pattern))
 	}
 	if path.IsAbs(pattern) || slices.Contains(strings.Split(pattern, "/"), "..") {
 		f.add(at, "%q leads out of the run's folder", cut(pattern))

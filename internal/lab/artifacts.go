@@ -18,11 +18,9 @@ import (
 
 // Bounds of what a run may leave.
 const (
-	maxArtifacts     = 1000
-	maxArtifactBytes = 1 << 30
-	maxArtifactPath  = 255
-	maxTestName      = 500
-	maxTestMessage   = 1000
+	maxArtifactPath = 255
+	maxTestName     = 500
+	maxTestMessage  = 1000
 )
 
 // ArtifactPart is what comes next of an artifact, which will have Size bytes with the sum
@@ -43,8 +41,8 @@ func (p ArtifactPart) check() error {
 	switch {
 	case !sumPattern.MatchString(p.SHA256):
 		return fmt.Errorf("%w: %q is no SHA-256 sum: 64 digits in lower case", ErrInput, shortened(p.SHA256))
-	case p.Size < 0 || p.Size > maxArtifactBytes:
-		return fmt.Errorf("%w: %s has %d bytes; at most %d are kept", ErrInput, shortened(p.Path), p.Size, maxArtifactBytes)
+	case p.Size < 0 || p.Size > labapi.MaxArtifactBytes:
+		return fmt.Errorf("%w: %s has %d bytes; at most %d are kept", ErrInput, shortened(p.Path), p.Size, labapi.MaxArtifactBytes)
 	case p.Offset+int64(len(p.Data)) > p.Size:
 		return fmt.Errorf("%w: %s has more bytes than the %d that it was to have", ErrInput, shortened(p.Path), p.Size)
 	}
@@ -120,8 +118,8 @@ func (l *Lab) enterArtifact(ctx context.Context, p ArtifactPart) (name string, e
 		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(MAX(number), 0) + 1, COALESCE(SUM(size), 0) FROM hostsched_artifacts WHERE run_id = ?", p.Run).Scan(&count, &number, &total); err != nil {
 			return err
 		}
-		if count >= maxArtifacts || total+p.Size > maxArtifactBytes {
-			return fmt.Errorf("%w: a run may leave %d files and %d bytes, and run %d has %d and %d already", ErrInput, maxArtifacts, maxArtifactBytes, p.Run, count, total)
+		if count >= labapi.MaxArtifacts || total+p.Size > labapi.MaxArtifactBytes {
+			return fmt.Errorf("%w: a run may leave %d files and %d bytes, and run %d has %d and %d already", ErrInput, labapi.MaxArtifacts, labapi.MaxArtifactBytes, p.Run, count, total)
 		}
 		if known {
 			if err := l.dropArtifact(ctx, tx, p, name); err != nil {
@@ -190,14 +188,14 @@ func (l *Lab) EnterResults(ctx context.Context, tx sqldb.Querier, run int64, tes
 // printableText is a text of others as a column can hold it.
 func printableText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
-// Results lists the results of single tests of a run.
-func (l *Lab) Results(ctx context.Context, run, after int64, limit int) (page labapi.Page[labapi.TestResult], err error) {
+// Results lists the results of single tests of a run, those of one status if it is not empty.
+func (l *Lab) Results(ctx context.Context, run int64, status string, after int64, limit int) (page labapi.Page[labapi.TestResult], err error) {
 	if err := l.requireRun(ctx, run); err != nil {
 		return page, err
 	}
 	page.Items = []labapi.TestResult{}
 	var last int64
-	err = l.each(ctx, "list results", "SELECT number, name, status, millis, message FROM hostsched_results WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?", []any{run, after, limit + 1}, func(scan sqldb.Scanner) error {
+	err = l.each(ctx, "list results", "SELECT number, name, status, millis, message FROM hostsched_results WHERE run_id = ? AND number > ? AND (? = '' OR status = ?) ORDER BY number LIMIT ?", []any{run, after, status, status, limit + 1}, func(scan sqldb.Scanner) error {
 		var number int64
 		var t labapi.TestResult
 		err := scan(&number, &t.Name, &t.Status, &t.Millis, &t.Message)

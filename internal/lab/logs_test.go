@@ -401,14 +401,14 @@ func TestResults(t *testing.T) {
 		for range 2 {
 			require.NoError(t, l.EnterResults(ctx, db.SQL(), 1, tests))
 		}
-		page, err := l.Results(ctx, 1, 0, 2)
+		page, err := l.Results(ctx, 1, "", 0, 2)
 		require.NoError(t, err)
 		require.Len(t, page.Items, 2)
 		require.Equal(t, tests[0], page.Items[0])
 		require.Equal(t, "été \uFFFD", page.Items[1].Name)
 		after, err := lab.ParseCursor(page.After)
 		require.NoError(t, err)
-		page, err = l.Results(ctx, 1, after, 2)
+		page, err = l.Results(ctx, 1, "", after, 2)
 		require.NoError(t, err)
 		require.Equal(t, []labapi.TestResult{tests[2]}, page.Items)
 		require.Empty(t, page.After)

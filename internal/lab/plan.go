@@ -163,10 +163,11 @@ func (v *view) planNew(name shard.Name, b *batch, out []planned) {
 
 // asJob is a new job as the planner reads it.
 func (j *newJob) asJob(id scheduler.JobID, b *batch, now int64) scheduler.Job {
-	before, _ := jobspec.RebootBefore(j.spec.Reboot) // it was checked
+	spec := jobspec.Cleaned(*j.spec)
+	before, _ := jobspec.RebootBefore(spec.Reboot) // it was checked
 	job := scheduler.Job{
 		ID: id, Owner: b.owner.login, User: scheduler.UserID(b.owner.id), Priority: int64(j.spec.Priority), Parent: scheduler.JobID(j.spec.Suite),
-		SynchCount: jobspec.Synch(j.spec), RunVerify: j.spec.Verify != nil && *j.spec.Verify, RunReset: j.spec.Reset == nil || *j.spec.Reset,
+		SynchCount: jobspec.Synch(j.spec), RunVerify: j.spec.Verify != nil && *j.spec.Verify, RunReset: spec.Reset == nil || *spec.Reset,
 		RebootBefore: scheduler.RebootBefore(before), Created: now,
 	}
 	if b.newSuite != nil {

@@ -217,6 +217,8 @@ func jobRow(owner string, spec *labapi.JobSpec, suite int64) ([]any, error) {
 	if spec.Own != "" {
 		unsaid = int(jobspec.Longest.Minutes()) // whoever runs it says when it is over
 	}
+	cleaned := jobspec.Cleaned(*spec)
+	spec = &cleaned
 	timeout, terr := jobspec.Minutes(spec.Timeout, unsaid)
 	runtime, rerr := jobspec.Minutes(spec.MaxRuntime, unsaid)
 	before, berr := jobspec.RebootBefore(spec.Reboot)

@@ -204,6 +204,8 @@ type Manifest struct {
 	Secrets   []string `json:"secrets,omitempty"`
 	Artifacts []string `json:"artifacts,omitempty" doc:"Patterns of files to keep, relative to the run's folder."`
 	Results   string   `json:"results,omitempty" doc:"junit or tap."`
+	// ResultFiles are patterns, too; without one the agent knows where to look.
+	ResultFiles []string `json:"result_files,omitempty"`
 	// Fence means that the hosts may still be in use by a run that was lost: end that first.
 	Fence        bool  `json:"fence,omitempty"`
 	HardMillis   int64 `json:"hard_ms,omitempty" doc:"How long the run may take, 0 for any time."`
@@ -281,6 +283,7 @@ type Run struct {
 	ExitCode     *int       `json:"exit_code,omitempty"`
 	Signal       *int       `json:"signal,omitempty"`
 	Result       string     `json:"result,omitempty"`
+	Tests        int        `json:"tests,omitempty" doc:"How many results of single tests there are."`
 	TestsFailed  int        `json:"tests_failed,omitempty"`
 	StopReason   string     `json:"stop_reason,omitempty"`
 	NotRunReason string     `json:"not_run_reason,omitempty"`

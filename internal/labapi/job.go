@@ -19,6 +19,7 @@ type JobSpec struct {
 	MaxRuntime string            `json:"max_runtime,omitempty" yaml:"max_runtime,omitempty" doc:"Abort a run so long after it began."`
 	Reset      *bool             `json:"reset,omitempty" yaml:"reset,omitempty"`
 	Verify     *bool             `json:"verify,omitempty" yaml:"verify,omitempty"`
+	Cleanup    *bool             `json:"cleanup,omitempty" yaml:"cleanup,omitempty" doc:"Clean the host before, instead of a reset (true), or never (false)."`
 	Reboot     *RebootSpec       `json:"reboot,omitempty" yaml:"reboot,omitempty"`
 	Keyvals    map[string]string `json:"keyvals,omitempty" yaml:"keyvals,omitempty"`
 	Script     string            `json:"script,omitempty" yaml:"script,omitempty" maxLength:"65000" doc:"What runs on the host."`
@@ -26,8 +27,9 @@ type JobSpec struct {
 	OutputTimeout string            `json:"output_timeout,omitempty" yaml:"output_timeout,omitempty" doc:"End a run that says nothing for so long, like 15m."`
 	Env           map[string]string `json:"env,omitempty" yaml:"env,omitempty" doc:"Variables of the script's environment."`
 	Secrets       map[string]string `json:"secrets,omitempty" yaml:"secrets,omitempty" doc:"Variables whose values nobody is shown: they are masked in logs."`
-	Artifacts     []string          `json:"artifacts,omitempty" yaml:"artifacts,omitempty" maxItems:"100" doc:"Patterns of files to keep, relative to the run's folder."`
+	Artifacts     []string          `json:"artifacts,omitempty" yaml:"artifacts,omitempty" maxItems:"100" doc:"Patterns of files to keep, relative to the run's folder: * and ? stand for characters, ** for folders."`
 	Results       string            `json:"results,omitempty" yaml:"results,omitempty" enum:"junit,tap" doc:"The form of results of single tests."`
+	ResultFiles   []string          `json:"result_files,omitempty" yaml:"result_files,omitempty" maxItems:"100" doc:"Patterns of the files with results, which are kept, too. If left out: **/*.xml (junit), or **/*.tap and what the script says (tap)."`
 	Retry         *RetrySpec        `json:"retry,omitempty" yaml:"retry,omitempty"`
 	Own           string            `json:"own,omitempty" yaml:"own,omitempty" enum:"run,reserve" doc:"Whoever submits the job runs it himself, on all its hosts together (run), or reserves them for max_runtime (reserve): no agent gets it."`
 	// Suite is the id of the suite that the job belongs to.

@@ -24,6 +24,12 @@ type LogOver struct {
 	Lost bool `json:"lost,omitempty"`
 }
 
+// Bounds of what a run may leave.
+const (
+	MaxArtifacts     = 1000
+	MaxArtifactBytes = 1 << 30
+)
+
 // Artifact is a file that a run left.
 type Artifact struct {
 	Path   string `json:"path"`

@@ -30,7 +30,7 @@ func fillSpec(m *labapi.Manifest, spec *labapi.JobSpec) error {
 	}
 	maps.Copy(m.Env, spec.Secrets)
 	m.Secrets = slices.Sorted(maps.Keys(spec.Secrets))
-	m.Artifacts, m.Results = spec.Artifacts, spec.Results
+	m.Artifacts, m.Results, m.ResultFiles = spec.Artifacts, spec.Results, spec.ResultFiles
 	quiet, err := jobspec.Minutes(spec.OutputTimeout, 0)
 	m.OutputMillis = (time.Duration(quiet) * time.Minute).Milliseconds()
 	return err

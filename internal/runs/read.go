@@ -86,13 +86,13 @@ func (r *Runs) read(ctx context.Context, where string, args []any) ([]labapi.Run
 	at := map[int64]int{}
 	db := r.lab.DB()
 	query := "SELECT r.id, r.kind, r.state, COALESCE(r.job_id, 0), COALESCE(r.task_id, 0), COALESCE((SELECT a.name FROM hostsched_agents a WHERE a.id = r.agent_id), ''), r.login, r.lease_until, r.claimed, r.started, r.ended, r.closed," +
-		" r.exit_code, r.exit_signal, r.result, r.tests_failed, r.stop_reason, r.not_run_reason, r.detail FROM hostsched_runs r WHERE " + where + " ORDER BY r.id DESC LIMIT ?"
+		" r.exit_code, r.exit_signal, r.result, COALESCE((SELECT MAX(t.number) FROM hostsched_results t WHERE t.run_id = r.id), 0), r.tests_failed, r.stop_reason, r.not_run_reason, r.detail FROM hostsched_runs r WHERE " + where + " ORDER BY r.id DESC LIMIT ?"
 	err := sqldb.EachRow(ctx, db.Pool, query, args, func(scan sqldb.Scanner) error {
 		run := labapi.Run{Hosts: []labapi.RunHost{}}
 		var lease, claimed int64
 		var started, ended, closed, code, signal sql.NullInt64
 		err := scan(&run.ID, &run.Kind, &run.State, &run.Job, &run.Task, &run.Agent, &run.Login, &lease, &claimed, &started, &ended, &closed,
-			&code, &signal, &run.Result, &run.TestsFailed, &run.StopReason, &run.NotRunReason, &run.Detail)
+			&code, &signal, &run.Result, &run.Tests, &run.TestsFailed, &run.StopReason, &run.NotRunReason, &run.Detail)
 		run.LeaseUntil, run.Claimed = time.UnixMilli(lease).UTC(), time.UnixMilli(claimed).UTC()
 		run.Started, run.Ended, run.Closed = timeOf(started), timeOf(ended), timeOf(closed)
 		run.ExitCode, run.Signal = intOf(code), intOf(signal)

@@ -40,6 +40,12 @@ func newMasker(secrets []string) *masker {
 	return m
 }
 
+// Masked is a whole text without secrets.
+func Masked(secrets []string, text string) string {
+	m := newMasker(secrets)
+	return string(append(m.next([]byte(text)), m.rest()...))
+}
+
 func (m *masker) add(secret string) {
 	if secret != "" {
 		m.secrets = append(m.secrets, []byte(secret))
