@@ -99,6 +99,11 @@ func TestWhatIsRefused(t *testing.T) {
 		{asJSON, `{"name":"a","labels":["x"],"own":"run","script":"true"}`, "script: no agent"},
 		{asJSON, `{"name":"a","labels":["x"],"own":"run","count":3,"synch":2}`, "synch: all hosts"},
 		{asJSON, `{"name":"a","labels":["x"],"own":"run","retry":{"infra":1}}`, "retry: whoever"},
+		{asJSON, `{"name":"a","labels":["x"],"cleanup":true,"reset":true}`, "cleanup: a reset cleans the host, too"},
+		{asJSON, `{"name":"a","labels":["x"],"cleanup":false,"reboot":{"before":"always"}}`, "cleanup: reboot.before says the same"},
+		{asJSON, `{"name":"a","labels":["x"],"result_files":["*.xml"]}`, "results: say the form"},
+		{asJSON, `{"name":"a","labels":["x"],"results":"tap","result_files":["../x"]}`, "result_files[0]:"},
+		{asJSON, `{"name":"a","labels":["x"],"artifacts":["a["]}`, "is no pattern of files"},
 		{asJSON, strings.Repeat("[", 100_000), "nested too deeply"},
 		{asYAML, strings.Repeat("[", 5000), "no YAML"},
 	} {
@@ -190,4 +195,18 @@ func FuzzJobSpec(f *testing.F) {
 		require.NoError(t, jobspec.CheckJob(&job))
 		require.Positive(t, jobspec.Entries(&job))
 	})
+}
+
+// TestCleaned: cleanup takes the place of a reset, and leaves what comes after the job.
+func TestCleaned(t *testing.T) {
+	yes, no := true, false
+	reboot := &labapi.RebootSpec{After: "always"}
+	job := jobspec.Cleaned(labapi.JobSpec{Cleanup: &yes, Reboot: reboot})
+	require.Equal(t, labapi.RebootSpec{Before: "always", After: "always"}, *job.Reboot)
+	require.False(t, *job.Reset)
+	job = jobspec.Cleaned(labapi.JobSpec{Cleanup: &no, Reset: &yes})
+	require.Equal(t, labapi.RebootSpec{Before: "never"}, *job.Reboot)
+	require.True(t, *job.Reset)
+	require.Equal(t, labapi.JobSpec{Reboot: reboot}, jobspec.Cleaned(labapi.JobSpec{Reboot: reboot}))
+	require.Equal(t, labapi.RebootSpec{After: "always"}, *reboot)
 }
