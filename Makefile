@@ -108,7 +108,9 @@ vulncheck: ## look for known vulnerabilities; fails if their database cannot be 
 	deploy/vulncheck
 
 .PHONY: generate
-generate: ## format the code and tidy the modules
-	gofmt -w cmd election internal scheduler shard store
+generate: ## format the code, tidy the modules, and write anew what is written from the code
+	gofmt -w cmd deploy election internal scheduler shard store
 	$(GO) mod tidy
 	cd internal/tools && $(GO) mod tidy
+	$(GO) generate ./internal/...
+	$(GO) test ./cmd/hostsched -run '^TestReference$$' -update
