@@ -85,6 +85,11 @@ profile: build test-deps ## where ticks, and the planner alone, spend their time
 	$(GO) test -run '^$$' -bench 'MakePlan/optimal/$(PROFILE_SIZE)' -benchmem -cpuprofile plan.prof -o $(BIN)-plan.test ./scheduler
 	$(GO) tool pprof -top -cum -nodecount 40 $(BIN)-plan.test plan.prof
 
+.PHONY: screenshots
+screenshots: build ## take the pictures of the console in docs/screenshots, with hostsched dev
+	@deploy/install-test-deps chromium
+	$(GO) run ./internal/screenshots -hostsched $(BIN)
+
 .PHONY: package
 package: ## packages for Debian and Red Hat, in bin/packages
 	deploy/packages/build bin/packages

@@ -55,6 +55,9 @@ func newDemo(t *testing.T) *demo {
 	}, patience, 20*time.Millisecond, "it says where the console is")
 	d.api, err = labclient.New(labclient.Config{Servers: []string{d.url}})
 	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return d.api.Do(t.Context(), labclient.Call{Method: "GET", Path: "/whoami"}, &labapi.Whoami{}) == nil
+	}, patience, 20*time.Millisecond, "its replica answers")
 	tab, stop, err := browser.Start(context.Background(), browser.Desk)
 	require.NoError(t, err)
 	t.Cleanup(stop)
@@ -111,7 +114,10 @@ func TestConsoleOfALiveLab(t *testing.T) {
 
 	dialogs := chromedp.Events(d.tab, page.JavascriptDialogOpening)
 	go func() {
-		for range dialogs {
+		for _, err := range dialogs {
+			if err != nil {
+				return
+			}
 			// The page does not go on unless this succeeds.
 			_, _ = chromedp.Call(d.tab, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
 			return

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/chromedp/chromedp"
@@ -18,57 +18,67 @@ const (
 	// shotBound is how long one picture may take.
 	shotBound = 30 * time.Second
 	// settles is how long a page takes to become live.
-	settles = 500 * time.Millisecond
+	settles = 700 * time.Millisecond
 )
 
+// picture is a page that is looked at.
+type picture struct {
+	name, path string
+	size       browser.Size
+	dark       bool
+}
+
 func main() {
-	url := flag.String("url", "", "a console that runs already")
+	program := flag.String("hostsched", "bin/hostsched", "the program that is started")
 	out := flag.String("out", "docs/screenshots", "the folder of the pictures")
-	only := flag.String("only", "", "a part of the name of the pictures that are taken")
-	all := flag.Bool("all", false, "light and dark, desk and phone")
 	flag.Parse()
-	if err := run(*url, *out, *only, *all); err != nil {
+	if err := run(context.Background(), *program, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "screenshots:", err)
 		os.Exit(1)
 	}
 }
 
-func run(url, out, only string, all bool) error {
-	tab, stop, err := browser.Start(context.Background(), browser.Desk)
+func run(ctx context.Context, program, out string) (err error) {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	d, err := startDemo(ctx, program)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	pictures, err := d.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	tab, stop, err := browser.Start(ctx, browser.Desk)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	for _, p := range strings.Split(only, ",") {
-		name, path, _ := strings.Cut(p, "=")
-		for _, look := range []struct {
-			name string
-			size browser.Size
-			dark bool
-		}{{"", browser.Desk, false}, {"-dark", browser.Desk, true}, {"-phone", browser.Phone, false}} {
-			if look.name != "" && !all {
-				continue
-			}
-			if err := shoot(tab, url+path, filepath.Join(out, name+look.name+".png"), look.size, look.dark); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
+	for _, p := range pictures {
+		if err := p.take(tab, d.url, out); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	return nil
 }
 
-func shoot(tab context.Context, url, file string, size browser.Size, dark bool) error {
+func (p picture) take(tab context.Context, url, out string) error {
 	ctx, cancel := context.WithTimeout(tab, shotBound)
 	defer cancel()
-	if err := browser.Look(ctx, size, dark); err != nil {
+	if err := browser.Look(ctx, p.size, p.dark); err != nil {
 		return err
 	}
-	if err := chromedp.Do(ctx, chromedp.Navigate(url), chromedp.Sleep(settles)); err != nil {
+	if err := chromedp.Do(ctx, chromedp.Navigate(url+"/ui/"+p.path), chromedp.Sleep(settles)); err != nil {
 		return err
 	}
-	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	shot, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, picture, 0o644)
+	if shot, err = small(shot); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(out, p.name+".png"), shot, 0o644) //nolint:gosec // everybody may look at it
 }

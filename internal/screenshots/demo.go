@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/browser"
+	"github.com/hostsched/hostsched/internal/child"
+	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/labclient"
+)
+
+const (
+	// begins is how long the demonstration may take until it answers, and runsFor how long it
+	// runs until the pages have something to show.
+	begins  = time.Minute
+	runsFor = 25 * time.Second
+)
+
+// demo is a 'hostsched dev' whose pages are looked at.
+type demo struct {
+	cmd   *exec.Cmd
+	ended *child.Exit
+	dir   string
+	url   string
+	api   *labclient.Client
+}
+
+var consoleLine = regexp.MustCompile(`look at (http://[^/]+)/ui/ in a browser`)
+
+func startDemo(ctx context.Context, program string) (*demo, error) {
+	dir, err := os.MkdirTemp("", "screenshots")
+	if err != nil {
+		return nil, err
+	}
+	said := filepath.Join(dir, "said")
+	d := &demo{dir: dir, cmd: exec.CommandContext(ctx, program, "dev", "--hosts", "120", "--data-dir", filepath.Join(dir, "data"), "--json", "--duration", "10m")} //nolint:gosec // it is ours
+	if d.ended, err = child.StartLogging(d.cmd, said); err != nil {
+		return nil, err
+	}
+	for over := time.Now().Add(begins); time.Now().Before(over); time.Sleep(100 * time.Millisecond) {
+		text, err := os.ReadFile(said)
+		if err != nil {
+			return nil, err
+		}
+		if found := consoleLine.FindSubmatch(text); found != nil && d.answers(ctx, string(found[1])) {
+			return d, nil
+		}
+	}
+	return nil, fmt.Errorf("%s dev did not say within %v where its console is; %s has what it said", program, begins, said)
+}
+
+// answers tells whether the replica at an address has found its database.
+func (d *demo) answers(ctx context.Context, url string) bool {
+	api, err := labclient.New(labclient.Config{Servers: []string{url}})
+	if err != nil {
+		return false
+	}
+	d.url, d.api = url, api
+	return api.Do(ctx, labclient.Call{Method: http.MethodGet, Path: "/whoami"}, &labapi.Whoami{}) == nil
+}
+
+// stop ends the demonstration, whose verdict of itself is none of ours.
+func (d *demo) stop() error {
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	<-d.ended.Done()
+	return os.RemoveAll(d.dir)
+}
+
+// prepare lets happen what pages show, and tells which are looked at.
+func (d *demo) prepare(ctx context.Context) ([]picture, error) {
+	var hosts labapi.Page[labapi.Host]
+	if err := d.api.Do(ctx, labclient.Call{Method: http.MethodGet, Path: "/hosts", Query: url.Values{"limit": {"40"}}}, &hosts); err != nil {
+		return nil, err
+	}
+	name := func(i int) string { return hosts.Items[i].Hostname }
+	for _, in := range []labapi.HoldsInput{
+		{Action: labapi.ActionLock, Hosts: []string{name(5), name(11), name(12)}, Reason: "new cables"},
+		{Action: labapi.ActionDrain, Hosts: []string{name(8), name(19)}, Reason: "moves to rack 4"},
+	} {
+		if err := d.api.Do(ctx, labclient.Call{Method: http.MethodPost, Path: "/hosts/holds", Body: in}, nil); err != nil {
+			return nil, err
+		}
+	}
+	var job labapi.Submitted
+	spec := labapi.JobSpec{Name: "boot test", Labels: []string{"pool:desk"}, Script: "echo power on; for i in $(seq 400); do echo \"[$i] kernel: test $i passed\"; sleep 0.3; done"}
+	if err := d.api.Do(ctx, labclient.Call{Method: http.MethodPost, Path: "/jobs", Body: spec}, &job); err != nil {
+		return nil, err
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(runsFor):
+	}
+	desk := func(name, path string) picture { return picture{name, path, browser.Desk, false} }
+	return []picture{
+		desk("overview", ""), {"overview-dark", "", browser.Desk, true}, {"overview-phone", "", browser.Phone, false},
+		desk("hosts", "hosts"), desk("grid", "hosts?view=grid"), {"host", "hosts/" + name(0), browser.Size{Width: browser.Desk.Width, Height: 1700}, false}, {"hosts-phone", "hosts", browser.Phone, false},
+		desk("queue", "queue"), desk("jobs", "jobs"), desk("job", fmt.Sprint("jobs/", job.ID)), desk("suites", "suites"),
+		desk("pools", "pools"), desk("agents", "agents"), desk("cluster", "cluster"), desk("audit", "audit"),
+	}, nil
+}
