@@ -64,8 +64,15 @@ type claimant struct {
 // run may have been lost.
 const commandPatience = 3 * time.Minute
 
-// betweenCommands is how long a claimant rests, also if the servers refuse everything.
-const betweenCommands = 200 * time.Millisecond
+// betweenCommands is how long a claimant rests, afterFailure if hostsched itself failed, as it
+// does while the servers can do nothing.
+const (
+	betweenCommands = 200 * time.Millisecond
+	afterFailure    = 2 * time.Second
+)
+
+// failedItself is the status of a `hostsched run` whose command never came to be.
+const failedItself = "125"
 
 func (c *chaos) newClaimant(n int) (*claimant, error) {
 	p, err := c.newParty("claimant-" + strconv.Itoa(n))
@@ -94,6 +101,9 @@ func (cl *claimant) work(ctx context.Context, c *chaos) error {
 		c.runs.mu.Lock()
 		c.runs.ends[how]++
 		c.runs.mu.Unlock()
+		if how == failedItself {
+			sleep(ctx, afterFailure)
+		}
 		sleep(ctx, betweenCommands)
 	}
 	return nil
