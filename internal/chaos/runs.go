@@ -176,19 +176,23 @@ func (c *chaos) operate(ctx context.Context) error {
 	return errors.Join(err, c.exec(ctx, "UPDATE afe_hosts SET status = 'Ready' WHERE status = 'Repair Failed'"))
 }
 
-// comeToRest waits until nothing is left to do.
+// comeToRest waits until nothing is left to do. The database may have been started again just
+// now, so it is asked until it answers.
 func (c *chaos) comeToRest(ctx context.Context) error {
-	var left []string
 	for deadline := time.Now().Add(restRunsPatience); ctx.Err() == nil; sleep(ctx, time.Second) {
+		var left []string
 		var hosts, others int64
 		err := errors.Join(c.restartAgents(), c.restartEnded(), c.operate(ctx))
 		if err == nil {
 			left, hosts, others, err = c.notAtRest(ctx)
 		}
-		if err != nil || len(left) == 0 {
-			return err
-		}
-		if time.Now().After(deadline) {
+		switch {
+		case err == nil && len(left) == 0:
+			return nil
+		case time.Now().Before(deadline):
+		case err != nil:
+			return fmt.Errorf("after %v: %w", restRunsPatience, err)
+		default:
 			c.wrong("after %v: %s", restRunsPatience, strings.Join(left, ", "))
 			c.res.stranded, c.res.stuck = c.res.stranded+hosts, c.res.stuck+others
 			return nil
