@@ -22,7 +22,7 @@ var claimantFaults = []fault{
 	{kind: "SIGSTOP guard", weight: 2, light: true, strike: pauseProcesses(people, theGuard, time.Second, 2*runsLease)},
 	{kind: "SIGSTOP command", weight: 3, light: true, strike: pauseProcesses(people, theCommand, time.Second, 2*runsLease)},
 	{kind: "the claimant's machine is suspended", weight: 2, light: true, strike: pauseProcesses(people, all, time.Second, 2*runsLease)},
-	{kind: "the claimant's machine is suspended for long", weight: 1, light: true, strike: pauseProcesses(people, all, 38*time.Second, 45*time.Second)},
+	{kind: "the claimant's machine is suspended for long", weight: 1, light: true, strike: pauseProcesses(people, all, lossAfter, lossAfter+runsLease)},
 	{kind: "claimant cut off from the servers", weight: 4, light: true, strike: cutOff(people, cutBoth, 500*time.Millisecond, 2*runsLease)},
 	{kind: "claimant hears nothing from the servers", weight: 4, light: true, strike: cutOff(people, cutAnswers, 500*time.Millisecond, 2*runsLease)},
 	{kind: "claimant's connections reset", weight: 3, light: true, strike: cutOff(people, reset, 0, 0)},

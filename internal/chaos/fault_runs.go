@@ -29,8 +29,13 @@ var outageFaults = []fault{
 	{kind: "late calls of a closed run", weight: 4, light: true, strike: lateCalls},
 }
 
-// lossAfter is after how long without renewal a run is given up, and a bit more.
-const lossAfter = runsLease + 33*time.Second
+const (
+	// lossAfter is after how long without renewal a run is given up, and a bit more: its grace
+	// is as long as its lease, which is short here.
+	lossAfter = 2*runsLease + 2*time.Second
+	// awayAfter is after how long the servers know that none of them was there.
+	awayAfter = runsLease + 2*time.Second
+)
 
 // serversAway kills all servers.
 func serversAway(low, high time.Duration) strike {
@@ -64,7 +69,7 @@ func databaseAway(low, high time.Duration) strike {
 func (c *chaos) noteReturn(b *broken) {
 	began, mend := time.Now(), b.mend
 	b.mend = func(ctx context.Context) error {
-		if time.Since(began) >= lossAfter {
+		if time.Since(began) >= awayAfter {
 			c.runs.returned = append(c.runs.returned, time.Now().UnixMicro())
 		}
 		return mend(ctx)

@@ -50,8 +50,8 @@ const (
 	runsClaimants = 6
 	// runsLease is how long claims last.
 	runsLease = 6 * time.Second
-	// restRunsPatience is how long a lab of runs may take to come to rest: runs that were lost
-	// are given up half a minute after their leases.
+	// restRunsPatience is how long a lab of runs may take to come to rest: commands wait for
+	// hosts whose last runs may have been lost.
 	restRunsPatience = 4 * time.Minute
 )
 
