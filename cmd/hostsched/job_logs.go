@@ -25,7 +25,7 @@ type logChoice struct {
 
 func (c *logChoice) bind(cmd *cobra.Command) {
 	bind(cmd, &c.run, "run", 0, 1, maxID, "only this run of the job; 'hostsched job runs' lists them")
-	cmd.Flags().StringVar(&c.stream, "stream", "", "only this log of each run, like output")
+	cmd.Flags().StringVar(&c.stream, "stream", "", "only this log of each run, like stdout")
 	cmd.Flags().BoolVar(&c.tasks, "tasks", false, "also those of special tasks of the job, like Reset")
 }
 
@@ -58,12 +58,12 @@ func jobLogsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs ID", Short: "Print what the runs of a job wrote", Args: exactly("ID"),
 		Long: `Print what the runs of a job wrote, byte for byte. If there are several logs, a line
-like ==> run 7 on h1: output <== says whose the following ones are.
+like ==> run 7 on h1: stdout <== says whose the following ones are.
 
 With -f the command goes on until the job has ended, also when the server that it reads
 from goes away. Its exit code is 0, whatever became of the job; see 'hostsched job wait'.`,
 		Example: `  hostsched job logs -f 7
-  hostsched job logs 7 --run 12 --stream output > log.txt`,
+  hostsched job logs 7 --run 12 --stream stdout > log.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := parseID(args[0])
 			if err != nil {
@@ -88,33 +88,48 @@ from goes away. Its exit code is 0, whatever became of the job; see 'hostsched j
 	return cmd
 }
 
-func printLogs(ctx context.Context, cmd *cobra.Command, client *labclient.Client, job int64, choice logChoice, offset int64) error {
+// chosenLog is a log of a run that is to be printed.
+type chosenLog struct {
+	run labapi.Run
+	log labapi.Log
+}
+
+// chosen are the logs of a job that are to be printed, and tells how many there are at all.
+func (c logChoice) chosen(ctx context.Context, client *labclient.Client, job int64) (out []chosenLog, found int, err error) {
 	runs, err := runsOf(ctx, client, job)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	out := &mixed{to: cmd.OutOrStdout(), notes: cmd.ErrOrStderr()}
-	found := 0
 	for _, run := range runs {
-		if !choice.takes(run) {
+		if !c.takes(run) {
 			continue
 		}
 		logs, err := logsOf(ctx, client, run.ID)
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
 		found += len(logs)
-		out.several = out.several || found > 1 || len(runs) > 1
 		for _, log := range logs {
-			if choice.stream != "" && log.Stream != choice.stream {
-				continue
+			if c.stream == "" || log.Stream == c.stream {
+				out = append(out, chosenLog{run, log})
 			}
-			source := out.source(run, log.Stream)
-			if err := client.ReadBytes(ctx, runPath(run.ID, "logs", log.Stream), offset, source); err != nil {
-				return err
-			}
-			source.cut(log.Cut)
 		}
+	}
+	return out, found, nil
+}
+
+func printLogs(ctx context.Context, cmd *cobra.Command, client *labclient.Client, job int64, choice logChoice, offset int64) error {
+	logs, found, err := choice.chosen(ctx, client, job)
+	if err != nil {
+		return err
+	}
+	out := &mixed{to: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), several: len(logs) > 1}
+	for _, l := range logs {
+		source := out.source(l.run, l.log.Stream)
+		if err := client.ReadBytes(ctx, runPath(l.run.ID, "logs", l.log.Stream), offset, source); err != nil {
+			return err
+		}
+		source.cut(l.log.Cut)
 	}
 	if found == 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "job %d has no logs: nothing has run, nothing was written, or it was deleted because it was old\n", job)
