@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
 )
@@ -215,10 +216,10 @@ func (m *moment) Set(text string) error {
 	now := time.Now()
 	at, ok := parseMoment(text, now)
 	if !ok {
-		return fmt.Errorf("%q is neither a duration, like 4h, nor a time, like 2026-12-01, '2026-12-01 18:00' or 2026-12-01T18:00:00Z", text)
+		return fmt.Errorf("%q is neither a duration, like 4h or 2d, nor a time, like 2026-12-01, '2026-12-01 18:00' or 2026-12-01T18:00:00Z", text)
 	}
 	if !at.After(now) || at.Sub(now) > maxHold {
-		return fmt.Errorf("%s, which is %s, is not within the next ten years", text, zoned(at))
+		return fmt.Errorf("%s, which is %s, is not within the next ten years", text, zoned(at, time.Local))
 	}
 	at = at.UTC().Truncate(time.Second)
 	m.text, m.at = text, &at
@@ -226,7 +227,7 @@ func (m *moment) Set(text string) error {
 }
 
 func parseMoment(text string, now time.Time) (time.Time, bool) {
-	if d, err := time.ParseDuration(text); err == nil {
+	if d, ok := jobspec.ParseDuration(text); ok {
 		return now.Add(d), true
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
@@ -245,13 +246,13 @@ func (m *moment) said(before string) string {
 	if m.at == nil {
 		return ""
 	}
-	return before + zoned(*m.at)
+	return before + zoned(*m.at, time.Local)
 }
 
-// zoned is a time in this machine's zone, with the zone, and in UTC if that is another one.
-func zoned(at time.Time) string {
-	text := at.Local().Format("2006-01-02 15:04:05 MST")
-	if _, offset := at.Local().Zone(); offset != 0 {
+// zoned is a time in a zone, with its name, and in UTC if that is another one.
+func zoned(at time.Time, zone *time.Location) string {
+	text := at.In(zone).Format("2006-01-02 15:04:05 MST")
+	if _, offset := at.In(zone).Zone(); offset != 0 {
 		text += " (" + utc(at) + ")"
 	}
 	return text

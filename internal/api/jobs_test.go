@@ -468,3 +468,36 @@ func TestJobsBySelector(t *testing.T) {
 		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, ann, http.MethodGet, "/jobs?selector=,", nil, nil))
 	})
 }
+
+// TestAbortBesideAutotest: what is asked for is what Autotest's own frontend asks for: a flag,
+// and who it was. Autotest ends the entries; nothing else of them is written.
+func TestAbortBesideAutotest(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		out := s.submit(t, ann, labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}, Count: 4, AllowUnplaceable: true})
+		// The lab's tables are not ours if no version of them is recorded.
+		storetest.Exec(t, db, "DROP TABLE hostsched_lab_schema")
+		for i, text := range []string{"status = 'Running', active = 1, host_id = 1", "status = 'Parsing', host_id = 2", "status = 'Completed', complete = 1, host_id = 3"} {
+			storetest.Exec(t, db, "UPDATE afe_host_queue_entries SET "+text+" WHERE id = ?", out.Entries[i])
+		}
+		entries := func() (rows []string) {
+			found, err := db.SQL().QueryContext(t.Context(), "SELECT q.id, q.status, q.active, q.complete, q.aborted, COALESCE(u.login, ''), a.aborted_on IS NOT NULL FROM afe_host_queue_entries q LEFT JOIN afe_aborted_host_queue_entries a ON a.queue_entry_id = q.id LEFT JOIN afe_users u ON u.id = a.aborted_by_id ORDER BY q.id")
+			require.NoError(t, err)
+			defer func() { require.NoError(t, found.Close()) }()
+			for found.Next() {
+				var id, active, complete, aborted, dated int
+				var status, by string
+				require.NoError(t, found.Scan(&id, &status, &active, &complete, &aborted, &by, &dated))
+				rows = append(rows, fmt.Sprint(status, active, complete, aborted, by, dated))
+			}
+			require.NoError(t, found.Err())
+			return rows
+		}
+		for range 2 { // asking again changes nothing
+			require.Equal(t, http.StatusNoContent, s.call(t, ann, http.MethodPost, fmt.Sprint("/jobs/", out.ID, "/abort"), labapi.AbortInput{Reason: "wrong build"}, nil))
+			require.Equal(t, []string{"Running1 0 1ann1", "Parsing0 0 1ann1", "Completed0 1 00", "Queued0 0 1ann1"}, entries())
+		}
+		require.Equal(t, 3, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_aborted_host_queue_entries"))
+		require.Zero(t, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_special_tasks"))
+	})
+}

@@ -218,19 +218,24 @@ func Minutes(text string, otherwise int) (int, error) {
 	if text == "" {
 		return otherwise, nil
 	}
-	d, err := time.ParseDuration(text)
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil {
+	d, ok := ParseDuration(text)
+	if !ok {
 		return 0, fmt.Errorf("%q is no duration; write 90m, 24h or 2d", cut(text))
 	}
 	if d <= 0 || d > Longest {
 		return 0, fmt.Errorf("%s is not between a minute and 366 days", cut(text))
 	}
 	return int((d + time.Minute - 1) / time.Minute), nil
+}
+
+// ParseDuration reads a duration as people write it: also in days.
+func ParseDuration(text string) (time.Duration, bool) {
+	if days, found := strings.CutSuffix(text, "d"); found {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err == nil
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil
 }
 
 // rebootBefore and rebootAfter are the values of Autotest's columns, in their order.
