@@ -25,7 +25,7 @@ func configCheckCommand() *cobra.Command {
 		Long: `Check every key of the configuration, the files with passwords and certificates and
 until when these are valid, the addresses, etcd and the rights there, the
 databases: their versions, schema, rights, guard and clocks, and whether the mail
-server, metadata.url and the identity provider answer. Nothing is written.
+server, metadata.url, tracing.endpoint and the identity provider answer. Nothing is written.
 
 Without FILE the configuration is that of the other commands: --config, else
 HOSTSCHED_CONFIG, else /etc/hostsched.yaml.

@@ -101,15 +101,15 @@ func TestConfigCheckOfServices(t *testing.T) {
 	}))
 	t.Cleanup(provider.Close)
 	file := func(smtp, metadata, issuer string) string {
-		return configFile(t, fmt.Sprintf("listen: 127.0.0.1:0\netcd: {endpoints: ['%s']}\ndatabase: {dsn: '%s'}\nnotify: {to: [a@lab.example], from: b@lab.example, smtp_host: 127.0.0.1, smtp_port: %s}\nmetadata: {url: '%s'}\napi: {url: 'https://lab.example'}\noidc: {issuer: '%s', client_id: lab}\n", etcd.Endpoint, lab, smtp, metadata, issuer))
+		return configFile(t, fmt.Sprintf("listen: 127.0.0.1:0\netcd: {endpoints: ['%s']}\ndatabase: {dsn: '%s'}\nnotify: {to: [a@lab.example], from: b@lab.example, smtp_host: 127.0.0.1, smtp_port: %s}\nmetadata: {url: '%s'}\ntracing: {endpoint: '%s'}\napi: {url: 'https://lab.example'}\noidc: {issuer: '%s', client_id: lab}\n", etcd.Endpoint, lab, smtp, metadata, metadata, issuer))
 	}
 	all := checks(t, exitOK, "config", "check", file(greeter(t, "220 mail.lab"), provider.URL, provider.URL))
-	for _, name := range []string{"notify", "metadata.url", "oidc"} {
+	for _, name := range []string{"notify", "metadata.url", "tracing.endpoint", "oidc"} {
 		require.Equal(t, ops.CheckOK, all[name].Result, "%+v", all)
 	}
 	require.Contains(t, all["notify"].Detail, "220 mail.lab")
 	all = checks(t, exitFailed, "config", "check", file(greeter(t, "SSH-2.0-x"), "http://127.0.0.1:1/x", "http://127.0.0.1:1"))
-	for _, name := range []string{"notify", "metadata.url", "oidc"} {
+	for _, name := range []string{"notify", "metadata.url", "tracing.endpoint", "oidc"} {
 		require.Equal(t, ops.CheckFailed, all[name].Result, "%+v", all)
 	}
 	require.Contains(t, all["notify"].Detail, "no mail server")

@@ -30,8 +30,10 @@ func (c *Checkup) services(ctx context.Context) {
 		greeting, err := greet(ctx, address)
 		c.verdict("notify", err, fmt.Sprintf("the mail server at %s answers: %s", address, greeting))
 	}
-	if text := c.config.Metadata.URL; text != "" {
-		c.verdict("metadata.url", reach(ctx, text), text+" takes connections")
+	for _, to := range []struct{ setting, url string }{{"metadata.url", c.config.Metadata.URL}, {"tracing.endpoint", c.config.Tracing.Endpoint}} {
+		if to.url != "" {
+			c.verdict(to.setting, reach(ctx, to.url), to.url+" takes connections")
+		}
 	}
 	if o := c.config.OIDC; o.Issuer != "" {
 		err := signin.New(signin.Config{Issuer: o.Issuer}).Reach(ctx)
