@@ -153,7 +153,7 @@ func seeOther(w http.ResponseWriter, relative string) {
 
 // secure tells whether the browser's connection is encrypted, as far as the server can know.
 func secure(r *http.Request) bool {
-	return r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https"
 }
 
 // addressOf is for the log.
