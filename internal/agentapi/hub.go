@@ -3,6 +3,7 @@ package agentapi
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -376,6 +377,8 @@ func (h *hub) once(ctx context.Context) error {
 		}
 		ids = append(ids, id)
 	}
+	// Who takes a seat while the rows are read finds in them whose place it took.
+	looked := maps.Clone(h.seats)
 	h.mu.Unlock()
 	l, r := h.cfg.Lab(), h.cfg.Runs()
 	wants, err := l.WantsOfAgents(ctx, ids)
@@ -397,7 +400,7 @@ func (h *hub) once(ctx context.Context) error {
 	now := time.Now()
 	for _, id := range ids {
 		s := h.seats[id]
-		if s == nil {
+		if s == nil || s != looked[id] {
 			continue
 		}
 		s.learn(wants[id], offers[id], stops[id])
