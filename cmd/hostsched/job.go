@@ -297,7 +297,7 @@ func jobShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return show.output.write(cmd, shownJob{job, runs}, func(w io.Writer) error {
+			return show.write(cmd, shownJob{job, runs}, func(w io.Writer) error {
 				if err := show.one(cmd, job); err != nil {
 					return err
 				}

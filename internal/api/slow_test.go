@@ -65,6 +65,7 @@ func TestLongAnswersLast(t *testing.T) {
 	size := s.longLog(t)
 	stream := s.watch(t, token, "?kind=label.added", "")
 	file := s.get(t, token, "/runs/1/logs/output", nil)
+	defer func() { require.NoError(t, file.Body.Close()) }()
 	began := time.Now()
 	n := 0
 	for buffer := make([]byte, 256<<10); ; {
@@ -89,6 +90,7 @@ func TestFileThatNobodyReads(t *testing.T) {
 	s.api.SetPatience(2 * hasty)
 	size := s.longLog(t)
 	file := s.get(t, token, "/runs/1/logs/output", nil)
+	defer func() { require.NoError(t, file.Body.Close()) }()
 	for {
 		select {
 		case route := <-ended:
