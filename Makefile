@@ -19,7 +19,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/hostsched
-	$(GO) build -o $(BIN) ./cmd/hostsched
+	$(GO) build -buildvcs=auto -o $(BIN) ./cmd/hostsched
 
 .PHONY: run
 run: build ## a lab to try: embedded etcd, SQLite, three replicas, two agents (RUNARGS="--hosts 200 --agents 4")
