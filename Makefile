@@ -5,6 +5,9 @@ GO      ?= go
 BIN     := bin/hostsched
 TOOLS   := -modfile=internal/tools/go.mod
 RUNARGS ?=
+# What is tested, and with which flags of go test.
+PACKAGES  ?= ./...
+TESTFLAGS ?=
 
 # The database of the tests and of the benchmark: mariadb (the tests then run on
 # SQLite, too), mysql or sqlite.
@@ -31,7 +34,7 @@ test-deps:
 
 .PHONY: test
 test: test-deps ## run all tests, on private MariaDB and etcd servers and on SQLite (DATABASE=mysql: on MySQL)
-	$(GO) test -timeout 15m ./...
+	$(GO) test -timeout 15m $(TESTFLAGS) $(PACKAGES)
 	cd internal/tools && $(GO) test ./...
 
 .PHONY: test-race
