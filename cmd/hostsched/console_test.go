@@ -109,7 +109,7 @@ func TestConsoleOfALiveLab(t *testing.T) {
 	d.shows(".who", "demo administrator")
 	d.shows("#jobstate", "running")
 	d.shows(".log", "line 3")
-	d.shows(".log", fmt.Sprintf(`line %d\b`, strings.Count(d.text(".log"), "line")+20))
+	d.shows(".log", fmt.Sprintf("line %d", strings.Count(d.text(".log"), "line")+20))
 
 	dialogs := chromedp.Events(d.tab, page.JavascriptDialogOpening)
 	go func() {
