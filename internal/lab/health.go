@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/labapi"
@@ -49,17 +48,24 @@ func (l *Lab) HostHealth(ctx context.Context, hostname string) (labapi.HostHealt
 	return out, err
 }
 
+// spanOf reads a span from a row that begins with when it began and when it ended, which it has
+// not if that is NULL. What ended before the days that are told of is not told.
+func spanOf(v sqldb.Row, state string, out *labapi.HostHealth) (s span, told bool) {
+	s = span{state, v.Int(0).N, out.To.Unix()}
+	if ended := v.Int(1); ended.Valid {
+		s.to = ended.N
+	}
+	return s, s.to >= out.From.Unix()
+}
+
 // jobSpans are the queue entries that ran on a host.
 func (l *Lab) jobSpans(r reader, host *labapi.Host, out *labapi.HostHealth) (spans []span) {
 	unix := l.db.Dialect.Unix
 	query := "SELECT " + unix("q.started_on") + ", " + unix("q.finished_on") + ", q.status, q.aborted, q.complete FROM afe_host_queue_entries q WHERE q.host_id = ? AND q.started_on IS NOT NULL ORDER BY q.id DESC LIMIT ?"
 	r.RowsOf(query, []any{host.ID, healthRows}, func(v sqldb.Row) {
 		status, aborted, complete := v.Text(2), v.Int(3), v.Int(4)
-		s := span{labapi.HourPassed, v.Int(0).N, out.To.Unix()}
-		if ended := v.Int(1); ended.Valid {
-			s.to = ended.N
-		}
-		if s.to < out.From.Unix() {
+		s, told := spanOf(v, labapi.HourPassed, out)
+		if !told {
 			return
 		}
 		failed := status == "Failed" || status == "Stopped"
@@ -84,11 +90,8 @@ func (l *Lab) taskSpans(r reader, host *labapi.Host, out *labapi.HostHealth) (sp
 	query := "SELECT " + unix("t.time_started") + ", " + unix("t.time_finished") + ", t.task, t.success, t.is_complete FROM afe_special_tasks t WHERE t.host_id = ? AND t.time_started IS NOT NULL ORDER BY t.id DESC LIMIT ?"
 	r.RowsOf(query, []any{host.ID, healthRows}, func(v sqldb.Row) {
 		task, success, complete := v.Text(2), v.Int(3), v.Int(4)
-		s := span{labapi.HourTask, v.Int(0).N, out.To.Unix()}
-		if ended := v.Int(1); ended.Valid {
-			s.to = ended.N
-		}
-		if s.to < out.From.Unix() {
+		s, told := spanOf(v, labapi.HourTask, out)
+		if !told {
 			return
 		}
 		if task == "Repair" {
@@ -150,13 +153,7 @@ func (l *Lab) addPeers(r reader, host *labapi.Host, out *labapi.HostHealth) {
 		return
 	}
 	labels := host.Labels[:min(len(host.Labels), shownAtMost)]
-	condition := " AND l.name IN (" + strings.TrimSuffix(strings.Repeat("?, ", len(labels)), ", ") + ")"
-	var args []any
-	for range l.carriedTimes() {
-		for _, name := range labels {
-			args = append(args, name)
-		}
-	}
+	condition, args := " AND l.name IN ("+marks(len(labels))+")", l.carriedArgs(texts(labels))
 	query := "SELECT c.name, COUNT(DISTINCT q.host_id), COUNT(*), SUM(CASE WHEN q.status IN ('Failed', 'Stopped') THEN 1 ELSE 0 END) FROM (" + l.carried(condition) + ") c JOIN afe_host_queue_entries q ON q.host_id = c.host_id" +
 		" WHERE q.host_id <> ? AND q.complete = 1 AND q.aborted = 0 AND q.started_on IS NOT NULL AND q.id > (SELECT COALESCE(MAX(m.id), 0) FROM afe_host_queue_entries m) - ?" +
 		" AND " + l.db.Dialect.Age("q.started_on") + " < ? GROUP BY c.name ORDER BY c.name"

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -17,12 +18,12 @@ func (l *Lab) carried(condition string) string {
 	return text + notReplaced + " UNION ALL SELECT x.host_id, l.name FROM afe_static_hosts_labels x JOIN afe_static_labels l ON l.id = x.staticlabel_id WHERE l.invalid = 0" + condition
 }
 
-// carriedTimes is how often carried has its condition.
-func (l *Lab) carriedTimes() int {
+// carriedArgs are the arguments of carried for those of its condition, which it may have twice.
+func (l *Lab) carriedArgs(args []any) []any {
 	if l.static() {
-		return 2
+		return slices.Concat(args, args)
 	}
-	return 1
+	return slices.Clip(args)
 }
 
 // stateOfHost counts a host once: held before broken before running before idle.
@@ -51,13 +52,9 @@ func (l *Lab) Pools(ctx context.Context, label string) ([]labapi.Pool, error) {
 		byName[name] = &labapi.Pool{Label: name}
 		return byName[name]
 	}
-	var hostArgs []any
-	for range l.carriedTimes() {
-		hostArgs = append(hostArgs, args...)
-	}
 	err := l.read(ctx, "count the hosts of labels", func(r *sqldb.Reader) {
 		r.RowsOf("SELECT l.name FROM afe_labels l WHERE l.invalid = 0"+condition+" ORDER BY l.name", args, func(v sqldb.Row) { add(v.Text(0)) })
-		r.RowsOf("SELECT c.name, s.state, COUNT(*) FROM ("+l.carried(condition)+") c JOIN (SELECT h.id, "+stateOfHost+" AS state FROM afe_hosts h LEFT JOIN hostsched_hosts d ON d.host_id = h.id WHERE h.invalid = 0) s ON s.id = c.host_id GROUP BY c.name, s.state ORDER BY c.name", hostArgs, func(v sqldb.Row) {
+		r.RowsOf("SELECT c.name, s.state, COUNT(*) FROM ("+l.carried(condition)+") c JOIN (SELECT h.id, "+stateOfHost+" AS state FROM afe_hosts h LEFT JOIN hostsched_hosts d ON d.host_id = h.id WHERE h.invalid = 0) s ON s.id = c.host_id GROUP BY c.name, s.state ORDER BY c.name", l.carriedArgs(args), func(v sqldb.Row) {
 			p, n := add(v.Text(0)), int(v.Int(2).N)
 			p.Have += n
 			switch v.Text(1) {
