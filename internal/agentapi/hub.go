@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -369,17 +370,10 @@ func (h *hub) once(ctx context.Context) error {
 	defer cancel()
 	h.mu.Lock()
 	h.stale = false
-	var ids []int64
-	for id, s := range h.seats {
-		if time.Since(s.last) > seatLasts && s.wake == nil {
-			delete(h.seats, id)
-			continue
-		}
-		ids = append(ids, id)
-	}
-	// Who takes a seat while the rows are read finds in them whose place it took.
+	maps.DeleteFunc(h.seats, func(_ int64, s *seat) bool { return time.Since(s.last) > seatLasts && s.wake == nil })
 	looked := maps.Clone(h.seats)
 	h.mu.Unlock()
+	ids := slices.Collect(maps.Keys(looked))
 	l, r := h.cfg.Lab(), h.cfg.Runs()
 	wants, err := l.WantsOfAgents(ctx, ids)
 	if err != nil {
@@ -398,10 +392,9 @@ func (h *hub) once(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	now := time.Now()
-	for _, id := range ids {
-		s := h.seats[id]
-		if s == nil || s != looked[id] {
-			continue
+	for id, s := range looked {
+		if h.seats[id] != s {
+			continue // who took its seat since would find in the rows whose place it took
 		}
 		s.learn(wants[id], offers[id], stops[id])
 		if s.wake != nil && (s.eager || s.news(now)) {
