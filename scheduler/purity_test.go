@@ -99,7 +99,7 @@ var layers = map[string][]string{
 	"internal/apiframe":    {"store/sqldb"},
 	"internal/api":         {"internal/traceid", "internal/access", "internal/apiframe", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/runs", "internal/selector", "internal/signin", "shard"},
 	"internal/browser":     {},
-	"internal/screenshots": {"internal/browser", "internal/child", "internal/labapi", "internal/labclient"},
+	"internal/screenshots": {"internal/browser", "internal/child", "internal/dev", "internal/labapi", "internal/labclient"},
 	"internal/console":     {"internal/access", "internal/api", "internal/lab", "internal/labapi", "internal/ops"},
 	"internal/api/openapi": {"internal/api", "internal/jobspec"},
 	"internal/jobspec":     {"internal/labapi", "internal/spelling"},

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/browser"
+	"github.com/hostsched/hostsched/internal/dev"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
 )
@@ -28,8 +29,6 @@ type demo struct {
 	api      *labclient.Client
 	tab      context.Context
 }
-
-var consoleLine = regexp.MustCompile(`look at (http://[^/]+)/ui/ in a browser`)
 
 func newDemo(t *testing.T) *demo {
 	t.Helper()
@@ -47,12 +46,8 @@ func newDemo(t *testing.T) *demo {
 	})
 	require.Eventually(t, func() bool {
 		text, err := os.ReadFile(said.Name())
-		found := consoleLine.FindSubmatch(text)
-		if err != nil || found == nil {
-			return false
-		}
-		d.url = string(found[1])
-		return true
+		d.url = dev.ConsoleAddress(text)
+		return err == nil && d.url != ""
 	}, patience, 20*time.Millisecond, "it says where the console is")
 	d.api, err = labclient.New(labclient.Config{Servers: []string{d.url}})
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -67,6 +68,20 @@ func away(err error) error {
 // and is the first to be killed.
 func (d *dev) consoleURL() string {
 	return "http://" + d.processes[len(d.processes)-1].listen + "/ui/"
+}
+
+// lookAt says where the console is, in words in which [ConsoleAddress] finds it.
+const lookAt = "look at %s in a browser: you are its administrator there"
+
+var consoleLine = regexp.MustCompile(fmt.Sprintf(lookAt, "(http://[^/]+)/ui/"))
+
+// ConsoleAddress finds the address of the replica with the console in what a lab said of itself,
+// empty as long as that says nothing of it.
+func ConsoleAddress(said []byte) string {
+	if found := consoleLine.FindSubmatch(said); found != nil {
+		return string(found[1])
+	}
+	return ""
 }
 
 // commands are command lines to try in another terminal, the first one of which says where the

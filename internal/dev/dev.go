@@ -166,7 +166,7 @@ func (d *dev) start(ctx context.Context) error {
 	if err := d.startAgents(ctx); err != nil {
 		return err
 	}
-	d.progress("look at %s in a browser: you are its administrator there", d.consoleURL())
+	d.progress(lookAt, d.consoleURL())
 	d.progress("the API answers without a token; try in another terminal:")
 	for _, command := range d.commands("ID") {
 		d.progress("  %s", command)

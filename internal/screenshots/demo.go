@@ -8,12 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"syscall"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/browser"
 	"github.com/hostsched/hostsched/internal/child"
+	"github.com/hostsched/hostsched/internal/dev"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
 )
@@ -34,8 +34,6 @@ type demo struct {
 	api   *labclient.Client
 }
 
-var consoleLine = regexp.MustCompile(`look at (http://[^/]+)/ui/ in a browser`)
-
 func startDemo(ctx context.Context, program string) (*demo, error) {
 	dir, err := os.MkdirTemp("", "screenshots")
 	if err != nil {
@@ -51,7 +49,7 @@ func startDemo(ctx context.Context, program string) (*demo, error) {
 		if err != nil {
 			return nil, err
 		}
-		if found := consoleLine.FindSubmatch(text); found != nil && d.answers(ctx, string(found[1])) {
+		if url := dev.ConsoleAddress(text); url != "" && d.answers(ctx, url) {
 			return d, nil
 		}
 	}
