@@ -8,8 +8,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -105,5 +108,39 @@ func TestReservationsThroughTheAPI(t *testing.T) {
 		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodPost, path+"/release", nil, &run))
 		require.Equal(t, "done", run.State)
 		require.Equal(t, http.StatusConflict, s.call(t, ann, http.MethodPost, path+"/release", nil, &p))
+	})
+}
+
+// TestABadHostIsUnlockedThroughTheAPI: runs of several jobs in a row are lost on it, so nobody
+// gets it, until a person who may do that unlocks it.
+func TestABadHostIsUnlockedThroughTheAPI(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		sweeper := runs.New(lab.New(db, store.Scope{Shard: shard.Master, Shared: true}))
+		var h labapi.Host
+		for i := range 3 {
+			require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/hosts/h1", nil, &h))
+			require.Nil(t, h.Bad)
+			out := s.submit(t, ann, labapi.JobSpec{Name: "a", Hosts: []string{"h1"}, Own: labapi.OwnRun})
+			give(t, db, out.ID, out.Entries[0], 1)
+			var got labapi.OwnClaimed
+			require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodPost, fmt.Sprint("/jobs/", out.ID, "/claim"), labapi.OwnClaimInput{ClaimKey: fmt.Sprint(claimKey, i)}, &got))
+			require.NotNil(t, got.Claimed)
+			storetest.Exec(t, db, "UPDATE hostsched_runs SET lease_until = 1 WHERE id = ?", got.Claimed.Run)
+			storetest.Exec(t, db, "UPDATE hostsched_facts SET value = '1' WHERE name = 'no_loss_before'")
+			// Nothing that ends well comes in between.
+			storetest.Exec(t, db, "UPDATE afe_hosts SET locked = 1 WHERE id = 1")
+			done, err := sweeper.Sweep(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, 1, done.Lost)
+			storetest.Exec(t, db, "DELETE FROM afe_special_tasks")
+			storetest.Exec(t, db, "UPDATE afe_hosts SET locked = 0, status = 'Ready', leased = 0 WHERE id = 1")
+		}
+		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/hosts/h1", nil, &h))
+		require.NotNil(t, h.Bad)
+		require.Contains(t, h.Bad.Reason, "3 failed repairs or lost runs in a row, the last: run ")
+		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodDelete, "/hosts/h1/lock", nil, &h))
+		require.Nil(t, h.Bad)
+		require.Zero(t, storetest.Count(t, db, "SELECT failures FROM hostsched_host_epochs WHERE host_id = 1"))
 	})
 }
