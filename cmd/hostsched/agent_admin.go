@@ -20,7 +20,7 @@ func agentAdminCommands() []*cobra.Command {
 		agentWishCommand("resume", "Let agents take work again", "resume"),
 		agentWishCommand("stop", "Let agents stop their runs, and end", "stop"),
 		agentWishCommand("revoke", "Take all rights from agents, at once", "revoke"),
-		removeCommand("agent", "NAME", "Remove agents", "Remove agents that have no runs. Their hosts have no agent then.", "/agents", nil, nil, nil),
+		removeCommand("agent", "NAME", "Remove agents", "Remove agents that have no runs. Their hosts have no agent then.", "/agents", agentsOf, nil, nil),
 	}
 }
 
@@ -45,7 +45,7 @@ func agentPath(name string, more ...string) string {
 
 func agentShowCommand() *cobra.Command {
 	show := agentDisplay()
-	return showCommand(&cobra.Command{Use: "show NAME", Short: "Show an agent", Example: "  hostsched agent show rack-1 -o yaml"}, nil, pathOfName(agentPath), show.bind, show.one)
+	return showCommand(&cobra.Command{Use: "show NAME", Short: "Show an agent", Example: "  hostsched agent show rack-1 -o yaml"}, agentsOf, pathOfName(agentPath), show.bind, show.one)
 }
 
 func agentAddCommand() *cobra.Command {
@@ -90,6 +90,7 @@ func agentHostsCommand() *cobra.Command {
 	f.BoolVar(&p.Take, "take", false, "also take hosts from other agents")
 	completeLab(cmd, &conn, "add", hostsOf)
 	completeLab(cmd, &conn, "remove", hostsOf)
+	cmd.ValidArgsFunction = completeFirst(&conn, agentsOf)
 	return cmd
 }
 
@@ -109,6 +110,7 @@ func agentJoinTokenCommand() *cobra.Command {
 		},
 	}
 	conn.bind(cmd)
+	cmd.ValidArgsFunction = completeFirst(&conn, agentsOf)
 	return cmd
 }
 
@@ -137,5 +139,6 @@ func agentWishCommand(verb, short, what string) *cobra.Command {
 	conn.bind(cmd)
 	many.bind(cmd)
 	c.bind(cmd, false)
+	cmd.ValidArgsFunction = completeMany(&conn, agentsOf)
 	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,12 @@ func hostsOf(ctx context.Context, client *labclient.Client, prefix string) ([]st
 func labelsOf(ctx context.Context, client *labclient.Client, prefix string) ([]string, error) {
 	all, err := labclient.List[labapi.Label](ctx, client, "/labels", query("q", prefix), maxChoices)
 	return namesOf(all, func(l labapi.Label) string { return l.Name }), err
+}
+
+func agentsOf(ctx context.Context, client *labclient.Client, prefix string) ([]string, error) {
+	all, err := labclient.List[labapi.Agent](ctx, client, "/agents", nil, maxChoices)
+	names := namesOf(all, func(a labapi.Agent) string { return a.Name })
+	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) }), err
 }
 
 func jobsOf(ctx context.Context, client *labclient.Client, _ string) ([]string, error) {

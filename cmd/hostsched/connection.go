@@ -223,6 +223,20 @@ event, api, login, logout, whoami, context) end with
   7  infrastructure: no server answers, or the servers cannot do their work
   130  Ctrl-C while waiting; the job goes on
 
+'hostsched run' ends with the exit code of its command, so that its own are such as
+commands seldom have:
+
+  128 and a number  that signal ended the command, or the waiting for a host
+  124  no host was there in time (--wait-timeout), or the command did not end in time
+       (--timeout)
+  125  hostsched itself failed or was used wrongly, no host can ever run this, or the
+       claim of the host was lost
+  126  the command cannot be executed
+  127  there is no such command
+
+'hostsched agent --config' ends with 2 if its file does not fit, and with 3 if it was
+revoked or another process serves in its place.
+
 All others end with 0 (done), 1 (failed) and 2 (bad input); 'plan' with 0, 1 and 255.`,
 		Example: "  hostsched job submit job.yaml --wait; echo $?",
 		Args:    noArgs, RunE: showHelp,

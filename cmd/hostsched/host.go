@@ -84,13 +84,15 @@ func hostListCommand() *cobra.Command {
 	var labels []string
 	var status, acl, heldBy, text, locked string
 	var limit int
+	var mine bool
 	var chosen selecting
 	show := hostDisplay()
 	cmd := &cobra.Command{
 		Use: "list", Short: "List hosts", Args: noArgs,
 		Example: `  hostsched host list -l board:eve -l pool:bvt
   hostsched host list --selector 'board=eve,!broken'
-  hostsched host list --locked true --held-by alice -o name`,
+  hostsched host list --locked true --held-by alice -o name
+  hostsched host list --mine`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if locked != "" && locked != "true" && locked != "false" {
 				return fmt.Errorf("%w: --locked must be true or false", errUsage)
@@ -103,6 +105,13 @@ func hostListCommand() *cobra.Command {
 				q.Add("label", l)
 			}
 			return conn.call(cmd, func(ctx context.Context, client *labclient.Client) error {
+				if mine {
+					me, err := whoAmI(ctx, client)
+					if err != nil {
+						return err
+					}
+					q.Set("used_by", me.Login)
+				}
 				return show.list(ctx, cmd, func(ctx context.Context) ([]labapi.Host, error) {
 					return labclient.List[labapi.Host](ctx, client, "/hosts", q, limit)
 				})
@@ -114,6 +123,7 @@ func hostListCommand() *cobra.Command {
 	chosen.bindSelector(cmd, "only those whose labels fit")
 	f := cmd.Flags()
 	f.StringArrayVarP(&labels, "label", "l", nil, "only those that carry this label; all of them, if given again")
+	f.BoolVar(&mine, "mine", false, "only those that your jobs and reservations have")
 	f.StringVar(&status, "status", "", "only those with this status, like Ready")
 	f.StringVar(&acl, "acl", "", "only those in this ACL group")
 	f.StringVar(&heldBy, "held-by", "", "only those that this user locks or drains")

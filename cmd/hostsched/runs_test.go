@@ -258,3 +258,21 @@ func TestMuchOutput(t *testing.T) {
 	require.NoError(t, cmd.Wait())
 	require.Equal(t, 1000000000, total)
 }
+
+// TestWhoHasWhat: people find the hosts that they have, and names of agents by the tabulator key.
+func TestWhoHasWhat(t *testing.T) {
+	l := newRunLab(t)
+	require.Empty(t, l.must("host", "list", "--mine", "-o", "name"))
+	l.must("host", "reserve", "h2", "--for", "1h", "--reason", "test")
+	require.Equal(t, "h2\n", l.must("host", "list", "--mine", "-o", "name"))
+	l.must("host", "release", "h2")
+	require.Empty(t, l.must("host", "list", "--mine", "-o", "name"))
+	for _, verb := range []string{"show", "hosts", "join-token", "drain", "resume", "stop", "rotate", "revoke", "remove"} {
+		require.Contains(t, l.must("__complete", "agent", verb, "rack"), "rack-1\n", verb)
+		require.NotContains(t, l.must("__complete", "agent", verb, "x"), "rack-1", verb)
+	}
+	text := l.must("help", "exit-codes")
+	for _, code := range []string{"124", "125", "126", "127", "128"} {
+		require.Contains(t, text, code)
+	}
+}

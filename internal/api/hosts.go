@@ -88,6 +88,7 @@ type hostsInput struct {
 	State  string   `query:"state" enum:"held,broken,running,idle" doc:"As pools count hosts."`
 	ACL    string   `query:"acl" maxLength:"255" doc:"An ACL group that the host is in."`
 	HeldBy string   `query:"held_by" maxLength:"190" doc:"Who locked or drains the host."`
+	UsedBy string   `query:"used_by" maxLength:"190" doc:"Whose job or reservation has the host."`
 	Locked string   `query:"locked" enum:"true,false"`
 	Text   string   `query:"q" maxLength:"255" doc:"Part of the hostname."`
 	Selecting
@@ -112,7 +113,7 @@ func (in Selecting) selector() (selector.Selector, error) {
 
 func (in *hostsInput) filter() (lab.HostFilter, error) {
 	chosen, err := in.selector()
-	f := lab.HostFilter{Labels: in.Labels, Selector: chosen, Status: in.Status, State: in.State, ACL: in.ACL, HeldBy: in.HeldBy, Text: in.Text}
+	f := lab.HostFilter{Labels: in.Labels, Selector: chosen, Status: in.Status, State: in.State, ACL: in.ACL, HeldBy: in.HeldBy, UsedBy: in.UsedBy, Text: in.Text}
 	if in.Locked != "" {
 		locked := in.Locked == "true"
 		f.Locked = &locked

@@ -31,6 +31,8 @@ type HostFilter struct {
 	ACL   string
 	// HeldBy is who locked or drains the host.
 	HeldBy string
+	// UsedBy is whose job or reservation has the host.
+	UsedBy string
 	Locked *bool
 	// Text is part of the hostname.
 	Text string
@@ -160,6 +162,9 @@ func (l *Lab) matching(f HostFilter) (condition string, args []any) {
 	}
 	if f.ACL != "" {
 		add("h.id IN (SELECT g.host_id FROM afe_acl_groups_hosts g JOIN afe_acl_groups a ON a.id = g.aclgroup_id WHERE a.name = ?)", f.ACL)
+	}
+	if f.UsedBy != "" {
+		add("EXISTS (SELECT 1 FROM afe_host_queue_entries x JOIN afe_jobs j ON j.id = x.job_id WHERE x.host_id = h.id AND x.active = 1 AND x.complete = 0 AND j.owner = ?)", f.UsedBy)
 	}
 	if f.HeldBy != "" {
 		add("(h.locked = 1 AND u.login = ? OR d.drain_since IS NOT NULL AND d.drain_by = ?)", f.HeldBy, f.HeldBy)
