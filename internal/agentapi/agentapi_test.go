@@ -72,21 +72,34 @@ func newWorldWith(t *testing.T, db *store.DB, change func(*agentapi.Config)) *wo
 	added, err := l.AddAgent(t.Context(), root, labapi.AgentInput{Name: "rack-1", Hosts: []string{"h1", "h2"}})
 	require.NoError(t, err)
 	w.join = added.Join.Token
-	watch := &lab.Watch{Frame: func(to []byte, _ *labapi.Event) []byte { return to }}
 	w.config = agentapi.Config{
-		Version: "test", Lab: func() *lab.Lab { return l }, Runs: func() *runs.Runs { return w.runs }, Waiting: func() string { return "" }, Watch: watch, Log: hclog.NewNullLogger(),
+		Version: "test", Lab: func() *lab.Lab { return l }, Runs: func() *runs.Runs { return w.runs }, Waiting: func() string { return "" }, Log: hclog.NewNullLogger(),
 	}
 	change(&w.config)
+	w.serve()
+	return w
+}
+
+// serve serves the API until the test ends.
+func (w *world) serve() {
+	w.t.Helper()
+	w.config.Watch = &lab.Watch{Frame: func(to []byte, _ *labapi.Event) []byte { return to }}
 	w.api = agentapi.New(w.config)
 	s := httptest.NewServer(w.api)
 	w.url = s.URL
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		w.api.EndWaits()
-		watch.Close()
+		w.config.Watch.Close()
 		s.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})
-	return w
+}
+
+// replica is another replica of the same lab.
+func (w *world) replica() *world {
+	other := *w
+	other.serve()
+	return &other
 }
 
 func onEachWorld(t *testing.T, test func(*testing.T, *world)) {
@@ -327,6 +340,44 @@ func TestWhatEndsAWait(t *testing.T) {
 		require.ErrorIs(t, c.Goodbye(ctx, labapi.AgentLeave{Session: "s2"}), agentclient.ErrRevoked)
 		_, err = w.client(token).Sync(ctx, goesOn("s2"))
 		require.ErrorIs(t, err, agentclient.ErrToken, "the new token took its place")
+	})
+}
+
+// TestTwoAgentsWithOneName: the one that came last serves, whichever replica it calls; the other
+// one hears at once that its seat was taken, whatever it calls and wherever.
+func TestTwoAgentsWithOneName(t *testing.T) {
+	onEachWorld(t, func(t *testing.T, w *world) {
+		token := w.token()
+		first, second := w, w.replica()
+		for round, at := range [][2]*world{{first, first}, {first, second}, {second, first}} {
+			older, newer := fmt.Sprint("older ", round), fmt.Sprint("newer ", round)
+			at, next := at[0], at[1]
+			_, err := at.client(token).Sync(t.Context(), begins(older))
+			require.NoError(t, err)
+			answers := at.waiting(at.client(token), goesOn(older))
+			_, err = next.client(token).Sync(t.Context(), begins(newer))
+			require.NoError(t, err)
+			require.ErrorIs(t, w.answered(answers).err, agentclient.ErrReplaced)
+
+			for _, r := range []*world{first, second} {
+				for path, body := range map[string]string{
+					"/sync":    `{"session":"` + older + `","boot_id":"boot","version":"v1","protocols":{"least":1,"most":1},"capacity":1}`,
+					"/claims":  `{"session":"` + older + `","claim_key":"0123456789abcdef","offer":{"kind":"Verify","task":1,"hosts":["h1"]}}`,
+					"/drain":   `{"session":"` + older + `"}`,
+					"/goodbye": `{"session":"` + older + `"}`,
+				} {
+					status, text := r.raw(token, http.MethodPost, labapi.AgentPrefix+path, strings.NewReader(body))
+					require.Equal(t, http.StatusConflict, status, "%s: %s", path, text)
+					require.Contains(t, text, `"/problems/session-replaced"`, path)
+					require.Contains(t, text, "another process has taken this agent's place", path)
+				}
+			}
+			still := goesOn(newer)
+			still.WaitMillis = 0
+			out, err := next.client(token).Sync(t.Context(), still)
+			require.NoError(t, err)
+			require.Equal(t, "run", out.Desired, "the other one's calls change nothing")
+		}
 	})
 }
 
