@@ -140,11 +140,16 @@ was lost is repeated by itself and makes no second job.`,
 // submit sends a job or a suite, under a key by which a repeated call is no second one.
 func submit[T any](ctx context.Context, client *labclient.Client, path string, dryRun bool, key string, body any) (T, error) {
 	var out T
+	return out, client.Do(ctx, submitCall(path, dryRun, key, body), &out)
+}
+
+// submitCall is a call that submits something, once however often it is made.
+func submitCall(path string, dryRun bool, key string, body any) labclient.Call {
 	call := labclient.Call{Method: http.MethodPost, Path: path, Query: query("dry_run", boolText(dryRun)), Body: body}
 	if !dryRun {
 		call.Header = http.Header{"Idempotency-Key": {strconv.Quote(firstOf(key, rand.Text()))}}
 	}
-	return out, client.Do(ctx, call, &out)
+	return call
 }
 
 func submittedText(w io.Writer, s labapi.Submitted) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,10 @@ through as it is.
 Ctrl-C asks the command to end, a second one kills it; the host is given back either
 way. If the claim of the host cannot be renewed, the command is ended before others
 may get the host. Whatever the command leaves behind is ended with it.
+
+If no server answers while it submits or waits, it tries again until --wait-timeout;
+without, for 30 seconds while it submits, and for two minutes while it waits. However
+often it submits, there is one job.
 
 Exit codes:
   the command's own, or 128 and the number of the signal that ended it
@@ -216,11 +221,11 @@ func (c *claimant) get(cmd *cobra.Command, w *wanted, job labapi.JobSpec) (claim
 		timer := time.AfterFunc(w.waitTimeout, func() { cancel(errWaited) })
 		defer timer.Stop()
 	}
-	submitted, err := submit[labapi.Submitted](ctx, c.lab, "/jobs", false, "", job)
+	submitted, err := c.submit(ctx, w, job)
 	if err != nil {
 		return claimed, 0, c.because(ctx, err)
 	}
-	q := queuing{claimant: c, job: submitted.ID, key: newKey(), quiet: w.quiet}
+	q := queuing{claimant: c, quiet: w.quiet, job: submitted.ID, key: newKey(), patience: cmp.Or(w.waitTimeout, awayFor)}
 	claimed, sent, err = q.wait(ctx)
 	if err != nil {
 		q.abandon(ctx)

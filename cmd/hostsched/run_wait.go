@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,7 +27,38 @@ const (
 	claimBound = 15 * time.Second
 	// awayPause is between two calls when no server answers.
 	awayPause = time.Second
+	// submitFor is for how long a job is submitted to servers that do not answer, unless
+	// --wait-timeout allows more: nobody has anything yet that could be lost. submitBound is
+	// for one attempt, so that a connection that hangs leaves time for others.
+	submitFor   = 30 * time.Second
+	submitBound = 10 * time.Second
 )
+
+// submit submits a job. All attempts have one key, so the job is one, also if the answer to an
+// earlier attempt was lost.
+func (c *claimant) submit(ctx context.Context, w *wanted, job labapi.JobSpec) (out labapi.Submitted, err error) {
+	call := submitCall("/jobs", false, newKey(), job)
+	call.Timeout = submitBound
+	patience := cmp.Or(w.waitTimeout, submitFor)
+	began := time.Now()
+	for said := false; ; said = true {
+		err = c.lab.Do(ctx, call, &out)
+		if ctx.Err() != nil || !passes(err) || time.Since(began) >= patience {
+			return out, err
+		}
+		if !said && !w.quiet {
+			c.say("the job could not be submitted; trying again for %v: %s", patience, oneLine(err))
+		}
+		if err := pause(ctx, awayPause); err != nil {
+			return out, err
+		}
+	}
+}
+
+// passes tells whether the same call may be answered later.
+func passes(err error) bool {
+	return errors.Is(err, labclient.ErrAway) || labclient.IsProblem(err, "too-many-requests") || labclient.IsProblem(err, "request-running")
+}
 
 // newKey makes repeated claims one.
 func newKey() string { return rand.Text() }
@@ -38,13 +70,23 @@ func signalNumber(sig os.Signal) int {
 	return int(syscall.SIGTERM)
 }
 
+// awayText is what an error that passes is called, the same each time.
+func awayText(err error) string {
+	if errors.Is(err, labclient.ErrAway) {
+		return labclient.ErrAway.Error()
+	}
+	return oneLine(err)
+}
+
 // queuing is a job that waits for its hosts.
 type queuing struct {
 	*claimant
 	job   int64
 	key   string
 	quiet bool
-	said  string
+	// patience is how long servers may be away.
+	patience time.Duration
+	said     string
 }
 
 // errUnclaimed is a job that ended before it had hosts.
@@ -59,8 +101,8 @@ func (q *queuing) wait(ctx context.Context) (labapi.Claimed, command.Instant, er
 		switch {
 		case ctx.Err() != nil:
 			return labapi.Claimed{}, 0, context.Cause(ctx)
-		case errors.Is(err, labclient.ErrAway) && time.Since(answered) < awayFor:
-			q.tell("no server answers; trying again")
+		case passes(err) && time.Since(answered) < q.patience:
+			q.tell("%s; trying again", awayText(err))
 			if err := pause(ctx, awayPause); err != nil {
 				return labapi.Claimed{}, 0, err
 			}

@@ -15,7 +15,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/command"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/testserver"
 )
 
 // runLab is a standalone lab with an agent on this machine, as processes.
@@ -275,4 +277,51 @@ func TestWhoHasWhat(t *testing.T) {
 	for _, code := range []string{"124", "125", "126", "127", "128"} {
 		require.Contains(t, text, code)
 	}
+}
+
+// TestACommandIsSubmittedOnce over a link that breaks while it is submitted, also when the
+// servers have the job and only their answer is lost.
+func TestACommandIsSubmittedOnce(t *testing.T) {
+	l := newRunLab(t)
+	link := testserver.NewLink(t, l.listen)
+	jobs := func() int { return strings.Count(l.must("job", "list", "-o", "name"), "\n") }
+	start := func(args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+		t.Helper()
+		cmd, stdout, stderr = l.command(append([]string{"run", "-l", "board:eve"}, args...)...), &bytes.Buffer{}, &bytes.Buffer{}
+		cmd.Env = append(cmd.Env, "HOSTSCHED_SERVER=http://"+link.Addr)
+		cmd.Stdout, cmd.Stderr = stdout, stderr
+		require.NoError(t, cmd.Start())
+		return cmd, stdout, stderr
+	}
+	before := jobs()
+	for _, c := range []struct {
+		name          string
+		breaks, heals func()
+	}{
+		{"each answer breaks off", func() { link.Limit(t, testserver.ToClient, 1) }, func() { link.Limit(t, testserver.ToClient, 0) }},
+		{"no answer arrives", func() { link.Cut(t, testserver.ToClient) }, func() { link.Heal(t) }},
+	} {
+		c.breaks()
+		cmd, stdout, stderr := start("--", "echo", "ran")
+		require.Eventually(t, func() bool { return jobs() == before+1 }, patience, 50*time.Millisecond, c.name)
+		c.heals()
+		require.NoError(t, cmd.Wait(), "%s: %s", c.name, stderr)
+		require.Equal(t, "ran\n", stdout.String(), c.name)
+		require.Contains(t, stderr.String(), "the job could not be submitted; trying again for 30s: ", c.name)
+		require.Equal(t, before+1, jobs(), c.name)
+		before++
+	}
+
+	l.end(t, syscall.SIGKILL)
+	cmd, stdout, stderr := start("-q", "--", "echo", "ran")
+	l.start(t, "--api-rate", "0")
+	require.NoError(t, cmd.Wait(), "%s", stderr)
+	require.Equal(t, "ran\n", stdout.String())
+	require.Empty(t, stderr.String(), "it was told to be quiet")
+
+	link.Limit(t, testserver.ToClient, 1)
+	cmd, _, stderr = start("--wait-timeout", "1s", "--", "echo", "ran")
+	require.Error(t, cmd.Wait())
+	require.Equal(t, command.StatusTimeout, cmd.ProcessState.ExitCode())
+	require.Contains(t, stderr.String(), "trying again for 1s: ")
 }
