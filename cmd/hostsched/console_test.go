@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,17 +108,7 @@ func TestConsoleOfALiveLab(t *testing.T) {
 	d.shows(".log", "line 3")
 	d.shows(".log", fmt.Sprintf("line %d", strings.Count(d.text(".log"), "line")+20))
 
-	dialogs := chromedp.Events(d.tab, page.JavascriptDialogOpening)
-	go func() {
-		for _, err := range dialogs {
-			if err != nil {
-				return
-			}
-			// The page does not go on unless this succeeds.
-			_, _ = chromedp.Call(d.tab, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
-			return
-		}
-	}()
+	d.confirm()
 	d.do(chromedp.SetValue(chromedp.CSS("#jobactions [name=reason]"), "seen enough"), chromedp.Click(chromedp.CSS("button[value=abort]")))
 	d.shows("[role=status].note", "end was asked for")
 	d.shows("#jobstate", "aborted")
@@ -125,10 +117,88 @@ func TestConsoleOfALiveLab(t *testing.T) {
 	d.do(chromedp.Navigate(d.url + "/ui/cluster"))
 	leader := "[data-th=Leader]"
 	d.shows(leader, "replica-1")
+	d.pausesAndResumes()
+	d.handsOver()
+	led := strings.Fields(d.text(leader))[1]
 	kill := exec.Command(os.Args[0], "dev", "kill-leader", "--data-dir", d.dir)
 	kill.Env = append(os.Environ(), asProgram+"=1")
 	out, err := kill.CombinedOutput()
 	require.NoError(t, err, string(out))
-	d.shows(leader, "replica-[23]")
+	require.Eventually(t, func() bool {
+		now := strings.Fields(d.text(leader))
+		return len(now) > 1 && strings.HasPrefix(now[1], "replica-") && now[1] != led
+	}, patience, 20*time.Millisecond)
 	d.shows("#cluster", "shard.term_ended")
+}
+
+// pausesAndResumes: a page shows at once that somebody else paused the shard, and its administrator
+// resumes it there.
+func (d *demo) pausesAndResumes() {
+	d.Helper()
+	const paused, tries = "[data-th=Paused]", 10
+	d.shows("#live", "live")
+	best := time.Hour
+	for i := 0; best > changeShows && i < tries; i++ {
+		reason := fmt.Sprint("power work ", i)
+		began := time.Now()
+		require.NoError(d, d.changeShard("master", "pause", labapi.ShardChange{Reason: reason}))
+		d.shows(paused, reason)
+		best = min(best, time.Since(began))
+	}
+	d.Logf("a pause was seen after %v", best)
+	require.LessOrEqual(d, best, changeShows)
+	d.do(chromedp.SetValue(chromedp.CSS("[name=reason]"), "power is back"), chromedp.Click(chromedp.CSS("button[value=resume]")))
+	d.shows("[role=status].note", "scheduled again")
+	d.shows("#cluster", "(?s)shard.resumed.*power is back")
+	require.NotContains(d, d.text(paused), "paused")
+
+	for name, status := range map[string]int{"master": http.StatusConflict, "nowhere": http.StatusNotFound} {
+		require.Equal(d, status, statusOf(d.changeShard(name, "resume", labapi.ShardChange{Reason: "once more"})), name)
+	}
+	require.Equal(d, http.StatusUnprocessableEntity, statusOf(d.changeShard("master", "pause", labapi.ShardChange{Reason: " "})))
+	require.Equal(d, http.StatusUnprocessableEntity, statusOf(d.changeShard("master", "switchover", labapi.Switchover{To: "nobody", ShardChange: labapi.ShardChange{Reason: "test"}})))
+}
+
+// handsOver: the page hands the shard over to whom would follow, and then to the server that is
+// chosen.
+func (d *demo) handsOver() {
+	d.Helper()
+	reason := chromedp.CSS("[name=reason]")
+	d.do(chromedp.SetValue(reason, "kernel update"), chromedp.Click(chromedp.CSS("button[value=switchover]")))
+	d.shows("[role=status].note", "Another server leads")
+	d.shows("[data-th=Leader]", "replica-[23]")
+	d.shows("#cluster", "shard.switchover")
+	d.do(chromedp.SetValue(reason, "back again"), chromedp.SetValue(chromedp.CSS("[name=to]"), "replica-1"), chromedp.Click(chromedp.CSS("button[value=switchover]")))
+	d.shows("#cluster", "back again")
+	d.shows("[data-th=Leader]", "replica-1")
+}
+
+// changeShows is how soon a change is to be seen.
+const changeShows = 500 * time.Millisecond
+
+func (d *demo) changeShard(name, action string, change any) error {
+	return d.api.Do(d.Context(), labclient.Call{Method: "POST", Path: labclient.Path("shards", name, action), Body: change}, nil)
+}
+
+// statusOf is the status with which the API refused something, 0 if it did not.
+func statusOf(err error) int {
+	var problem *labclient.Problem
+	if !errors.As(err, &problem) {
+		return 0
+	}
+	return problem.Status
+}
+
+// confirm says yes to whatever the page asks.
+func (d *demo) confirm() {
+	dialogs := chromedp.Events(d.tab, page.JavascriptDialogOpening)
+	go func() {
+		for _, err := range dialogs {
+			if err != nil {
+				return
+			}
+			// The page does not go on unless this succeeds.
+			_, _ = chromedp.Call(d.tab, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
+		}
+	}()
 }

@@ -58,6 +58,8 @@ type Config struct {
 	Runs func() *runs.Runs
 	// Cluster says who leads what, and which servers there are.
 	Cluster func(context.Context) (ops.ClusterStatus, error)
+	// Shards changes what is done in shards.
+	Shards Shards
 	// Submitted is told of jobs and suites that were entered, with their trace and that of the
 	// caller; nil where nobody is told of traces. TraceShare is the share of those without a
 	// trace of the caller that are told.
@@ -104,6 +106,7 @@ func New(cfg Config) *API {
 	a.suiteRoutes()
 	a.eventRoutes()
 	a.clusterRoutes()
+	a.shardRoutes()
 	a.overviewRoutes()
 	a.hostRoutes()
 	a.groupRoutes()

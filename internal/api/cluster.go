@@ -31,10 +31,14 @@ func (a *API) clusterRoutes() {
 		})
 }
 
+func notReady() error {
+	return newProblem(http.StatusServiceUnavailable, "not-ready", "this replica cannot say yet who leads what")
+}
+
 // cluster asks all that there is. What does not answer is named in the status.
 func (a *API) cluster(ctx context.Context) (ops.ClusterStatus, error) {
 	if a.cfg.Cluster == nil {
-		return ops.ClusterStatus{}, newProblem(http.StatusServiceUnavailable, "not-ready", "this replica cannot say yet who leads what")
+		return ops.ClusterStatus{}, notReady()
 	}
 	return a.clusterStatus.get(ctx, a.cfg.Cluster)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/signin"
 )
@@ -43,6 +44,10 @@ var problems = append([]apiframe.Meaning{
 	means(lab.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency-key-reused"),
 	means(lab.ErrKeyRunning, http.StatusConflict, "request-running"),
 	means(lab.ErrTooMany, http.StatusServiceUnavailable, "too-many-streams"),
+	means(ops.ErrNoShard, http.StatusNotFound, "not-found"),
+	means(ops.ErrNotPaused, http.StatusConflict, "conflict"),
+	means(ops.ErrNotHandedOver, http.StatusServiceUnavailable, "not-handed-over"),
+	means(ops.ErrInput, http.StatusUnprocessableEntity, "bad-input"),
 	means(jobspec.ErrSpec, http.StatusUnprocessableEntity, "bad-input"),
 	means(jobspec.ErrMediaType, http.StatusUnsupportedMediaType, "media-type"),
 	means(lab.ErrInput, http.StatusUnprocessableEntity, "bad-input"),

@@ -22,6 +22,13 @@ const (
 	restFactor = 4
 )
 
+// forget makes whoever asks next get a new answer.
+func (s *shared[T]) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fresh = 0
+}
+
 func (s *shared[T]) get(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

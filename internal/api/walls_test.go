@@ -45,6 +45,7 @@ var rules = map[string]access.Rule{
 	"POST /agents/{name}/join-token": access.Administering, "POST /agents/{name}/rotate": access.Administering, "POST /agents/{name}/revoke": access.Administering,
 	"POST /agents/{name}/drain": access.Operating, "POST /agents/{name}/resume": access.Operating, "POST /agents/{name}/stop": access.Operating,
 	"GET /events": access.Reading, "GET /cluster": access.Reading, "GET /shards": access.Reading, "GET /servers": access.Reading,
+	"POST /shards/{shard}/pause": access.Administering, "POST /shards/{shard}/resume": access.Administering, "POST /shards/{shard}/switchover": access.Administering,
 	"GET /attention": access.Reading, "GET /hosts/{hostname}/health": access.Reading, "GET /queue": access.Reading, "GET /summary": access.Reading,
 }
 
@@ -57,7 +58,7 @@ func TestEveryRouteHasItsRule(t *testing.T) {
 	for _, role := range []access.Role{access.Viewer, access.User, access.Operator} {
 		tokens[role] = s.token(t, labapi.TokenInput{Login: "root", Name: role.String(), Role: role.String()})
 	}
-	filled := strings.NewReplacer("{id}", "999999", "{kind}", "user", "{hostname}", "none", "{label}", "none", "{name}", "none", "{login}", "none", "{stream}", "none", "{path}", "none")
+	filled := strings.NewReplacer("{id}", "999999", "{kind}", "user", "{hostname}", "none", "{label}", "none", "{name}", "none", "{login}", "none", "{stream}", "none", "{shard}", "none", "{path}", "none")
 	for route, rule := range rules {
 		method, path, _ := strings.Cut(route, " ")
 		if path == "/events" {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/agentapi"
 	"github.com/hostsched/hostsched/internal/api"
@@ -15,7 +17,7 @@ import (
 )
 
 func (a *App) apiConfig() api.Config {
-	c := api.Config{Version: a.version, Lab: a.lab.Load, Runs: a.runs.Load, Waiting: a.waitingFor, Wake: a.wake, Rate: a.cfg.API.Rate, Served: a.metrics.Served, LoginFailed: a.metrics.LoginFailed, MaxPriority: a.cfg.API.MaxPriority, Cluster: a.clusterStatus, Log: a.log.Named("api")}
+	c := api.Config{Version: a.version, Lab: a.lab.Load, Runs: a.runs.Load, Waiting: a.waitingFor, Wake: a.wake, Rate: a.cfg.API.Rate, Served: a.metrics.Served, LoginFailed: a.metrics.LoginFailed, MaxPriority: a.cfg.API.MaxPriority, Cluster: a.clusterStatus, Shards: shards{a}, Log: a.log.Named("api")}
 	switch {
 	case a.cfg.API.Auth == "none":
 		c.Anonymous = access.Admin
@@ -69,14 +71,12 @@ func (r ringer) Ticked(_ shard.Name, report replica.Report) {
 // clusterStatus says who leads what, over a connection of its own: it is asked for seldom, and
 // must tell also what the replica itself cannot see any more.
 func (a *App) clusterStatus(ctx context.Context) (status ops.ClusterStatus, err error) {
-	client, err := a.cfg.EtcdConnection().Client()
-	if err != nil {
-		return status, err
-	}
-	defer func() { err = errors.Join(err, client.Close()) }()
-	reader := ops.NewStatusReader(a.cfg, client)
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	return reader.Read(ctx)
+	err = a.withEtcd(func(client *clientv3.Client) (err error) {
+		reader := ops.NewStatusReader(a.cfg, client)
+		status, err = reader.Read(ctx)
+		return errors.Join(err, reader.Close())
+	})
+	return status, err
 }
 
 // signIn returns how people log in at the identity provider, nil if there is none.

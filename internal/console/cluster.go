@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/ops"
@@ -26,6 +27,28 @@ func (p *page) cluster() error {
 	}
 	v.Events = events.Items
 	return p.render(http.StatusOK, "cluster", "Cluster", v)
+}
+
+// changeShard pauses, resumes or hands over a shard.
+func (p *page) changeShard() error {
+	p.r.Body = http.MaxBytesReader(p.w, p.r.Body, maxForm)
+	action, why := p.r.FormValue("action"), labapi.ShardChange{Reason: strings.TrimSpace(p.r.FormValue("reason"))}
+	var change any = why
+	switch action {
+	case "pause", "resume":
+	case "switchover":
+		change = labapi.Switchover{ShardChange: why, To: p.r.FormValue("to")}
+	default:
+		return &refusal{Status: http.StatusUnprocessableEntity, Detail: "A shard can be paused, resumed or handed over."}
+	}
+	if why.Reason == "" {
+		return &refusal{Status: http.StatusUnprocessableEntity, Detail: "Say why: others see it."}
+	}
+	if err := p.do(nil, "/shards/"+url.PathEscape(p.r.FormValue("shard"))+"/"+action, change); err != nil {
+		return err
+	}
+	p.comeBack(action, 1)
+	return nil
 }
 
 func (p *page) agents() error {

@@ -69,6 +69,7 @@ func New(cfg Config) *Console {
 	c.page("GET /agents", (*page).agents)
 	c.page("POST /agents", (*page).changeAgent)
 	c.page("GET /cluster", (*page).cluster)
+	c.page("POST /cluster", (*page).changeShard)
 	c.page("GET /audit", (*page).audit)
 	c.page("/", (*page).nowhere)
 	return c

@@ -226,6 +226,22 @@ func TestPages(t *testing.T) {
 	})
 }
 
+// TestShardsAreForAdministrators: others see no form on the page of the cluster, and are refused
+// without one.
+func TestShardsAreForAdministrators(t *testing.T) {
+	s := newSite(t, storetest.NewLab(t, storetest.SQLiteFile(t)))
+	for role, may := range map[string]bool{"admin": true, "operator": false, "user": false, "viewer": false} {
+		v := s.visitor(t)
+		v.logIn(t, s.token(t, role, role))
+		_, text := v.get(t, "/cluster")
+		require.Equal(t, may, strings.Contains(text, `value="switchover"`), role)
+		for _, action := range []string{"pause", "resume", "switchover"} {
+			status, text := v.post(t, "/cluster", url.Values{"action": {action}, "shard": {"master"}, "reason": {"test"}})
+			require.Equal(t, may, status != http.StatusForbidden, text)
+		}
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	s := newSite(t, storetest.NewLab(t, storetest.SQLiteFile(t)))
 	res, err := http.Get(s.URL + proxyPath + "/ui/login")

@@ -63,7 +63,7 @@ func (l Lab) AdoptFence(ctx context.Context, client *clientv3.Client, arg string
 		if err := s.DB.AdoptFence(ctx, s.Name, out.Now, by.Who, by.Reason); err != nil {
 			return err
 		}
-		return l.record(ctx, s, by, "fence adopt", out.Now.String()+": "+by.Reason)
+		return l.record(ctx, s, by, admin.ActionAdopt, out.Now.String()+": "+by.Reason)
 	})
 	return out, err
 }

@@ -16,6 +16,13 @@ import (
 	"github.com/hostsched/hostsched/store/schema"
 )
 
+// Errors of the packages below that callers tell apart who know nothing of databases.
+var (
+	ErrInput     = admin.ErrInput
+	ErrNoShard   = store.ErrNoShard
+	ErrNotPaused = admin.ErrNotPaused
+)
+
 // Lab is a lab as commands see it: a configuration, and the main database that it
 // names.
 type Lab struct {
@@ -239,7 +246,7 @@ func (l Lab) record(ctx context.Context, s Shard, by By, action, detail string) 
 	if s.DB == l.Main {
 		return nil
 	}
-	err := l.Main.Audit(ctx, by.Who, action, s.Name.String(), strings.TrimSpace("in "+s.DB.Target()+": "+detail))
+	err := l.Main.AuditShard(ctx, by.Who, action, s.Name, strings.TrimSpace("in "+s.DB.Target()+": "+detail))
 	if err != nil {
 		return fmt.Errorf("%s of shard %s was done in %s, but %s has no record of it: %w", action, s.Name, s.DB.Target(), l.Main.Target(), err)
 	}

@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
@@ -32,17 +33,20 @@ func readPause(ctx context.Context, db *admin.Lab, name shard.Name, reason strin
 	return Pause{Reason: f.Paused, By: f.PausedBy, Since: f.PausedAt}, nil
 }
 
-// PauseShard stops scheduling in a shard.
+// PauseShard stops scheduling in a shard. The reason is what every status shows.
 func (l Lab) PauseShard(ctx context.Context, arg string, by By) error {
-	return l.setPause(ctx, arg, "shard pause", by.Reason, by)
+	return l.setPause(ctx, arg, admin.ActionPause, by.Reason, by)
 }
 
 // ResumeShard lets scheduling continue in a shard; admin.ErrNotPaused if it never stopped.
 func (l Lab) ResumeShard(ctx context.Context, arg string, by By) error {
-	return l.setPause(ctx, arg, "shard resume", "", by)
+	return l.setPause(ctx, arg, admin.ActionResume, "", by)
 }
 
 func (l Lab) setPause(ctx context.Context, arg, action, pause string, by By) error {
+	if strings.TrimSpace(by.Reason) == "" {
+		return fmt.Errorf("%w: %s needs a reason, which others see", admin.ErrInput, action)
+	}
 	return l.OnShard(ctx, arg, func(s Shard) error {
 		if err := s.DB.PauseShard(ctx, s.Name, by.Who, pause, by.Reason); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,11 +30,17 @@ const (
 // Handover is what became of a switchover request.
 type Handover struct {
 	Shard shard.Name
-	// From is the server that led before, empty if nobody did.
-	From string
+	// From is the server that led before, empty if nobody did, and To the one that leads now.
+	From, To string
 	// Took is the time from the request to the new leader's key.
 	Took time.Duration
 }
+
+// ErrNotHandedOver means that a shard was not handed over, although it seemed possible.
+var ErrNotHandedOver = errors.New("was not handed over")
+
+// ToHeir asks for a shard to be led by the server that would follow its leader.
+const ToHeir = ""
 
 // switchover is one request.
 type switchover struct {
@@ -44,11 +51,11 @@ type switchover struct {
 	by     By
 }
 
-// Switchover asks for a shard to be led by a server and waits until it is. The request is
+// Switchover asks for a shard to be led by a server, or by its heir, and waits until it is. The request is
 // on record as soon as it is made, because it holds while that server lives. If the
 // server does not lead in time, the request is withdrawn, and that is on record, too.
 func (l Lab) Switchover(ctx context.Context, client *clientv3.Client, arg, to string, by By) (Handover, error) {
-	if to != election.AnyServer {
+	if to != election.AnyServer && to != ToHeir {
 		if err := shard.CheckServer(to); err != nil {
 			return Handover{}, fmt.Errorf("%w: server %q: %w; no replica can have this name", admin.ErrInput, to, err)
 		}
@@ -64,6 +71,13 @@ func (l Lab) Switchover(ctx context.Context, client *clientv3.Client, arg, to st
 		return out, err
 	}
 	out.From = view.Shards[s.Name].Holder()
+	if to == ToHeir {
+		if to, err = heir(view, s.Name); err != nil {
+			return out, err
+		}
+		w.to = to
+	}
+	out.To = to
 	if to != election.AnyServer {
 		if err := mayTake(view, s.Name, to); err != nil {
 			return out, err
@@ -102,7 +116,7 @@ func (w switchover) request(ctx context.Context, from string) error {
 }
 
 func (w switchover) audit(ctx context.Context, detail string) error {
-	return w.Main.Audit(ctx, w.by.Who, "shard switchover", w.shard.String(), detail)
+	return w.Main.AuditShard(ctx, w.by.Who, admin.ActionSwitchover, w.shard, detail)
 }
 
 // giveUp withdraws the request and records what became of it, also if ctx has ended.
@@ -140,10 +154,10 @@ func (w switchover) waitForLeader(ctx context.Context) error {
 			answered = time.Now()
 			err = mayTake(view, w.shard, w.to)
 			if err != nil {
-				return fmt.Errorf("shard %s was not handed over to %s: %s", w.shard, w.to, strings.TrimPrefix(err.Error(), admin.ErrInput.Error()+": "))
+				return fmt.Errorf("shard %s %w to %s: %s", w.shard, ErrNotHandedOver, w.to, strings.TrimPrefix(err.Error(), admin.ErrInput.Error()+": "))
 			}
 		case ctx.Err() == nil && time.Since(answered) > etcdPatience:
-			return fmt.Errorf("shard %s was not handed over to %s, because etcd stopped answering: %w", w.shard, w.to, err)
+			return fmt.Errorf("shard %s %w to %s, because etcd stopped answering: %w", w.shard, ErrNotHandedOver, w.to, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -168,7 +182,23 @@ func (w switchover) tooLate(ctx context.Context, view election.View) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("interrupted before shard %s was handed over to %s: %s", w.shard, w.to, state)
 	}
-	return fmt.Errorf("shard %s was not handed over to %s in time: %s", w.shard, w.to, state)
+	return fmt.Errorf("shard %s %w to %s in time: %s", w.shard, ErrNotHandedOver, w.to, state)
+}
+
+// heir is the server that would follow the leader of a shard, of those that may take it.
+func heir(view election.View, name shard.Name) (string, error) {
+	var able []shard.Server
+	for _, m := range view.Servers {
+		if mayTake(view, name, m.Server) != nil || m.Only != "" && m.Only != name {
+			continue
+		}
+		able = append(able, shard.Server{Name: m.Server, Weight: m.Weight, LostAll: slices.Contains(m.Lost, name)})
+	}
+	to := shard.Heir(able, shard.Leadership{Shard: name, Holder: view.Shards[name].Holder()})
+	if to == "" {
+		return "", fmt.Errorf("%w: no other server may lead shard %s; see 'hostsched cluster status'", admin.ErrInput, name)
+	}
+	return to, nil
 }
 
 // mayTake refuses a server that would not be given the shard.

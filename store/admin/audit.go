@@ -16,6 +16,44 @@ func (lab *Lab) Audit(ctx context.Context, who, action, subject, detail string) 
 	return lab.audit(ctx, lab.Pool, who, action, subject, detail)
 }
 
+// AuditShard is Audit of what was done to a shard, which the journal has, too: whoever watches
+// that hears of it at once.
+func (lab *Lab) AuditShard(ctx context.Context, who, action string, name shard.Name, detail string) (err error) {
+	tx, err := lab.Pool.BeginTx(ctx, nil)
+	if err != nil {
+		return sqldb.Explain(err, "write the audit record of "+action, lab.Target())
+	}
+	defer func() { err = sqldb.RollbackUnless(tx, err) }()
+	if err := lab.auditShard(ctx, tx, who, action, name, detail); err != nil {
+		return err
+	}
+	return sqldb.Explain(tx.Commit(), "write the audit record of "+action, lab.Target())
+}
+
+// eventKinds are what the journal calls what commands do to a shard.
+var eventKinds = map[string]string{
+	ActionPause: "shard.paused", ActionResume: "shard.resumed", ActionSwitchover: "shard.switchover",
+	actionAdd: "shard.added", actionRemove: "shard.removed", ActionAdopt: "shard.fence_adopted",
+}
+
+// What is done to a shard, as audit records say it.
+const (
+	ActionPause      = "shard pause"
+	ActionResume     = "shard resume"
+	ActionSwitchover = "shard switchover"
+	ActionAdopt      = "fence adopt"
+	actionAdd        = "shard add"
+	actionRemove     = "shard remove"
+)
+
+func (lab *Lab) auditShard(ctx context.Context, tx sqldb.Querier, who, action string, name shard.Name, detail string) error {
+	if err := lab.audit(ctx, tx, who, action, name.String(), detail); err != nil {
+		return err
+	}
+	err := lab.Note(ctx, tx, store.Event{Kind: eventKinds[action], Shard: name.String(), Who: who, Subject: name.String(), Reason: detail})
+	return sqldb.Explain(err, "note "+action+" in the journal", lab.Target())
+}
+
 // AuditRecord is a row of hostsched_audit.
 type AuditRecord struct {
 	// At is by the database's clock.

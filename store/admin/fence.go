@@ -82,7 +82,7 @@ func (lab *Lab) AdoptFence(ctx context.Context, name shard.Name, cluster Cluster
 		f.epoch+1, cluster.Etcd, cluster.Name, f.layout+1, f.shardID, f.pauseReason, f.pausedBy, f.pausedAt, name.String()); err != nil {
 		return sqldb.Explain(err, "adopt the fence", lab.Target())
 	}
-	if err := lab.audit(ctx, tx, who, "fence adopt", name.String(), cluster.String()+": "+reason); err != nil {
+	if err := lab.auditShard(ctx, tx, who, ActionAdopt, name, cluster.String()+": "+reason); err != nil {
 		return err
 	}
 	return sqldb.Explain(tx.Commit(), "adopt the fence", lab.Target())
@@ -119,10 +119,10 @@ func (lab *Lab) PauseShard(ctx context.Context, name shard.Name, who, pause, rea
 	if err := cmp.Or(fits("the reason of the pause", pause, shard.MaxPause), FitsAudit(who, name.String(), reason)); err != nil {
 		return err
 	}
-	action := "shard pause"
+	action := ActionPause
 	by, at := who, lab.Dialect.NowMillis
 	if pause == "" {
-		action, by, at = "shard resume", "", "0"
+		action, by, at = ActionResume, "", "0"
 	}
 	return lab.change(ctx, action+" of shard "+name.String(), []shard.Name{name}, func(tx *sql.Tx) error {
 		if pause == "" {
@@ -133,7 +133,7 @@ func (lab *Lab) PauseShard(ctx context.Context, name shard.Name, who, pause, rea
 		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_fence SET pause_reason = ?, paused_by = ?, paused_at = "+at+" WHERE shard = ?", pause, by, name.String()); err != nil {
 			return err
 		}
-		return lab.audit(ctx, tx, who, action, name.String(), reason)
+		return lab.auditShard(ctx, tx, who, action, name, reason)
 	})
 }
 

@@ -33,7 +33,7 @@ func (lab *Lab) RemoveShard(ctx context.Context, name shard.Name, who, reason st
 		if err := lab.runAll(ctx, tx, append(deleteShard(id), end)); err != nil {
 			return err
 		}
-		return lab.audit(ctx, tx, who, "shard remove", name.String(), reason)
+		return lab.auditShard(ctx, tx, who, actionRemove, name, reason)
 	})
 }
 
@@ -77,7 +77,7 @@ func (lab *Lab) RemoveUnserved(ctx context.Context, id shard.ID, who, reason str
 		if err := lab.runAll(ctx, tx, steps); err != nil {
 			return err
 		}
-		return lab.audit(ctx, tx, who, "shard remove", fmt.Sprintf("row %d", id), "not served, because "+why+": "+reason)
+		return lab.audit(ctx, tx, who, actionRemove, fmt.Sprintf("row %d", id), "not served, because "+why+": "+reason)
 	})
 }
 

@@ -173,7 +173,7 @@ func (lab *Lab) AddShard(ctx context.Context, name shard.Name, dsn, who, reason 
 				return err
 			}
 		}
-		return lab.audit(ctx, tx, who, "shard add", name.String(), strings.TrimSpace(dsn+" "+reason))
+		return lab.auditShard(ctx, tx, who, actionAdd, name, strings.TrimSpace(dsn+" "+reason))
 	})
 }
 

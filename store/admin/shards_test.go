@@ -11,6 +11,7 @@ import (
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 func TestRemoveShard(t *testing.T) {
@@ -52,6 +53,29 @@ func TestShardAddedAgain(t *testing.T) {
 		require.Empty(t, fence.PausedBy)
 		require.Zero(t, fence.PausedAt)
 		storetest.TakeOver(t, db, storetest.SharedScope("again"), 1)
+	})
+}
+
+// TestJournalOfShards: whoever watches the journal hears of what is done to shards.
+func TestJournalOfShards(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		lab := admin.New(db)
+		require.NoError(t, lab.AddShard(t.Context(), "told", "", "me", "rack"))
+		require.NoError(t, lab.PauseShard(t.Context(), "told", "me", "power work", "power work"))
+		require.NoError(t, lab.PauseShard(t.Context(), "told", "me", "", "power is back"))
+		require.ErrorIs(t, lab.PauseShard(t.Context(), "told", "me", "", "again"), admin.ErrNotPaused)
+		require.NoError(t, lab.AuditShard(t.Context(), "me", admin.ActionSwitchover, "told", "from a to b"))
+		require.NoError(t, lab.RemoveShard(t.Context(), "told", "me", "rack is gone"))
+		var told []string
+		require.NoError(t, sqldb.EachRow(t.Context(), db.SQL(), "SELECT kind, shard, who, reason FROM hostsched_events ORDER BY id", nil, func(scan sqldb.Scanner) error {
+			var kind, name, who, reason string
+			err := scan(&kind, &name, &who, &reason)
+			told = append(told, strings.Join([]string{kind, name, who, reason}, " "))
+			return err
+		}))
+		require.Equal(t, []string{
+			"shard.added told me rack", "shard.paused told me power work", "shard.resumed told me power is back", "shard.switchover told me from a to b", "shard.removed told me rack is gone",
+		}, told)
 	})
 }
 
