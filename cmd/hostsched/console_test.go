@@ -101,12 +101,19 @@ func (d *demo) submit(script string) int64 {
 // killed, all without loading a page again.
 func TestConsoleOfALiveLab(t *testing.T) {
 	d := newDemo(t)
-	job := d.submit("for i in $(seq 1000); do echo line $i; sleep 0.1; done")
+	job := d.submit("printf '\\033[31;1mpower on\\033[0m\\n'; for i in $(seq 1000); do echo line $i; sleep 0.1; done")
 	d.do(chromedp.Navigate(fmt.Sprintf("%s/ui/jobs/%d", d.url, job)))
 	d.shows(".who", "demo administrator")
 	d.shows("#jobstate", "running")
+	d.shows(".log .ansi1.bold", "power on")
 	d.shows(".log", "line 3")
 	d.shows(".log", fmt.Sprintf("line %d", strings.Count(d.text(".log"), "line")+20))
+
+	logs := exec.Command(os.Args[0], "job", "logs", "--server", d.url, fmt.Sprint(job))
+	logs.Env = append(os.Environ(), asProgram+"=1")
+	text, err := logs.Output()
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(string(text), "\x1b[31;1mpower on\x1b[0m\nline 1\n"), "%q", text)
 
 	d.confirm()
 	d.do(chromedp.SetValue(chromedp.CSS("#jobactions [name=reason]"), "seen enough"), chromedp.Click(chromedp.CSS("button[value=abort]")))

@@ -2,8 +2,11 @@ package console_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +39,7 @@ func TestBrowser(t *testing.T) {
 	require.NoError(t, err)
 	defer stop()
 	for name, test := range map[string]func(*testing.T, *site, *tab){
-		"session": logsInAndOut, "holds": holdsHosts, "live": isLive, "accessibility": breaksNoRule, "large lab": paintsALargeLab,
+		"session": logsInAndOut, "holds": holdsHosts, "live": isLive, "accessibility": breaksNoRule, "large lab": paintsALargeLab, "colours": showsColours,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, storetest.NewLab(t, storetest.SQLiteFile(t)))
@@ -194,10 +197,63 @@ func isLive(t *testing.T, s *site, b *tab) {
 	require.Equal(t, "half a sentence", eval[string](b, "document.querySelector('[name=reason]').value"))
 }
 
+// pieces are what the lines of a log are made of, to be put together in any order.
+var pieces = []string{
+	"text", " ", "\t", "é", "😀", "<b>", "&amp;", "<script>hacked = 1</script>", "<img src=x onerror='hacked = 1'>", "\"'", "\r", "\x07", "\u009b", "\x1b", "\x1b[", "\x1b[31m", "\x1b[1m", "\x1b[0m", "\x1b[m", "\x1b[22m", "\x1b[39m",
+	"\x1b[97;1m", "\x1b[38;5;", "12m", "31;", "\x1b[38;2;1;2;3m", "\x1b[48;5;31m", "\x1b[38:5:1m", "\x1b[?25l", "\x1b[>1m", "\x1b[2K", "\x1b]8;;javascript:hacked=1\x1b\\", "\x1b]0;title\x07", "\x1b]", "\x1bP", "\x1b(B", "m", ";", "1",
+}
+
+// showsColours: a log has the 16 colours, readably; nothing else of what was written is more than
+// text, and the script shows lines that come as the server shows those that are there.
+func showsColours(t *testing.T, s *site, b *tab) {
+	var lines []string
+	for i := range 16 {
+		lines = append(lines, fmt.Sprintf("\x1b[38;5;%dmcolour %d \x1b[1mbold\x1b[0m", i, i))
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 500 {
+		line := ""
+		for range random.IntN(8) {
+			line += pieces[random.IntN(len(pieces))]
+		}
+		lines = append(lines, line)
+	}
+	log := []byte(strings.Join(lines, "\n") + "\n")
+	storetest.Exec(t, s.db, "INSERT INTO hostsched_runs (id, claim_key, kind, state, token_hash, lease_ms, lease_until, claimed) VALUES (1, 'key', 'job', 'running', 'hash', 1, 1, 1)")
+	_, err := s.lab.AppendLog(t.Context(), lab.LogPart{Run: 1, Stream: "output", Data: log, Cap: 1 << 20})
+	require.NoError(t, err)
+	b.logIn(s.token(t, "root", "admin"))
+	b.open("/runs/1/log/output?from=1")
+	shown := eval[[]string](b, "[...document.querySelectorAll('.log li > span')].map(e => e.innerHTML)")
+	require.Len(t, shown, len(lines))
+	require.Equal(t, `<span class="ansi1">colour 1 </span><span class="ansi1 bold">bold</span>`, shown[1])
+	text, err := json.Marshal(lines)
+	require.NoError(t, err)
+	require.Equal(t, shown, eval[[]string](b, "(() => { const look = lookOf(''); return "+string(text)+".map(line => { const e = document.createElement('span'); paint(e, line.replace(/\\r$/, ''), look); return e.innerHTML.replaceAll('\\r', '\\n'); }); })()"))
+	require.Equal(t, "A LI OL SPAN", eval[string](b, "[...new Set([...document.querySelectorAll('.log, .log *')].map(e => e.nodeName))].sort().join(' ')"))
+	require.Equal(t, "undefined", eval[string](b, "typeof hacked"))
+	b.isAccessible("a log with colours")
+	b.open("/runs/1/log/output")
+	b.shows("#logstate", fmt.Sprint(len(lines), " lines"))
+	_, err = s.lab.AppendLog(t.Context(), lab.LogPart{Run: 1, Stream: "output", Offset: int64(len(log)), Data: []byte("\x1b[0;32mit comes\nlater\n"), Cap: 1 << 20})
+	require.NoError(t, err)
+	b.shows(fmt.Sprintf("#L%d .ansi2", len(lines)+2), "later")
+}
+
 // violation is a rule of accessibility that a page breaks.
 type violation struct {
 	ID, Help string
 	Nodes    []struct{ HTML, FailureSummary string }
+}
+
+// isAccessible looks at the page with axe-core.
+func (t *tab) isAccessible(what string) {
+	t.Helper()
+	axe, err := os.ReadFile("testdata/axe/axe.min.js")
+	require.NoError(t, err)
+	eval[chromedp.Void](t, string(axe)+"; undefined")
+	found := eval[[]violation](t, "axe.run().then(r => r.violations.map(v => ({ID: v.id, Help: v.help, Nodes: v.nodes.slice(0, 3).map(n => ({HTML: n.html, FailureSummary: n.failureSummary}))})))")
+	require.Empty(t, found, what)
 }
 
 // breaksNoRule: no page breaks a rule that axe-core knows, in the light and in the
@@ -207,14 +263,10 @@ func breaksNoRule(t *testing.T, s *site, b *tab) {
 	page, err := s.lab.Hosts(t.Context(), lab.HostFilter{}, "", 1)
 	require.NoError(t, err)
 	root := access.Caller{Login: "root", Role: access.Admin}
-	axe, err := os.ReadFile("testdata/axe/axe.min.js")
-	require.NoError(t, err)
 	look := func(path string, size browser.Size, dark bool) {
 		require.NoError(t, browser.Look(b.ctx, size, dark))
 		b.open(path)
-		eval[chromedp.Void](b, string(axe)+"; undefined")
-		found := eval[[]violation](b, "axe.run().then(r => r.violations.map(v => ({ID: v.id, Help: v.help, Nodes: v.nodes.slice(0, 3).map(n => ({HTML: n.html, FailureSummary: n.failureSummary}))})))")
-		require.Empty(t, found, "%s in %v, dark: %v", path, size, dark)
+		b.isAccessible(fmt.Sprintf("%s in %v, dark: %v", path, size, dark))
 	}
 	look("/login", browser.Desk, false)
 	b.logIn(s.token(t, "root", "admin"))

@@ -8,7 +8,7 @@
 //   - console.go has the routes and the headers; calls.go calls the API; session.go logs people in
 //     and out by a cookie.
 //   - page.go makes pages of templates/, funcs.go has what these call.
-//   - overview.go, hosts.go, host.go, heatmap.go, jobs.go, logs.go, queue.go, cluster.go and audit.go have the pages;
+//   - overview.go, hosts.go, host.go, heatmap.go, jobs.go, logs.go (with ansi.go for what terminals understand), queue.go, cluster.go and audit.go have the pages;
 //     actions.go does what their forms ask for.
 //   - events.go tells browsers that something changed which their page shows: it watches the one
 //     reading of the journal that a replica has.

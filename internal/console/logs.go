@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +35,8 @@ type logView struct {
 	// Total is how many complete lines there are, and Offset where the next one begins.
 	Total  int
 	Offset int64
+	// Look is the class of what follows these lines.
+	Look string
 	// Text is what was searched, Earlier and Later the first lines of other pages, 0 if there
 	// are none. Follow tells whether more may come.
 	Text           string
@@ -44,8 +45,16 @@ type logView struct {
 }
 
 type logLine struct {
-	N    int
-	Text string
+	N int
+	// raw is the line as it was written, and begins how a terminal would show its beginning.
+	raw    string
+	begins look
+}
+
+// Spans are the parts of a line that look alike.
+func (l logLine) Spans() []span {
+	spans, _ := l.begins.spans(l.raw)
+	return spans
 }
 
 // logPage shows a log with numbers of lines.
@@ -80,6 +89,7 @@ func (p *page) readLog(run int64, stream string, q logQuery) (logView, error) {
 	}
 	v.Size = lines.size
 	v.Follow = v.Run.Closed == nil && q.from == 0 && q.text == ""
+	v.Look = lines.look.class()
 	if !v.Follow {
 		lines.finish()
 	}
@@ -104,6 +114,8 @@ type lineKeeper struct {
 	// size is how many bytes came, complete how many of them belong to complete lines.
 	size, complete int64
 	begun          []byte
+	// look is how a terminal would show what follows.
+	look look
 }
 
 // Write implements io.Writer.
@@ -138,35 +150,27 @@ func (k *lineKeeper) finish() {
 
 func (k *lineKeeper) line() {
 	k.n++
-	text := plain(k.begun)
+	// What others wrote is never more than text.
+	line := logLine{k.n, strings.ToValidUTF8(string(bytes.TrimSuffix(k.begun, []byte("\r"))), "\uFFFD"), k.look}
+	if bytes.IndexByte(k.begun, 0x1b) >= 0 {
+		_, k.look = k.look.spans(line.raw)
+	}
 	k.begun = k.begun[:0]
 	switch {
 	case k.text != "":
-		if len(k.kept) < pageLines && strings.Contains(strings.ToLower(text), strings.ToLower(k.text)) {
-			k.kept = append(k.kept, logLine{k.n, text})
+		if len(k.kept) < pageLines && strings.Contains(strings.ToLower(plain(line.raw)), strings.ToLower(k.text)) {
+			k.kept = append(k.kept, line)
 		}
 	case k.from > 0:
 		if k.n >= k.from && k.n < k.from+pageLines {
-			k.kept = append(k.kept, logLine{k.n, text})
+			k.kept = append(k.kept, line)
 		}
 	default:
 		// Twice as many are kept before the older half goes: moving them costs little then.
-		if k.kept = append(k.kept, logLine{k.n, text}); len(k.kept) >= 2*k.tail {
+		if k.kept = append(k.kept, line); len(k.kept) >= 2*k.tail {
 			k.kept = append(k.kept[:0], k.kept[len(k.kept)-k.tail:]...)
 		}
 	}
-}
-
-// escapes are what terminals take for colours and moves of the cursor.
-var escapes = regexp.MustCompile(`\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_])`)
-
-// plain is a line as text: what others wrote is never more than that.
-func plain(line []byte) string {
-	line = bytes.TrimSuffix(line, []byte("\r"))
-	if bytes.IndexByte(line, 0x1b) >= 0 {
-		line = escapes.ReplaceAll(line, nil)
-	}
-	return strings.ToValidUTF8(string(line), "\uFFFD")
 }
 
 // SetWriteDeadline lets a stream be written here that bounds each write: nobody has to wait.

@@ -31,19 +31,21 @@ func TestLineKeeper(t *testing.T) {
 		k := keep(logQuery{tail: 10}, log.String(), size)
 		require.Equal(t, 10_000, k.n)
 		require.Less(t, len(k.kept), 20)
-		require.Equal(t, logLine{10_000, "line 10000"}, k.kept[len(k.kept)-1])
+		require.Equal(t, logLine{N: 10_000, raw: "line 10000"}, k.kept[len(k.kept)-1])
 		require.Equal(t, int64(strings.LastIndex(log.String(), "\n")+1), k.complete)
 		k.finish()
-		require.Equal(t, logLine{10_001, "the last, without an end: \uFFFD"}, k.kept[len(k.kept)-1])
+		last := k.kept[len(k.kept)-1]
+		require.Equal(t, 10_001, last.N)
+		require.Equal(t, []span{{"ansi1", "the last"}, {"", ", without an end: \uFFFD"}}, last.Spans())
 
 		k = keep(logQuery{from: 500}, log.String(), size)
-		require.Equal(t, logLine{500, "line 500"}, k.kept[0])
+		require.Equal(t, logLine{N: 500, raw: "line 500"}, k.kept[0])
 		require.Len(t, k.kept, pageLines)
 
 		k = keep(logQuery{text: "LINE 77"}, log.String(), size)
 		require.Len(t, k.kept, 111)
-		require.Equal(t, logLine{77, "line 77"}, k.kept[0])
+		require.Equal(t, logLine{N: 77, raw: "line 77"}, k.kept[0])
 	}
 	k := keep(logQuery{tail: 10}, strings.Repeat("x", 1<<20)+"\n", 1<<16)
-	require.Len(t, k.kept[0].Text, maxLine)
+	require.Len(t, k.kept[0].raw, maxLine)
 }

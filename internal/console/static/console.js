@@ -136,11 +136,65 @@ document.addEventListener("submit", (e) => {
   if (question && !confirm(question)) e.preventDefault();
 });
 
+// What terminals take for commands, as ansi.go has it: of them a log shows bold and 16 colours.
+const escapes = /\x1b(?:\[([0-?]*)([ -/]*)([@-~]|$)|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])?/g;
+const controls = /[\x00-\x08\x0a-\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]/g;
+
+const classOf = (look) => [look.colour > 0 ? "ansi" + (look.colour - 1) : "", look.bold ? "bold" : ""].filter(Boolean).join(" ");
+const lookOf = (classes) => ({ bold: /\bbold\b/.test(classes), colour: Number(/ansi(\d+)/.exec(classes)?.[1] ?? -1) + 1 });
+const numberOf = (text) => (/^[0-9]*$/.test(text) ? Number(text) : -1);
+
+// obey changes a look as a command with these parameters does.
+function obey(look, parameters) {
+  if (/[<=>?]/.test(parameters)) return; // it is for one kind of terminal
+  const codes = parameters.split(";");
+  for (let i = 0; i < codes.length; i++) {
+    const code = numberOf(codes[i]);
+    if (code === 0) Object.assign(look, { bold: false, colour: 0 });
+    else if (code === 1) look.bold = true;
+    else if (code === 22) look.bold = false;
+    else if (code >= 30 && code <= 37) look.colour = code - 30 + 1;
+    else if (code >= 90 && code <= 97) look.colour = code - 90 + 9;
+    else if (code === 39) look.colour = 0;
+    else if (code === 38 || code === 48 || code === 58) {
+      const kind = codes[i + 1];
+      const n = kind === "5" && i + 2 < codes.length ? numberOf(codes[i + 2]) : -1;
+      if (code === 38 && n >= 0 && n < 16) look.colour = n + 1;
+      i += { 5: 2, 2: 4 }[kind] ?? 0;
+    }
+  }
+}
+
+// paint puts a line into an element, in parts of one look. look is that of its beginning, and
+// afterwards that of its end.
+function paint(into, line, look) {
+  const parts = [];
+  const add = (text) => {
+    text = text.replace(controls, "");
+    const last = parts[parts.length - 1];
+    if (last?.look === classOf(look)) last.text += text;
+    else if (text) parts.push({ look: classOf(look), text });
+  };
+  let from = 0;
+  for (const found of line.matchAll(escapes)) {
+    add(line.slice(from, found.index));
+    from = found.index + found[0].length;
+    if (found[3] === "m" && found[2] === "") obey(look, found[1]);
+  }
+  add(line.slice(from));
+  for (const part of parts) {
+    const at = part.look ? document.createElement("span") : into;
+    if (at !== into) at.className = part.look;
+    at.append(part.text);
+    if (at !== into) into.append(at);
+  }
+}
+
 // follow adds what comes to a log. Its bytes may end within a character or a line.
 function follow(list) {
   const stream = new EventSource(list.dataset.follow);
   const decoder = new TextDecoder();
-  const escapes = /\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_])/g;
+  const look = lookOf(list.dataset.look || "");
   const most = 5000;
   let n = Number(list.dataset.lines);
   let rest = "";
@@ -152,7 +206,7 @@ function follow(list) {
     line.id = "L" + n;
     link.href = list.dataset.link + "?from=" + n + "#L" + n;
     link.textContent = n;
-    words.textContent = text.replace(/\r$/, "").replace(escapes, "");
+    paint(words, text.replace(/\r$/, ""), look);
     line.append(link, words);
     return line;
   };
