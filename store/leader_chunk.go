@@ -49,16 +49,22 @@ func chunkOf(d sqldb.Dialect, us []unit, owner string, events []Event) *chunk {
 	return c
 }
 
-// writeChunk fails with errChanged if a row is not as the snapshot had it.
+// writeChunk fails with errChanged if a row is not as the snapshot had it. Its hosts are
+// leased while it would only wait for its turn, or else after the entries, for which the
+// next chunk waits.
 func (a *applier) writeChunk(ctx context.Context, tx sqldb.Querier, c *chunk) error {
-	if err := run(ctx, tx, c.lease); err != nil {
+	first, later := c.lease, slices.Concat(c.ineligible, c.events)
+	if a.before.past() {
+		first, later = nil, slices.Concat(c.lease, later)
+	}
+	if err := run(ctx, tx, first); err != nil {
 		return err
 	}
 	return a.inOrder(ctx,
-		func() error { return run(ctx, tx, c.tasks) },
 		func() error { return run(ctx, tx, c.entries) },
+		func() error { return run(ctx, tx, c.tasks) },
 		func() error {
-			if err := run(ctx, tx, slices.Concat(c.ineligible, c.events)); err != nil || a.l.db.fail.chunk == nil {
+			if err := run(ctx, tx, later); err != nil || a.l.db.fail.chunk == nil {
 				return err
 			}
 			return a.l.db.fail.chunk()
