@@ -5,10 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 	"syscall"
+
+	"github.com/prometheus/procfs"
 
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -100,30 +100,23 @@ func evictProcess(pid int64, start string) error {
 
 // processStart returns a process's start time in clock ticks since boot, "" if
 // it cannot be told.
-func processStart(pid int) string { return processField(pid, 21) }
-
-func processStopped(pid int) bool { return processField(pid, 2) == "T" }
-
-// processField reads a field of /proc/PID/stat, counted from 0. The second
-// field is the command in brackets, which may contain blanks.
-func processField(pid, field int) string {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+func processStart(pid int) string {
+	stat, err := processStat(pid)
 	if err != nil {
 		return ""
 	}
-	return statField(string(stat), field)
+	return strconv.FormatUint(stat.Starttime, 10)
 }
 
-// statField reads a field of such a text. The command may contain brackets too, so it
-// ends at the last one.
-func statField(stat string, field int) string {
-	end := strings.LastIndex(stat, ") ")
-	if end < 0 {
-		return ""
+func processStopped(pid int) bool {
+	stat, err := processStat(pid)
+	return err == nil && stat.State == "T"
+}
+
+func processStat(pid int) (procfs.ProcStat, error) {
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return procfs.ProcStat{}, err
 	}
-	fields := strings.Fields(stat[end+1:])
-	if len(fields) <= field-2 {
-		return ""
-	}
-	return fields[field-2]
+	return p.Stat()
 }

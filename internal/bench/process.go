@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // memoryOf reads a line of a process's memory, in MiB: VmRSS is what it has now, VmHWM the most
@@ -25,26 +27,12 @@ func memoryOf(pid int, line string) (float64, error) {
 	return 0, fmt.Errorf("no %s in %s", line, file)
 }
 
-// clockTick is the unit of a process's times on Linux, for programs.
-const clockTick = 10 * time.Millisecond
-
 // cpuOf is how much processor time a process has used.
 func cpuOf(pid int) (time.Duration, error) {
-	file := fmt.Sprintf("/proc/%d/stat", pid)
-	data, err := os.ReadFile(file)
+	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0, err
 	}
-	// The name may have blanks. After it come state, ppid and so on; utime and stime are the
-	// 14th and 15th of all.
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	var ticks int64
-	for _, text := range fields[11:13] {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", file, err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * clockTick, nil
+	stat, err := p.Stat()
+	return time.Duration(stat.CPUTime() * float64(time.Second)), err
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/procfs"
+
 	"github.com/hostsched/hostsched/internal/child"
 	"github.com/hostsched/hostsched/internal/testserver"
 )
@@ -160,12 +162,10 @@ func (cl *claimant) pid() int {
 
 // processesOf are the ids of the processes whose arguments are wanted.
 func processesOf(wanted func(args string) bool) (ids []int) {
-	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
-	for _, dir := range dirs {
-		args, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if err == nil && wanted(strings.ReplaceAll(string(args), "\x00", " ")) {
-			id, _ := strconv.Atoi(filepath.Base(dir))
-			ids = append(ids, id)
+	all, _ := procfs.AllProcs() // none where the kernel shows none
+	for _, p := range all {
+		if args, err := p.CmdLine(); err == nil && wanted(strings.Join(args, " ")) {
+			ids = append(ids, p.PID)
 		}
 	}
 	return ids
@@ -175,15 +175,10 @@ func processesOf(wanted func(args string) bool) (ids []int) {
 // have a parent among them.
 func treeOf(roots ...int) []int {
 	parents := map[int][]int{}
-	for _, id := range processesOf(func(string) bool { return true }) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
-		if err != nil {
-			continue
-		}
-		_, rest, _ := strings.Cut(string(stat), ") ")
-		if fields := strings.Fields(rest); len(fields) > 1 {
-			parent, _ := strconv.Atoi(fields[1])
-			parents[parent] = append(parents[parent], id)
+	all, _ := procfs.AllProcs() // none where the kernel shows none
+	for _, p := range all {
+		if stat, err := p.Stat(); err == nil {
+			parents[stat.PPID] = append(parents[stat.PPID], p.PID)
 		}
 	}
 	tree := slices.Clone(roots)

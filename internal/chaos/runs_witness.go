@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // witness is what every job and task does in the lab of -runs: it stands for the work on a
@@ -142,12 +144,12 @@ func tryLock(f *os.File) error {
 
 // stopped tells whether a process does not run at this moment, because of SIGSTOP.
 func stopped(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return false
 	}
-	_, state, _ := strings.Cut(string(stat), ") ")
-	return strings.HasPrefix(state, "T")
+	stat, err := p.Stat()
+	return err == nil && stat.State == "T"
 }
 
 // note appends a line to a file. Lines of several processes do not mix.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -177,20 +178,20 @@ func (p *Process) reap() Exit {
 // left tells whether anything of the command runs yet, and kills what was adopted.
 func (p *Process) left() bool {
 	if !p.adopted {
-		return !errors.Is(unix.Kill(-p.pid, 0), unix.ESRCH) && slices.ContainsFunc(processes(), func(other process) bool {
-			return other.group == p.pid && !other.dead
+		return !errors.Is(unix.Kill(-p.pid, 0), unix.ESRCH) && slices.ContainsFunc(processes(), func(other procfs.ProcStat) bool {
+			return other.PGRP == p.pid && !dead(other)
 		})
 	}
 	left := false
 	for _, other := range processes() {
-		if other.parent != os.Getpid() || slices.Contains(p.spared, other.pid) {
+		if other.PPID != os.Getpid() || slices.Contains(p.spared, other.PID) {
 			continue
 		}
 		left = true
 		// One that may not be killed, because it is somebody else's by now, is left.
-		_ = unix.Kill(other.pid, unix.SIGKILL)
+		_ = unix.Kill(other.PID, unix.SIGKILL)
 		// It is gone with the next look, or the one after.
-		_, _ = unix.Wait4(other.pid, nil, unix.WNOHANG, nil)
+		_, _ = unix.Wait4(other.PID, nil, unix.WNOHANG, nil)
 	}
 	return left
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,13 +93,13 @@ func suspend() {
 
 // orphaned tells whether no process of a group has a parent that could continue the group: one
 // in the same session, in another group.
-func orphaned(all []process, group int) bool {
-	byPid := map[int]process{}
+func orphaned(all []procfs.ProcStat, group int) bool {
+	byPid := map[int]procfs.ProcStat{}
 	for _, p := range all {
-		byPid[p.pid] = p
+		byPid[p.PID] = p
 	}
-	return !slices.ContainsFunc(all, func(p process) bool {
-		parent, known := byPid[p.parent]
-		return p.group == group && known && parent.session == p.session && parent.group != group
+	return !slices.ContainsFunc(all, func(p procfs.ProcStat) bool {
+		parent, known := byPid[p.PPID]
+		return p.PGRP == group && known && parent.Session == p.Session && parent.PGRP != group
 	})
 }
