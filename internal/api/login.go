@@ -38,6 +38,9 @@ const (
 	loginFor      = 10 * time.Minute
 )
 
+// callbackPath is where the identity provider sends browsers back to.
+const callbackPath = "/login/callback"
+
 // errNoSignIn is the answer where no provider is configured.
 var errNoSignIn = newProblem(http.StatusNotFound, "no-identity-provider", "this lab has no identity provider (oidc.issuer); log in with a token of 'hostsched token create'")
 
@@ -45,7 +48,7 @@ var errNoSignIn = newProblem(http.StatusNotFound, "no-identity-provider", "this 
 func (a *API) loginRoutes() {
 	tags := []string{"people"}
 	route(a, access.Rule{}, huma.Operation{OperationID: "login", Method: http.MethodGet, Path: "/login", DefaultStatus: http.StatusFound, Summary: "Send a browser to the identity provider", Tags: tags}, a.login)
-	route(a, access.Rule{}, huma.Operation{OperationID: "login-callback", Method: http.MethodGet, Path: "/login/callback", DefaultStatus: http.StatusFound, Summary: "Where the identity provider sends a browser back to", Tags: tags}, a.loginCallback)
+	route(a, access.Rule{}, huma.Operation{OperationID: "login-callback", Method: http.MethodGet, Path: callbackPath, DefaultStatus: http.StatusFound, Summary: "Where the identity provider sends a browser back to", Tags: tags}, a.loginCallback)
 	route(a, access.Rule{}, huma.Operation{OperationID: "login-device", Method: http.MethodPost, Path: "/login/device", Summary: "Begin a login for a command line", Tags: tags}, a.loginDevice)
 	route(a, access.Rule{}, huma.Operation{OperationID: "login-device-token", Method: http.MethodPost, Path: "/login/device/token", DefaultStatus: http.StatusCreated, Summary: "Ask for the token of such a login; 409 login-pending until the person is done", Tags: tags}, a.loginDeviceToken)
 	route(a, access.Rule{}, huma.Operation{OperationID: "logout", Method: http.MethodPost, Path: "/logout", DefaultStatus: http.StatusNoContent, Summary: "End the token that is used", Tags: tags}, a.logout)
@@ -79,7 +82,7 @@ func (a *API) callbackURL(o origin) string {
 	if base == "" {
 		base = o.url.String()
 	}
-	return strings.TrimSuffix(base, "/") + Prefix + "/login/callback"
+	return strings.TrimSuffix(base, "/") + Prefix + callbackPath
 }
 
 func (a *API) cookie(o origin, name, value string, lasts time.Duration) http.Cookie {
@@ -146,13 +149,13 @@ func (a *API) loginCallback(ctx context.Context, l *lab.Lab, in *callbackInput) 
 }
 
 // localPath returns a path of this server, whatever a link asked for: no login may end at
-// another site.
+// another site. It leads there from the callback, behind any path of a proxy.
 func localPath(next string) string {
 	u, err := url.Parse(next)
 	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.Contains(next, `\`) {
-		return Prefix + "/whoami"
+		next = Prefix + "/whoami"
 	}
-	return next
+	return strings.Repeat("../", strings.Count(Prefix+callbackPath, "/")-1) + strings.TrimPrefix(next, "/")
 }
 
 func (a *API) signIn(ctx context.Context, l *lab.Lab, who signin.Identity, name string) (labapi.NewToken, error) {

@@ -15,11 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/browser"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/signin"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/internal/testserver"
 )
 
 // patience is how long a browser may take for what it does at once.
@@ -39,7 +42,7 @@ func TestBrowser(t *testing.T) {
 	require.NoError(t, err)
 	defer stop()
 	for name, test := range map[string]func(*testing.T, *site, *tab){
-		"session": logsInAndOut, "holds": holdsHosts, "live": isLive, "accessibility": breaksNoRule, "large lab": paintsALargeLab, "colours": showsColours,
+		"session": logsInAndOut, "holds": holdsHosts, "live": isLive, "accessibility": breaksNoRule, "large lab": paintsALargeLab, "colours": showsColours, "identity provider": logsInAtAProvider,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, storetest.NewLab(t, storetest.SQLiteFile(t)))
@@ -123,6 +126,35 @@ func logsInAndOut(t *testing.T, s *site, b *tab) {
 	b.shows("h1", "Log in")
 	b.open("/jobs")
 	b.shows("h1", "Log in")
+}
+
+// logsInAtAProvider: somebody logs in at the identity provider, which is another site, comes back
+// to the page that was asked for, with the role of a group, and logs out.
+func logsInAtAProvider(t *testing.T, s *site, b *tab) {
+	s = newSiteWith(t, s.db, func(base string) *api.SignIn {
+		secret := func(text string) func() (string, error) { return func() (string, error) { return text, nil } }
+		return &api.SignIn{Least: access.Viewer, For: time.Hour, URL: base, Provider: signin.New(signin.Config{
+			Issuer: testserver.OIDC(t, base+api.Prefix+"/login/callback"), ClientID: "lab", Secret: secret("web-secret"), DeviceClientID: "lab-device", DeviceSecret: secret("device-secret"),
+			Scopes: []string{"openid", "profile"}, UserClaim: "preferred_username", GroupsClaim: "groups",
+		})}
+	})
+	b.base = s.URL + proxyPath + "/ui"
+	storetest.Exec(t, s.db, "INSERT INTO hostsched_role_grants (kind, name, role) VALUES ('group', 'lab-operators', 'operator')")
+	for _, who := range []struct{ login, role string }{{"alice", "operator"}, {"bob", "viewer"}} {
+		b.open("/pools?x=1")
+		b.shows("h1", "Log in")
+		b.click("main a.main")
+		b.shows("body", "Password")
+		b.do(chromedp.SetValue(chromedp.CSS("[name=username]"), who.login), chromedp.SetValue(chromedp.CSS("[name=password]"), "secret"), chromedp.Click(chromedp.CSS("[type=submit]")))
+		b.shows("h1", "Pools")
+		b.shows(".who", who.login)
+		b.shows(".who", who.role)
+		require.Equal(t, b.base+"/pools?x=1", eval[string](b, "location.href"))
+		b.click(".who button")
+		b.shows("h1", "Log in")
+		b.open("/jobs")
+		b.shows("h1", "Log in")
+	}
 }
 
 // holdsHosts: hosts are marked and locked together, one is drained on its page, and a viewer

@@ -39,21 +39,32 @@ const proxyPath = "/labs/one"
 
 func newSite(t *testing.T, db *store.DB) *site {
 	t.Helper()
+	return newSiteWith(t, db, func(string) *api.SignIn { return nil })
+}
+
+// newSiteWith is a site where people log in at an identity provider, which must know where the site
+// is.
+func newSiteWith(t *testing.T, db *store.DB, signIn func(base string) *api.SignIn) *site {
+	t.Helper()
+	server := httptest.NewUnstartedServer(nil)
+	provider := signIn("http://" + server.Listener.Addr().String() + proxyPath)
 	l := lab.New(db, store.Scope{Shard: shard.Master, Shared: true})
 	calls := api.New(api.Config{
-		Version: "test", Lab: func() *lab.Lab { return l }, Runs: func() *runs.Runs { return runs.New(l) }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, MaxPriority: 100, Log: hclog.NewNullLogger(),
+		Version: "test", Lab: func() *lab.Lab { return l }, Runs: func() *runs.Runs { return runs.New(l) }, Waiting: func() string { return "" }, Wake: func(shard.Name, ...int64) {}, MaxPriority: 100, SignIn: provider, Log: hclog.NewNullLogger(),
 		Cluster: func(context.Context) (ops.ClusterStatus, error) {
 			return ops.ClusterStatus{Cluster: "test", Warnings: []string{"the clocks differ"}, Shards: []ops.ShardStatus{{Shard: shard.Master, WhyNobody: "nobody campaigns"}}, Servers: []ops.ServerStatus{{Server: "s1", Role: "primary"}}}, nil
 		},
 	})
 	t.Cleanup(calls.EndStreams)
 	pages := console.New(console.Config{
-		Server: "s1", Version: "test", API: calls, Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Watch: calls.Watch(), Session: time.Hour, Log: hclog.NewNullLogger(),
+		Server: "s1", Version: "test", API: calls, Lab: func() *lab.Lab { return l }, Waiting: func() string { return "" }, Watch: calls.Watch(), SignIn: provider != nil, Session: time.Hour, Log: hclog.NewNullLogger(),
 	})
 	both := http.NewServeMux()
 	both.Handle(api.Prefix+"/", calls)
 	both.Handle("/", pages)
-	s := &site{Server: httptest.NewServer(http.StripPrefix(proxyPath, both)), lab: l, db: db}
+	server.Config.Handler = http.StripPrefix(proxyPath, both)
+	server.Start()
+	s := &site{Server: server, lab: l, db: db}
 	t.Cleanup(s.Close)
 	return s
 }
