@@ -40,7 +40,7 @@ func (p *planner) activateSynch(e *pending, js *jobState) {
 		// leaves an entry both active and complete. Here the host counts as assigned
 		// until the end of this tick, and other entries can get it in the next one.
 		e.host = -1
-		e.reason = &Reason{Code: JobStopped, text: fmt.Sprintf("job %d was stopped: it can no longer reach synch_count %d", e.job.ID, e.job.SynchCount)}
+		e.reason = &Reason{Code: JobStopped, text: fmt.Sprintf("its job was stopped: it can no longer reach synch_count %d", e.job.SynchCount)}
 		return
 	}
 	a := p.assignment(e)

@@ -122,7 +122,12 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 func (p *planner) takerOf(num int) string {
 	if p.s.Details {
 		for i := range p.entries {
-			if e := &p.entries[i]; int(e.host) == num {
+			e := &p.entries[i]
+			switch {
+			case int(e.host) != num:
+			case e.entry.ID >= FirstTried:
+				return "another entry of this dry run"
+			default:
 				return fmt.Sprintf("entry %d", e.entry.ID)
 			}
 		}

@@ -254,17 +254,34 @@ func (p *planner) details(g *group) *details {
 		}
 	}
 	slices.Sort(holders)
-	names := make([]string, len(holders))
-	for i, e := range holders {
-		names[i] = strconv.FormatInt(int64(p.entries[e].entry.ID), 10)
-	}
 	return &details{
 		suites:  inBrackets("by suites ", slices.Sorted(maps.Keys(suites))),
 		locks:   inBrackets("", locks),
 		drains:  inBrackets("", drains),
-		holders: inBrackets("entries ", names),
+		holders: p.holdersText(holders),
 		groups:  inBrackets("", slices.Sorted(maps.Keys(groups))),
 	}
+}
+
+// holdersText names entries by their positions in the queue. Those that are only tried have
+// ids that nobody could look up, so they are counted.
+func (p *planner) holdersText(holders []int32) string {
+	var names []string
+	tried := 0
+	for _, e := range holders {
+		if id := p.entries[e].entry.ID; id >= FirstTried {
+			tried++
+		} else {
+			names = append(names, strconv.FormatInt(int64(id), 10))
+		}
+	}
+	switch {
+	case tried == 0:
+		return inBrackets("entries ", names)
+	case len(names) == 0:
+		return fmt.Sprintf(" (%d of this dry run)", tried)
+	}
+	return inBrackets(fmt.Sprintf("%d of this dry run, and entries ", tried), names)
 }
 
 // holderOf returns the position in the queue of the entry that got a host in this tick. It

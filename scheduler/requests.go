@@ -145,7 +145,7 @@ func (p *planner) readJob(job *jobInfo) {
 	}
 	key, ok := p.jobRequest(job)
 	if !ok {
-		job.reason = &Reason{Code: Malformed, text: fmt.Sprintf("job %d depends on a label that does not exist", job.ID)}
+		job.reason = &Reason{Code: Malformed, text: "its job depends on a label that does not exist"}
 		return
 	}
 	job.request = p.number(key)

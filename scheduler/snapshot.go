@@ -73,6 +73,10 @@ type Snapshot struct {
 	Recorder *Recorder
 }
 
+// FirstTried begins the ids of jobs and entries that a snapshot has only to see what would
+// become of them. They come after all others, and no reason says them.
+const FirstTried = 1 << 40
+
 // Basis says what a plan depends on. Apply refuses a plan whose basis has changed.
 type Basis struct {
 	// Shard owns the hosts and entries of the snapshot. It is 0 for the master.

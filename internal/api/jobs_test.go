@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -447,6 +448,33 @@ func TestSuitesAreTried(t *testing.T) {
 		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodPost, "/suites?dry_run=true", labapi.SuiteInput{Name: "empty"}, &out))
 		require.Equal(t, http.StatusNotFound, s.call(t, ann, http.MethodPost, "/jobs?dry_run=true", labapi.JobSpec{Name: "a", Labels: []string{"pool:ci"}, Suite: 4711}, &p))
 		require.Equal(t, before, storetest.Count(t, db, rows))
+	})
+}
+
+// TestDryRunsHaveNoIDs: what is only tried is nowhere, so no answer, and no reason in it, has an
+// id of it. Entries that are in the queue are named, beside those that are counted.
+func TestDryRunsHaveNoIDs(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		try := func(path string, in any) (e labapi.Explanation) {
+			var out map[string]json.RawMessage
+			require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodPost, path+"?dry_run=true", in, &out))
+			require.NotContains(t, out, "id")
+			require.NotContains(t, out, "entries")
+			require.NotRegexp(t, `[0-9]{6}`, string(out["explain"]))
+			require.NoError(t, json.Unmarshal(out["explain"], &e))
+			return e
+		}
+		onEve := labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}, Count: 2}
+		named := labapi.JobSpec{Name: "b", Hosts: []string{"h1"}}
+		require.Contains(t, try("/suites", labapi.SuiteInput{Name: "nightly", Jobs: []labapi.JobSpec{onEve, onEve}}).Text, "2 given to others in this tick (2 of this dry run)")
+		e := try("/suites", labapi.SuiteInput{Name: "nightly", Jobs: []labapi.JobSpec{named, named}})
+		require.Contains(t, e.Text, "was given to another entry of this dry run in this tick")
+		out := s.submit(t, ann, labapi.JobSpec{Name: "before", Labels: []string{"board:eve"}, Priority: 5})
+		e = try("/suites", labapi.SuiteInput{Name: "nightly", Jobs: []labapi.JobSpec{onEve}})
+		require.Contains(t, e.Text, fmt.Sprintf("2 given to others in this tick (1 of this dry run, and entries %d)", out.Entries[0]))
+		e = try("/jobs", labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}, Count: 2, Synch: 2})
+		require.Contains(t, e.Text, fmt.Sprintf("entries %d", out.Entries[0]))
 	})
 }
 

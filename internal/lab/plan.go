@@ -101,11 +101,8 @@ type plannedEntry struct {
 	reason *scheduler.Reason
 }
 
-// aboveAll begins the ids of rows that are only tried. They come after all others.
-const aboveAll = 1 << 40
-
 // suiteTried is the id of a suite that is only tried. Its jobs come after it.
-const suiteTried = scheduler.JobID(aboveAll)
+const suiteTried = scheduler.JobID(scheduler.FirstTried)
 
 // planNew plans the next tick of the shards that new jobs belong to, as if they were queued.
 func (l *Lab) planNew(ctx context.Context, notBefore time.Time, b *batch) ([]planned, error) {
@@ -134,13 +131,13 @@ func (v *view) planNew(name shard.Name, b *batch, out []planned) {
 	of := map[scheduler.EntryID]int{}
 	for i := range b.jobs {
 		j := &b.jobs[i]
-		job := scheduler.JobID(aboveAll + 1 + i)
+		job := scheduler.JobID(scheduler.FirstTried + 1 + i)
 		s.Jobs = append(s.Jobs, j.asJob(job, b, s.Now))
 		for _, e := range j.entries {
 			if e.shard != name {
 				continue
 			}
-			id := scheduler.EntryID(aboveAll + len(of))
+			id := scheduler.EntryID(scheduler.FirstTried + len(of))
 			of[id] = i
 			s.Entries = append(s.Entries, scheduler.Entry{ID: id, Job: job, Host: scheduler.HostID(e.host), MetaHost: scheduler.LabelID(e.meta)})
 		}
@@ -230,10 +227,7 @@ func hostsText(n int) string {
 }
 
 func (e plannedEntry) explain(paused string) labapi.EntryExplanation {
-	out := labapi.EntryExplanation{Host: e.host}
-	if e.id < aboveAll {
-		out.Entry = int64(e.id)
-	}
+	out := labapi.EntryExplanation{Entry: int64(e.id), Host: e.host}
 	if e.reason != nil {
 		out.Reasons = reasonsOf(e.reason)
 	} else if paused != "" {
@@ -248,7 +242,7 @@ func reasonsOf(r *scheduler.Reason) (out []labapi.Reason) {
 		text string
 		n    int
 	}{
-		{"leased", r.Leased}, {"locked", r.Locked}, {"moving to another shard", r.Moving},
+		{"leased", r.Leased}, {"locked", r.Locked}, {"draining", r.Draining}, {"held by another transaction", r.Contended}, {"moving to another shard", r.Moving},
 		{"given to others in this tick", r.GivenAway}, {"only in other ACL groups", r.Matching - r.Eligible},
 	} {
 		if part.n > 0 {

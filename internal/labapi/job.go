@@ -141,7 +141,7 @@ type SuiteInput struct {
 
 // Suite is a suite with its balance.
 type Suite struct {
-	ID       int64     `json:"id"`
+	ID       int64     `json:"id,omitempty" doc:"Left out where it was only tried."`
 	Name     string    `json:"name"`
 	Owner    string    `json:"owner"`
 	Priority int       `json:"priority"`
@@ -154,7 +154,7 @@ type Suite struct {
 	Aborted  int       `json:"aborted"`
 	Jobs     []int64   `json:"jobs,omitempty"`
 	// Explain says what the planner would do with the jobs now. With dry_run nothing was
-	// written, and ID is 0.
+	// written, and there is no id.
 	Explain *Explanation `json:"explain,omitempty"`
 }
 
