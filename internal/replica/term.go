@@ -1,0 +1,243 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store"
+)
+
+// term is what a leader carries from one tick to the next.
+type term struct {
+	leader   *store.Leader
+	recorder *scheduler.Recorder
+	// emptyPlan is the plan of the last tick if it was empty, else nil. As long as
+	// the snapshot stays the same, so does the plan.
+	emptyPlan *scheduler.Plan
+	// settled is true if all of the last whole plan was written, so that nobody who waits
+	// can have a host that is still free.
+	settled bool
+	// quiet is true if the last tick found nothing new and nothing to do.
+	quiet bool
+}
+
+// serveTerm wins one term and serves it to its end.
+func (r *Replica) serveTerm(ctx context.Context) (err error) {
+	r.status.set(func(s *Status) { s.State, s.Token, s.Epoch = StateCandidate, 0, 0 })
+	name := r.cfg.Scope.Shard
+	// A campaign that waits without an error is over whatever failed before.
+	recovered := time.AfterFunc(recoveredAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
+	won, err := r.campaigner.Campaign(ctx, name)
+	recovered.Stop()
+	if err != nil {
+		return err
+	}
+	// Whoever has lost the database cannot finish anything there. The shard does not
+	// wait for that: what this replica may still write is fenced.
+	defer context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), ErrDatabaseLost) {
+			r.handOverNow(won)
+		}
+	})()
+	// What is seen later may be a successor's epoch.
+	led := r.lastEpoch()
+	began := time.Now()
+	t, err := r.takeOver(ctx, won)
+	if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return r.resign(won, context.Cause(ctx), err)
+		case errors.Is(err, store.ErrWentBack):
+			return r.resign(won, err, r.wentBack(ctx, r.givenBefore(), led, err))
+		}
+		r.failed(err)
+		return r.resign(won, err, err)
+	}
+	took := time.Since(began)
+	fence := t.leader.Fence()
+	// The first epoch is that of a database that was never led and lost nothing.
+	if fence.Epoch > 1 && fence.Epoch <= led {
+		err := fmt.Errorf("%w: shard %s was led with epoch %d, and now its epoch is %d", store.ErrWentBack, name, led, fence.Epoch)
+		return errors.Join(r.resign(won, err, r.wentBack(ctx, r.givenBefore(), led, err)), t.leader.Close())
+	}
+	r.said()("leading", "token", won.Token, "epoch", fence.Epoch, "takeover", took)
+	r.observer.Leading(name, won.Token, took)
+	r.status.set(func(s *Status) {
+		s.State, s.Token, s.Epoch, s.Since, s.TakeOver = StateLeader, won.Token, fence.Epoch, won.Since, took
+		s.Terms++
+		s.LastError = ""
+	})
+	r.led = true
+	before := r.Status()
+	r.announced = election.Announcement{}
+	r.keep(t.recorder)
+	err = r.lead(ctx, won, t)
+	r.keep(nil)
+	r.remember(t.leader, err)
+	return errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
+}
+
+// remember keeps what a term left in the database, and tells the others of it unless the
+// shard is handed over as planned.
+func (r *Replica) remember(leader *store.Leader, err error) {
+	last := leader.LastWrites()
+	r.former = &last
+	if err != nil && !errors.Is(err, store.ErrWentBack) && r.cfg.Ended != nil {
+		r.cfg.Ended(last)
+	}
+}
+
+// formerTerms are the last writes of former terms, as far as they are known.
+func (r *Replica) formerTerms() (all []store.LastWrites) {
+	if r.cfg.Former != nil {
+		all = r.cfg.Former()
+	}
+	if r.former != nil {
+		all = append(all, *r.former)
+	}
+	return all
+}
+
+// givenBefore are the latest assignments of former terms, as far as they are known.
+func (r *Replica) givenBefore() (all []store.Given) {
+	for _, former := range r.formerTerms() {
+		all = append(all, former.Given...)
+	}
+	return all
+}
+
+// lastEpoch is the highest epoch that is known of the shard: seen of any leader, or led.
+func (r *Replica) lastEpoch() (led int64) {
+	if r.cfg.Epoch != nil {
+		led = r.cfg.Epoch()
+	}
+	for _, former := range r.formerTerms() {
+		led = max(led, former.Epoch)
+	}
+	return led
+}
+
+// endTerm hands the shard over and then records in the history how the term ended.
+func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *store.Leader, before Status, err error) error {
+	cause := err
+	if cause == nil {
+		cause = context.Cause(ctx)
+	}
+	now := r.Status()
+	end := store.TermEnd{Planned: err == nil, Cause: cause.Error(), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
+	result := r.resign(term, cause, err)
+	bound, cancel := context.WithTimeout(context.Background(), resignTimeout)
+	defer cancel()
+	if err := leader.EndTerm(bound, end); err != nil {
+		// The next leader then records this term as lost.
+		r.log.Debug("cannot record how the term ended", "error", err)
+	}
+	return result
+}
+
+func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
+	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared, Journal: r.cfg.Journal, Former: r.formerTerms(), Deaths: r.deaths()}
+	leader, err := r.db.TakeOver(ctx, r.claim)
+	if err != nil {
+		return nil, err
+	}
+	recorder, err := r.db.Recorder(ctx, r.cfg.Scope)
+	if err != nil {
+		return nil, errors.Join(err, leader.Close())
+	}
+	return &term{leader: leader, recorder: recorder}, nil
+}
+
+// deaths says why processes died, by name, as far as that is known.
+func (r *Replica) deaths() map[string]string {
+	if r.cfg.Deaths == nil {
+		return nil
+	}
+	return r.cfg.Deaths()
+}
+
+// handOverNow lets others lead, whatever this replica still waits for.
+func (r *Replica) handOverNow(term *election.Term) {
+	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
+	defer cancel()
+	if err := term.Resign(ctx); err != nil {
+		// The lease then expires by itself.
+		r.log.Debug("cannot resign", "error", err)
+	}
+}
+
+// resign hands the shard over, however the term ended, which reason says. err is nil
+// after a planned end.
+func (r *Replica) resign(term *election.Term, reason, err error) error {
+	r.handOverNow(term)
+	cause := term.Cause()
+	r.observer.Ended(term.Shard, cause)
+	r.said()("term over", "token", term.Token, "reason", reason)
+	r.status.set(func(s *Status) { s.State, s.Phase, s.LockedRows = StateCandidate, PhaseIdle, 0 })
+	if err == nil && !errors.Is(cause, election.ErrResigned) {
+		err = cause
+	}
+	return err
+}
+
+// lead ticks until the term ends or ctx does.
+func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	pruning, end := context.WithCancel(ctx)
+	defer end()
+	beside.Go(func() { r.keepPruning(pruning) })
+	r.wakes.answer() // those of a time when this replica did not lead
+	failures := 0
+	var p pace
+	for n := 1; ; n++ {
+		began := time.Now()
+		served, err := false, error(nil)
+		if r.due(p) > 0 {
+			served, err = r.newcomers(ctx, t)
+		}
+		if !served && err == nil {
+			err = r.tick(ctx, t)
+		}
+		if err == nil && r.cfg.CheckEvery > 0 && n%r.cfg.CheckEvery == 0 {
+			err = r.check(ctx, t.recorder)
+		}
+		switch {
+		case errors.Is(err, store.ErrFenced):
+			return r.fenced(err)
+		case errors.Is(err, store.ErrWentBack):
+			return r.wentBack(ctx, t.leader.Given(), t.leader.Fence().Epoch, err)
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrNoShard):
+			r.backoff.failed(err)
+			return err
+		case errors.Is(err, store.ErrLayout):
+			// The rest of the plan is made again from the next snapshot, which has the
+			// new layout. That is no failure of the tick.
+			r.faults.Info("planning again because the layout of the shard changed", "reason", err)
+			r.observer.Replanned(r.cfg.Scope.Shard)
+		case err == nil:
+			failures = 0
+			r.steady(won)
+			r.announce(ctx, won)
+		default:
+			failures++
+			if err := r.recover(ctx, t, err, failures); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		p = p.after(began, served, t)
+		if r.rest(ctx, won, p) {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return won.Cause()
+		}
+	}
+}
