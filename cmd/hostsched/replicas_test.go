@@ -64,8 +64,14 @@ type before func(*testing.T, *installation)
 // what keeps the leaders apart is the fence alone.
 func newInstallation(t *testing.T, spec simlab.Spec, replicas int, prepare ...before) *installation {
 	t.Helper()
+	return newInstallationOn(t, testserver.Database(t), spec, replicas, prepare...)
+}
+
+// newInstallationOn is newInstallation on an empty database.
+func newInstallationOn(t *testing.T, dsn string, spec simlab.Spec, replicas int, prepare ...before) *installation {
+	t.Helper()
 	ctx := t.Context()
-	in := &installation{dsn: testserver.Database(t), endpoint: testserver.Etcd(t).Endpoint, logDir: t.TempDir()}
+	in := &installation{dsn: dsn, endpoint: testserver.Etcd(t).Endpoint, logDir: t.TempDir()}
 	db, err := store.Open(ctx, sqldb.Config{DSN: in.dsn})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })

@@ -19,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/internal/testserver"
 )
 
 // runsLease is how long claims last in these tests. Runs are given up after twice that.
@@ -33,12 +34,12 @@ type runsLab struct {
 	token string
 }
 
-func newRunsLab(t *testing.T) *runsLab {
+func newRunsLab(t *testing.T, dsn string, lease time.Duration) *runsLab {
 	t.Helper()
 	l := &runsLab{dir: shortDir(t)}
 	sockets := 0
-	l.installation = newInstallation(t, simlab.Spec{}, 3, func(_ *testing.T, in *installation) {
-		in.args = []string{"--runner", "agents", "--runs-lease", runsLease.String()}
+	l.installation = newInstallationOn(t, dsn, simlab.Spec{}, 3, func(_ *testing.T, in *installation) {
+		in.args = []string{"--runner", "agents", "--runs-lease", lease.String()}
 		in.prepareServer = func(s *server) {
 			sockets++
 			s.args = []string{"--api-socket", l.path(fmt.Sprint("socket", sockets))}
@@ -174,7 +175,7 @@ func (l *runsLab) atRest(t *testing.T) {
 // TestRunsOnThreeServers is a lab whose servers and claimants die: what runs is run once, and its
 // host comes back.
 func TestRunsOnThreeServers(t *testing.T) {
-	l := newRunsLab(t)
+	l := newRunsLab(t, testserver.Database(t), runsLease)
 	for _, part := range []struct {
 		name string
 		test func(*runsLab, *testing.T)
@@ -190,27 +191,36 @@ func TestRunsOnThreeServers(t *testing.T) {
 }
 
 func (l *runsLab) serversDieInTurn(t *testing.T) {
-	job := l.submit(t, `echo begins >> $LAB/first; i=0; while [ ! -e $LAB/go ]; do echo line $((i=i+1)); sleep 0.05; done; echo $i > $LAB/lines; echo the end`)
-	l.has(t, "first", "begins")
+	l.runsOnceWhile(t, "first", func() {
+		leader, _ := l.leaderIn(t, anyPhase()...)
+		for _, s := range append([]*server{leader}, l.replicas...) {
+			s.kill(t)
+			time.Sleep(runsLease / 4) // how long it is away is the point
+			s.start(t)
+			l.followersReady(t)
+		}
+	})
+}
+
+// runsOnceWhile runs a job of a name while something happens to the servers: it is begun once,
+// passes, and its log is whole, for those who follow it, too.
+func (l *runsLab) runsOnceWhile(t *testing.T, name string, happens func()) {
+	t.Helper()
+	job := l.submit(t, strings.ReplaceAll(`echo begins >> $LAB/NAME; i=0; while [ ! -e $LAB/NAME.go ]; do echo line $((i=i+1)); sleep 0.05; done; echo $i > $LAB/NAME.lines; echo the end`, "NAME", name))
+	l.has(t, name, "begins")
 	id := strconv.FormatInt(l.runsOf(t, job, "job")[0].ID, 10)
-	follower := l.begin(t, "follower", "job", "logs", "-f", job, "--run", id, "--stream", "stdout")
-	l.has(t, "follower.out", "line 1\n")
-	leader, _ := l.leaderIn(t, anyPhase()...)
-	for _, s := range append([]*server{leader}, l.replicas...) {
-		s.kill(t)
-		time.Sleep(runsLease / 4) // how long it is away is the point
-		s.start(t)
-		l.followersReady(t)
-	}
-	require.NoError(t, os.WriteFile(l.path("go"), nil, 0o600))
+	follower := l.begin(t, name+".follower", "job", "logs", "-f", job, "--run", id, "--stream", "stdout")
+	l.has(t, name+".follower.out", "line 1\n")
+	happens()
+	require.NoError(t, os.WriteFile(l.path(name+".go"), nil, 0o600))
 	require.NoError(t, follower.Wait())
 	require.Equal(t, labapi.JobPassed, l.state(t, job))
-	require.Equal(t, "begins\n", l.read("first"))
+	require.Equal(t, "begins\n", l.read(name))
 	runs := l.runsOf(t, job, "job")
 	require.Len(t, runs, 1)
 	require.Equal(t, "done passed", runs[0].State+" "+runs[0].Result)
 
-	lines, err := strconv.Atoi(strings.TrimSpace(l.read("lines")))
+	lines, err := strconv.Atoi(strings.TrimSpace(l.read(name + ".lines")))
 	require.NoError(t, err)
 	var want strings.Builder
 	for i := range lines {
@@ -218,7 +228,7 @@ func (l *runsLab) serversDieInTurn(t *testing.T) {
 	}
 	want.WriteString("the end\n")
 	require.Equal(t, want.String(), l.command(t, "job", "logs", job, "--run", id, "--stream", "stdout")+"\n")
-	require.Equal(t, want.String(), l.read("follower.out"), "whoever follows misses nothing, and gets nothing twice")
+	require.Equal(t, want.String(), l.read(name+".follower.out"), "whoever follows misses nothing, and gets nothing twice")
 }
 
 func (l *runsLab) claimantDies(t *testing.T) {
@@ -262,4 +272,30 @@ func (l *runsLab) allServersAreAway(t *testing.T) {
 	require.Equal(t, "done infra lease-lost", strings.Join([]string{runs[0].State, runs[0].Result, runs[0].StopReason}, " "))
 	l.atRest(t)
 	require.Equal(t, "begins\n", l.read("second"), "it is not run twice")
+}
+
+// TestRunsOnThreeServersWhoseDatabaseIsRestarted: what runs goes on while the database is away,
+// and while a leader is killed, too.
+func TestRunsOnThreeServersWhoseDatabaseIsRestarted(t *testing.T) {
+	database := testserver.StartAnother(t)
+	dsn, err := database.Create("lab")
+	require.NoError(t, err)
+	// A claim outlasts the start of a database on a busy machine.
+	l := newRunsLab(t, dsn, time.Minute)
+	l.runsOnceWhile(t, "restart", func() {
+		require.NoError(t, database.Kill())
+		require.NoError(t, database.Restart())
+		l.followersReady(t)
+	})
+	l.runsOnceWhile(t, "both", func() {
+		leader, _ := l.leaderIn(t, anyPhase()...)
+		leader.kill(t)
+		require.NoError(t, database.Kill())
+		require.NoError(t, database.Restart())
+		leader.start(t)
+		l.followersReady(t)
+	})
+	l.atRest(t)
+	require.Zero(t, storetest.Count(t, l.db, "SELECT COUNT(*) FROM hostsched_runs WHERE state = 'lost'"))
+	l.requireNothingTwice(t)
 }
