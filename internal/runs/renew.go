@@ -152,7 +152,7 @@ const notRunAgentLost = "agent-lost"
 // again, what had begun only if the job says so.
 func (c *change) lost(run Run, entries []scheduler.EntryID, begun bool) error {
 	if run.isTask() {
-		return c.apply(lifecycle.TaskEnded{Task: lifecycle.TaskID(run.Task)})
+		return c.apply(lifecycle.TaskEnded{Task: lifecycle.TaskID(run.Task), Lost: true})
 	}
 	again, err := c.mayTryAgain(run, begun)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -96,6 +97,25 @@ func TestLostTasks(t *testing.T) {
 		w.finish(again, "failed")
 		require.Equal(t, "Repair Failed", w.hostIs(h))
 		require.Equal(t, 2, storetest.Count(t, db, "SELECT failures FROM hostsched_host_epochs WHERE host_id = ?", h))
+	})
+}
+
+// TestATaskThatIsLostIsNotDone, also on a host whose failures count for nothing: nobody knows
+// what goes on there.
+func TestATaskThatIsLostIsNotDone(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		h := w.host("h1")
+		a := w.agent("a1", "h1")
+		storetest.Exec(t, db, "UPDATE afe_hosts SET protection = ? WHERE id = ?", scheduler.DoNotVerify, h)
+		e := w.job(labapi.JobSpec{}).Entries[0]
+		w.give(e, h, "Reset")
+		_, run := w.claim(a, "Reset")
+		w.late(run)
+		require.Equal(t, 1, w.sweep().Lost)
+		require.Equal(t, "Queued ", w.entry(e))
+		repair, _ := w.claim(a, "Repair")
+		require.True(t, repair.Manifest.Fence)
 	})
 }
 
