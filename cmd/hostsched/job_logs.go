@@ -94,19 +94,20 @@ type chosenLog struct {
 	log labapi.Log
 }
 
-// chosen are the logs of a job that are to be printed, and tells how many there are at all.
-func (c logChoice) chosen(ctx context.Context, client *labclient.Client, job int64) (out []chosenLog, found int, err error) {
+// chosen are the logs of a job that are to be printed; without says why there is none at all.
+func (c logChoice) chosen(ctx context.Context, client *labclient.Client, job int64) (out []chosenLog, without string, err error) {
 	runs, err := runsOf(ctx, client, job)
 	if err != nil {
-		return nil, 0, err
+		return nil, "", err
 	}
+	without, found := noLogs(job, runs), 0
 	for _, run := range runs {
 		if !c.takes(run) {
 			continue
 		}
 		logs, err := logsOf(ctx, client, run.ID)
 		if err != nil {
-			return nil, 0, err
+			return nil, "", err
 		}
 		found += len(logs)
 		for _, log := range logs {
@@ -115,11 +116,23 @@ func (c logChoice) chosen(ctx context.Context, client *labclient.Client, job int
 			}
 		}
 	}
-	return out, found, nil
+	if found > 0 {
+		without = ""
+	}
+	return out, without, nil
+}
+
+// noLogs says why a job with these runs has no logs.
+func noLogs(job int64, runs []labapi.Run) string {
+	i := slices.IndexFunc(runs, func(r labapi.Run) bool { return r.Kind == "job" && r.Agent == "" })
+	if i < 0 {
+		return fmt.Sprintf("job %d has no logs: nothing has run, nothing was written, or it was deleted because it was old", job)
+	}
+	return fmt.Sprintf("job %d has no logs: %s ran its command with 'hostsched run', and what it wrote went to where that was called; 'hostsched run --log' also keeps it here", job, firstOf(runs[i].Login, "somebody"))
 }
 
 func printLogs(ctx context.Context, cmd *cobra.Command, client *labclient.Client, job int64, choice logChoice, offset int64) error {
-	logs, found, err := choice.chosen(ctx, client, job)
+	logs, without, err := choice.chosen(ctx, client, job)
 	if err != nil {
 		return err
 	}
@@ -131,10 +144,15 @@ func printLogs(ctx context.Context, cmd *cobra.Command, client *labclient.Client
 		}
 		source.cut(l.log.Cut)
 	}
-	if found == 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "job %d has no logs: nothing has run, nothing was written, or it was deleted because it was old\n", job)
+	return sayWithout(cmd, without)
+}
+
+// sayWithout says why there are no logs, if there are none.
+func sayWithout(cmd *cobra.Command, text string) error {
+	if text == "" {
+		return nil
 	}
-	return nil
+	return line(cmd.ErrOrStderr(), "%s", printable(text))
 }
 
 // mixed is where the logs of several runs go, with a line before each change of source.
@@ -307,6 +325,18 @@ func (f *jobLogs) finish() {
 	f.reading.Wait()
 }
 
+// sayWithout says why there was nothing to follow.
+func (f *jobLogs) sayWithout() error {
+	if len(f.known) > 0 {
+		return nil
+	}
+	_, without, err := f.choice.chosen(f.ctx, f.client, f.job)
+	if err != nil {
+		return err
+	}
+	return sayWithout(f.cmd, without)
+}
+
 // stop ends the following.
 func (f *jobLogs) stop() {
 	f.cancel()
@@ -325,7 +355,7 @@ func followLogs(ctx context.Context, cmd *cobra.Command, client *labclient.Clien
 		}
 		if over, _ := endOf(job); over && err == nil {
 			f.finish()
-			return f.failed
+			return errors.Join(f.failed, f.sayWithout())
 		}
 		select {
 		case <-ctx.Done():

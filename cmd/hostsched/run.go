@@ -53,6 +53,7 @@ func ownRunCommand() *cobra.Command {
 	var conn connection
 	var w wanted
 	var timeout time.Duration
+	var log bool
 	cmd := &cobra.Command{
 		Use: "run -l LABEL... -- CMD [ARG...]", Short: "Get a host, run a command with it, and give it back",
 		Long: `Get a host that carries all the labels, run a command here with it, and give the host
@@ -78,6 +79,7 @@ Exit codes:
 The command says with 69 that the host needs repair, and with 75 that the lab failed.`,
 		Example: `  hostsched run -l board:eve -- ssh root@{host} uptime
   hostsched run -l board:eve -l pool:ci --timeout 30m -- ./test.sh {host}
+  hostsched run -l board:eve --log -- ./test.sh {host}
   hostsched run -l board:eve --count 2 -- ./pair.sh {hosts}`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -87,7 +89,7 @@ The command says with 69 that the host needs repair, and with 75 that the lab fa
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w.name = firstOf(w.name, nameOf(args[0]))
-			return asOwn(runWith(cmd, &conn, &w, timeout, args))
+			return asOwn(runWith(cmd, &conn, &w, timeout, log, args))
 		},
 	}
 	conn.bind(cmd)
@@ -97,6 +99,7 @@ The command says with 69 that the host needs repair, and with 75 that the lab fa
 	bind(cmd, &w.suite, "suite", 0, 1, maxID, "the suite that the run belongs to")
 	f.StringVar(&w.name, "name", "", "what the job is called; the command if left out")
 	bind(cmd, &timeout, "timeout", 0, 0, jobspec.Longest, "how long the command may take; any time if 0")
+	f.BoolVar(&log, "log", false, "also keep what the command writes at the servers, for 'hostsched job logs'; it writes to pipes then")
 	// What follows the command is the command's, also if it looks like a flag.
 	f.SetInterspersed(false)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return asOwn(flagError(cmd, err)) })
@@ -127,7 +130,7 @@ func nameOf(program string) string {
 // maxName is how many characters the name of a job may have.
 const maxName = 255
 
-func runWith(cmd *cobra.Command, conn *connection, w *wanted, timeout time.Duration, args []string) error {
+func runWith(cmd *cobra.Command, conn *connection, w *wanted, timeout time.Duration, log bool, args []string) error {
 	job, err := w.spec(labapi.OwnRun)
 	if err != nil {
 		return err
@@ -153,7 +156,7 @@ func runWith(cmd *cobra.Command, conn *connection, w *wanted, timeout time.Durat
 		return err
 	}
 	status := ownrun.Run(ownrun.Options{
-		Claimed: claimed, Sent: sent, Calls: calls, Args: args, Timeout: timeout, Signals: claims.signals, Guard: []string{exe, guardCommandName}, Say: claims.say,
+		Claimed: claimed, Sent: sent, Calls: calls, Args: args, Timeout: timeout, Log: log, Signals: claims.signals, Guard: []string{exe, guardCommandName}, Say: claims.say,
 	})
 	if status == exitOK {
 		return nil

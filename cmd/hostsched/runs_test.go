@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,13 +34,20 @@ func newRunLab(t *testing.T) *runLab {
 	l := &runLab{standalone: newStandalone(t), t: t, home: t.TempDir()}
 	l.start(t, "--api-rate", "0")
 	l.leads(t)
+	l.joinAgent()
+	return l
+}
+
+// joinAgent starts an agent that serves two new hosts.
+func (l *runLab) joinAgent() {
+	t := l.t
+	t.Helper()
 	l.must("host", "add", "h1", "h2", "--label", "board:eve")
 	join := l.must("agent", "add", "rack-1", "--host", "h1,h2")
 	require.NoError(t, os.WriteFile(filepath.Join(l.home, "join"), []byte(join), 0o600))
 	text := fmt.Sprintf("name: rack-1\nservers: [http://%s]\njoin_token_file: %[2]s/join\ntoken_file: %[2]s/token\nspool: %[2]s/spool\ndrivers: [{driver: exec}]\n", l.listen, l.home)
 	require.NoError(t, os.WriteFile(filepath.Join(l.home, "agent.yaml"), []byte(text), 0o600))
 	l.agent = l.process("agent", "--config", filepath.Join(l.home, "agent.yaml"))
-	return l
 }
 
 func (l *runLab) command(args ...string) *exec.Cmd {
@@ -324,4 +332,43 @@ func TestACommandIsSubmittedOnce(t *testing.T) {
 	require.Error(t, cmd.Wait())
 	require.Equal(t, command.StatusTimeout, cmd.ProcessState.ExitCode())
 	require.Contains(t, stderr.String(), "trying again for 1s: ")
+}
+
+// TestLogsOfCommandsThatRanHere are at the servers if that was asked for, and where they are is
+// said if not.
+func TestLogsOfCommandsThatRanHere(t *testing.T) {
+	l := newRunLab(t)
+	script := `printf '\033[31mred\n'; echo oh >&2; exit 3`
+	for _, keep := range []bool{true, false} {
+		args := []string{"run", "-q", "-l", "board:eve", "--", "sh", "-c", script}
+		if keep {
+			args = slices.Insert(args, 1, "--log")
+		}
+		stdout, stderr, code := l.call(args...)
+		require.Equal(t, []any{3, "\033[31mred\n", "oh\n"}, []any{code, stdout, stderr})
+		job, _, _ := strings.Cut(l.must("job", "list", "-o", "name"), "\n")
+		if keep {
+			require.Equal(t, "\033[31mred\n", l.must("job", "logs", job, "--stream", "stdout"))
+			require.Equal(t, "oh\n", l.must("job", "logs", "-f", job, "--stream", "stderr"))
+			continue
+		}
+		for _, more := range [][]string{nil, {"-f"}} {
+			stdout, stderr, code = l.call(append([]string{"job", "logs", job}, more...)...)
+			require.Equal(t, []any{0, ""}, []any{code, stdout})
+			require.Contains(t, stderr, "job "+job+" has no logs: admin ran its command with 'hostsched run', and what it wrote went to where that was called; 'hostsched run --log' also keeps it here\n")
+		}
+	}
+
+	// Who does not read any more ends the command, as without --log.
+	cmd := l.command("run", "-q", "--log", "-l", "board:eve", "--", "sh", "-c", "yes; echo $? >"+l.home+"/ended")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = out.Read(make([]byte, 10))
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	require.NoError(t, cmd.Wait())
+	text, err := os.ReadFile(l.home + "/ended")
+	require.NoError(t, err)
+	require.Equal(t, "141\n", string(text), "SIGPIPE")
 }

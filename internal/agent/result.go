@@ -12,6 +12,7 @@ import (
 	"github.com/hostsched/hostsched/internal/command"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/runfiles"
+	"github.com/hostsched/hostsched/internal/runlog"
 	"github.com/hostsched/hostsched/internal/shim"
 	"github.com/hostsched/hostsched/internal/testresults"
 )
@@ -73,8 +74,8 @@ func (r *run) collect(ctx context.Context) *runfiles.Found {
 	}
 	secrets := r.agent.cfg.secretsOf(m)
 	found := runfiles.Collect(ctx, r.folder.Work(), runfiles.Wanted{
-		Artifacts: m.Artifacts, Results: m.Results, ResultFiles: m.ResultFiles, Output: r.folder.Stream(shim.Streams[0]),
-		Mask: func(text string) string { return shim.Masked(secrets, text) }, Owner: r.agent.cfg.owner(),
+		Artifacts: m.Artifacts, Results: m.Results, ResultFiles: m.ResultFiles, Output: r.folder.Stream(runlog.Streams[0]),
+		Mask: func(text string) string { return runlog.Masked(secrets, text) }, Owner: r.agent.cfg.owner(),
 	})
 	r.finish.Tests = found.Tests
 	r.finish.TestsFailed = max(r.finish.TestsFailed, testresults.Failed(found.Tests))

@@ -10,6 +10,7 @@ import (
 	"github.com/hostsched/hostsched/internal/agentclient"
 	"github.com/hostsched/hostsched/internal/command"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/runlog"
 	"github.com/hostsched/hostsched/internal/shim"
 )
 
@@ -360,8 +361,8 @@ func (r *run) call(ctx context.Context, what string, call func() (labapi.RunAnsw
 
 // close sends the rest of the logs and the files, and finishes the run. It returns false if the agent ends
 // first.
-func (r *run) close(ctx context.Context, logs []*log) bool {
-	if backlog(logs) > chunk {
+func (r *run) close(ctx context.Context, logs []*runlog.Log) bool {
+	if backlog(logs) > runlog.Chunk {
 		_ = r.call(ctx, "tell that a run ended", func() (labapi.RunAnswer, error) {
 			return r.calls.State(ctx, labapi.RunState{Phase: stateFinishing, ExitCode: r.finish.ExitCode, Signal: r.finish.Signal})
 		})
@@ -374,7 +375,7 @@ func (r *run) close(ctx context.Context, logs []*log) bool {
 			continue
 		}
 		in := detailed(r.finish, found)
-		in.Streams = ends(in.Streams, logs)
+		in.Streams = runlog.Ends(in.Streams, logs)
 		err := r.call(ctx, "finish a run", func() (labapi.RunAnswer, error) { return r.calls.Finish(ctx, in) })
 		switch {
 		case err == nil:

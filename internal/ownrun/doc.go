@@ -3,5 +3,6 @@
 //
 //   - ownrun.go has what happens from the claim to the end of the run.
 //   - renew.go keeps the claim.
+//   - logs.go keeps what the command writes at the servers, if that is wanted.
 //   - guard.go is another process, which ends the command if this one cannot.
 package ownrun

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type Calls interface {
 	State(context.Context, labapi.RunState) (labapi.RunAnswer, error)
 	Renew(context.Context) (labapi.RunAnswer, error)
+	PutLog(ctx context.Context, stream string, offset int64, data []byte) (labapi.LogEnd, error)
 	Finish(context.Context, labapi.RunFinish) (labapi.RunAnswer, error)
 }
 
@@ -38,6 +40,8 @@ type Options struct {
 	Say func(format string, args ...any)
 	// Signals are those that this process got.
 	Signals chan os.Signal
+	// Log means that the servers keep what the command writes.
+	Log bool
 	// Guard starts this program anew, to be the guard; nil for none.
 	Guard []string
 }
@@ -69,6 +73,7 @@ type run struct {
 	p     *command.Process
 	term  *command.Terminal
 	guard *guard
+	logs  *logs
 	// told is closed when the servers have answered that the command runs, or have not.
 	told chan struct{}
 	// news are what the servers say, as long as the command runs.
@@ -95,24 +100,26 @@ func Run(o Options) int {
 	r := &run{Options: o, grace: time.Duration(o.Claimed.Manifest.GraceMillis) * time.Millisecond, told: make(chan struct{}), news: make(chan news, 1)}
 	r.lease = command.NewLease(o.Sent, time.Duration(o.Claimed.LeaseMillis)*time.Millisecond)
 	spec := command.Spec{Args: Replaced(o.Args, o.Claimed.Hosts), Env: environment(o.Claimed), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	if err := r.start(spec); err != nil {
+	err := r.start(spec)
+	r.logs.started()
+	defer r.logs.remove()
+	if err != nil {
 		r.Say("%s", err)
 		return r.neverBegan(err)
 	}
-	renewing, end := context.WithCancel(context.Background())
-	renewed := make(chan struct{})
-	go func() {
-		defer close(renewed)
-		r.renew(renewing)
-	}()
+	calling, end := context.WithCancel(context.Background())
+	var calls sync.WaitGroup
+	calls.Go(func() { r.renew(calling) })
+	calls.Go(func() { r.sendLogs(calling) })
 	r.watch()
 	r.guard.done()
+	r.logs.end(r.mustBeOver())
 	select {
 	case <-r.told:
 	case <-time.After(toldBound):
 	}
 	end()
-	<-renewed
+	calls.Wait()
 	if r.term != nil {
 		r.term.TakeBack(r.p)
 	}
@@ -123,6 +130,11 @@ func Run(o Options) int {
 const toldBound = 2 * time.Second
 
 func (r *run) start(spec command.Spec) (err error) {
+	if r.Log {
+		if r.logs, err = keepLogs(&spec, r.Claimed.Manifest.LogCap); err != nil {
+			return err
+		}
+	}
 	if r.guard, err = startGuard(r.Guard); err != nil {
 		return err
 	}
@@ -311,9 +323,9 @@ func (r *run) neverBegan(cause error) int {
 func (r *run) giveBack(in labapi.RunFinish) error {
 	for said := false; ; said = true {
 		ctx, cancel := context.WithTimeout(context.Background(), max(r.lease.Until().Until(), time.Second))
-		_, err := r.Calls.Finish(ctx, in)
+		err := r.handIn(ctx, in)
 		cancel()
-		if err == nil || !agentclient.Passing(err) || r.lease.Until().Until() <= 0 {
+		if err == nil || !agentclient.Passing(err) && !errors.Is(err, agentclient.ErrUnfinished) || r.lease.Until().Until() <= 0 {
 			return err
 		}
 		if !said {
@@ -321,8 +333,12 @@ func (r *run) giveBack(in labapi.RunFinish) error {
 		}
 		select {
 		case sig := <-r.Signals:
-			if Asks(sig) {
+			switch {
+			case !Asks(sig):
+			case r.logs == nil:
 				return err
+			default:
+				r.logs = nil // what is left of them is wanted less than the end
 			}
 		case <-time.After(finishPause):
 		}

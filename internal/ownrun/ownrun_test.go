@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -54,9 +55,9 @@ func program(server string) int {
 	return ownrun.Run(ownrun.Options{
 		Claimed: labapi.Claimed{
 			Run: 7, Token: "hsr_token", LeaseMillis: lease, Hosts: []labapi.RunHost{{Hostname: "h1", Epoch: 3}, {Hostname: "h2", Epoch: 5}},
-			Manifest: labapi.Manifest{Job: 9, GraceMillis: 300},
+			Manifest: labapi.Manifest{Job: 9, GraceMillis: 300, LogCap: 1 << 20},
 		},
-		Sent: command.Now(), Calls: calls, Args: os.Args[1:], Timeout: timeout, Signals: signals, Guard: []string{"/proc/self/exe", "guard"},
+		Sent: command.Now(), Calls: calls, Args: os.Args[1:], Timeout: timeout, Signals: signals, Guard: []string{"/proc/self/exe", "guard"}, Log: os.Getenv("OWNRUN_TEST_LOG") != "",
 		Say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, "hostsched: "+format+"\n", args...) },
 	})
 }
@@ -75,10 +76,13 @@ type servers struct {
 	begun    int
 	renewed  int
 	finished []labapi.RunFinish
+	// logs are what came of each, of which the answer to every second call is lost.
+	logs map[string][]byte
+	puts int
 }
 
 func newServers(t *testing.T, lease time.Duration) *servers {
-	s := &servers{lease: lease.Milliseconds()}
+	s := &servers{lease: lease.Milliseconds(), logs: map[string][]byte{}}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
@@ -103,7 +107,10 @@ func (s *servers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, `{"type":"/problems/%s","status":410,"detail":"the run is over"}`, labapi.ProblemRunLost)
 		return
 	}
-	switch filepath.Base(r.URL.Path) {
+	switch name := filepath.Base(r.URL.Path); name {
+	case "stdout", "stderr":
+		s.put(w, r, name)
+		return
 	case "state":
 		s.begun++
 	case "renew":
@@ -113,8 +120,32 @@ func (s *servers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if json.NewDecoder(r.Body).Decode(&in) == nil {
 			s.finished = append(s.finished, in)
 		}
+		for _, log := range in.Streams {
+			if have := len(s.logs[log.Stream]); int64(have) < log.Size {
+				w.WriteHeader(http.StatusAccepted)
+				_ = json.NewEncoder(w).Encode(labapi.RunAnswer{LeaseMillis: s.lease, Unfinished: true})
+				return
+			}
+		}
 	}
 	_ = json.NewEncoder(w).Encode(labapi.RunAnswer{LeaseMillis: s.lease, Stop: s.stop})
+}
+
+func (s *servers) put(w http.ResponseWriter, r *http.Request, stream string) {
+	have := len(s.logs[stream])
+	if offset := r.URL.Query().Get("offset"); offset != strconv.Itoa(have) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusConflict)
+		_, _ = fmt.Fprintf(w, `{"type":"/problems/log-offset","status":409,"expected_offset":%d}`, have)
+		return
+	}
+	data, _ := io.ReadAll(r.Body) // what broke off is sent again
+	s.logs[stream] = append(s.logs[stream], data...)
+	if s.puts++; s.puts%2 == 0 {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(labapi.LogEnd{RunAnswer: labapi.RunAnswer{LeaseMillis: s.lease}, End: int64(len(s.logs[stream]))})
 }
 
 // finish is how the run ended, as the servers know it.
@@ -329,4 +360,25 @@ func TestNothingLivesLongerThanTheLeaseIfTheProgramIsStopped(t *testing.T) {
 	s.set(func() { s.away, s.lost = false, true })
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
 	require.Equal(t, 125, p.status())
+}
+
+// TestLogsAreWhole although answers are lost and servers are away, and go through as they are.
+func TestLogsAreWhole(t *testing.T) {
+	s := newServers(t, 10*time.Second)
+	p := s.start(t, []string{"OWNRUN_TEST_LOG=1"}, "sh", "-c", "echo ready; for i in $(seq 20000); do echo line $i; done; echo oh >&2; exit 3")
+	require.Equal(t, "ready", p.says())
+	s.set(func() { s.away = true })
+	time.AfterFunc(time.Second, func() { s.set(func() { s.away = false }) })
+	want := "ready\n"
+	for i := range 20000 {
+		require.Equal(t, fmt.Sprint("line ", i+1), p.says())
+		want += fmt.Sprintln("line", i+1)
+	}
+	require.Equal(t, 3, p.status())
+	require.Contains(t, p.said.String(), "oh\n")
+	in := s.finish(t)
+	require.Len(t, in.Streams, 2)
+	require.Equal(t, []int64{int64(len(want)), 3}, []int64{in.Streams[0].Size, in.Streams[1].Size})
+	require.Equal(t, want, string(s.logs["stdout"]))
+	require.Equal(t, "oh\n", string(s.logs["stderr"]))
 }

@@ -4,7 +4,6 @@
 //   - folder.go has the files of the folder, and how the agent knows whether the shim lives.
 //   - control.go is what the agent tells the shim: until when it may run, and to stop.
 //   - shim.go is the process: it runs the steps, holds the deadline, and writes the result.
-//   - output.go spools what the steps say, masked (mask.go) and with a cap.
 //   - cgroup.go ends processes that left the process group.
 //
 // The shim trusts no timer and no agent: when the deadline of the last control that it read is

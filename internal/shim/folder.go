@@ -35,9 +35,6 @@ const (
 	workFolder  = "work"
 )
 
-// Streams are the logs of a run.
-var Streams = []string{"stdout", "stderr"}
-
 // reserveSize is kept free for the result of a run whose logs fill the disk.
 const reserveSize = 64 << 10
 

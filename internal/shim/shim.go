@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/command"
+	"github.com/hostsched/hostsched/internal/runlog"
 )
 
 // Reasons for which a run ends, as labapi.RunFinish has them.
@@ -35,7 +36,7 @@ const drainBound = 5 * time.Second
 type shim struct {
 	folder  Folder
 	spec    Spec
-	outputs []*output
+	outputs []*runlog.Output
 	// said is when anything was last said, an Instant.
 	said   atomic.Int64
 	began  command.Instant
@@ -113,8 +114,8 @@ func (s *shim) prepare() error {
 	if err := command.Adopt(); err != nil {
 		return err
 	}
-	for _, stream := range Streams {
-		o, err := s.folder.newOutput(stream, s.spec, &s.said)
+	for _, stream := range runlog.Streams {
+		o, err := runlog.Open(s.folder.Stream(stream), stream, runlog.Options{Mask: s.spec.Mask, Cap: s.spec.LogCap, Said: &s.said})
 		if err != nil {
 			return err
 		}
@@ -162,11 +163,11 @@ func (s *shim) start(step Step) (p *command.Process, err error) {
 		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 	}
 	spec := command.Spec{Args: step.Args, Env: append(s.spec.Env, s.spec.Mark), Dir: s.folder.Work(), Attr: &attr, Adopted: true}
-	if spec.Stdout, err = s.outputs[0].pipe(); err != nil {
+	if spec.Stdout, err = s.outputs[0].Pipe(); err != nil {
 		return nil, err
 	}
 	defer spec.Stdout.Close() //nolint:errcheck // it is the step's
-	if spec.Stderr, err = s.outputs[1].pipe(); err != nil {
+	if spec.Stderr, err = s.outputs[1].Pipe(); err != nil {
 		return nil, err
 	}
 	defer spec.Stderr.Close() //nolint:errcheck // it is the step's
@@ -228,7 +229,7 @@ func (s *shim) drain() {
 	bound := time.After(drainBound)
 	for _, o := range s.outputs {
 		select {
-		case <-o.done:
+		case <-o.Done():
 		case <-bound: // a process that cannot be killed has it open yet
 			return
 		}
@@ -259,7 +260,7 @@ func (s *shim) finish() error {
 	// Its room is for the marks of logs that were cut, and for the result.
 	spooled := os.Remove(s.folder.path(reserveFile))
 	for _, o := range s.outputs {
-		stream, err := o.end()
+		stream, err := o.End()
 		spooled = errors.Join(spooled, err)
 		s.result.Streams = append(s.result.Streams, stream)
 	}

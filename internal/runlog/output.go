@@ -1,4 +1,4 @@
-package shim
+package runlog
 
 import (
 	"crypto/sha256"
@@ -13,8 +13,25 @@ import (
 	"github.com/hostsched/hostsched/internal/labapi"
 )
 
-// output spools what the steps say on one stream.
-type output struct {
+// Streams are the logs of a run.
+var Streams = []string{"stdout", "stderr"}
+
+// Options say what is kept of a stream.
+type Options struct {
+	// Mask are values that the log does not show.
+	Mask []string
+	// Cap is how many bytes are kept.
+	Cap int64
+	// Also gets all that is said, as it is; nil for nobody. When it cannot be written, whoever
+	// speaks finds that nobody reads any more.
+	Also *os.File
+	// Said is set to when anything was last said.
+	Said *atomic.Int64
+}
+
+// Output keeps what commands say on one stream, in a file.
+type Output struct {
+	also   *os.File
 	stream string
 	// mu is for a stream that somebody has open yet although the run is over.
 	mu   sync.Mutex
@@ -37,16 +54,17 @@ type output struct {
 // markRoom is more than the mark of a log that was cut needs.
 const markRoom = 128
 
-func (f Folder) newOutput(stream string, spec Spec, said *atomic.Int64) (*output, error) {
-	file, err := os.OpenFile(f.Stream(stream), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// Open makes the file of a log.
+func Open(name, stream string, o Options) (*Output, error) {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the spool of a log: %w", err)
 	}
-	return &output{stream: stream, file: file, mask: newMasker(spec.Mask), room: max(spec.LogCap-markRoom, 0), sum: sha256.New(), said: said}, nil
+	return &Output{also: o.Also, stream: stream, file: file, mask: newMasker(o.Mask), room: max(o.Cap-markRoom, 0), sum: sha256.New(), said: o.Said}, nil
 }
 
-// pipe returns the end of a pipe that a step may write to. It is read until nobody has it open.
-func (o *output) pipe() (*os.File, error) {
+// Pipe returns the end of a pipe that a command may write to. It is read until nobody has it open.
+func (o *Output) Pipe() (*os.File, error) {
 	from, to, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe for a log: %w", err)
@@ -56,7 +74,7 @@ func (o *output) pipe() (*os.File, error) {
 	return to, nil
 }
 
-func (o *output) copy(from *os.File) {
+func (o *Output) copy(from *os.File) {
 	defer close(o.done)
 	defer from.Close() //nolint:errcheck // it was only read
 	buffer := make([]byte, 64<<10)
@@ -68,14 +86,23 @@ func (o *output) copy(from *os.File) {
 			o.keep(o.mask.next(buffer[:n]))
 			o.mu.Unlock()
 		}
-		if err != nil {
+		if err != nil || !o.pass(buffer[:n]) {
 			return
 		}
 	}
 }
 
+// pass passes on what was said, and tells whether anybody took it.
+func (o *Output) pass(data []byte) bool {
+	if o.also == nil {
+		return true
+	}
+	_, err := o.also.Write(data)
+	return err == nil
+}
+
 // keep writes what there is room for, on the disk as under the cap, and counts the rest.
-func (o *output) keep(data []byte) {
+func (o *Output) keep(data []byte) {
 	fits := data[:min(int64(len(data)), o.room)]
 	if o.marked {
 		fits = nil
@@ -92,10 +119,10 @@ func (o *output) keep(data []byte) {
 	}
 }
 
-func (o *output) mark(text []byte) { o.owed = text[o.write(text):] }
+func (o *Output) mark(text []byte) { o.owed = text[o.write(text):] }
 
 // write returns how much was written: a disk that is full ends the log, and not the run.
-func (o *output) write(data []byte) int {
+func (o *Output) write(data []byte) int {
 	n, err := o.file.Write(data)
 	if err != nil {
 		o.room = 0
@@ -105,8 +132,11 @@ func (o *output) write(data []byte) int {
 	return n
 }
 
-// end returns how much of the log there is, once nobody writes any more.
-func (o *output) end() (labapi.StreamEnd, error) {
+// Done is closed when nobody has the last pipe open any more.
+func (o *Output) Done() <-chan struct{} { return o.done }
+
+// End returns how much of the log there is, once nobody writes any more.
+func (o *Output) End() (labapi.StreamEnd, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.keep(o.mask.rest())
