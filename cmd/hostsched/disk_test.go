@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
@@ -162,4 +164,46 @@ func TestDiskOfAStandaloneLabIsFull(t *testing.T) {
 	code, errs = add("after")
 	require.Equal(t, exitOK, code, errs)
 	require.Equal(t, exitOK, s.end(t, syscall.SIGTERM))
+}
+
+// TestDiskOfAStandaloneLabIsFullInMidRun: what a job writes waits with its agent while the
+// servers have no room for it, and arrives whole, as its result does, once there is room. The
+// server says meanwhile what is wrong.
+func TestDiskOfAStandaloneLabIsFullInMidRun(t *testing.T) {
+	disk := testserver.NewDisk(t, 200)
+	l := &runLab{standalone: newStandalone(t), t: t, home: t.TempDir()}
+	l.cmd = disk.Enter(exec.Command(os.Args[0], "serve", "--standalone", "--data-dir", filepath.Join(disk.Point, "lab"), "--listen", l.listen, "--api-rate", "0"))
+	l.cmd.Env = append(os.Environ(), asProgram+"=1")
+	l.cmd.Stdout, l.cmd.Stderr = l.out, l.out
+	require.NoError(t, l.cmd.Start())
+	l.dir = filepath.Join(disk.Dir, "lab")
+	l.leads(t)
+	l.joinAgent()
+	// What it writes while the disk is full is more than the files have room for themselves.
+	job := l.submit(map[string]any{"script": `echo begins; until [ -e $HOME_OF_TEST/full ]; do sleep 0.05; done; head -c 5000000 /dev/zero | tr '\0' x; echo; echo ends; touch $HOME_OF_TEST/ended; exit 3`, "env": map[string]string{"HOME_OF_TEST": l.home}})
+	require.Eventually(t, func() bool { return l.must("job", "logs", job) == "begins\n" }, patience, 50*time.Millisecond)
+	disk.Fill(t)
+	require.NoError(t, os.WriteFile(filepath.Join(l.home, "full"), nil, 0o600))
+	require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(l.home, "ended")); return err == nil }, patience, 10*time.Millisecond, "the job ends all the same")
+	page := func(path string) string {
+		res, err := apiClient.Get("http://" + l.listen + path)
+		require.NoError(t, err)
+		text, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return string(text)
+	}
+	const says = "the database has no room"
+	require.Eventually(t, func() bool { return strings.Contains(page("/v1/status"), says) }, patience, 50*time.Millisecond)
+	require.Regexp(t, `hostsched_background_failures_total\{work="sweeps"\} [1-9]`, page("/metrics"))
+	require.Contains(t, l.said(t), says)
+	require.Contains(t, l.must("job", "show", job, "-o", "json"), `"state": "running"`, "its end waits for its log")
+
+	disk.Free(t)
+	shown := l.ended(job)
+	require.Equal(t, labapi.JobFailed, shown.State)
+	require.Equal(t, 3, *shown.Runs[0].ExitCode)
+	require.Len(t, shown.Runs, 1)
+	require.Equal(t, "begins\n"+strings.Repeat("x", 5000000)+"\nends\n", l.must("job", "logs", job))
+	require.Eventually(t, func() bool { return !strings.Contains(page("/v1/status"), says) }, patience, 50*time.Millisecond)
 }
