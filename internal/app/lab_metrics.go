@@ -49,7 +49,7 @@ func countLab(ctx context.Context, a *App) (*metrics.Lab, error) {
 	var now metrics.Lab
 	for _, count := range []func() error{
 		func() (err error) { now.Hosts, now.Bad, err = at.HostStates(ctx); return err },
-		func() (err error) { now.Agents, err = at.AgentStates(ctx); return err },
+		func() (err error) { now.Agents, now.Unfit, err = at.AgentStates(ctx); return err },
 		func() (err error) { now.Pools, err = pools(ctx, at); return err },
 		func() (err error) { now.Failovers, err = at.Failovers(ctx); return err },
 		func() (err error) { now.Guard, err = at.Guarded(ctx); return err },

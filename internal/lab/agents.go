@@ -99,22 +99,27 @@ func (r *agentRow) state() string {
 	return labapi.AgentDrained
 }
 
-// AgentStates are the numbers of agents by state.
-func (l *Lab) AgentStates(ctx context.Context) (map[string]int, error) {
-	states := map[string]int{}
+// AgentStates are the numbers of agents by state, and how many of those that are online take
+// nothing new because of a fault of their machines.
+func (l *Lab) AgentStates(ctx context.Context) (states map[string]int, unfit int, err error) {
+	states = map[string]int{}
 	for _, s := range labapi.AgentStates {
 		states[s] = 0
 	}
-	query := "SELECT a.desired, a.session, a.seen, a.revoked IS NOT NULL, EXISTS (SELECT 1 FROM hostsched_runs r WHERE r.agent_id = a.id AND r.state IN ('claimed', 'running', 'finishing')), " + l.db.Dialect.NowMillis + " FROM hostsched_agents a"
-	err := l.each(ctx, "count the agents of the lab", query, nil, func(scan sqldb.Scanner) error {
+	query := "SELECT a.desired, a.session, a.seen, a.unfit, a.revoked IS NOT NULL, EXISTS (SELECT 1 FROM hostsched_runs r WHERE r.agent_id = a.id AND r.state IN ('claimed', 'running', 'finishing')), " + l.db.Dialect.NowMillis + " FROM hostsched_agents a"
+	err = l.each(ctx, "count the agents of the lab", query, nil, func(scan sqldb.Scanner) error {
 		var r agentRow
 		var seen sql.NullInt64
-		err := scan(&r.Desired, &r.session, &seen, &r.revoked, &r.busy, &r.now)
+		err := scan(&r.Desired, &r.session, &seen, &r.Unfit, &r.revoked, &r.busy, &r.now)
 		r.Seen, r.seen = millis(seen), seen.Int64
-		states[r.state()]++
+		state := r.state()
+		states[state]++
+		if state == labapi.AgentOnline && r.Unfit != "" {
+			unfit++
+		}
 		return err
 	})
-	return states, err
+	return states, unfit, err
 }
 
 // Agents lists agents in the order of their ids.

@@ -260,3 +260,23 @@ func TestAHostHasOneAgent(t *testing.T) {
 		require.Empty(t, all.After)
 	})
 }
+
+// TestUnfitAgents: of the agents that are online it is counted how many take nothing new because of
+// their machines.
+func TestUnfitAgents(t *testing.T) {
+	onEachAgentLab(t, func(t *testing.T, l agentLab) {
+		count := func(wantUnfit int) {
+			t.Helper()
+			states, unfit, err := l.AgentStates(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, wantUnfit, unfit)
+			require.Len(t, states, len(labapi.AgentStates))
+		}
+		count(0)
+		a := l.caller(t, l.joined(t))
+		require.NoError(t, l.EnterSession(t.Context(), a, labapi.AgentSync{Session: "s", Begin: true, Unfit: "the disk is full"}, 1))
+		count(1)
+		storetest.Exec(t, l.db, "UPDATE hostsched_agents SET seen = 1")
+		count(0)
+	})
+}

@@ -75,6 +75,40 @@ func TestAlertsHaveRunbooks(t *testing.T) {
 	require.Empty(t, chapters, "chapters without alert")
 }
 
+// watchedElsewhere are the metrics about which no alert asks, and why nobody need be called.
+var watchedElsewhere = map[string][]string{
+	"a figure to look at, without a value that is wrong everywhere": {
+		"tick_duration_seconds", "snapshot_duration_seconds", "plan_duration_seconds", "lease_duration_seconds", "schedule_duration_seconds", "release_duration_seconds", "takeover_duration_seconds",
+		"longest_transaction_seconds", "wake_seconds", "queued_seconds", "ticks_total", "assignments_total", "releases_total", "moves_total", "entries_without_host", "token", "hosts", "pool_waiting_entries", "waiting_entries",
+		"api_request_seconds", "metadata_sent_total", "role",
+	},
+	"it belongs to faults that are mended by themselves, and whose repetition another alert tells": {
+		"conflicts_total", "locked_rows_total", "fenced_writes_total", "replanned_ticks_total", "condemned_replicas_total", "failovers", "not_leading",
+	},
+}
+
+// TestMetricsHaveAlerts: every metric is asked about by an alert, or is one about which nobody need
+// be called.
+func TestMetricsHaveAlerts(t *testing.T) {
+	asked := map[string]bool{}
+	for _, a := range alerts(t) {
+		for _, name := range regexp.MustCompile(`hostsched_\w+`).FindAllString(a.Expr, -1) {
+			asked[name] = true
+		}
+	}
+	for why, names := range watchedElsewhere {
+		for _, name := range names {
+			require.False(t, asked["hostsched_"+name], "%s has an alert, and not %q", name, why)
+			asked["hostsched_"+name] = true
+		}
+	}
+	for name := range exportedNames(t) {
+		require.True(t, asked[name], "%s has no alert: write one, or say in watchedElsewhere why nobody need be called", name)
+		delete(asked, name)
+	}
+	require.Empty(t, asked, "no replica has these")
+}
+
 // TestExpressionsNameMetrics: alerts and dashboards ask for metrics that there are.
 func TestExpressionsNameMetrics(t *testing.T) {
 	exported := exportedNames(t)
@@ -156,7 +190,7 @@ func TestLab(t *testing.T) {
 	m.Lab(func() *metrics.Lab { return now })
 	require.NotContains(t, text(m), "hostsched_hosts{")
 	now = &metrics.Lab{
-		Hosts: map[string]int{"idle": 3}, Bad: 2, Agents: map[string]int{"online": 4}, Guard: true,
+		Hosts: map[string]int{"idle": 3}, Bad: 2, Unfit: 1, Agents: map[string]int{"online": 4}, Guard: true,
 		Waiting: map[metrics.Waiting]int{{Priority: "40-59", Age: "1m-10m"}: 5}, Holds: map[metrics.Hold]int{{Kind: "lock", Overdue: true}: 6}, Failovers: map[shard.Name]int{"\xff": 7},
 	}
 	for _, name := range []string{"a", "b\n", `b\n`, "\xff", "pool:\"x\""} {
@@ -169,6 +203,7 @@ func TestLab(t *testing.T) {
 	require.Contains(t, page, `hostsched_hosts{state="idle"} 3`)
 	require.Contains(t, page, "hostsched_bad_hosts 2")
 	require.Contains(t, page, `hostsched_agents{state="online"} 4`)
+	require.Contains(t, page, "hostsched_agents_unfit 1")
 	require.Contains(t, page, `hostsched_waiting_entries{age="1m-10m",priority="40-59"} 5`)
 	require.Contains(t, page, `hostsched_holds{kind="lock",overdue="true"} 6`)
 	require.Contains(t, page, `hostsched_failovers{shard=`)

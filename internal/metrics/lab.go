@@ -23,6 +23,8 @@ type Lab struct {
 	Bad int
 	// Agents are numbers of agents by state.
 	Agents map[string]int
+	// Unfit is how many agents take nothing new because of a fault of their machines.
+	Unfit int
 	// Waiting are numbers of queue entries that wait, by band of priority and by age.
 	Waiting map[Waiting]int
 	Holds   map[Hold]int
@@ -59,6 +61,7 @@ func (m *Metrics) Lab(ask func() *Lab) {
 		hosts:      prometheus.NewDesc("hostsched_hosts", "Hosts by state. Only the replica that leads the first shard tells this.", []string{"state"}, nil),
 		bad:        prometheus.NewDesc("hostsched_bad_hosts", "Hosts that the lab holds as bad by itself.", nil, nil),
 		agents:     prometheus.NewDesc("hostsched_agents", "Agents by state.", []string{"state"}, nil),
+		unfit:      prometheus.NewDesc("hostsched_agents_unfit", "Agents that are online and take nothing new because of a fault of their machines, as when a disk is full.", nil, nil),
 		poolHosts:  prometheus.NewDesc("hostsched_pool_hosts", "Hosts of a pool by state, of the 200 largest pools.", []string{"pool", "state"}, nil),
 		waiting:    prometheus.NewDesc("hostsched_pool_waiting_entries", "Queue entries that ask for the label of a pool and wait.", []string{"pool"}, nil),
 		oldestWait: prometheus.NewDesc("hostsched_pool_oldest_wait_seconds", "How long the oldest queue entry that asks for a pool has waited.", []string{"pool"}, nil),
@@ -70,14 +73,14 @@ func (m *Metrics) Lab(ask func() *Lab) {
 }
 
 type labCollector struct {
-	ask                                                func() *Lab
-	hosts, bad, agents, poolHosts, waiting, oldestWait *prometheus.Desc
-	entries, holds, failovers, guard                   *prometheus.Desc
+	ask                                                       func() *Lab
+	hosts, bad, agents, unfit, poolHosts, waiting, oldestWait *prometheus.Desc
+	entries, holds, failovers, guard                          *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c labCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.hosts, c.bad, c.agents, c.poolHosts, c.waiting, c.oldestWait, c.entries, c.holds, c.failovers, c.guard} {
+	for _, d := range []*prometheus.Desc{c.hosts, c.bad, c.agents, c.unfit, c.poolHosts, c.waiting, c.oldestWait, c.entries, c.holds, c.failovers, c.guard} {
 		out <- d
 	}
 }
@@ -98,6 +101,7 @@ func (c labCollector) Collect(out chan<- prometheus.Metric) {
 	for state, n := range l.Agents {
 		gauge(c.agents, float64(n), state)
 	}
+	gauge(c.unfit, float64(l.Unfit))
 	for which, n := range l.Waiting {
 		gauge(c.entries, float64(n), which.Priority, which.Age)
 	}
