@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -246,6 +247,47 @@ func TestFirstEventsOfAll(t *testing.T) {
 	require.Equal(t, "fast", r.next(t).Kind)
 	require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/events", nil, &page))
 	require.Len(t, page.Items, 2)
+}
+
+// TestServerThatLeavesIDsOut: where a server is told to give out every third id only, nobody
+// waits for those in between: watchers get events at once, in the order of their ids, and still
+// what another transaction commits later. Pages have the same.
+func TestServerThatLeavesIDsOut(t *testing.T) {
+	server := testserver.StartAnother(t, "--auto-increment-increment=3", "--auto-increment-offset=2")
+	dsn, err := server.Create("lab")
+	require.NoError(t, err)
+	db := storetest.NewLab(t, dsn)
+	s, ann, _ := newLabServer(t, db)
+	r := s.watch(t, ann, "", "")
+	insert := "INSERT INTO hostsched_events (at, kind, who) VALUES (" + db.Dialect.NowMillis + ", 'slow', 'x')"
+	for range 5 {
+		began := time.Now()
+		out := s.submit(t, ann, labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}})
+		require.Equal(t, out.ID, r.next(t).Job)
+		require.Less(t, time.Since(began), time.Second)
+	}
+	var last int64
+	for range 5 {
+		tx, err := db.SQL().BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		_, err = tx.ExecContext(t.Context(), insert)
+		require.NoError(t, err)
+		out := s.submit(t, ann, labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}})
+		select {
+		case e := <-r.events:
+			require.FailNow(t, "an event came too early", fmt.Sprint(e))
+		case <-time.After(200 * time.Millisecond):
+		}
+		require.NoError(t, tx.Commit())
+		require.Equal(t, "slow", r.next(t).Kind)
+		e := r.next(t)
+		require.Equal(t, out.ID, e.Job)
+		last = e.ID
+	}
+	var page labapi.Page[labapi.Event]
+	require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/events?limit=1000&newest=true", nil, &page))
+	require.Equal(t, last, page.Items[0].ID)
+	require.Equal(t, last-3, page.Items[1].ID)
 }
 
 // TestClientThatNeverReads is cut off, and others get their events all the same.

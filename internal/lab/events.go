@@ -17,11 +17,6 @@ import (
 // ErrExpired is a cursor into the journal whose events were deleted, or never were.
 var ErrExpired = errors.New("these events are not in the journal any more")
 
-// gapLasts is how long a reader of the journal waits for an id that is missing. Ids are given
-// out when rows are written and seen when they are committed, so a lower id may come later;
-// one that does not come was rolled back.
-const gapLasts = 10 * time.Second
-
 // EventFilter says which events are read; what is empty restricts nothing.
 type EventFilter struct {
 	// Kind is one, or with a dot at its end all that begin with it.
@@ -146,11 +141,15 @@ func (l *Lab) horizon(ctx context.Context) (horizon int64, err error) {
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, l.explain(err, "read the journal")
 	}
+	by, err := l.steps(ctx)
+	if err != nil {
+		return 0, err
+	}
 	gap := false
 	err = l.each(ctx, "read the journal", "SELECT id FROM hostsched_events WHERE id > ? ORDER BY id", []any{horizon}, func(scan sqldb.Scanner) error {
 		var id int64
 		err := scan(&id)
-		if gap = gap || id != horizon+1; !gap {
+		if gap = gap || !follows(horizon, id, by); !gap {
 			horizon = id
 		}
 		return err

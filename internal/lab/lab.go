@@ -41,6 +41,8 @@ type Lab struct {
 	scope  store.Scope
 	views  views
 	system system
+	// stepsOfServer is which ids the journal may have.
+	stepsOfServer stepsOfServer
 	// logWriters has a value for each append to a log that is under way.
 	logWriters chan struct{}
 	// files is where complete logs lie; nil leaves them in the database.

@@ -135,6 +135,7 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	var lookedAgain time.Time
+	var k known
 	w.mu.Lock()
 	position := w.position
 	w.mu.Unlock()
@@ -146,18 +147,21 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 		}
 		events, err := l.readEvents(ctx, "e.id > ?", "ASC", []any{position, watchBatch})
 		if err != nil {
-			if ctx.Err() == nil && w.Failed != nil {
-				w.Failed(err)
-			}
+			w.failed(ctx, err)
 			continue
 		}
-		ready := untilGap(position, events)
-		if len(ready) == 0 && len(events) > 0 && time.Since(lookedAgain) > gapEvery {
+		if len(events) == 0 {
+			continue
+		}
+		k.note(events[len(events)-1].ID, time.Now())
+		ready := w.untilGap(ctx, l, position, events)
+		if len(ready) == 0 && time.Since(lookedAgain) > gapEvery {
 			lookedAgain = time.Now()
-			ready = w.settled(ctx, l, position)
+			ready = w.settled(ctx, l, position, &k)
 		}
 		if len(ready) > 0 {
 			position = ready[len(ready)-1].ID
+			k.forget(position)
 			w.hand(ctx, ready)
 		}
 	}
@@ -168,28 +172,39 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 // database servers gives each its own ids, there is one before nearly every event. The events
 // are read after it is known how far they are settled, because one may have filled a gap since
 // they were read last.
-func (w *Watch) settled(ctx context.Context, l *Lab, position int64) []labapi.Event {
+func (w *Watch) settled(ctx context.Context, l *Lab, position int64, k *known) []labapi.Event {
 	horizon, err := l.horizon(ctx)
 	var events []labapi.Event
-	if err == nil && horizon > position {
+	if horizon = k.settled(time.Now(), horizon); err == nil && horizon > position {
 		events, err = l.readEvents(ctx, "e.id > ? AND e.id <= ?", "ASC", []any{position, horizon, watchBatch})
 	}
 	if err != nil {
-		if ctx.Err() == nil && w.Failed != nil {
-			w.Failed(err)
-		}
+		w.failed(ctx, err)
 		return nil
 	}
 	return events
 }
 
-// untilGap are the events up to the first id that is missing.
-func untilGap(position int64, events []labapi.Event) []labapi.Event {
+func (w *Watch) failed(ctx context.Context, err error) {
+	if ctx.Err() == nil && w.Failed != nil {
+		w.Failed(err)
+	}
+}
+
+// untilGap are the events up to the first id that is missing and may still come.
+func (w *Watch) untilGap(ctx context.Context, l *Lab, position int64, events []labapi.Event) []labapi.Event {
+	by := int64(1)
 	for i := range events {
-		if events[i].ID != position+1 {
+		if events[i].ID != position+1 && by == 1 {
+			var err error
+			if by, err = l.steps(ctx); err != nil {
+				w.failed(ctx, err)
+			}
+		}
+		if !follows(position, events[i].ID, by) {
 			return events[:i]
 		}
-		position++
+		position = events[i].ID
 	}
 	return events
 }
