@@ -26,7 +26,7 @@ import (
 var commandBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // guidesWithCommands are those whose commands are run, from the first to the last in one shell.
-var guidesWithCommands = []string{"first-lab.md", "maintenance.md", "security.md", "autotest.md"}
+var guidesWithCommands = []string{"first-lab.md", "maintenance.md", "security.md", "autotest.md", "agents.md", "growing.md", "operations.md", "capacity.md"}
 
 // TestGuides runs the commands of the guides as somebody would who pastes them.
 func TestGuides(t *testing.T) {
