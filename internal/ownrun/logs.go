@@ -75,21 +75,35 @@ func (l *logs) started() {
 	}
 }
 
-// end waits until all that the command wrote was passed through, but not for whoever does not
-// read it.
-func (l *logs) end(until command.Instant) {
-	if l == nil {
+// endLogs waits until all that the command wrote was passed through, but not until whoever
+// does not read it does, if the host or a person waits.
+func (r *run) endLogs() {
+	if r.logs == nil {
 		return
 	}
-	over := time.After(until.Until())
-	for _, o := range l.outputs {
-		select {
-		case <-o.Done():
-		case <-over:
-		}
+	over, end := context.WithTimeout(context.Background(), r.mustBeOver().Until())
+	defer end()
+	for _, o := range r.logs.outputs {
+		r.passThrough(over, end, o)
 		// A full disk is said in the log itself.
 		stream, _ := o.End()
-		l.streams = append(l.streams, stream)
+		r.logs.streams = append(r.logs.streams, stream)
+	}
+}
+
+func (r *run) passThrough(over context.Context, end func(), o *runlog.Output) {
+	for {
+		select {
+		case <-o.Done():
+			return
+		case <-over.Done():
+			o.Leave()
+			return
+		case sig := <-r.Signals:
+			if Asks(sig) {
+				end()
+			}
+		}
 	}
 }
 

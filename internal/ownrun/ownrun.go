@@ -113,7 +113,7 @@ func Run(o Options) int {
 	calls.Go(func() { r.sendLogs(calling) })
 	r.watch()
 	r.guard.done()
-	r.logs.end(r.mustBeOver())
+	r.endLogs()
 	select {
 	case <-r.told:
 	case <-time.After(toldBound):

@@ -382,3 +382,21 @@ func TestLogsAreWhole(t *testing.T) {
 	require.Equal(t, want, string(s.logs["stdout"]))
 	require.Equal(t, "oh\n", string(s.logs["stderr"]))
 }
+
+// TestLogsThatNobodyReads keep the host no longer than a person wants to wait.
+func TestLogsThatNobodyReads(t *testing.T) {
+	s := newServers(t, time.Minute)
+	// It fits into the pipes on the way, but not into the last one.
+	over := filepath.Join(t.TempDir(), "over")
+	p := s.start(t, []string{"OWNRUN_TEST_LOG=1"}, "sh", "-c", "trap '' INT; printf '%0150000d' 0; : >"+over)
+	require.Eventually(t, func() bool { _, err := os.Stat(over); return err == nil }, bound, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.finished) > 0
+	}, bound, 200*time.Millisecond)
+	require.Equal(t, "passed", s.finish(t).Result)
+	require.EqualValues(t, 150000, s.finish(t).Streams[0].Size)
+	p.status()
+}

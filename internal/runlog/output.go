@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hostsched/hostsched/internal/command"
 	"github.com/hostsched/hostsched/internal/labapi"
@@ -31,7 +33,9 @@ type Options struct {
 
 // Output keeps what commands say on one stream, in a file.
 type Output struct {
-	also   *os.File
+	also *os.File
+	// from is the end of the last pipe that is read.
+	from   *os.File
 	stream string
 	// mu is for a stream that somebody has open yet although the run is over.
 	mu   sync.Mutex
@@ -69,7 +73,7 @@ func (o *Output) Pipe() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe for a log: %w", err)
 	}
-	o.done = make(chan struct{})
+	o.from, o.done = from, make(chan struct{})
 	go o.copy(from)
 	return to, nil
 }
@@ -90,6 +94,19 @@ func (o *Output) copy(from *os.File) {
 			return
 		}
 	}
+}
+
+// leaveBound is for what is in a pipe already.
+const leaveBound = time.Second
+
+// Leave keeps what is left in the pipe, when nobody writes any more, and whoever should get what
+// was said before does not take it.
+func (o *Output) Leave() {
+	_ = o.from.SetReadDeadline(time.Now().Add(leaveBound)) // a pipe has deadlines
+	rest, _ := io.ReadAll(o.from)                          // as much as there was
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.keep(o.mask.next(rest))
 }
 
 // pass passes on what was said, and tells whether anybody took it.

@@ -392,8 +392,6 @@ func (w *walk) disturbs() {
 	switch w.rand.IntN(9) {
 	case 0:
 		storetest.Exec(w.t, w.db, "UPDATE afe_hosts SET locked = 1 WHERE id = ?", host)
-	default:
-		storetest.Exec(w.t, w.db, "UPDATE afe_hosts SET locked = 0")
 	case 1:
 		storetest.Exec(w.t, w.db, "UPDATE afe_hosts SET protection = ? WHERE id = ?", w.rand.IntN(2)*int(scheduler.DoNotVerify), host)
 	case 2, 3:
@@ -402,6 +400,8 @@ func (w *walk) disturbs() {
 				storetest.Exec(w.t, w.db, "UPDATE afe_hosts SET status = ? WHERE id = ?", []string{"Verifying", "Pending"}[w.rand.IntN(2)], host)
 			}
 		}
+	default:
+		storetest.Exec(w.t, w.db, "UPDATE afe_hosts SET locked = 0")
 	}
 }
 
