@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -107,18 +108,28 @@ func (c Connection) health(ctx context.Context, endpoint string, config *tls.Con
 	return res.Status + ": " + strings.TrimSpace(string(body))
 }
 
+// unixScheme begins an endpoint that is a socket of this machine.
+const unixScheme = "unix://"
+
 // askHealth asks an endpoint for its health over HTTP.
 func askHealth(ctx context.Context, endpoint string, config *tls.Config) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(withScheme(endpoint, config), "/")+"/health", nil)
 	if err != nil {
 		return nil, err
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
-	return client.Do(req)
+	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
+	if socket, ok := strings.CutPrefix(endpoint, unixScheme); ok {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}
+	}
+	return (&http.Client{Transport: transport}).Do(req)
 }
 
 func withScheme(endpoint string, config *tls.Config) string {
 	switch {
+	case strings.HasPrefix(endpoint, unixScheme):
+		return "http://localhost" // the socket itself is dialled
 	case strings.Contains(endpoint, "://"):
 		return endpoint
 	case config != nil:

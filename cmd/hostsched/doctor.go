@@ -33,6 +33,7 @@ HOSTSCHED_CONFIG, else /etc/hostsched.yaml.
 Exit codes: 0 all is well, or there are warnings only; 1 something failed; 2 the
 configuration itself cannot be used.`,
 		Example: `  hostsched config check /etc/hostsched.yaml
+  hostsched config check --data-dir lab
   hostsched config check -o json`,
 		Args: optional("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -67,7 +68,7 @@ Nothing is written.
 
 Exit codes: 0 all is well, or there are warnings only; 1 something failed; 2 the
 configuration cannot be used.`,
-		Example: "  hostsched doctor --config /etc/hostsched.yaml",
+		Example: "  hostsched doctor --config /etc/hostsched.yaml\n  hostsched doctor --data-dir lab",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Load(); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,6 +114,46 @@ func TestConfigCheckOfServices(t *testing.T) {
 		require.Equal(t, ops.CheckFailed, all[name].Result, "%+v", all)
 	}
 	require.Contains(t, all["notify"].Detail, "no mail server")
+}
+
+// TestCheckupOfAStandaloneLab: before its first start, while it runs and after its death, a
+// standalone lab is looked at by its folder alone, and nothing is made.
+func TestCheckupOfAStandaloneLab(t *testing.T) {
+	s := newStandalone(t)
+	missing := filepath.Join(s.dir, "far", "lab")
+	file := configFile(t, fmt.Sprintf("standalone: true\ndata_dir: '%s'\nlisten: '%s'\n", missing, s.listen))
+	all := checks(t, exitOK, "config", "check", file)
+	require.Contains(t, all["data_dir"].Detail, "the first start of the server makes it")
+	require.NoDirExists(t, filepath.Dir(missing))
+	all = checks(t, exitFailed, "doctor", "--config", file)
+	require.Len(t, all, 3, "%+v", all)
+	require.Contains(t, all["servers"].Detail, "hostsched serve --data-dir "+missing)
+
+	strange := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(strange, "letter"), nil, 0o600))
+	all = checks(t, exitFailed, "config", "check", "--data-dir", strange)
+	require.Contains(t, all["data_dir"].Detail, "choose another one")
+	all = checks(t, exitFailed, "config", "check", "--data-dir", filepath.Join(strange, "letter", "lab"))
+	require.Equal(t, ops.CheckFailed, all["data_dir"].Result)
+
+	s.start(t)
+	s.leads(t)
+	for _, command := range [][]string{{"config", "check"}, {"doctor"}} {
+		all = checks(t, exitOK, append(command, "--data-dir", s.dir, "--listen", s.listen)...)
+		for _, name := range []string{"data_dir", "listen", "etcd rights", "database", "database: schema and rights", "database: guard", "database: clock", "cluster"} {
+			require.Equal(t, ops.CheckOK, all[name].Result, "%s: %+v", name, all)
+		}
+	}
+	require.Equal(t, ops.CheckOK, all["fence of shard master"].Result)
+	require.Equal(t, ops.CheckOK, all["rows of the database"].Result)
+
+	s.end(t, syscall.SIGKILL)
+	all = checks(t, exitOK, "config", "check", "--data-dir", s.dir, "--listen", s.listen)
+	require.Equal(t, ops.CheckOK, all["database"].Result)
+	all = checks(t, exitFailed, "doctor", "--data-dir", s.dir, "--listen", s.listen)
+	require.Contains(t, all["servers"].Detail, "no replica runs")
+	require.Equal(t, ops.CheckOK, all["rows of the database"].Result)
+	require.NotContains(t, fmt.Sprint(all), "unsupported protocol")
 }
 
 // greeter listens on a port and greets whoever connects.

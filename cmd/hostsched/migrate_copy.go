@@ -90,7 +90,7 @@ func lockLab(dsn string) (free func() error, stopped bool, err error) {
 		return nil, false, fmt.Errorf("--from: %w", err)
 	}
 	path, isFile := strings.CutPrefix(absolute, "sqlite:")
-	if !isFile || !app.IsFolder(filepath.Dir(path)) {
+	if !isFile || !config.IsFolder(filepath.Dir(path)) {
 		return free, false, nil
 	}
 	free, err = app.LockFolder(filepath.Dir(path))

@@ -203,6 +203,8 @@ func TestStandaloneOfAFormerVersion(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "hostsched.lock"), nil, 0o600))
 	require.NoError(t, os.WriteFile(path+".schema-4.unfinished", []byte("half a copy"), 0o600))
 
+	found := checks(t, exitOK, "config", "check", "--data-dir", s.dir, "--listen", s.listen)
+	require.Contains(t, found["database: schema and rights"].Detail, "version 4; the next start of the server brings it to version")
 	s.start(t)
 	s.leads(t)
 	require.Equal(t, "admin", s.whoami(t, s.adminToken(t)).Role)

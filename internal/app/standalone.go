@@ -22,10 +22,6 @@ const (
 	secretMode = 0o600
 )
 
-// lockFile shows that a folder is a standalone server's. The process that uses the folder
-// holds it locked.
-const lockFile = "hostsched.lock"
-
 // openFolder makes the folder of a standalone server and keeps other processes out of it
 // for as long as this one lives.
 func (a *App) openFolder() error {
@@ -50,12 +46,8 @@ func makeFolder(dir string) error {
 	if err := os.MkdirAll(dir, folderMode); err != nil {
 		return err
 	}
-	files, err := os.ReadDir(dir)
-	if err != nil {
+	if err := config.CheckFolder(dir); err != nil {
 		return err
-	}
-	if len(files) > 0 && !IsFolder(dir) {
-		return fmt.Errorf("%s is not empty and no folder of a standalone server; choose another one", dir)
 	}
 	return os.Chmod(dir, folderMode)
 }
@@ -63,7 +55,7 @@ func makeFolder(dir string) error {
 // LockFolder keeps other processes out of the folder of a standalone server until unlock,
 // or the end of this process.
 func LockFolder(dir string) (unlock func() error, err error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, secretMode)
+	f, err := os.OpenFile(filepath.Join(dir, config.LockFile), os.O_CREATE|os.O_RDWR, secretMode)
 	if err != nil {
 		return nil, err
 	}
@@ -176,10 +168,4 @@ func (a *App) apiURL() string {
 		address = a.doors[0].listener.Addr().String()
 	}
 	return scheme + "://" + address
-}
-
-// IsFolder tells whether a folder is a standalone server's.
-func IsFolder(dir string) bool {
-	_, err := os.Lstat(filepath.Join(dir, lockFile))
-	return err == nil
 }

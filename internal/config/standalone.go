@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 )
 
@@ -18,6 +19,31 @@ const (
 	apiSocket      = "hostsched.sock"
 	adminTokenFile = "admin.token"
 )
+
+// LockFile shows that a folder is a standalone server's. The process that uses the folder
+// holds it locked.
+const LockFile = "hostsched.lock"
+
+// IsFolder tells whether a folder is a standalone server's.
+func IsFolder(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, LockFile))
+	return err == nil
+}
+
+// CheckFolder refuses a folder of which a standalone server would not know the files.
+func CheckFolder(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err == nil && len(files) > 0 && !IsFolder(dir) {
+		err = fmt.Errorf("%s is not empty and no folder of a standalone server; choose another one", dir)
+	}
+	return err
+}
+
+// HasLab tells whether a standalone server made its lab already.
+func (c *Config) HasLab() bool {
+	_, err := os.Stat(filepath.Join(c.DataDir, labFile))
+	return err == nil
+}
 
 // standAlone derives the settings of a standalone server from its folder. What the folder
 // already says cannot be set otherwise.

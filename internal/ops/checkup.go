@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/certs"
@@ -88,9 +91,53 @@ func (c *Checkup) Configuration(ctx context.Context) {
 	c.files()
 	c.certificates(time.Now())
 	c.addresses()
-	c.etcd(ctx)
-	c.databases(ctx)
+	if !c.config.Standalone || c.folder() {
+		c.etcd(ctx)
+		c.databases(ctx)
+	}
 	c.services(ctx)
+}
+
+// folder looks at the folder of a standalone server, and tells whether a lab is in it. The
+// first start makes whatever is missing.
+func (c *Checkup) folder() (lab bool) {
+	const name = "data_dir"
+	dir := c.config.DataDir
+	switch err := config.CheckFolder(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		c.verdict(name, mayMake(dir), dir+" is not there yet; the first start of the server makes it, with a lab in it")
+		return false
+	case err != nil:
+		return c.verdict(name, err, "")
+	case !c.config.HasLab():
+		c.verdict(name, mayWrite(dir), "no lab is in "+dir+" yet; the first start of the server makes it")
+		return false
+	}
+	return c.verdict(name, mayWrite(dir), "the lab is in "+dir)
+}
+
+// mayMake tells whether this user may make a folder, with those above it that are missing.
+func mayMake(dir string) error {
+	for {
+		dir = filepath.Dir(dir)
+		info, err := os.Stat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("%s is no folder", dir)
+		case err != nil:
+			return err
+		}
+		return mayWrite(dir)
+	}
+}
+
+func mayWrite(dir string) error {
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("this user may not write into %s: %w", dir, err)
+	}
+	return nil
 }
 
 // othersMayRead are the bits of a file's mode that let every user read it.
@@ -262,8 +309,7 @@ func (c *Checkup) database(ctx context.Context, name string, cfg sqldb.Config, s
 	}
 	defer func() { _ = db.Close() }() // it was only read
 	c.add(name, CheckOK, "%s at %s, answers within %v", db.Server(), db.Target(), time.Since(asked).Round(time.Millisecond))
-	err = schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.config.Labels.RespectStatic, Shared: shared})
-	fits := c.verdict(name+": schema and rights", err, fmt.Sprintf("version %d, with all rights that a replica needs", schema.SchemaVersion))
+	fits := c.schema(ctx, name+": schema and rights", db, shared)
 	c.guard(ctx, name, db)
 	if ahead, err := db.ClockAhead(ctx); err != nil {
 		c.add(name+": clock", CheckFailed, "%v", err)
@@ -273,6 +319,16 @@ func (c *Checkup) database(ctx context.Context, name string, cfg sqldb.Config, s
 	if fits {
 		more(db)
 	}
+}
+
+// schema tells whether the schema fits. A standalone server brings its own up to its version.
+func (c *Checkup) schema(ctx context.Context, name string, db *store.DB, shared bool) (fits bool) {
+	err := schema.Check(ctx, db.DB, schema.Use{StaticLabels: c.config.Labels.RespectStatic, Shared: shared})
+	if st, sterr := schema.ReadStatus(ctx, db.DB); err != nil && c.config.Standalone && sterr == nil && st.Schema < st.Wanted {
+		c.add(name, CheckWarning, "version %d; the next start of the server brings it to version %d, and keeps a copy of what it was", st.Schema, st.Wanted)
+		return false
+	}
+	return c.verdict(name, err, fmt.Sprintf("version %d, with all rights that a replica needs", schema.SchemaVersion))
 }
 
 func (c *Checkup) guard(ctx context.Context, name string, db *store.DB) {

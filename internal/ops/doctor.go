@@ -19,6 +19,13 @@ import (
 func Doctor(ctx context.Context, c *config.Config, client *clientv3.Client) (*Checkup, error) {
 	up := NewCheckup(c)
 	up.Configuration(ctx)
+	if c.Standalone && !up.memberAnswers() {
+		up.add("servers", CheckFailed, "no replica runs; 'hostsched serve --data-dir %s' starts it", c.DataDir)
+		if c.HasLab() {
+			up.findings(ctx)
+		}
+		return up, nil
+	}
 	reader := NewStatusReader(c, client)
 	st, err := reader.Read(ctx)
 	err = errors.Join(err, reader.Close())
@@ -29,6 +36,12 @@ func Doctor(ctx context.Context, c *config.Config, client *clientv3.Client) (*Ch
 	up.fences(ctx, client)
 	up.findings(ctx)
 	return up, nil
+}
+
+// memberAnswers tells whether the server's own etcd does, without which there is no cluster to
+// look at.
+func (c *Checkup) memberAnswers() bool {
+	return slices.ContainsFunc(c.Results, func(r CheckResult) bool { return r.Check == "etcd rights" })
 }
 
 // cluster says what a status says, as results.
