@@ -101,7 +101,7 @@ var layers = map[string][]string{
 	"internal/api":         {"internal/traceid", "internal/access", "internal/apiframe", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/runs", "internal/selector", "internal/signin", "shard"},
 	"internal/browser":     {},
 	"internal/screenshots": {"internal/browser", "internal/child", "internal/dev", "internal/labapi", "internal/labclient"},
-	"internal/console":     {"internal/access", "internal/api", "internal/lab", "internal/labapi", "internal/ops"},
+	"internal/console":     {"internal/access", "internal/api", "internal/apiframe", "internal/lab", "internal/labapi", "internal/ops"},
 	"internal/api/openapi": {"internal/api", "internal/jobspec"},
 	"internal/jobspec":     {"internal/labapi", "internal/spelling"},
 	"internal/app": {"internal/tracing", "internal/access", "internal/agentapi", "internal/api", "internal/certs", "internal/cluster", "internal/config", "internal/console", "internal/embedetcd", "internal/lab", "internal/labapi", "internal/metrics", "internal/notify", "internal/ops", "internal/peers", "internal/queuetimes", "internal/replica", "internal/runs", "internal/signin",

@@ -94,7 +94,7 @@ type API struct {
 
 // New returns the API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, walls: apiframe.NewWalls(cfg.Rate, cfg.LoginFailed), streamPatience: streamPatience, downloadPatience: downloadPatience}
+	a := &API{cfg: cfg, crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, walls: apiframe.NewWalls(cfg.Rate, cfg.LoginFailed), streamPatience: apiframe.StreamPatience, downloadPatience: apiframe.DownloadPatience}
 	a.router = apiframe.NewRouter(Prefix, a.fromElsewhere, cfg.Served)
 	a.watch.Frame = frame
 	a.watch.Failed = func(err error) { a.cfg.Log.Warn("a stream of events waits", "error", err) }

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -15,20 +14,13 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 )
 
 const (
-	eventStream = "text/event-stream"
-	// heartbeat is how often a stream says that it lives, so that no proxy cuts it.
-	heartbeat = 15 * time.Second
-	// streamPatience is how long a client of a stream may read nothing of what was written. It
-	// can go on after the last event that it got.
-	streamPatience = 5 * time.Second
-	// downloadPatience is the same for a file, before which somebody may pause.
-	downloadPatience = time.Minute
 	// streamEvery is how often a stream on which much happens is written to. The first event
 	// after a while is written at once.
 	streamEvery = 200 * time.Millisecond
@@ -53,7 +45,7 @@ func (a *API) eventRoutes() {
 	route(a, access.Reading, huma.Operation{OperationID: "list-events", Method: http.MethodGet, Path: "/events", Summary: "The journal, as a page or as a stream", Tags: []string{"events"},
 		Errors: []int{http.StatusGone},
 		Responses: map[string]*huma.Response{"200": {Description: "Events, the oldest first", Content: map[string]*huma.MediaType{
-			"application/json": {Schema: page}, eventStream: {Schema: &huma.Schema{Type: huma.TypeString}},
+			"application/json": {Schema: page}, apiframe.EventStream: {Schema: &huma.Schema{Type: huma.TypeString}},
 		}}}}, a.events)
 	route(a, access.Rule{}, huma.Operation{OperationID: "job-spec-schema", Method: http.MethodGet, Path: schemaPath, Summary: "The JSON Schema of a job spec", Tags: []string{"jobs"}},
 		func(context.Context, *lab.Lab, *struct{}) (*body[json.RawMessage], error) {
@@ -66,7 +58,7 @@ func (a *API) events(ctx context.Context, l *lab.Lab, in *eventsInput) (*huma.St
 	if err := plainText(in.Host, in.Kind, in.Who); err != nil {
 		return nil, err
 	}
-	stream := strings.Contains(in.Accept, eventStream)
+	stream := strings.Contains(in.Accept, apiframe.EventStream)
 	after, given := in.After, in.After != ""
 	if stream && in.LastID != "" {
 		after, given = in.LastID, true
@@ -108,24 +100,25 @@ func (a *API) stream(ctx context.Context, l *lab.Lab, f lab.EventFilter, resumed
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer a.watch.End(w)
 		s := a.beginStream(hc)
-		err := s.write([]byte(": events follow\n\n"))
+		err := s.Say(": events follow\n\n")
 		if err == nil && resumed {
-			err = a.watch.Between(hc.Context(), l, f, w.After, func(b *lab.Batch) error { return s.write(f.Of(b, f.After)) })
+			err = a.watch.Between(hc.Context(), l, f, w.After, func(b *lab.Batch) error {
+				_, err := s.Write(f.Of(b, f.After))
+				return err
+			})
 		}
 		if err == nil {
-			err = s.follow(hc.Context(), f, w, max(f.After, w.After))
+			err = follow(hc.Context(), s, f, w, max(f.After, w.After))
 		}
 		a.cfg.Log.Debug("a stream of events ended", "error", err)
 	}}, nil
 }
 
 // beginStream answers with a stream of events.
-func (a *API) beginStream(hc huma.Context) *sse {
-	hc.SetHeader("Content-Type", eventStream)
-	hc.SetHeader("Cache-Control", "no-store")
-	hc.SetHeader("X-Accel-Buffering", "no")
+func (a *API) beginStream(hc huma.Context) *apiframe.Stream {
+	apiframe.EventHeaders(hc.SetHeader)
 	hc.SetStatus(http.StatusOK)
-	return newSSE(hc, a.streamPatience)
+	return apiframe.NewStream(hc.BodyWriter(), a.streamPatience)
 }
 
 // Watch reads the journal for all who watch it through this replica.
@@ -137,53 +130,9 @@ func (a *API) EndStreams() {
 	a.logWatch.Close()
 }
 
-// sse writes server-sent events, and other long answers.
-type sse struct {
-	hc      huma.Context
-	control *http.ResponseController
-	// patience is how long a client may take to read a piece of what is written.
-	patience time.Duration
-}
-
-func newSSE(hc huma.Context, patience time.Duration) *sse {
-	s := &sse{hc: hc, patience: patience}
-	if w, ok := hc.BodyWriter().(http.ResponseWriter); ok {
-		s.control = http.NewResponseController(w)
-	}
-	return s
-}
-
-// piece is how much a client must read to be given more time.
-const piece = 32 << 10
-
-// write writes and flushes. The answer may last as long as the client goes on reading it; one
-// that does not is cut off.
-func (s *sse) write(text []byte) error {
-	if len(text) == 0 {
-		return nil
-	}
-	if s.control == nil {
-		_, err := s.hc.BodyWriter().Write(text)
-		return err
-	}
-	for part := range slices.Chunk(text, piece) {
-		if err := s.control.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
-			return err
-		}
-		if _, err := s.hc.BodyWriter().Write(part); err != nil {
-			return err
-		}
-	}
-	return s.control.Flush()
-}
-
-// errCutOff is the end of a stream whose client does not read fast enough, or whose replica
-// is ending.
-var errCutOff = errors.New("the stream was cut off")
-
-func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, after int64) error {
+func follow(ctx context.Context, s *apiframe.Stream, f lab.EventFilter, w *lab.Watcher, after int64) error {
 	var written time.Time
-	return pass(ctx, s, w.Batches, func(batch *lab.Batch) (over bool, err error) {
+	return apiframe.Pass(ctx, s, w.Batches, func(batch *lab.Batch) (over bool, err error) {
 		text := f.Of(batch, after)
 		if len(text) == 0 {
 			return false, nil
@@ -194,9 +143,10 @@ func (s *sse) follow(ctx context.Context, f lab.EventFilter, w *lab.Watcher, aft
 		case <-time.After(time.Until(written.Add(streamEvery))):
 		}
 		text, open := gather(text, f, w, after)
-		err, written = s.write(text), time.Now()
+		_, err = s.Write(text)
+		written = time.Now()
 		if err == nil && !open {
-			err = errCutOff
+			err = apiframe.ErrCutOff
 		}
 		return false, err
 	})
@@ -214,29 +164,6 @@ func gather(text []byte, f lab.EventFilter, w *lab.Watcher, after int64) (all []
 			text = append(text, f.Of(batch, after)...)
 		default:
 			return text, true
-		}
-	}
-}
-
-// pass writes what comes until it is over, with a sign of life now and then.
-func pass[T any](ctx context.Context, s *sse, news <-chan T, write func(T) (over bool, err error)) error {
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-beat.C:
-			if err := s.write([]byte(": still here\n\n")); err != nil {
-				return err
-			}
-		case one, ok := <-news:
-			if !ok {
-				return errCutOff
-			}
-			if over, err := write(one); over || err != nil {
-				return err
-			}
 		}
 	}
 }

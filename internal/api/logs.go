@@ -1,10 +1,8 @@
 package api
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -13,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hostsched/hostsched/internal/access"
+	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 )
@@ -58,7 +57,7 @@ func (a *API) logRoutes() {
 	read := operation("read-log", "/logs/{stream}", "A log, or with Accept: text/event-stream what comes to it")
 	read.Description = "Each event has a part of the log in Base64, and as its id where the next part begins. The last event is of the type end."
 	read.Errors = []int{http.StatusGone}
-	read.Responses = bytesResponse("text/plain", eventStream)
+	read.Responses = bytesResponse("text/plain", apiframe.EventStream)
 	route(a, access.Reading, read, a.readLog)
 	route(a, access.Reading, operation("list-artifacts", "/artifacts", "The files that a run left"),
 		func(ctx context.Context, l *lab.Lab, in *OfRunInput) (*body[labapi.Page[labapi.Artifact]], error) {
@@ -91,7 +90,7 @@ func bytesResponse(types ...string) map[string]*huma.Response {
 }
 
 func (a *API) readLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.StreamResponse, error) {
-	if strings.Contains(in.Accept, eventStream) {
+	if strings.Contains(in.Accept, apiframe.EventStream) {
 		return a.followLog(ctx, l, in)
 	}
 	log, err := l.Log(ctx, in.ID, in.Stream)
@@ -126,17 +125,11 @@ func (a *API) bytesOf(l *lab.Lab, run int64, stream string, from, upTo int64, he
 		hc.SetHeader("X-Content-Type-Options", "nosniff")
 		hc.SetHeader("Content-Length", fmt.Sprint(max(0, upTo-from)))
 		hc.SetStatus(http.StatusOK)
-		if err := l.WriteLog(hc.Context(), bounded{newSSE(hc, a.downloadPatience)}, run, stream, from, upTo); err != nil {
+		if err := l.WriteLog(hc.Context(), apiframe.NewStream(hc.BodyWriter(), a.downloadPatience), run, stream, from, upTo); err != nil {
 			a.cfg.Log.Debug("a log was not read to its end", "run", run, "stream", stream, "error", err)
 		}
 	}}
 }
-
-// bounded writes a file, of which each piece has a bound.
-type bounded struct{ *sse }
-
-// Write implements io.Writer.
-func (b bounded) Write(p []byte) (int, error) { return len(p), b.write(p) }
 
 // followLog answers with what comes to a log until its run is over.
 func (a *API) followLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.StreamResponse, error) {
@@ -158,12 +151,12 @@ func (a *API) followLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.St
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer a.logWatch.End(f)
 		s := a.beginStream(hc)
-		err := s.write([]byte(": a log follows\n\n"))
+		err := s.Say(": a log follows\n\n")
 		if err == nil {
 			err = l.WriteLog(hc.Context(), &partWriter{s, from}, in.ID, in.Stream, from, f.From)
 		}
 		if err == nil {
-			err = s.followLog(hc.Context(), f, from)
+			err = followLog(hc.Context(), s, f, from)
 		}
 		a.cfg.Log.Debug("a stream of a log ended", "error", err)
 	}}, nil
@@ -171,7 +164,7 @@ func (a *API) followLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.St
 
 // partWriter writes the bytes of a log as events.
 type partWriter struct {
-	*sse
+	*apiframe.Stream
 	at int64
 }
 
@@ -179,23 +172,14 @@ type partWriter struct {
 func (w *partWriter) Write(p []byte) (int, error) {
 	part := labapi.LogPart{Offset: w.at, Data: p}
 	w.at += int64(len(p))
-	return len(p), w.event("id: "+strconv.FormatInt(w.at, 10)+"\n", part)
-}
-
-// event writes an event with a head and data.
-func (s *sse) event(head string, data any) error {
-	text, err := json.Marshal(data)
-	if err != nil {
-		return err
-	}
-	return s.write(bytes.Join([][]byte{[]byte(head), []byte("data: "), text, []byte("\n\n")}, nil))
+	return len(p), w.Event("id: "+strconv.FormatInt(w.at, 10)+"\n", part)
 }
 
 // followLog writes the parts that come, of which a client that was ahead has some already.
-func (s *sse) followLog(ctx context.Context, f *lab.LogFollower, from int64) error {
-	return pass(ctx, s, f.Parts, func(news lab.LogNews) (over bool, err error) {
+func followLog(ctx context.Context, s *apiframe.Stream, f *lab.LogFollower, from int64) error {
+	return apiframe.Pass(ctx, s, f.Parts, func(news lab.LogNews) (over bool, err error) {
 		if news.Over != nil {
-			return true, s.event("event: end\n", news.Over)
+			return true, s.Event("event: end\n", news.Over)
 		}
 		known := min(max(0, from-news.Part.Offset), int64(len(news.Part.Data)))
 		if known == int64(len(news.Part.Data)) {

@@ -5,4 +5,5 @@
 //   - walls.go bounds what one caller can take from others.
 //   - format.go has the settings of huma, which makes the OpenAPI documents.
 //   - serve.go finds routes, and tells of each request how it went.
+//   - stream.go writes server-sent events and files, for as long as a client goes on reading them.
 package apiframe

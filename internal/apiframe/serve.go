@@ -105,7 +105,7 @@ func (router *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name = method + " " + strings.TrimPrefix(path, router.prefix)
 	}
 	took := time.Since(began)
-	if strings.HasPrefix(rec.Header().Get("Content-Type"), "text/event-stream") {
+	if strings.HasPrefix(rec.Header().Get("Content-Type"), EventStream) {
 		took = 0 // a stream lasts as long as somebody watches
 	}
 	router.served(name, cmp.Or(rec.status, http.StatusOK), took)
