@@ -224,16 +224,27 @@ func (c *claimant) get(cmd *cobra.Command, w *wanted, job labapi.JobSpec) (claim
 		timer := time.AfterFunc(w.waitTimeout, func() { cancel(errWaited) })
 		defer timer.Stop()
 	}
+	for {
+		claimed, sent, err = c.once(ctx, w, job)
+		if !errors.Is(err, errDeserted) {
+			return claimed, sent, c.because(ctx, err)
+		}
+		c.say("%s; submitting it again", err)
+	}
+}
+
+// once submits a job and waits for its hosts, as long as the servers have it.
+func (c *claimant) once(ctx context.Context, w *wanted, job labapi.JobSpec) (claimed labapi.Claimed, sent command.Instant, err error) {
 	submitted, err := c.submit(ctx, w, job)
 	if err != nil {
-		return claimed, 0, c.because(ctx, err)
+		return claimed, 0, err
 	}
 	q := queuing{claimant: c, quiet: w.quiet, job: submitted.ID, key: newKey(), patience: cmp.Or(w.waitTimeout, awayFor)}
 	claimed, sent, err = q.wait(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, errDeserted) {
 		q.abandon(ctx)
 	}
-	return claimed, sent, c.because(ctx, err)
+	return claimed, sent, err
 }
 
 // errWaited is the end of --wait-timeout.

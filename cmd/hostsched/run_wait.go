@@ -89,8 +89,12 @@ type queuing struct {
 	said     string
 }
 
-// errUnclaimed is a job that ended before it had hosts.
-var errUnclaimed = errors.New("ended before it had a host")
+// errUnclaimed is a job that ended before it had hosts, errDeserted one that the servers ended
+// because they had not heard from here.
+var (
+	errUnclaimed = errors.New("ended before it had a host")
+	errDeserted  = fmt.Errorf("%w, because the servers had not heard from here for a minute", errUnclaimed)
+)
 
 // wait returns the claim of the hosts, and when the call was sent from which its lease counts.
 func (q *queuing) wait(ctx context.Context) (labapi.Claimed, command.Instant, error) {
@@ -111,6 +115,8 @@ func (q *queuing) wait(ctx context.Context) (labapi.Claimed, command.Instant, er
 			return labapi.Claimed{}, 0, err
 		case out.Claimed != nil:
 			return q.sure(ctx, *out.Claimed, sent)
+		case out.Deserted && out.State == labapi.JobAborted:
+			return labapi.Claimed{}, 0, fmt.Errorf("job %d %w", q.job, errDeserted)
 		case out.State != labapi.JobQueued && out.State != labapi.JobRunning:
 			return labapi.Claimed{}, 0, fmt.Errorf("job %d %w: it is %s", q.job, errUnclaimed, out.State)
 		}

@@ -18,7 +18,10 @@ import (
 
 	"github.com/hostsched/hostsched/internal/command"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // runLab is a standalone lab with an agent on this machine, as processes.
@@ -371,4 +374,36 @@ func TestLogsOfCommandsThatRanHere(t *testing.T) {
 	text, err := os.ReadFile(l.home + "/ended")
 	require.NoError(t, err)
 	require.Equal(t, "141\n", string(text), "SIGPIPE")
+}
+
+// TestACommandWhoseJobWasGivenUp because the servers did not hear from it for long is submitted
+// again, as long as it may wait.
+func TestACommandWhoseJobWasGivenUp(t *testing.T) {
+	l := newRunLab(t)
+	link := testserver.NewLink(t, l.listen)
+	l.must("host", "lock", "h1", "h2", "--forever", "--reason", "test")
+	cmd := l.command("run", "-l", "board:eve", "--wait-timeout", "5m", "--", "echo", "ran")
+	cmd.Env = append(cmd.Env, "HOSTSCHED_SERVER=http://"+link.Addr)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	require.NoError(t, cmd.Start())
+	var first string
+	require.Eventually(t, func() bool {
+		first = strings.TrimSpace(l.must("job", "list", "-o", "name"))
+		return first != ""
+	}, patience, 50*time.Millisecond)
+	link.Cut(t)
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(l.dir, "lab.db")})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		storetest.Exec(t, db, "UPDATE hostsched_own_jobs SET seen = seen - 60000")
+		return strings.Contains(l.must("job", "show", first, "-o", "json"), `"state": "aborted"`)
+	}, patience, 200*time.Millisecond)
+	require.NoError(t, db.Close())
+	l.must("host", "unlock", "h1", "h2")
+	link.Heal(t)
+	require.NoError(t, cmd.Wait(), "%s", &stderr)
+	require.Equal(t, "ran\n", stdout.String())
+	require.Contains(t, stderr.String(), "job "+first+" ended before it had a host, because the servers had not heard from here for a minute; submitting it again\n")
+	require.Equal(t, 2, strings.Count(l.must("job", "list", "-o", "name"), "\n"))
 }

@@ -161,7 +161,8 @@ type OwnClaimed struct {
 	Claimed *Claimed `json:"claimed,omitempty"`
 	Waiting string   `json:"waiting,omitempty" doc:"Why the job waits, in one line for people."`
 	// State is the job's: queued, running, or how it ended without a run.
-	State JobState `json:"state"`
+	State    JobState `json:"state"`
+	Deserted bool     `json:"deserted,omitempty" doc:"The job was ended because nobody had asked for it for a minute. Who still wants it submits it again."`
 }
 
 // Claimed is a run that was taken up.

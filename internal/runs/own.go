@@ -9,6 +9,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/internal/lifecycle"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -19,6 +20,8 @@ type ownJob struct {
 	minutes     int64
 	open        int
 	entries     []int64
+	// deserted means that it was ended because nobody had asked for it.
+	deserted bool
 }
 
 // ClaimOwn takes a job up that the caller submitted to run it himself, as soon as all its
@@ -32,6 +35,7 @@ func (r *Runs) ClaimOwn(ctx context.Context, who access.Caller, job int64, in la
 	if err != nil {
 		return out, err
 	}
+	out.Deserted = own.deserted
 	if own.open == 0 {
 		return r.ownState(ctx, job, out)
 	}
@@ -67,22 +71,40 @@ func (r *Runs) ownJob(ctx context.Context, who access.Caller, job int64) (own ow
 	if err == nil && own.owner != who.Login && !local {
 		return own, fmt.Errorf("%w: job %d is %s's, who alone may run it", access.ErrDenied, job, own.owner)
 	}
+	aborted := false
 	if err == nil {
-		_, err = db.Pool.ExecContext(ctx, "UPDATE hostsched_own_jobs SET seen = "+db.Dialect.NowMillis+" WHERE job_id = ?", job)
-	}
-	if err == nil {
-		err = sqldb.EachRow(ctx, db.Pool, "SELECT id, COALESCE(complete, 0) FROM afe_host_queue_entries WHERE job_id = ? ORDER BY id", []any{job}, func(scan sqldb.Scanner) error {
+		err = sqldb.EachRow(ctx, db.Pool, "SELECT id, COALESCE(complete, 0), aborted FROM afe_host_queue_entries WHERE job_id = ? ORDER BY id", []any{job}, func(scan sqldb.Scanner) error {
 			var id int64
-			var complete bool
-			err := scan(&id, &complete)
-			own.entries = append(own.entries, id)
+			var complete, ends bool
+			err := scan(&id, &complete, &ends)
+			own.entries, aborted = append(own.entries, id), aborted || ends
 			if !complete {
 				own.open++
 			}
 			return err
 		})
 	}
+	if err == nil && aborted {
+		own.deserted, err = r.deserted(ctx, job)
+	}
+	// Whoever asks again after a lost answer is to hear the same.
+	if err == nil && !own.deserted {
+		_, err = db.Pool.ExecContext(ctx, "UPDATE hostsched_own_jobs SET seen = "+db.Dialect.NowMillis+" WHERE job_id = ?", job)
+	}
 	return own, r.lab.Explain(err, fmt.Sprintf("read job %d", job))
+}
+
+// deserted tells whether a sweep ended a job because nobody had asked for it, and no person did.
+func (r *Runs) deserted(ctx context.Context, job int64) (yes bool, err error) {
+	system, err := r.lab.SystemUser(ctx)
+	if err != nil {
+		return false, err
+	}
+	db := r.lab.DB()
+	query := "SELECT EXISTS (SELECT 1 FROM hostsched_own_jobs o JOIN afe_host_queue_entries q ON q.job_id = o.job_id WHERE o.job_id = ? AND q.aborted = 1 AND o.seen < " + db.Dialect.NowMillis + " - ?)" +
+		" AND NOT EXISTS (SELECT 1 FROM afe_aborted_host_queue_entries a JOIN afe_host_queue_entries q ON q.id = a.queue_entry_id WHERE q.job_id = ? AND a.aborted_by_id <> ?)"
+	err = db.Pool.QueryRowContext(ctx, query, job, lifecycle.OwnPatience, job, system).Scan(&yes)
+	return yes, err
 }
 
 func (r *Runs) claimOwnJob(ctx context.Context, who access.Caller, key claimKey, job int64, own ownJob) error {

@@ -313,9 +313,21 @@ func TestOwnJob(t *testing.T) {
 		require.ErrorIs(t, err, access.ErrDenied)
 
 		job = w.job(labapi.JobSpec{Own: labapi.OwnReserve, MaxRuntime: "1h", Hosts: []string{"h1"}})
-		storetest.Exec(t, db, "UPDATE hostsched_own_jobs SET seen = seen - 86400000")
+		storetest.Exec(t, db, "UPDATE hostsched_own_jobs SET seen = seen - 90000")
 		w.sweepWhole()
 		require.Equal(t, "Aborted complete", w.entry(job.Entries[0]), "nobody asks for it any more")
+		for range 2 {
+			out, err = w.ClaimOwn(w.ctx, root, job.ID, labapi.OwnClaimInput{ClaimKey: w.key()})
+			require.NoError(t, err)
+			require.Equal(t, labapi.OwnClaimed{State: labapi.JobAborted, Deserted: true}, out, "who asks too late hears why, also twice")
+		}
+		job = w.job(labapi.JobSpec{Own: labapi.OwnRun, Hosts: []string{"h1"}})
+		_, err = w.lab.AbortJob(w.ctx, root, job.ID, "test")
+		require.NoError(t, err)
+		storetest.Exec(t, db, "UPDATE hostsched_own_jobs SET seen = seen - 90000")
+		out, err = w.ClaimOwn(w.ctx, root, job.ID, labapi.OwnClaimInput{ClaimKey: w.key()})
+		require.NoError(t, err)
+		require.Equal(t, labapi.OwnClaimed{State: labapi.JobAborted}, out, "a person ended it")
 		job = w.job(labapi.JobSpec{Own: labapi.OwnReserve, MaxRuntime: "1h", Hosts: []string{"h1"}})
 		w.give(job.Entries[0], h1)
 		in.ClaimKey = w.key()
