@@ -91,8 +91,11 @@ func (d *demo) prepare(ctx context.Context) ([]picture, error) {
 		}
 	}
 	var job labapi.Submitted
-	spec := labapi.JobSpec{Name: "boot test", Labels: []string{"pool:desk"}, Script: "echo power on; for i in $(seq 400); do echo \"[$i] kernel: test $i passed\"; sleep 0.3; done"}
+	spec := labapi.JobSpec{Name: "boot test", Labels: []string{"pool:desk"}, Script: `printf '\033[1mpower on\033[0m\n'; for i in $(seq 400); do printf '[%s] kernel: test %s \033[32mpassed\033[0m\n' $i $i; sleep 0.3; done`}
 	if err := d.api.Do(ctx, labclient.Call{Method: http.MethodPost, Path: "/jobs", Body: spec}, &job); err != nil {
+		return nil, err
+	}
+	if err := d.changeShard(ctx); err != nil {
 		return nil, err
 	}
 	select {
@@ -107,4 +110,21 @@ func (d *demo) prepare(ctx context.Context) ([]picture, error) {
 		desk("queue", "queue"), desk("jobs", "jobs"), desk("job", fmt.Sprint("jobs/", job.ID)), desk("suites", "suites"),
 		desk("pools", "pools"), desk("agents", "agents"), desk("cluster", "cluster"), desk("audit", "audit"),
 	}, nil
+}
+
+// changeShard does what the page of the cluster tells of.
+func (d *demo) changeShard(ctx context.Context) error {
+	for _, c := range []struct {
+		action string
+		change any
+	}{
+		{"switchover", labapi.Switchover{ShardChange: labapi.ShardChange{Reason: "kernel update"}}},
+		{"pause", labapi.ShardChange{Reason: "power work in row 7"}},
+		{"resume", labapi.ShardChange{Reason: "power is back"}},
+	} {
+		if err := d.api.Do(ctx, labclient.Call{Method: http.MethodPost, Path: labclient.Path("shards", "master", c.action), Body: c.change}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
