@@ -41,7 +41,7 @@ func (d *dev) addresses() []string {
 func (d *dev) submit(ctx context.Context, s simlab.Arriving) error {
 	in := labapi.SuiteInput{Name: s.Name, Owner: s.Owner, Priority: s.Priority, Minimum: s.Minimum}
 	for _, job := range s.Jobs {
-		// Some of the jobs ask for labels that no host has together.
+		// A few of the jobs ask for labels that no host has together.
 		spec := labapi.JobSpec{Name: job.Name, Labels: job.Labels, Reset: &job.Reset, AllowUnplaceable: true}
 		if d.opts.Agents > 0 {
 			spec.Script = testScript

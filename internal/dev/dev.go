@@ -227,8 +227,8 @@ func (d *dev) createLab(ctx context.Context) error {
 	return nil
 }
 
-// boards are so many that each of a small lab has some hosts.
-func (d *dev) boards() int { return max(2, min(d.opts.Hosts/5, labBoards)) }
+// boards are so many that each of a small lab has some hosts, and each of the smallest one.
+func (d *dev) boards() int { return max(min(2, d.opts.Hosts), min(d.opts.Hosts/5, labBoards)) }
 
 func (d *dev) suiteSize() int {
 	if d.opts.Agents > 0 {

@@ -32,8 +32,44 @@ func (l *Lab) DrawSuite(n int) Arriving {
 	}
 	version := build(board, l.rng.IntN(buildsPerBoard))
 	for i := range n {
-		labels := slices.Sorted(maps.Keys(l.ask(board, version).labels))
+		labels := l.arrivingLabels(board, version)
 		s.Jobs = append(s.Jobs, Job{Name: fmt.Sprintf("test-%d", i+1), Labels: labels, Reset: l.rng.Float64() < taskChance})
 	}
 	return s
+}
+
+const (
+	// shownNever is how many jobs arrive that no host can ever run: some, to see what is said
+	// of them, but they wait for ever, and more of them would fill the queue until nothing runs.
+	shownNever = 3
+	// drawTries bounds how often labels are drawn that no host has together.
+	drawTries = 100
+)
+
+// arrivingLabels draws the labels of a job that arrives.
+func (l *Lab) arrivingLabels(board, version string) []string {
+	var labels map[string]bool
+	for range drawTries {
+		labels = l.ask(board, version).labels
+		if l.runnable(board, version, labels) {
+			break
+		}
+		if l.neverRun < shownNever {
+			l.neverRun++
+			break
+		}
+	}
+	return slices.Sorted(maps.Keys(labels))
+}
+
+// runnable tells whether a host of the board has all labels, or all but the version, which it
+// is given before the job.
+func (l *Lab) runnable(board, version string, labels map[string]bool) bool {
+	for host := l.firstOf(board); host <= l.spec.Hosts; host += len(l.boards) {
+		missing := func(label string) bool { return label != version && !slices.Contains(l.labelsOf[host], label) }
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(labels)), missing) {
+			return true
+		}
+	}
+	return false
 }

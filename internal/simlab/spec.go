@@ -55,9 +55,9 @@ type Lab struct {
 	rng    *rand.Rand
 	labels map[string]int64
 	boards []string
-	// labelsOf are the labels of each host that its jobs may ask for, if jobs are
-	// Runnable.
 	labelsOf map[int][]string
+	// neverRun counts the jobs that arrived and that no host can run.
+	neverRun int
 	// nextJob and nextEntry are the ids that come next.
 	nextJob, nextEntry int64
 	suites             int
@@ -132,9 +132,7 @@ func (l *Lab) insertHosts(ctx context.Context, db Execer) error {
 	l.labelsOf = map[int][]string{}
 	link := func(host int, label string) {
 		labels = append(labels, []any{host, l.labels[label]})
-		if l.spec.Runnable {
-			l.labelsOf[host] = append(l.labelsOf[host], label)
-		}
+		l.labelsOf[host] = append(l.labelsOf[host], label)
 	}
 	for id := 1; id <= l.spec.Hosts; id++ {
 		board := l.boards[id%len(l.boards)]
@@ -265,11 +263,16 @@ func (l *Lab) askRunnable(board string) asked {
 
 // hostOf draws a host of a board.
 func (l *Lab) hostOf(board string) int {
-	first := slices.Index(l.boards, board)
-	if first == 0 {
-		first = len(l.boards)
-	}
+	first := l.firstOf(board)
 	return first + len(l.boards)*l.rng.IntN((l.spec.Hosts-first)/len(l.boards)+1)
+}
+
+// firstOf is the first host of a board; the next ones follow it with as many between them as there are boards.
+func (l *Lab) firstOf(board string) int {
+	if first := slices.Index(l.boards, board); first > 0 {
+		return first
+	}
+	return len(l.boards)
 }
 
 // pool draws the pool of a job. Demand is uneven, as in a real lab: some hosts of
