@@ -143,10 +143,10 @@ func statusTable(w io.Writer, st ops.ClusterStatus, wide bool) error {
 		t.row(s.Server, orDash(s.Role), s.Leads, orDash(s.Since), inWide(wide, s.Weight, s.Address, orDash(s.Version)), why)
 	}
 	t.row()
-	t.row("SHARD", "LEADER", "TERM", "TOKEN", "SINCE", "LAST TICK", "TOOK", "ASSIGNED", "FAILOVERS", inWide(wide, "HOSTS", "CANDIDATES", "HOLDER", "LABELS", "DATABASE"), "NOTE")
+	t.row("SHARD", "LEADER", "TERM", "TOKEN", "SINCE", "LAST TICK", "TOOK", "ASSIGNED", "FAILOVERS", inWide(wide, "HOSTS", "HEIR", "CANDIDATES", "HOLDER", "LABELS", "DATABASE"), "NOTE")
 	for _, s := range st.Shards {
 		t.row(s.Shard, orDash(s.Leader), positive(s.Term), positive(s.Token), orDash(s.Since), millis(s.LastTickAge, " ago"), millis(s.LastTick, ""), known(s.Assignments), known(int64(s.Failovers)),
-			inWide(wide, s.Hosts, orDash(strings.Join(s.Candidates, ",")), orDash(s.Holder), orDash(strings.Join(s.Labels, ",")), orDash(s.Database)), note(s))
+			inWide(wide, s.Hosts, orDash(s.Heir), orDash(strings.Join(s.Candidates, ",")), orDash(s.Holder), orDash(strings.Join(s.Labels, ",")), orDash(s.Database)), note(s))
 	}
 	return t.flush()
 }

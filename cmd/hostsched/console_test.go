@@ -123,6 +123,8 @@ func TestConsoleOfALiveLab(t *testing.T) {
 
 	d.do(chromedp.Navigate(d.url + "/ui/cluster"))
 	first := d.leaderBut("")
+	d.shows("[data-th='Would follow']", "replica-[1-3]")
+	require.NotEqual(t, first, d.text("[data-th='Would follow']"))
 	d.pausesAndResumes()
 	d.handsOver(first)
 	kill := exec.Command(os.Args[0], "dev", "kill-leader", "--data-dir", d.dir)
@@ -175,10 +177,10 @@ func (d *demo) pausesAndResumes() {
 // leader, which is chosen.
 func (d *demo) handsOver(first string) {
 	d.Helper()
-	reason := chromedp.CSS("[name=reason]")
+	reason, follows := chromedp.CSS("[name=reason]"), d.text("[data-th='Would follow']")
 	d.do(chromedp.SetValue(reason, "kernel update"), chromedp.Click(chromedp.CSS("button[value=switchover]")))
 	d.shows("[role=status].note", "Another server leads")
-	d.leaderBut(first)
+	require.Equal(d, follows, d.leaderBut(first))
 	d.shows("#cluster", "shard.switchover")
 	d.do(chromedp.SetValue(reason, "back again"), chromedp.SetValue(chromedp.CSS("[name=to]"), first), chromedp.Click(chromedp.CSS("button[value=switchover]")))
 	d.shows("#cluster", "back again")

@@ -71,6 +71,8 @@ type ShardStatus struct {
 	Failovers  int      `json:"failovers"`
 	Paused     string   `json:"paused,omitempty"`
 	Candidates []string `json:"candidates"`
+	// Heir is the server that would follow the leader, as far as one can tell; empty if none would.
+	Heir string `json:"heir,omitempty"`
 	// Ignored are keys in etcd among those of the candidates that are nobody's.
 	Ignored  []string `json:"ignored,omitempty"`
 	Wanted   string   `json:"wanted,omitempty"`
@@ -249,6 +251,7 @@ func (f *facts) shard(s admin.Shard) ShardStatus {
 	}
 	elected := f.etcd.view.Shards[s.Name]
 	st.Wanted = elected.Wanted
+	st.Heir, _ = heir(f.etcd.view, s.Name) // without one it is empty
 	for i, k := range elected.Candidates {
 		if i == 0 && k.State == election.StateLeader {
 			st.Leader, st.Token, st.Since, st.Paused = k.Server, k.Token, k.Since, k.Paused

@@ -78,7 +78,7 @@ func (d *demo) stop() error {
 // prepare lets happen what pages show, and tells which are looked at.
 func (d *demo) prepare(ctx context.Context) ([]picture, error) {
 	var hosts labapi.Page[labapi.Host]
-	if err := d.api.Do(ctx, labclient.Call{Method: http.MethodGet, Path: "/hosts", Query: url.Values{"limit": {"40"}}}, &hosts); err != nil {
+	if err := d.read(ctx, "/hosts", url.Values{"limit": {"40"}}, &hosts); err != nil {
 		return nil, err
 	}
 	name := func(i int) string { return hosts.Items[i].Hostname }
@@ -103,13 +103,29 @@ func (d *demo) prepare(ctx context.Context) ([]picture, error) {
 		return nil, ctx.Err()
 	case <-time.After(runsFor):
 	}
+	var runs labapi.Page[labapi.Run]
+	if err := d.read(ctx, "/runs", url.Values{"job": {fmt.Sprint(job.ID)}, "limit": {"1"}}, &runs); err != nil {
+		return nil, err
+	}
+	var suites labapi.Page[labapi.Suite]
+	if err := d.read(ctx, "/suites", url.Values{"limit": {"1"}}, &suites); err != nil {
+		return nil, err
+	}
+	if len(runs.Items) == 0 || len(suites.Items) == 0 {
+		return nil, fmt.Errorf("the lab at %s has no run of job %d or no suite after %v", d.url, job.ID, runsFor)
+	}
 	desk := func(name, path string) picture { return picture{name, path, browser.Desk, false} }
 	return []picture{
 		desk("overview", ""), {"overview-dark", "", browser.Desk, true}, {"overview-phone", "", browser.Phone, false},
 		desk("hosts", "hosts"), desk("grid", "hosts?view=grid"), {"host", "hosts/" + name(0), browser.Size{Width: browser.Desk.Width, Height: 1700}, false}, {"hosts-phone", "hosts", browser.Phone, false},
 		desk("queue", "queue"), desk("jobs", "jobs"), desk("job", fmt.Sprint("jobs/", job.ID)), desk("suites", "suites"),
 		desk("pools", "pools"), desk("agents", "agents"), desk("cluster", "cluster"), desk("audit", "audit"),
+		desk("log", fmt.Sprintf("runs/%d/log/stdout", runs.Items[0].ID)), desk("suite", fmt.Sprint("suites/", suites.Items[0].ID)), desk("login", "login"),
 	}, nil
+}
+
+func (d *demo) read(ctx context.Context, path string, query url.Values, out any) error {
+	return d.api.Do(ctx, labclient.Call{Method: http.MethodGet, Path: path, Query: query}, out)
 }
 
 // changeShard does what the page of the cluster tells of.
