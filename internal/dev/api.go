@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -84,37 +85,38 @@ func ConsoleAddress(said []byte) string {
 	return ""
 }
 
-// commands are command lines to try in another terminal, the first one of which says where the
-// lab is. job is one whose log can be followed.
-func (d *dev) commands(job string) []string {
-	program := os.Args[0]
-	tell := ". " + quoted(d.envFile()) + "; "
+// commands are command lines to try in another terminal, in any folder: the first one tells its
+// shell where the lab and the program are. Each can be typed as it is.
+func (d *dev) commands() []string {
+	program := quoted(filepath.Base(d.program))
+	list := []string{". " + quoted(d.envFile) + "; " + program + " host list"}
+	submit := func(more string) string {
+		return "echo '{name: try, owner: alice, " + more + "}' | " + program + " job submit - --follow"
+	}
 	if d.opts.Agents == 0 {
-		return []string{
-			tell + program + " host list",
-			"echo '{name: try, owner: alice, labels: [board:b01]}' | " + program + " job submit - --follow",
-		}
+		return append(list, submit("labels: [board:b01]"))
 	}
-	return []string{
-		tell + program + " run -l " + deskLabel + " -- echo hello {host}",
-		program + " job list --state running",
-		program + " job logs -f " + job,
-	}
+	return append(list,
+		program+" run -l "+deskLabel+" -- echo hello {host}",
+		submit(`labels: [`+deskLabel+`], script: "echo hello from $HOSTSCHED_HOST"`),
+		program+` job logs -f "$(`+program+` job list --state running --limit 1 -o name)"`,
+	)
 }
 
-// envFile is what a shell reads to know where the lab is.
-func (d *dev) envFile() string {
-	path := d.file("env")
-	if !strings.Contains(path, "/") {
-		path = "./" + path
+// locate finds out what other terminals, which may be in any folder, have to be told.
+func (d *dev) locate() (err error) {
+	if d.program, err = os.Executable(); err != nil {
+		return err
 	}
-	return path
+	d.envFile, err = filepath.Abs(d.file("env"))
+	return err
 }
 
 func (d *dev) writeEnvFile() error {
 	// A token or a context of another lab would be for that one.
-	text := "export HOSTSCHED_SERVER=" + strings.Join(d.addresses(), ",") + "\nunset HOSTSCHED_TOKEN HOSTSCHED_CONTEXT\n"
-	if err := os.WriteFile(d.envFile(), []byte(text), 0o600); err != nil {
+	text := "export HOSTSCHED_SERVER=" + strings.Join(d.addresses(), ",") + "\nunset HOSTSCHED_TOKEN HOSTSCHED_CONTEXT\n" +
+		"export PATH=" + quoted(filepath.Dir(d.program)) + ":\"$PATH\"\n"
+	if err := os.WriteFile(d.envFile, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write how to find the lab: %w", err)
 	}
 	return nil

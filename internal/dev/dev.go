@@ -85,8 +85,11 @@ type dev struct {
 	api       *labclient.Client
 	processes []*process
 	agents    []*process
-	began     time.Time
-	ended     time.Time
+	// program is the file of this program, and envFile what a shell reads to find it and the lab.
+	program, envFile string
+
+	began time.Time
+	ended time.Time
 
 	// mu guards figures and events, which several goroutines write.
 	mu      sync.Mutex
@@ -136,7 +139,7 @@ func (d *dev) dsn() string { return "sqlite:" + filepath.Join(d.opts.DataDir, "l
 
 // start brings up etcd, the database with its lab, and the replicas.
 func (d *dev) start(ctx context.Context) error {
-	if err := d.clearDataDir(); err != nil {
+	if err := errors.Join(d.locate(), d.clearDataDir()); err != nil {
 		return err
 	}
 	var err error
@@ -168,10 +171,10 @@ func (d *dev) start(ctx context.Context) error {
 	}
 	d.progress(lookAt, d.consoleURL())
 	d.progress("the API answers without a token; try in another terminal:")
-	for _, command := range d.commands("ID") {
+	for _, command := range d.commands() {
 		d.progress("  %s", command)
 	}
-	d.progress("(%s says: export HOSTSCHED_SERVER=%s)", d.envFile(), strings.Join(d.addresses(), ","))
+	d.progress("(%s says: export HOSTSCHED_SERVER=%s)", d.envFile, strings.Join(d.addresses(), ","))
 	d.began = time.Now()
 	return nil
 }

@@ -77,13 +77,3 @@ func (r run) outcome() string {
 func (r run) String() string {
 	return fmt.Sprintf("job %-5d %-10s on %-20s %-9s %s", r.job, r.name, r.host, r.outcome(), r.line)
 }
-
-// followed is the id of a job whose log can be followed: of the latest one that runs.
-func followed(latest []run) string {
-	for _, r := range latest {
-		if r.state == "running" {
-			return fmt.Sprint(r.job)
-		}
-	}
-	return "ID"
-}

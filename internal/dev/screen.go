@@ -110,7 +110,7 @@ func (s *screen) head(f figures) (lines []string) {
 	line("%shostsched dev%s   %d hosts, %d replicas,%s seed %d   %s", bold, plain, s.d.opts.Hosts, s.d.opts.Replicas, agents, s.d.opts.Seed, time.Since(s.d.began).Round(time.Second))
 	line("look at       %s in a browser", s.d.consoleURL())
 	line("try in another terminal:")
-	for _, command := range s.d.commands(followed(f.latest)) {
+	for _, command := range s.d.commands() {
 		// These are copied: none may be cut.
 		line("  %s%s%s", wrap, command, noWrap)
 	}
