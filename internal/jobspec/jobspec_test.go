@@ -34,6 +34,8 @@ func TestOneSpecInTwoForms(t *testing.T) {
 func TestWhatIsRefused(t *testing.T) {
 	for _, c := range []struct{ kind, text, says string }{
 		{asJSON, `{"name":"a","lables":["x"]}`, `lables: there is no such key; did you mean "labels"?`},
+		{asJSON, `{"name":"a","labels":["x"],"prio":1}`, `prio: there is no such key; did you mean "priority"?`},
+		{asJSON, `{"name":"a","labels":["x"],"reboot":{"colour":1}}`, `reboot.colour: there is no such key; there are after, before`},
 		{asYAML, "name: a\nlabels: [x]\nreboot: {befor: always}", `reboot.befor: there is no such key; did you mean "before"?`},
 		{asYAML, "name: a\nlabels: [x]\nName: b", `Name: there is no such key; did you mean "name"?`},
 		{asYAML, "name: a\nlabels: [x]\nname: b", `"name" is there twice`},

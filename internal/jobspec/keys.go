@@ -61,9 +61,17 @@ func checkKeys(where string, tree any, of reflect.Type, f *faults) {
 				checkKeys(at, v[key], field, f)
 				continue
 			}
-			f.add(at, "there is no such key; did you mean %q?", spelling.Nearest(cut(key), slices.Sorted(maps.Keys(known))))
+			f.add(at, "there is no such key; %s", hint(cut(key), slices.Sorted(maps.Keys(known))))
 		}
 	}
+}
+
+// hint says which key was meant, or which there are.
+func hint(key string, known []string) string {
+	if meant := spelling.Likely(key, known); meant != "" {
+		return fmt.Sprintf("did you mean %q?", meant)
+	}
+	return "there are " + strings.Join(known, ", ")
 }
 
 // fieldsOf are the keys of a struct, with the types of their values.

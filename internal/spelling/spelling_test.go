@@ -16,5 +16,10 @@ func TestNearest(t *testing.T) {
 	require.Equal(t, "lab-east", spelling.Likely("lab-esat", known))
 	require.Equal(t, "master", spelling.Likely("maste", known))
 	require.Empty(t, spelling.Likely("nowhere", known))
+	keys := []string{"env", "labels", "name", "priority"}
+	require.Equal(t, "priority", spelling.Nearest("prio", keys))
+	require.Equal(t, "priority", spelling.Likely("prio", keys))
+	require.Empty(t, spelling.Likely("x", keys))
+	require.Empty(t, spelling.Likely("", keys))
 	require.Empty(t, spelling.Likely("x", nil))
 }
