@@ -55,7 +55,7 @@ func hostLabels(t *testing.T, db *store.DB) [][]string {
 	t.Helper()
 	rows, err := db.SQL().QueryContext(t.Context(), `SELECT GROUP_CONCAT(l.name) FROM afe_hosts_labels x JOIN afe_labels l ON l.id = x.label_id GROUP BY x.host_id`)
 	require.NoError(t, err)
-	defer rows.Close()
+	defer func() { require.NoError(t, rows.Close()) }()
 	var out [][]string
 	for rows.Next() {
 		var names string

@@ -51,10 +51,10 @@ const (
 
 // Lab is a generated lab: what is needed to add more suites to it.
 type Lab struct {
-	spec   Spec
-	rng    *rand.Rand
-	labels map[string]int64
-	boards []string
+	spec     Spec
+	rng      *rand.Rand
+	labels   map[string]int64
+	boards   []string
 	labelsOf map[int][]string
 	// neverRun counts the jobs that arrived and that no host can run.
 	neverRun int
