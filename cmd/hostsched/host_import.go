@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,8 +32,8 @@ func hostImportCommand() *cobra.Command {
 the lab. Run twice, the second time changes nothing. Hosts that are not in the
 file are left alone, or removed with --prune unless they are in use.
 
-The file is YAML or JSON: a list of hosts, each with hostname, labels, acl_groups,
-protection and attributes; or, if its name ends in .csv, a table with these titles,
+The file is YAML or JSON: a list of hosts, or the key hosts with such a list, each
+with hostname, labels, acl_groups, protection and attributes; or, if its name ends in .csv, a table with these titles,
 where several labels or ACL groups in a cell are separated by spaces or semicolons,
 and a title like attributes.serial names an attribute.`,
 		Example: `  hostsched host import -f hosts.yaml
@@ -157,10 +159,24 @@ func (h fileHost) input() labapi.HostInput {
 
 func hostsOfYAML(text []byte) ([]labapi.HostInput, error) {
 	var list []fileHost
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	d.KnownFields(true)
-	if err := d.Decode(&list); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("it is no list of hosts: %w", err)
+	decode := func(v any) error {
+		d := yaml.NewDecoder(bytes.NewReader(text))
+		d.KnownFields(true)
+		return d.Decode(v)
+	}
+	var shape yaml.Node
+	err := yaml.Unmarshal(text, &shape)
+	if err == nil && len(shape.Content) == 1 && shape.Content[0].Kind == yaml.MappingNode {
+		var body struct {
+			Hosts []fileHost `yaml:"hosts"`
+		}
+		err = decode(&body)
+		list = body.Hosts
+	} else if err == nil {
+		err = decode(&list)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("it is no list of hosts: %s", wordsOfYAML(err))
 	}
 	out := make([]labapi.HostInput, 0, len(list))
 	for i, h := range list {
@@ -170,6 +186,50 @@ func hostsOfYAML(text []byte) ([]labapi.HostInput, error) {
 		out = append(out, h.input())
 	}
 	return out, nil
+}
+
+var (
+	wrongKind = regexp.MustCompile("(line \\d+): cannot unmarshal !!(\\w+)(?: `(.*)`)? into (\\S+)")
+	wrongKey  = regexp.MustCompile(`(line \d+): field (.*) not found in type \S+`)
+)
+
+// wordsOfYAML says what is wrong with a file in words of the file, where the library has those
+// of this program.
+func wordsOfYAML(err error) string {
+	var faults *yaml.TypeError
+	if !errors.As(err, &faults) {
+		return oneLine(err)
+	}
+	var texts []string
+	for _, text := range faults.Errors {
+		if m := wrongKind.FindStringSubmatch(text); m != nil {
+			text = m[1] + " has " + kindOfYAML(m[2], m[3]) + "; it must be " + kindOfGo(m[4])
+		} else if m := wrongKey.FindStringSubmatch(text); m != nil {
+			text = m[1] + " has the key " + m[2] + ", which there is not"
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "; ")
+}
+
+func kindOfYAML(tag, value string) string {
+	switch tag {
+	case "map":
+		return "keys with values"
+	case "seq":
+		return "a list"
+	}
+	return strconv.Quote(value)
+}
+
+func kindOfGo(name string) string {
+	switch {
+	case strings.HasPrefix(name, "[]"):
+		return "a list"
+	case name == "string":
+		return "a text"
+	}
+	return "keys with values"
 }
 
 // attributeTitle begins the title of a column with an attribute.
