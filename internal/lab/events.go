@@ -136,23 +136,48 @@ func (l *Lab) RequireCursor(ctx context.Context, after int64) error {
 
 // horizon is the highest id below which no event can appear any more. Ids begin with 1, so
 // that nothing is passed over in a journal that is so new that no event in it is old enough.
-func (l *Lab) horizon(ctx context.Context) (horizon int64, err error) {
-	err = l.db.Pool.QueryRowContext(ctx, "SELECT id FROM hostsched_events WHERE at < "+l.db.Dialect.NowMillis+" - ? ORDER BY id DESC LIMIT 1", gapLasts.Milliseconds()).Scan(&horizon)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, l.explain(err, "read the journal")
+func (l *Lab) horizon(ctx context.Context) (int64, error) {
+	old, err := l.oldEvent(ctx)
+	if err != nil {
+		return 0, err
 	}
+	return l.withoutGap(ctx, l.known.settled(time.Now(), old, false))
+}
+
+// horizonAfter is horizon for who watches and has everything up to a position.
+func (l *Lab) horizonAfter(ctx context.Context, position int64) (int64, error) {
+	old, err := l.oldEvent(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return l.withoutGap(ctx, max(position, l.known.settled(time.Now(), old, true)))
+}
+
+// oldEvent is the last event that is old by the clock of the database, 0 if there is none.
+func (l *Lab) oldEvent(ctx context.Context) (id int64, err error) {
+	err = l.db.Pool.QueryRowContext(ctx, "SELECT id FROM hostsched_events WHERE at < "+l.db.Dialect.NowMillis+" - ? ORDER BY id DESC LIMIT 1", gapLasts.Milliseconds()).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return id, l.explain(err, "read the journal")
+}
+
+// withoutGap is the last id after one before which none is missing that may come.
+func (l *Lab) withoutGap(ctx context.Context, horizon int64) (int64, error) {
 	by, err := l.steps(ctx)
 	if err != nil {
 		return 0, err
 	}
-	gap := false
+	gap, last := false, horizon
 	err = l.each(ctx, "read the journal", "SELECT id FROM hostsched_events WHERE id > ? ORDER BY id", []any{horizon}, func(scan sqldb.Scanner) error {
-		var id int64
-		err := scan(&id)
-		if gap = gap || !follows(horizon, id, by); !gap {
-			horizon = id
+		err := scan(&last)
+		if gap = gap || !follows(horizon, last, by); !gap {
+			horizon = last
 		}
 		return err
 	})
+	if gap {
+		l.known.note(last, time.Now())
+	}
 	return horizon, err
 }

@@ -68,31 +68,38 @@ func follows(before, after, by int64) bool {
 	return after == before+1 || after == before+by || before == 0 && after <= by
 }
 
-// known is since when a watcher has known ids, by its own clock: those of the servers that
-// write the journal need not agree with that of the server that is read.
-type known struct{ marks []mark }
+// known is since when this process has known ids of the journal, by its own clock: those of the
+// servers that write the journal need not agree with that of the server that is read, and may
+// jump.
+type known struct {
+	mu    sync.Mutex
+	marks []mark
+}
 
 type mark struct {
 	id int64
 	at time.Time
 }
 
-// note remembers that ids up to one are there.
+// note remembers that ids up to one are there. Who read at the same time may have seen more.
 func (k *known) note(id int64, now time.Time) {
-	if n := len(k.marks); n == 0 || k.marks[n-1].id < id {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.marks) > 0 && id < k.marks[0].id { // another journal, as of a database that was restored
+		k.marks = nil
+	}
+	if n := len(k.marks); n == 0 || id > k.marks[n-1].id {
 		k.marks = append(k.marks, mark{id, now})
 	}
-}
-
-// forget drops what was handed on.
-func (k *known) forget(position int64) {
-	for len(k.marks) > 0 && k.marks[0].id <= position {
+	for len(k.marks) > 1 && now.Sub(k.marks[1].at) >= gapLasts {
 		k.marks = k.marks[1:]
 	}
 }
 
 // before returns the highest id that was known for so long, 0 if none was.
 func (k *known) before(now time.Time, age time.Duration) (id int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, m := range k.marks {
 		if now.Sub(m.at) < age {
 			break
@@ -102,8 +109,11 @@ func (k *known) before(now time.Time, age time.Duration) (id int64) {
 	return id
 }
 
-// settled returns the id up to which no other can appear any more, of which old is so by the
-// clock of the database.
-func (k *known) settled(now time.Time, old int64) int64 {
-	return max(k.before(now, gapLasts), min(old, k.before(now, knownLasts)))
+// settled returns an id before which no other can appear any more, of which old is so by the
+// clock of the database. Who watches need not go by that alone.
+func (k *known) settled(now time.Time, old int64, watching bool) int64 {
+	if watching {
+		old = min(old, k.before(now, knownLasts))
+	}
+	return max(old, k.before(now, gapLasts))
 }

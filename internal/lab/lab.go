@@ -41,8 +41,9 @@ type Lab struct {
 	scope  store.Scope
 	views  views
 	system system
-	// stepsOfServer is which ids the journal may have.
+	// stepsOfServer is which ids the journal may have, and known those that it was seen to have.
 	stepsOfServer stepsOfServer
+	known         known
 	// logWriters has a value for each append to a log that is under way.
 	logWriters chan struct{}
 	// files is where complete logs lie; nil leaves them in the database.

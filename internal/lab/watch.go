@@ -135,7 +135,6 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	var lookedAgain time.Time
-	var k known
 	w.mu.Lock()
 	position := w.position
 	w.mu.Unlock()
@@ -153,15 +152,13 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 		if len(events) == 0 {
 			continue
 		}
-		k.note(events[len(events)-1].ID, time.Now())
 		ready := w.untilGap(ctx, l, position, events)
 		if len(ready) == 0 && time.Since(lookedAgain) > gapEvery {
 			lookedAgain = time.Now()
-			ready = w.settled(ctx, l, position, &k)
+			ready = w.settled(ctx, l, position)
 		}
 		if len(ready) > 0 {
 			position = ready[len(ready)-1].ID
-			k.forget(position)
 			w.hand(ctx, ready)
 		}
 	}
@@ -172,10 +169,10 @@ func (w *Watch) read(ctx context.Context, l *Lab) {
 // database servers gives each its own ids, there is one before nearly every event. The events
 // are read after it is known how far they are settled, because one may have filled a gap since
 // they were read last.
-func (w *Watch) settled(ctx context.Context, l *Lab, position int64, k *known) []labapi.Event {
-	horizon, err := l.horizon(ctx)
+func (w *Watch) settled(ctx context.Context, l *Lab, position int64) []labapi.Event {
+	horizon, err := l.horizonAfter(ctx, position)
 	var events []labapi.Event
-	if horizon = k.settled(time.Now(), horizon); err == nil && horizon > position {
+	if err == nil && horizon > position {
 		events, err = l.readEvents(ctx, "e.id > ? AND e.id <= ?", "ASC", []any{position, horizon, watchBatch})
 	}
 	if err != nil {
