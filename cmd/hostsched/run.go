@@ -156,7 +156,7 @@ func runWith(cmd *cobra.Command, conn *connection, w *wanted, timeout time.Durat
 		return err
 	}
 	status := ownrun.Run(ownrun.Options{
-		Claimed: claimed, Sent: sent, Calls: calls, Args: args, Timeout: timeout, Log: log, Signals: claims.signals, Guard: []string{exe, guardCommandName}, Say: claims.say,
+		Claimed: claimed, Sent: sent, Calls: calls, Args: args, Timeout: timeout, Log: log, Mask: []string{claims.lab.Token()}, Signals: claims.signals, Guard: []string{exe, guardCommandName}, Say: claims.say,
 	})
 	if status == exitOK {
 		return nil

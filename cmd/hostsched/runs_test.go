@@ -341,18 +341,19 @@ func TestACommandIsSubmittedOnce(t *testing.T) {
 // said if not.
 func TestLogsOfCommandsThatRanHere(t *testing.T) {
 	l := newRunLab(t)
-	script := `printf '\033[31mred\n'; echo oh >&2; exit 3`
+	script := `printf '\033[31mred\n'; echo oh $HOSTSCHED_TOKEN >&2; exit 3`
+	oh := "oh " + l.adminToken(t) + "\n"
 	for _, keep := range []bool{true, false} {
 		args := []string{"run", "-q", "-l", "board:eve", "--", "sh", "-c", script}
 		if keep {
 			args = slices.Insert(args, 1, "--log")
 		}
 		stdout, stderr, code := l.call(args...)
-		require.Equal(t, []any{3, "\033[31mred\n", "oh\n"}, []any{code, stdout, stderr})
+		require.Equal(t, []any{3, "\033[31mred\n", oh}, []any{code, stdout, stderr})
 		job, _, _ := strings.Cut(l.must("job", "list", "-o", "name"), "\n")
 		if keep {
 			require.Equal(t, "\033[31mred\n", l.must("job", "logs", job, "--stream", "stdout"))
-			require.Equal(t, "oh\n", l.must("job", "logs", "-f", job, "--stream", "stderr"))
+			require.Equal(t, "oh ***\n", l.must("job", "logs", "-f", job, "--stream", "stderr"))
 			continue
 		}
 		for _, more := range [][]string{nil, {"-f"}} {

@@ -32,14 +32,14 @@ type logs struct {
 }
 
 // keepLogs puts pipes between a command and this process's output.
-func keepLogs(spec *command.Spec, most int64) (*logs, error) {
+func keepLogs(spec *command.Spec, most int64, mask []string) (*logs, error) {
 	dir, err := os.MkdirTemp("", "hostsched-run-")
 	if err != nil {
 		return nil, fmt.Errorf("keep what the command writes: %w", err)
 	}
 	l := &logs{dir: dir}
 	for i, to := range []**os.File{&spec.Stdout, &spec.Stderr} {
-		if *to, err = l.add(runlog.Streams[i], most, *to); err != nil {
+		if *to, err = l.add(runlog.Streams[i], runlog.Options{Mask: mask, Cap: most, Also: *to, Said: &l.said}); err != nil {
 			l.started()
 			l.remove()
 			return nil, err
@@ -51,9 +51,9 @@ func keepLogs(spec *command.Spec, most int64) (*logs, error) {
 	return l, nil
 }
 
-func (l *logs) add(stream string, most int64, also *os.File) (*os.File, error) {
+func (l *logs) add(stream string, options runlog.Options) (*os.File, error) {
 	file := filepath.Join(l.dir, stream)
-	o, err := runlog.Open(file, stream, runlog.Options{Cap: most, Also: also, Said: &l.said})
+	o, err := runlog.Open(file, stream, options)
 	if err != nil {
 		return nil, err
 	}

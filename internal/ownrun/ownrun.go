@@ -42,6 +42,9 @@ type Options struct {
 	Signals chan os.Signal
 	// Log means that the servers keep what the command writes.
 	Log bool
+	// Mask are values that these logs do not show: many may read them who may not call as the
+	// caller does.
+	Mask []string
 	// Guard starts this program anew, to be the guard; nil for none.
 	Guard []string
 }
@@ -131,7 +134,7 @@ const toldBound = 2 * time.Second
 
 func (r *run) start(spec command.Spec) (err error) {
 	if r.Log {
-		if r.logs, err = keepLogs(&spec, r.Claimed.Manifest.LogCap); err != nil {
+		if r.logs, err = keepLogs(&spec, r.Claimed.Manifest.LogCap, r.Mask); err != nil {
 			return err
 		}
 	}

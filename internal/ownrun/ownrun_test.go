@@ -57,7 +57,7 @@ func program(server string) int {
 			Run: 7, Token: "hsr_token", LeaseMillis: lease, Hosts: []labapi.RunHost{{Hostname: "h1", Epoch: 3}, {Hostname: "h2", Epoch: 5}},
 			Manifest: labapi.Manifest{Job: 9, GraceMillis: 300, LogCap: 1 << 20},
 		},
-		Sent: command.Now(), Calls: calls, Args: os.Args[1:], Timeout: timeout, Signals: signals, Guard: []string{"/proc/self/exe", "guard"}, Log: os.Getenv("OWNRUN_TEST_LOG") != "",
+		Sent: command.Now(), Calls: calls, Args: os.Args[1:], Timeout: timeout, Signals: signals, Guard: []string{"/proc/self/exe", "guard"}, Log: os.Getenv("OWNRUN_TEST_LOG") != "", Mask: []string{os.Getenv("OWNRUN_TEST_MASK")},
 		Say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, "hostsched: "+format+"\n", args...) },
 	})
 }
@@ -381,6 +381,18 @@ func TestLogsAreWhole(t *testing.T) {
 	require.Equal(t, []int64{int64(len(want)), 3}, []int64{in.Streams[0].Size, in.Streams[1].Size})
 	require.Equal(t, want, string(s.logs["stdout"]))
 	require.Equal(t, "oh\n", string(s.logs["stderr"]))
+}
+
+// TestTheServersDoNotKeepTheTokenOfWhoCalls: many may read logs. The caller sees what is written.
+func TestTheServersDoNotKeepTheTokenOfWhoCalls(t *testing.T) {
+	s := newServers(t, 10*time.Second)
+	p := s.start(t, []string{"OWNRUN_TEST_LOG=1", "OWNRUN_TEST_MASK=hst_alices"}, "sh", "-c", "echo token=hst_alices; echo hst_alices >&2")
+	require.Equal(t, "token=hst_alices", p.says())
+	require.Zero(t, p.status())
+	require.Contains(t, p.said.String(), "hst_alices\n")
+	s.finish(t)
+	require.Equal(t, "token=***\n", string(s.logs["stdout"]))
+	require.Equal(t, "***\n", string(s.logs["stderr"]))
 }
 
 // TestLogsThatNobodyReads keep the host no longer than a person wants to wait.
