@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -42,7 +43,11 @@ func (a *API) shardRoutes() {
 			if a.cfg.Shards == nil {
 				return nil, notReady()
 			}
-			err := c.do(a.cfg.Shards, ctx, in.Shard, by(ctx, in.Body.Reason))
+			who, err := by(ctx, in.Body.Reason)
+			if err != nil {
+				return nil, err
+			}
+			err = c.do(a.cfg.Shards, ctx, in.Shard, who)
 			a.shardChanged(in.Shard, err)
 			return nil, err
 		})
@@ -56,15 +61,23 @@ func (a *API) shardRoutes() {
 		if a.cfg.Shards == nil {
 			return nil, notReady()
 		}
-		h, err := a.cfg.Shards.Switchover(ctx, in.Shard, in.Body.To, by(ctx, in.Body.Reason))
+		who, err := by(ctx, in.Body.Reason)
+		if err != nil {
+			return nil, err
+		}
+		h, err := a.cfg.Shards.Switchover(ctx, in.Shard, in.Body.To, who)
 		a.shardChanged(in.Shard, err)
 		return answer(labapi.Handover{Shard: h.Shard.String(), From: h.From, To: h.To, Millis: h.Took.Milliseconds()}, err)
 	})
 }
 
-// by is who calls, with a reason.
-func by(ctx context.Context, reason string) ops.By {
-	return ops.By{Who: callerOf(ctx).Login, Reason: strings.TrimSpace(reason)}
+// by is who calls, with a reason that others can read.
+func by(ctx context.Context, reason string) (ops.By, error) {
+	who := ops.By{Who: callerOf(ctx).Login, Reason: strings.TrimSpace(reason)}
+	if who.Reason == "" {
+		return who, fmt.Errorf("%w: say why: others see it", ops.ErrInput)
+	}
+	return who, nil
 }
 
 // shardChanged lets whoever asks next see a change of a shard, and its leader act on it at once.

@@ -3,7 +3,6 @@ package console
 import (
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/ops"
@@ -32,7 +31,7 @@ func (p *page) cluster() error {
 // changeShard pauses, resumes or hands over a shard.
 func (p *page) changeShard() error {
 	p.r.Body = http.MaxBytesReader(p.w, p.r.Body, maxForm)
-	action, why := p.r.FormValue("action"), labapi.ShardChange{Reason: strings.TrimSpace(p.r.FormValue("reason"))}
+	action, why := p.r.FormValue("action"), labapi.ShardChange{Reason: p.r.FormValue("reason")}
 	var change any = why
 	switch action {
 	case "pause", "resume":
@@ -40,9 +39,6 @@ func (p *page) changeShard() error {
 		change = labapi.Switchover{ShardChange: why, To: p.r.FormValue("to")}
 	default:
 		return &refusal{Status: http.StatusUnprocessableEntity, Detail: "A shard can be paused, resumed or handed over."}
-	}
-	if why.Reason == "" {
-		return &refusal{Status: http.StatusUnprocessableEntity, Detail: "Say why: others see it."}
 	}
 	if err := p.do(nil, "/shards/"+url.PathEscape(p.r.FormValue("shard"))+"/"+action, change); err != nil {
 		return err
