@@ -96,12 +96,21 @@ func (o *Output) copy(from *os.File) {
 	}
 }
 
-// leaveBound is for what is in a pipe already.
-const leaveBound = time.Second
+const (
+	// leaveBound is for what is in a pipe already.
+	leaveBound = time.Second
+	// takeBound is more than somebody needs to take that who reads at all.
+	takeBound = 100 * time.Millisecond
+)
 
-// Leave keeps what is left in the pipe, when nobody writes any more, and whoever should get what
-// was said before does not take it.
+// Leave keeps what is left in the pipe, when nobody writes any more, also if whoever should get
+// what was said before does not take it.
 func (o *Output) Leave() {
+	select {
+	case <-o.done:
+		return
+	case <-time.After(takeBound):
+	}
 	_ = o.from.SetReadDeadline(time.Now().Add(leaveBound)) // a pipe has deadlines
 	rest, _ := io.ReadAll(o.from)                          // as much as there was
 	o.mu.Lock()
