@@ -3,15 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/hostsched/hostsched/internal/agentclient"
 	"github.com/hostsched/hostsched/internal/command"
 	"github.com/hostsched/hostsched/internal/runlog"
 )
-
-// flush is how often logs are sent.
-const flush = 500 * time.Millisecond
 
 func (r *run) newLogs() (out []*runlog.Log) {
 	if r.rec.Done != nil {
@@ -28,12 +24,6 @@ func backlog(logs []*runlog.Log) (bytes int64) {
 		bytes += l.Backlog()
 	}
 	return bytes
-}
-
-func rewind(logs []*runlog.Log) {
-	for _, l := range logs {
-		l.Sent = 0
-	}
 }
 
 // sendLogs sends what is new, and tells whether the servers have all of it.

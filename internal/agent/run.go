@@ -302,7 +302,7 @@ func (r *run) tell(ctx context.Context) bool {
 		select {
 		case <-ctx.Done():
 		case <-r.over:
-		case <-time.After(min(flush, r.lease.Length()/8)):
+		case <-time.After(min(runlog.Flush, r.lease.Length()/8)):
 		}
 	}
 	return ctx.Err() == nil && r.close(ctx, logs)
@@ -383,7 +383,7 @@ func (r *run) close(ctx context.Context, logs []*runlog.Log) bool {
 			return true
 		case errors.Is(err, agentclient.ErrUnfinished):
 			// The servers have less than they said: they say how much.
-			rewind(logs)
+			runlog.Rewind(logs)
 			sleep(ctx, time.Second)
 		case errors.Is(err, agentclient.ErrRefused):
 			r.agent.Log.Error("the servers do not take the end of a run, and will give it up", "run", r.id, "err", oneLine(err))

@@ -17,9 +17,6 @@ import (
 	"github.com/hostsched/hostsched/internal/runlog"
 )
 
-// flush is how often logs are sent.
-const flush = 500 * time.Millisecond
-
 // logs are those of a command that the servers keep, beside passing them through. Every method
 // does nothing for nil.
 type logs struct {
@@ -120,7 +117,7 @@ func (r *run) sendLogs(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(flush):
+		case <-time.After(runlog.Flush):
 		}
 	}
 }
@@ -174,9 +171,7 @@ func (r *run) handIn(ctx context.Context, in labapi.RunFinish) error {
 	}
 	_, err := r.Calls.Finish(ctx, in)
 	if errors.Is(err, agentclient.ErrUnfinished) && r.logs != nil {
-		for _, l := range r.logs.sent {
-			l.Sent = 0 // the servers say how much they have
-		}
+		runlog.Rewind(r.logs.sent)
 	}
 	return err
 }

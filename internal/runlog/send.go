@@ -5,13 +5,18 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/hostsched/hostsched/internal/agentclient"
 	"github.com/hostsched/hostsched/internal/labapi"
 )
 
-// Chunk is how much of a log is sent in one call.
-const Chunk = 256 << 10
+const (
+	// Chunk is how much of a log is sent in one call.
+	Chunk = 256 << 10
+	// Flush is how often logs are sent.
+	Flush = 500 * time.Millisecond
+)
 
 // Log is how much of a log the servers have.
 type Log struct {
@@ -62,6 +67,13 @@ func (l *Log) Refused(err error) (refused, again bool) {
 		return true, true
 	}
 	return false, false
+}
+
+// Rewind sends all logs anew: the servers say how much of them they have.
+func Rewind(logs []*Log) {
+	for _, l := range logs {
+		l.Sent = 0
+	}
 }
 
 // Ends are the logs that the servers must have. What they did not take is not among them.
