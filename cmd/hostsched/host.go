@@ -50,6 +50,9 @@ func jobOf(h labapi.Host) string {
 // heldText is by whom a host is held, until when and why.
 func heldText(h labapi.Host) string {
 	var parts []string
+	if r := h.Reservation; r != nil {
+		parts = append(parts, holdText("reserved", r.By, "until "+when(r.Until), r.Reason))
+	}
 	if d := h.Drain; d != nil {
 		parts = append(parts, holdText("draining", d.By, "deadline "+when(d.Deadline), d.Reason))
 	}

@@ -278,7 +278,10 @@ func TestWhoHasWhat(t *testing.T) {
 	require.Empty(t, l.must("host", "list", "--mine", "-o", "name"))
 	l.must("host", "reserve", "h2", "--for", "1h", "--reason", "test")
 	require.Equal(t, "h2\n", l.must("host", "list", "--mine", "-o", "name"))
+	require.Regexp(t, `h2 .*reserved by \w+ until \S+: test `, l.must("host", "list"))
+	require.Regexp(t, `nobody gets host h2: reserved by \w+: test, until 2`, l.must("host", "explain", "h2"))
 	l.must("host", "release", "h2")
+	require.NotContains(t, l.must("host", "list"), "reserved")
 	require.Empty(t, l.must("host", "list", "--mine", "-o", "name"))
 	for _, verb := range []string{"show", "hosts", "join-token", "drain", "resume", "stop", "rotate", "revoke", "remove"} {
 		require.Contains(t, l.must("__complete", "agent", verb, "rack"), "rack-1\n", verb)

@@ -107,6 +107,8 @@ func TestJobsThatCanNeverRun(t *testing.T) {
 			{labapi.JobSpec{Labels: []string{"rare"}}, `none shares an ACL group with owner "ann"`},
 			{labapi.JobSpec{Labels: []string{"board:eve"}, Count: 3}, "3 hosts are wanted, and there are only 2"},
 			{labapi.JobSpec{Labels: []string{"board:eve"}, Synch: 2}, "2 hosts should run together, but only 1 are asked for"},
+			{labapi.JobSpec{Labels: []string{"bored:eve"}, Own: labapi.OwnRun}, "there is no such label; ask for other hosts"},
+			{labapi.JobSpec{Labels: []string{"bored:eve"}, Script: "true"}, "queue it all the same with allow_unplaceable"},
 			{labapi.JobSpec{Hosts: []string{"h4"}}, "h4"},
 			{labapi.JobSpec{Hosts: []string{"h9"}}, `there is no host "h9"`},
 			{labapi.JobSpec{Hosts: []string{"h3"}, Labels: []string{"board:eve"}}, "h3"},

@@ -44,9 +44,12 @@ func (l *Lab) ExplainHost(ctx context.Context, hostname string) (labapi.HostExpl
 // whyNotGiven says what keeps the planner from giving a host to anybody.
 func whyNotGiven(h *labapi.Host) (reasons []string) {
 	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
-	if h.Entry != nil {
+	switch {
+	case h.Reservation != nil:
+		add("reserved by %s: %s%s", h.Reservation.By, h.Reservation.Reason, untilText(h.Reservation.Until))
+	case h.Entry != nil:
 		add("entry %d of job %d has it", h.Entry.ID, h.Entry.Job)
-	} else if h.Leased {
+	case h.Leased:
 		add("it is leased, but to no entry: for a special task, or until the next tick releases it (status %s)", h.Status)
 	}
 	if h.Lock != nil {

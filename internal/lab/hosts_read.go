@@ -288,8 +288,12 @@ func (l *Lab) addLinks(r reader, rows []hostState) {
 		}
 		h.Attributes[v.Text(1)] = v.Text(2)
 	})
-	each("SELECT host_id, id, job_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IN "+in, func(h *hostState, v sqldb.Row) {
+	each("SELECT q.host_id, q.id, q.job_id, o.until, COALESCE(j.owner, ''), COALESCE(j.name, '') FROM afe_host_queue_entries q LEFT JOIN hostsched_own_jobs o ON o.job_id = q.job_id AND o.until IS NOT NULL"+
+		" LEFT JOIN afe_jobs j ON j.id = o.job_id WHERE q.active = 1 AND q.host_id IN "+in, func(h *hostState, v sqldb.Row) {
 		h.Entry = &labapi.HostEntry{ID: v.Int(1).N, Job: v.Int(2).N}
+		if until := v.Int(3); until.Valid {
+			h.Reservation = &labapi.Reservation{By: v.Text(4), Reason: v.Text(5), Until: millisOf(until)}
+		}
 	})
 }
 

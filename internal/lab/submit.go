@@ -177,6 +177,10 @@ func (l *Lab) refuseUnplaceable(ctx context.Context, b *batch) error {
 }
 
 func unplaceable(j *newJob, why string) error {
+	if j.spec.Own != "" {
+		// Its command line has no way to queue it all the same.
+		return fmt.Errorf("%w: %s; ask for other hosts", ErrUnplaceable, why)
+	}
 	return fmt.Errorf("%w: job %q: %s; change the job, or queue it all the same with allow_unplaceable", ErrUnplaceable, j.spec.Name, why)
 }
 

@@ -22,6 +22,8 @@ type Host struct {
 	Bad          *Bad              `json:"bad,omitempty"`
 	// Entry is the active queue entry of the host, if there is one.
 	Entry *HostEntry `json:"entry,omitempty"`
+	// Reservation is set while that entry is of a person who reserved the host.
+	Reservation *Reservation `json:"reservation,omitempty"`
 }
 
 // Lock is a hold under which nobody gets the host, and its tasks wait, too.
@@ -47,6 +49,13 @@ type Drain struct {
 	Since    *time.Time `json:"since,omitempty"`
 	Deadline *time.Time `json:"deadline,omitempty"`
 	Abort    bool       `json:"abort,omitempty" doc:"Abort what still runs at the deadline."`
+}
+
+// Reservation is a host that a person has, until its end at the latest.
+type Reservation struct {
+	Reason string     `json:"reason"`
+	By     string     `json:"by"`
+	Until  *time.Time `json:"until,omitempty" doc:"When the host is taken back; its owner may end or extend the reservation before."`
 }
 
 // HostEntry is the queue entry that uses a host.
