@@ -128,7 +128,7 @@ func noLogs(job int64, runs []labapi.Run) string {
 	if i < 0 {
 		return fmt.Sprintf("job %d has no logs: nothing has run, nothing was written, or it was deleted because it was old", job)
 	}
-	return fmt.Sprintf("job %d has no logs: %s ran its command with 'hostsched run', and what it wrote went to where that was called; 'hostsched run --log' also keeps it here", job, firstOf(runs[i].Login, "somebody"))
+	return fmt.Sprintf("job %d has no logs: %s ran its command with 'hostsched run', and what it wrote, if anything, went to where that was called; 'hostsched run --log' also keeps it here", job, firstOf(runs[i].Login, "somebody"))
 }
 
 func printLogs(ctx context.Context, cmd *cobra.Command, client *labclient.Client, job int64, choice logChoice, offset int64) error {

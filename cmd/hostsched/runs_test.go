@@ -362,9 +362,13 @@ func TestLogsOfCommandsThatRanHere(t *testing.T) {
 		for _, more := range [][]string{nil, {"-f"}} {
 			stdout, stderr, code = l.call(append([]string{"job", "logs", job}, more...)...)
 			require.Equal(t, []any{0, ""}, []any{code, stdout})
-			require.Contains(t, stderr, "job "+job+" has no logs: admin ran its command with 'hostsched run', and what it wrote went to where that was called; 'hostsched run --log' also keeps it here\n")
+			require.Contains(t, stderr, "job "+job+" has no logs: admin ran its command with 'hostsched run', and what it wrote, if anything, went to where that was called; 'hostsched run --log' also keeps it here\n")
 		}
 	}
+	l.must("run", "-q", "--log", "-l", "board:eve", "--", "true")
+	job, _, _ := strings.Cut(l.must("job", "list", "-o", "name"), "\n")
+	_, stderr, _ := l.call("job", "logs", job)
+	require.Contains(t, stderr, "what it wrote, if anything,")
 
 	// Who does not read any more ends the command, as without --log.
 	cmd := l.command("run", "-q", "--log", "-l", "board:eve", "--", "sh", "-c", "yes; echo $? >"+l.home+"/ended")
