@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -103,9 +104,14 @@ func (d *dev) commands() []string {
 	)
 }
 
-// locate finds out what other terminals, which may be in any folder, have to be told.
-func (d *dev) locate() (err error) {
-	if d.program, err = os.Executable(); err != nil {
+// locate finds out what other terminals, which may be in any folder, have to be told. The
+// program has the name by which it was called, which may be a link to another one.
+func (d *dev) locate() error {
+	program, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	if d.program, err = filepath.Abs(program); err != nil {
 		return err
 	}
 	d.envFile, err = filepath.Abs(d.file("env"))
