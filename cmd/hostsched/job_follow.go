@@ -11,6 +11,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
+	"github.com/hostsched/hostsched/scheduler"
 )
 
 const (
@@ -109,10 +110,19 @@ func (f *following) progress(ctx context.Context, cmd *cobra.Command, client *la
 	text := ""
 	for _, e := range job.Entries {
 		if e.Active || !e.Complete {
-			text += fmt.Sprintf(", %s on %s", e.Status, firstOf(e.Host, "no host yet"))
+			text += ", " + entryNow(e)
 		}
 	}
 	f.say(cmd, "job %d %s%s", job.ID, job.State, text)
+}
+
+// entryNow is what an entry that is not over does. One that has a host is Queued until its first
+// task begins, which would contradict that its job runs.
+func entryNow(e labapi.Entry) string {
+	if e.Host != "" && e.Status == string(scheduler.StatusQueued) {
+		return "has host " + e.Host + ", and waits for its first task"
+	}
+	return fmt.Sprintf("%s on %s", e.Status, firstOf(e.Host, "no host yet"))
 }
 
 // say tells a person who follows what is new, once.

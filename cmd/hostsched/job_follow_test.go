@@ -25,3 +25,14 @@ func TestHowAJobEnds(t *testing.T) {
 		require.NoError(t, err, state)
 	}
 }
+
+// TestWhatAnEntryDoes: what is said of a job that runs does not contradict itself.
+func TestWhatAnEntryDoes(t *testing.T) {
+	for want, e := range map[string]labapi.Entry{
+		"has host h1, and waits for its first task": {Status: "Queued", Host: "h1", Active: true},
+		"Running on h1":         {Status: "Running", Host: "h1", Active: true},
+		"Queued on no host yet": {Status: "Queued"},
+	} {
+		require.Equal(t, want, entryNow(e))
+	}
+}
