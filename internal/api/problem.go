@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/runs"
 	"github.com/hostsched/hostsched/internal/signin"
+	"github.com/hostsched/hostsched/shard"
 )
 
 // newProblem is short for what most routes need.
@@ -44,6 +45,7 @@ var problems = append([]apiframe.Meaning{
 	means(lab.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency-key-reused"),
 	means(lab.ErrKeyRunning, http.StatusConflict, "request-running"),
 	means(lab.ErrTooMany, http.StatusServiceUnavailable, "too-many-streams"),
+	means(shard.ErrName, http.StatusUnprocessableEntity, "bad-input"),
 	means(ops.ErrNoShard, http.StatusNotFound, "not-found"),
 	means(ops.ErrNotPaused, http.StatusConflict, "conflict"),
 	means(ops.ErrNotHandedOver, http.StatusServiceUnavailable, "not-handed-over"),

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -74,10 +73,7 @@ func (a *API) shardRoutes() {
 // by is who calls, with a reason that others can read.
 func by(ctx context.Context, reason string) (ops.By, error) {
 	who := ops.By{Who: callerOf(ctx).Login, Reason: strings.TrimSpace(reason)}
-	if who.Reason == "" {
-		return who, fmt.Errorf("%w: say why: others see it", ops.ErrInput)
-	}
-	return who, nil
+	return who, lab.CheckReason(who.Reason, true)
 }
 
 // shardChanged lets whoever asks next see a change of a shard, and its leader act on it at once.

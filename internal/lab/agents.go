@@ -304,7 +304,7 @@ func (l *Lab) homeHosts(ctx context.Context, tx *sql.Tx, a *agentRow, hosts []in
 
 // WantOfAgent says what an administrator wants of an agent: run, drain, stop.
 func (l *Lab) WantOfAgent(ctx context.Context, who access.Caller, name, desired, reason string) (labapi.Agent, error) {
-	if err := checkText("the reason", reason, maxReason); err != nil {
+	if err := CheckReason(reason, false); err != nil {
 		return labapi.Agent{}, err
 	}
 	err := l.changeAgent(ctx, desired+" agent", name, func(tx *sql.Tx, a *agentRow) error {
@@ -342,7 +342,7 @@ func (l *Lab) RotateAgent(ctx context.Context, who access.Caller, name string) e
 
 // RevokeAgent takes all rights from an agent. It stops everything when it hears of it.
 func (l *Lab) RevokeAgent(ctx context.Context, who access.Caller, name, reason string) error {
-	if err := checkText("the reason", reason, maxReason); err != nil {
+	if err := CheckReason(reason, false); err != nil {
 		return err
 	}
 	return l.changeAgent(ctx, "revoke agent", name, func(tx *sql.Tx, a *agentRow) error {

@@ -34,10 +34,7 @@ var latest = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (h Hold) check(now time.Time) error {
 	begins := h.Action == labapi.ActionLock || h.Action == labapi.ActionDrain
-	if begins && h.Reason == "" {
-		return fmt.Errorf("%w: say why, in reason: others see it", ErrInput)
-	}
-	if err := checkText("the reason", h.Reason, maxReason); err != nil {
+	if err := CheckReason(h.Reason, begins); err != nil {
 		return err
 	}
 	for name, at := range map[string]*time.Time{"until": h.Until, "deadline": h.Deadline} {

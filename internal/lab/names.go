@@ -48,6 +48,14 @@ func checkText(what, text string, most int) error {
 	return nil
 }
 
+// CheckReason refuses a reason that others cannot read, and none where one is required.
+func CheckReason(reason string, required bool) error {
+	if required && reason == "" {
+		return fmt.Errorf("%w: say why, in reason: others see it", ErrInput)
+	}
+	return checkText("the reason", reason, maxReason)
+}
+
 // shortened is enough of a text to find it.
 func shortened(text string) string { return cut(text, 60) }
 
