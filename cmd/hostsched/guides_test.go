@@ -26,12 +26,12 @@ import (
 var commandBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // guidesWithCommands are those whose commands are run, from the first to the last in one shell.
-var guidesWithCommands = []string{"first-lab.md", "maintenance.md", "security.md", "autotest.md", "agents.md", "growing.md", "operations.md", "capacity.md"}
+var guidesWithCommands = []string{"../README.md", "first-lab.md", "maintenance.md", "security.md", "autotest.md", "agents.md", "growing.md", "operations.md", "capacity.md"}
 
 // TestGuides runs the commands of the guides as somebody would who pastes them.
 func TestGuides(t *testing.T) {
 	for _, name := range guidesWithCommands {
-		t.Run(name, func(t *testing.T) {
+		t.Run(filepath.Base(name), func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(filepath.Join("../../docs", name))
 			require.NoError(t, err)
