@@ -113,7 +113,7 @@ func hostListCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					q.Set("used_by", me.Login)
+					q.Set("used_by", me.Owner)
 				}
 				return show.list(ctx, cmd, func(ctx context.Context) ([]labapi.Host, error) {
 					return labclient.List[labapi.Host](ctx, client, "/hosts", q, limit)

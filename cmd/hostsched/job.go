@@ -236,7 +236,7 @@ func jobListCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					owner = me.Login
+					owner = me.Owner
 				}
 				q := query("state", state, "owner", owner, "label", label, "selector", chosen.selector, "suite", idText(suite))
 				return show.list(ctx, cmd, func(ctx context.Context) ([]labapi.Job, error) {
@@ -436,7 +436,7 @@ func abortCommand(noun, short, long string, names labLister, selected labSelecte
 					if err != nil {
 						return err
 					}
-					if owner != me.Login && strings.TrimSpace(c.reason) == "" {
+					if owner != me.Owner && strings.TrimSpace(c.reason) == "" {
 						return fmt.Errorf("%w: %s %d is %s's; say with --reason why to abort it", errUsage, noun, id, owner)
 					}
 					call := labclient.Call{Method: http.MethodPost, Path: labclient.Path(noun+"s", strconv.FormatInt(id, 10), "abort"), Body: labapi.AbortInput{Reason: c.reason}}

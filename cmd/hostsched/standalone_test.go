@@ -142,10 +142,11 @@ func TestStandalone(t *testing.T) {
 	requireMode(t, filepath.Join(s.dir, "hostsched.sock"), 0o600)
 	require.Contains(t, s.said(t), "at http://"+s.listen+"\nThe token of its administrator is in "+filepath.Join(s.dir, "admin.token"))
 	token := s.adminToken(t)
-	require.Equal(t, labapi.Whoami{Login: "admin", Role: "admin", By: "token"}, s.whoami(t, token))
+	require.Equal(t, labapi.Whoami{Login: "admin", Role: "admin", By: "token", Owner: "admin"}, s.whoami(t, token))
 	me := s.whoami(t, "")
-	require.Equal(t, labapi.Whoami{Login: me.Login, Role: "admin", By: "socket"}, me)
+	require.Equal(t, labapi.Whoami{Login: me.Login, Role: "admin", By: "socket", Owner: "admin"}, me)
 	require.Contains(t, me.Login, "local:"+strconv.Itoa(os.Getuid()))
+	requireOwnJobs(t, "unix:"+filepath.Join(s.dir, "hostsched.sock"))
 
 	code, _, errs := runCommand(t, "serve", "--data-dir", s.dir, "--listen", "127.0.0.1:0")
 	require.Equal(t, exitInput, code)
@@ -319,4 +320,23 @@ func runCommand(t *testing.T, args ...string) (code int, stdout, stderr string) 
 	var out, errs strings.Builder
 	code = run(t.Context(), args, &out, &errs)
 	return code, out.String(), errs.String()
+}
+
+// requireOwnJobs proves that whoever comes through the socket finds what it submitted as its own, and
+// ends it without saying why.
+func requireOwnJobs(t *testing.T, server string) {
+	t.Helper()
+	must := func(args ...string) string {
+		t.Helper()
+		code, out, errs := runCommand(t, append(args, "--server", server)...)
+		require.Zero(t, code, "%v: %s", args, errs)
+		return out
+	}
+	must("host", "add", "own-1")
+	must("host", "reserve", "own-1", "--for", "1h", "--reason", "x")
+	require.Equal(t, "own-1\n", must("host", "list", "--mine", "-o", "name"))
+	id := strings.TrimSpace(must("job", "list", "--mine", "-o", "name"))
+	require.NotEmpty(t, id)
+	must("job", "abort", id, "--yes")
+	require.Contains(t, must("token", "list"), "first administrator")
 }

@@ -132,7 +132,7 @@ func TestTokens(t *testing.T) {
 		s := newServer(t, db)
 		var me labapi.Whoami
 		require.Equal(t, http.StatusOK, s.call(t, s.admin, http.MethodGet, "/whoami", nil, &me))
-		require.Equal(t, labapi.Whoami{Login: "root", Role: "admin", By: "token"}, me)
+		require.Equal(t, labapi.Whoami{Login: "root", Role: "admin", By: "token", Owner: "root"}, me)
 
 		var made labapi.NewToken
 		require.Equal(t, http.StatusCreated, s.call(t, s.admin, http.MethodPost, "/tokens", labapi.TokenInput{Name: "ci", Role: "viewer"}, &made))

@@ -17,14 +17,14 @@ func (a *API) peopleRoutes() {
 	route(a, access.Rule{}, huma.Operation{OperationID: "whoami", Method: http.MethodGet, Path: "/whoami", Summary: "Who the caller is", Tags: []string{"people"}},
 		func(ctx context.Context, _ *lab.Lab, _ *struct{}) (*body[labapi.Whoami], error) {
 			c := callerOf(ctx)
-			return answer(labapi.Whoami{Login: c.Login, Role: c.Role.String(), By: c.By}, nil)
+			return answer(labapi.Whoami{Login: c.Login, Role: c.Role.String(), By: c.By, Owner: lab.SubmitsAs(c)}, nil)
 		})
 	route(a, access.OwnTokens, huma.Operation{OperationID: "list-tokens", Method: http.MethodGet, Path: "/tokens", Summary: "Tokens: one's own, or with all those of everybody", Tags: []string{"people"}},
 		func(ctx context.Context, l *lab.Lab, in *struct {
 			All bool `query:"all" doc:"Those of everybody; for administrators."`
 		}) (*body[labapi.Page[labapi.Token]], error) {
 			c := callerOf(ctx)
-			login := c.Login
+			login := lab.SubmitsAs(c)
 			if in.All {
 				login = ""
 			}

@@ -49,10 +49,7 @@ func rightsOf(who labapi.Whoami) rights {
 
 // owner is whose jobs those are that somebody submits without a name.
 func (p *page) owner() string {
-	if p.may.caller.Local() {
-		return lab.FirstAdmin
-	}
-	return p.caller.Login
+	return lab.SubmitsAs(p.may.caller)
 }
 
 // loginView is what the page of the login shows.

@@ -16,6 +16,15 @@ const FirstAdmin = "admin"
 // made.
 const firstToken = "first administrator"
 
+// SubmitsAs is in whose name a caller submits: its own, but whoever is known by the machine alone is
+// no user of the lab, and submits for the first administrator.
+func SubmitsAs(who access.Caller) string {
+	if who.Local() {
+		return FirstAdmin
+	}
+	return who.Login
+}
+
 // EnsureFirstAdmin enters the first administrator with a token, once in the life of a lab.
 // keep stores the token where only the administrator of the machine finds it, before the
 // database knows it; it may return another one that was stored before.

@@ -98,6 +98,8 @@ type Whoami struct {
 	Role  string `json:"role"`
 	// By is how the caller was recognised: token, socket, oidc or anonymous.
 	By string `json:"by"`
+	// Owner is Login, but for callers that are known by their machine alone.
+	Owner string `json:"owner" doc:"Whose jobs those are that the caller submits without an owner."`
 }
 
 // Event is a row of the journal.
