@@ -90,7 +90,12 @@ func AsProblem(err error, meanings []Meaning, log hclog.Logger) error {
 			return NewProblem(m.Status, m.Name, err.Error())
 		}
 	}
-	log.Error("answering a request", "error", err)
+	if errors.Is(err, context.Canceled) {
+		// Its caller hung up, or the server ends: nothing failed, and nobody reads the answer.
+		log.Debug("answering a request", "error", err)
+	} else {
+		log.Error("answering a request", "error", err)
+	}
 	return NewProblem(http.StatusInternalServerError, "internal", "the server failed; its log says why")
 }
 
