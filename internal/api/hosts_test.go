@@ -125,7 +125,7 @@ func TestHoldsOfSeveralPeople(t *testing.T) {
 		require.Equal(t, http.StatusOK, s.call(t, bob, http.MethodDelete, "/hosts/h1/lock", nil, nil), "there is no lock to end")
 		require.Equal(t, http.StatusOK, s.call(t, bob, http.MethodDelete, "/hosts/h1/drain", nil, &h))
 		require.Nil(t, h.Drain)
-		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_events WHERE kind = 'host.unlocked'"))
+		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM hostsched_events WHERE kind = 'host.unlocked' AND reason = '(was locked by bob: mine)'"))
 	})
 }
 

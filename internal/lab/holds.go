@@ -255,7 +255,7 @@ func holdEvent(who access.Caller, host *hostState, h Hold) Event {
 		before = strings.TrimPrefix(before+"; held as bad: "+host.Bad.Reason, "; ")
 	}
 	if before != "" {
-		e.Reason += " (was " + before + ")"
+		e.Reason = strings.TrimPrefix(e.Reason+" (was "+before+")", " ")
 	}
 	return e
 }
