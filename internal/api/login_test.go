@@ -96,7 +96,7 @@ func TestLoginOfABrowser(t *testing.T) {
 
 		status, text = logIn(t, b, s, issuer, "alice", "")
 		require.Equal(t, http.StatusOK, status, text)
-		require.JSONEq(t, `{"login":"alice","role":"operator","by":"token"}`, text)
+		require.JSONEq(t, `{"login":"alice","owner":"alice","role":"operator","by":"token"}`, text)
 		require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_acl_groups_users gu JOIN afe_users u ON u.id = gu.user_id JOIN afe_acl_groups g ON g.id = gu.aclgroup_id WHERE u.login = 'alice' AND g.name = 'Everyone'"))
 
 		// A second login of the same person enters nobody.
@@ -107,7 +107,7 @@ func TestLoginOfABrowser(t *testing.T) {
 		// Who is in no such group has the least role.
 		status, text = logIn(t, browser(t), s, issuer, "bob", "")
 		require.Equal(t, http.StatusOK, status)
-		require.JSONEq(t, `{"login":"bob","role":"viewer","by":"token"}`, text)
+		require.JSONEq(t, `{"login":"bob","owner":"bob","role":"viewer","by":"token"}`, text)
 
 		// A page of another site cannot use the session.
 		req, err := http.NewRequest(http.MethodPost, s.URL+api.Prefix+"/logout", nil)

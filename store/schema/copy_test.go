@@ -39,7 +39,7 @@ func fillForCopy(t *testing.T, db *store.DB) {
 	for _, text := range []string{
 		"UPDATE afe_hosts SET locked = 1, lock_reason = 'o''clock \\ % ? ü 漢字', lock_time = '2026-07-01 12:00:00', locked_by_id = 1 WHERE id = 7",
 		"UPDATE afe_hosts SET lock_reason = '' WHERE id = 8",
-		"INSERT INTO hostsched_events (at, kind, who) VALUES (1, 'host.locked', 'eve'), (2, 'host.locked', 'eve')",
+		"INSERT INTO hostsched_events (id, at, kind, who) VALUES (899, 1, 'host.locked', 'eve'), (900, 2, 'host.locked', 'eve')",
 		"DELETE FROM hostsched_events",
 		"INSERT INTO hostsched_tokens (token_hash, login, name, created, created_by) VALUES ('ab', 'eve', 'ci', 1, 'eve')",
 		"UPDATE hostsched_fence SET epoch = 7, token = 99, etcd_cluster = 'c1', session_id = 42, session_peer = 'p' WHERE shard = 'master'",
@@ -116,7 +116,7 @@ func TestCopy(t *testing.T) {
 		require.Equal(t, 1, storetest.Count(t, to, "SELECT COUNT(*) FROM afe_hosts WHERE id = 9 AND lock_reason IS NULL"))
 		require.Equal(t, 1, storetest.Count(t, to, "SELECT COUNT(*) FROM hostsched_fence WHERE shard = 'master' AND epoch = 7 AND token = 99 AND etcd_cluster = 'c1' AND session_id = 0 AND session_peer = ''"))
 		storetest.Exec(t, to, "INSERT INTO hostsched_events (at, kind, who) VALUES (3, 'host.locked', 'eve')")
-		require.Equal(t, 3, storetest.Count(t, to, "SELECT MAX(id) FROM hostsched_events"), "ids of deleted rows do not come again")
+		require.Equal(t, 901, storetest.Count(t, to, "SELECT MAX(id) FROM hostsched_events"), "ids of deleted rows do not come again")
 		require.NoError(t, schema.Check(t.Context(), to.DB, schema.Use{Shared: true}))
 		st, err := schema.ReadStatus(t.Context(), to.DB)
 		require.NoError(t, err)
