@@ -279,12 +279,12 @@ func hostEvents(events []Event, who access.Caller, ids []int64, names []string, 
 // homeHosts gives hosts to an agent, and refuses those that another one serves unless they are
 // to be taken from it.
 func (l *Lab) homeHosts(ctx context.Context, tx *sql.Tx, a *agentRow, hosts []int64, take bool) error {
-	in := sqldb.List(hosts)
 	// Whoever else gives one of them to an agent now comes before or after. A host that is
 	// nobody's has no row below that could be locked.
-	if err := sqldb.EachID(ctx, tx, "SELECT id FROM afe_hosts WHERE id IN "+in+" ORDER BY id"+l.db.Dialect.ForUpdate, func(int64) {}); err != nil {
+	if err := l.lockHosts(ctx, tx, hosts); err != nil {
 		return err
 	}
+	in := sqldb.List(hosts)
 	if !take {
 		var others []string
 		r := &txReader{ctx: ctx, tx: tx}

@@ -22,8 +22,7 @@ func (l *Lab) lockRows(ctx context.Context, tx *sql.Tx, ids []int64) ([]hostStat
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	in := sqldb.List(ids)
-	if err := sqldb.EachID(ctx, tx, "SELECT id FROM afe_hosts WHERE id IN "+in+" ORDER BY id"+l.db.Dialect.ForUpdate, func(int64) {}); err != nil {
+	if err := l.lockHosts(ctx, tx, ids); err != nil {
 		return nil, err
 	}
 	shards, err := l.shardNames(ctx, tx)
@@ -31,8 +30,13 @@ func (l *Lab) lockRows(ctx context.Context, tx *sql.Tx, ids []int64) ([]hostStat
 		return nil, err
 	}
 	r := &txReader{ctx: ctx, tx: tx}
-	rows := l.hostRows(r, "h.id IN "+in+" ORDER BY h.id", nil, shards)
+	rows := l.hostRows(r, "h.id IN "+sqldb.List(ids)+" ORDER BY h.id", nil, shards)
 	return rows, r.err
+}
+
+// lockHosts locks hosts until the change ends.
+func (l *Lab) lockHosts(ctx context.Context, tx *sql.Tx, ids []int64) error {
+	return sqldb.EachID(ctx, tx, "SELECT id FROM afe_hosts WHERE id IN "+sqldb.List(ids)+" ORDER BY id"+l.db.Dialect.ForUpdate, func(int64) {})
 }
 
 // lockHost locks one host, of a version.
