@@ -313,28 +313,19 @@ func (w *walk) reports(verb string) {
 	}
 	what := fmt.Sprintf("%s of run %d, %s %s, of job %d", verb, run.ID, run.Kind, run.State, job)
 	var events []lifecycle.Event
-	switch verb {
-	case "begin":
-		if run.Task == 0 && run.State == "claimed" {
-			events = append(events, lifecycle.RunStarted{Entries: entries})
-		}
-		w.agree(what, job, host, func() (bool, error) {
-			_, err := w.State(w.ctx, run, labapi.RunState{Phase: "running"})
-			return err == nil, except(err, runs.ErrRunLost)
-		}, events...)
-		return
-	case "end":
-		if run.Task == 0 && run.State != "finishing" {
-			events = append(events, lifecycle.RunEnded{Entries: entries})
-		}
-		w.agree(what, job, host, func() (bool, error) {
-			_, err := w.State(w.ctx, run, labapi.RunState{Phase: "finishing"})
-			return err == nil, except(err, runs.ErrRunLost)
-		}, events...)
-		return
-	}
-	if run.Task == 0 && run.State != "finishing" {
+	switch {
+	case run.Task != 0:
+	case verb == "begin" && run.State == "claimed":
+		events = append(events, lifecycle.RunStarted{Entries: entries})
+	case verb != "begin" && run.State != "finishing":
 		events = append(events, lifecycle.RunEnded{Entries: entries})
+	}
+	if phase := map[string]string{"begin": "running", "end": "finishing"}[verb]; phase != "" {
+		w.agree(what, job, host, func() (bool, error) {
+			_, err := w.State(w.ctx, run, labapi.RunState{Phase: phase})
+			return err == nil, except(err, runs.ErrRunLost)
+		}, events...)
+		return
 	}
 	w.open = slices.DeleteFunc(w.open, func(c labapi.Claimed) bool { return c.Run == claimed.Run })
 	if verb == "loss" {
