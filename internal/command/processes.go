@@ -29,7 +29,7 @@ func dead(p procfs.ProcStat) bool { return p.State == "Z" || p.State == "X" }
 // line, and tells whether there were any. It is for whoever did not start them.
 func KillMarked(group int, line string) (found bool) {
 	for _, p := range processes() {
-		if dead(p) || p.PID == os.Getpid() || p.PGRP != group && !marked(p.PID, line) {
+		if dead(p) || p.PID == os.Getpid() || p.PGRP != group && !Marked(p.PID, line) {
 			continue
 		}
 		found = true
@@ -38,9 +38,9 @@ func KillMarked(group int, line string) (found bool) {
 	return found
 }
 
-// marked tells whether a process began with a line of its environment. Those of other users
+// Marked tells whether a process began with a line of its environment. Those of other users
 // show nothing.
-func marked(pid int, line string) bool {
+func Marked(pid int, line string) bool {
 	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	return err == nil && slices.Contains(strings.Split(string(env), "\x00"), line)
 }

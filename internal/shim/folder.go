@@ -313,8 +313,7 @@ const noGroup = -1
 // holds tells whether the leader of a group belongs to the run yet: its number may be that of
 // another group by now.
 func (f Folder) holds(group int, mark string) bool {
-	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", group))
-	return group > 1 && err == nil && strings.Contains("\x00"+string(env), "\x00"+mark+"\x00")
+	return group > 1 && command.Marked(group, mark)
 }
 
 // Remove removes the folder.
