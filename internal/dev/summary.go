@@ -93,7 +93,8 @@ failovers             %d (p50 %.0f ms, max %.0f ms)
 terms                 %d
 fenced writes         %d
 released              %d
-suites below minimum  %d
+suites below minimum  %d (at the end held fewer hosts than their guaranteed minimum while entries of theirs waited;
+                      of the hosts that become free, such suites get theirs before others)
 ticks                 %d (p50 %.1f ms, p99 %.1f ms)
 tick errors           %d
 jobs                  %d passed, %d failed
