@@ -237,7 +237,8 @@ commands seldom have:
 'hostsched agent --config' ends with 2 if its file does not fit, and with 3 if it was
 revoked or another process serves in its place.
 
-All others end with 0 (done), 1 (failed) and 2 (bad input); 'plan' with 0, 1 and 255.`,
+All others end with 0 (done), 1 (failed) and 2 (bad input); 'plan' with 0, 1, 2 and
+255 ('hostsched plan --help').`,
 		Example: "  hostsched job submit job.yaml --wait; echo $?",
 		Args:    noArgs, RunE: showHelp,
 	}

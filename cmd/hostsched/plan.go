@@ -59,8 +59,8 @@ Without SHARD it is the plan of the shard in the configuration, or of the master
 In a shard that is paused nothing would be done: the plan says who paused it, and
 lists who would get which host among those who wait.
 
-With --job, --suite or --label only what concerns those jobs is shown. At the end
-the waiting entries are summed up by reason.
+With --job, --suite or --label only what concerns those jobs is shown, or a note
+that nothing of them waits. At the end the waiting entries are summed up by reason.
 
 With --policy, hosts are chosen in that way, and the plan says how many entries
 get a host under the policy that is configured: what a change of scheduler.policy
@@ -69,7 +69,8 @@ would gain.
 With --shadow, plan at every tick beside another scheduler that runs on the same
 database, and report how far the two agree.
 
-Exit codes: 0 nothing to do, 1 there are changes, 255 error.`,
+Exit codes: 0 nothing to do, 1 there are changes, 2 there is no such job, suite or
+label, 255 any other error.`,
 		Example: `  hostsched plan --config /etc/hostsched.yaml
   hostsched plan lab-east --config /etc/hostsched.yaml
   hostsched plan --suite 4711                # also --job and --label
@@ -130,11 +131,15 @@ func (p *policyFlag) bind(cmd *cobra.Command) {
 	completeFlag(cmd, "policy", cobra.FixedCompletions(policies, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// planError gives an error the exit code that tells it from changes.
+// planError gives an error the exit code that tells it from changes. What is not found has
+// the one that all commands have for it, which means no change either.
 func planError(err error) error {
 	var c coded
 	if err == nil || errors.As(err, &c) {
 		return err
+	}
+	if errors.Is(err, ops.ErrNotFound) {
+		return coded{exitInput, err}
 	}
 	return coded{exitPlanError, err}
 }
@@ -172,6 +177,9 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 	}
 	for _, sum := range r.WaitingByReason {
 		t.line("reason   %s: %d entries, like entry %d: %s", sum.Code, sum.Entries, sum.Entry, sum.Reason)
+	}
+	if r.Note != "" {
+		t.line("note     %s", r.Note)
 	}
 	for _, p := range r.Problems {
 		t.line("problem  %s", p)

@@ -16,7 +16,9 @@ type PlanReport struct {
 	Gain *Gain `json:"gain,omitempty"`
 	// Paused is nil unless the shard is paused. Then a tick changes nothing, and
 	// whoever would get a host is among Waiting.
-	Paused      *Pause          `json:"paused,omitempty"`
+	Paused *Pause `json:"paused,omitempty"`
+	// Note says of what was asked for that nothing of it waits.
+	Note        string          `json:"note,omitempty"`
 	Leases      []PlannedHost   `json:"leases"`
 	Assignments []PlannedEntry  `json:"assignments"`
 	Changes     []PlannedChange `json:"changes"`
@@ -111,6 +113,10 @@ const codePaused = "paused"
 func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filter PlanFilter) (PlanReport, error) {
 	scope := s.Scope
 	scope.Details, scope.DespitePause = true, true
+	label, err := filter.find(ctx, s)
+	if err != nil {
+		return PlanReport{}, err
+	}
 	snapshot, err := s.DB.Snapshot(ctx, scope)
 	if err != nil {
 		return PlanReport{}, err
@@ -151,9 +157,9 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filte
 		}
 		r.hold(p)
 	}
-	err = filter.apply(ctx, s, snapshot, &r)
+	filter.apply(snapshot, label, &r)
 	r.sumUp()
-	return r, err
+	return r, nil
 }
 
 func gain(configured scheduler.Policy, plan, other scheduler.Plan) *Gain {

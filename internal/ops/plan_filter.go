@@ -3,10 +3,17 @@ package ops
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
+
+// ErrNotFound means that a plan was asked for what is not in the database of the shard.
+var ErrNotFound = errors.New("not found")
 
 // PlanFilter says about which entries a plan is asked for. Zero values ask about all.
 type PlanFilter struct {
@@ -52,24 +59,62 @@ func (r *PlanReport) sumUp() {
 
 // apply leaves in a report what concerns the entries asked for. Leases, releases and moves
 // concern no entry.
-func (f PlanFilter) apply(ctx context.Context, s Shard, snapshot *scheduler.Snapshot, r *PlanReport) error {
+func (f PlanFilter) apply(snapshot *scheduler.Snapshot, label scheduler.LabelID, r *PlanReport) {
 	if f == (PlanFilter{}) {
-		return nil
-	}
-	var label scheduler.LabelID
-	if f.Label != "" {
-		id, err := s.DB.LabelID(ctx, f.Label)
-		if err != nil {
-			return err
-		}
-		label = scheduler.LabelID(id)
+		return
 	}
 	jobs := f.jobs(snapshot, label)
 	r.Assignments = slices.DeleteFunc(r.Assignments, func(a PlannedEntry) bool { return !jobs[a.Job] })
 	r.Changes = slices.DeleteFunc(r.Changes, func(c PlannedChange) bool { return !jobs[c.Job] })
 	r.Waiting = slices.DeleteFunc(r.Waiting, func(w WaitingEntry) bool { return !jobs[w.Job] })
 	r.Leases, r.Releases, r.Moves = []PlannedHost{}, []PlannedHost{}, []PlannedMove{}
-	return nil
+	if !r.DoesSomething() && len(r.Waiting) == 0 {
+		r.Note = fmt.Sprintf("nothing of %s waits for a host in shard %s", f, r.Shard)
+	}
+}
+
+// find refuses what is not in the database, where an empty plan would say that nothing of it
+// waits. It returns the id of the label.
+func (f PlanFilter) find(ctx context.Context, s Shard) (scheduler.LabelID, error) {
+	for _, row := range []struct {
+		noun string
+		id   int64
+	}{{"job", f.Job}, {"suite", f.Suite}} {
+		if row.id == 0 {
+			continue
+		}
+		what := fmt.Sprintf("plan for %s %d", row.noun, row.id)
+		found, err := sqldb.SelectIDs(ctx, s.DB.Pool, "SELECT id FROM afe_jobs WHERE id = ?", row.id)
+		if err != nil {
+			return 0, sqldb.Explain(err, what, s.DB.Target())
+		}
+		if len(found) == 0 {
+			return 0, fmt.Errorf("%w: %s: there is no such %s in %s, where shard %s has its jobs; 'hostsched %[3]s list' shows those that there are", ErrNotFound, what, row.noun, s.DB.Target(), s.Name)
+		}
+	}
+	if f.Label == "" {
+		return 0, nil
+	}
+	id, err := s.DB.LabelID(ctx, f.Label)
+	if errors.Is(err, ErrInput) {
+		return 0, fmt.Errorf("%w: plan for label %q: there is no such label in %s; 'hostsched label list' shows those that there are", ErrNotFound, f.Label, s.DB.Target())
+	}
+	return scheduler.LabelID(id), err
+}
+
+// String names what was asked for.
+func (f PlanFilter) String() string {
+	var parts []string
+	if f.Job != 0 {
+		parts = append(parts, fmt.Sprintf("job %d", f.Job))
+	}
+	if f.Suite != 0 {
+		parts = append(parts, fmt.Sprintf("suite %d", f.Suite))
+	}
+	if f.Label != "" {
+		parts = append(parts, fmt.Sprintf("jobs that depend on %s", f.Label))
+	}
+	return strings.Join(parts, ", of ")
 }
 
 // jobs are those that are asked for.

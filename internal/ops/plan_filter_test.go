@@ -1,6 +1,7 @@
 package ops_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,7 +53,42 @@ func TestPlanOfSomeJobs(t *testing.T) {
 		require.Positive(t, labels[label])
 		require.Equal(t, labels[label], storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries e JOIN afe_labels l ON l.name = ? WHERE e.meta_host = l.id OR e.job_id IN (SELECT d.job_id FROM afe_jobs_dependency_labels d WHERE d.label_id = l.id)", label))
 	}
-	require.False(t, plan(ops.PlanFilter{Job: 4711}).DoesSomething())
-	_, err := ops.MakePlanReport(t.Context(), s, "", ops.PlanFilter{Label: "board:none"})
-	require.ErrorIs(t, err, admin.ErrInput)
+}
+
+// TestPlanOfWhatDoesNotExist: nobody takes a mistyped job for one that does not wait.
+func TestPlanOfWhatDoesNotExist(t *testing.T) {
+	db := openLab(t)
+	s := ops.Shard{Shard: admin.Shard{Name: scope.Shard}, DB: admin.New(db), Scope: scope}
+	ended := storetest.Count(t, db, "SELECT MAX(id) FROM afe_jobs")
+	suite := storetest.Count(t, db, "SELECT MAX(parent_job_id) FROM afe_jobs")
+	_, err := db.SQL().Exec("UPDATE afe_host_queue_entries SET complete = 1, status = 'Completed'")
+	require.NoError(t, err)
+	_, err = db.SQL().Exec("INSERT INTO afe_labels (name, invalid, only_if_needed) VALUES ('board:unused', 0, 0)")
+	require.NoError(t, err)
+	for _, c := range []struct {
+		filter  ops.PlanFilter
+		refused string // empty if it exists, and nothing of it waits
+		note    string
+	}{
+		{ops.PlanFilter{}, "", ""},
+		{ops.PlanFilter{Job: int64(ended)}, "", fmt.Sprintf("nothing of job %d waits for a host in shard master", ended)},
+		{ops.PlanFilter{Suite: int64(suite)}, "", fmt.Sprintf("nothing of suite %d waits for a host in shard master", suite)},
+		{ops.PlanFilter{Label: "board:unused"}, "", "nothing of jobs that depend on board:unused waits for a host in shard master"},
+		{ops.PlanFilter{Job: int64(ended), Suite: int64(suite)}, "", fmt.Sprintf("nothing of job %d, of suite %d waits for a host in shard master", ended, suite)},
+		{ops.PlanFilter{Job: 4711}, "plan for job 4711: there is no such job in ", ""},
+		{ops.PlanFilter{Suite: 4711}, "plan for suite 4711: there is no such suite in ", ""},
+		{ops.PlanFilter{Label: "board:none"}, `plan for label "board:none": there is no such label in `, ""},
+		{ops.PlanFilter{Job: int64(ended), Suite: 4711}, "plan for suite 4711: ", ""},
+	} {
+		r, err := ops.MakePlanReport(t.Context(), s, "", c.filter)
+		if c.refused != "" {
+			require.ErrorIs(t, err, ops.ErrNotFound)
+			require.ErrorContains(t, err, c.refused)
+			require.ErrorContains(t, err, " list' shows those that there are")
+			continue
+		}
+		require.NoError(t, err)
+		require.False(t, r.DoesSomething())
+		require.Equal(t, c.note, r.Note)
+	}
 }
