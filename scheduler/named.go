@@ -126,7 +126,7 @@ func (p *planner) takerOf(num int) string {
 			switch {
 			case int(e.host) != num:
 			case e.entry.ID >= FirstTried:
-				return "another entry of this dry run"
+				return "another entry of this same submission"
 			default:
 				return fmt.Sprintf("entry %d", e.entry.ID)
 			}

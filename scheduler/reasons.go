@@ -61,6 +61,9 @@ type Reason struct {
 	// eligible hosts: they are leased, locked but not leased, draining,
 	// contended, moving to another shard, or were assigned to other entries in this tick.
 	Matching, Eligible, Leased, Locked, Draining, Contended, Moving, GivenAway int
+	// GivenTried is how many of GivenAway went to entries that are only tried, if the snapshot
+	// asks for details.
+	GivenTried int
 	// Minimum is the guaranteed minimum of the suite, and Held how many hosts it holds.
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
@@ -85,8 +88,8 @@ func (r *Reason) Equal(other *Reason) bool {
 	return r.Code == other.Code && r.counts() == other.counts() && r.String() == other.String()
 }
 
-func (r *Reason) counts() [11]int {
-	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Contended, r.Moving, r.GivenAway, r.Minimum, r.Held, r.Ahead}
+func (r *Reason) counts() [12]int {
+	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Contended, r.Moving, r.GivenAway, r.GivenTried, r.Minimum, r.Held, r.Ahead}
 }
 
 // String returns a sentence for a person.
@@ -131,13 +134,35 @@ func (r *Reason) busyText() string {
 	add(r.Draining, "draining", d.drains)
 	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
-	add(r.GivenAway, "given to others in this tick", d.holders)
+	for _, given := range r.Given() {
+		add(given.Hosts, given.Text, given.details)
+	}
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
 	minimum := ""
 	if r.Minimum > 0 {
 		minimum = fmt.Sprintf("; suite minimum %d, holds %d", r.Minimum, r.Held)
 	}
 	return fmt.Sprintf("%d hosts match; %s%s; %d entries ahead", r.Matching, strings.Join(parts, ", "), minimum, r.Ahead)
+}
+
+// Given is how many hosts were given away in a tick, and to whom.
+type Given struct {
+	Hosts   int
+	Text    string
+	details string
+}
+
+// Given says to whom hosts were given in this tick: somebody who tries a submission is not
+// told that others take what it gets itself.
+func (r *Reason) Given() []Given {
+	holders := ""
+	if r.details != nil {
+		holders = r.details.holders
+	}
+	return []Given{
+		{r.GivenTried, "given to other entries of this same submission in this tick", ""},
+		{r.GivenAway - r.GivenTried, "given to others in this tick", holders},
+	}
 }
 
 // explain lists every entry that got no host, with its reason. The entries of a group
@@ -189,7 +214,7 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 	counts := p.count(m)
 	r.Leased, r.Locked, r.Draining, r.Contended = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeDraining], counts[outcomeContended]
 	r.Moving, r.GivenAway = counts[outcomeMoving], counts[outcomeTaken]
-	r.details = p.details(g)
+	r.details, r.GivenTried = p.details(g)
 	switch {
 	case r.Eligible > r.Leased+r.Locked+r.Draining+r.Contended+r.Moving+r.GivenAway:
 		r.Code = JobHasHosts
@@ -224,9 +249,11 @@ type details struct{ suites, locks, drains, holders, groups string }
 // shownDetails bounds how many names a reason lists.
 const shownDetails = 5
 
-func (p *planner) details(g *group) *details {
+// details also returns how many hosts went to entries that are only tried. These are counted,
+// because nobody could look their ids up.
+func (p *planner) details(g *group) (d *details, tried int) {
 	if !p.s.Details {
-		return nil
+		return nil, 0
 	}
 	suites, groups := map[string]bool{}, map[string]bool{}
 	var locks, drains []string
@@ -248,7 +275,11 @@ func (p *planner) details(g *group) *details {
 		case p.outcome(num) == outcomeDraining:
 			drains = append(drains, h.Hostname+p.drainText(h.ID))
 		case p.outcome(num) == outcomeTaken:
-			if e, ok := p.holderOf(num); ok {
+			switch e, ok := p.holderOf(num); {
+			case !ok:
+			case p.entries[e].entry.ID >= FirstTried:
+				tried++
+			default:
 				holders = append(holders, e)
 			}
 		}
@@ -260,28 +291,16 @@ func (p *planner) details(g *group) *details {
 		drains:  inBrackets("", drains),
 		holders: p.holdersText(holders),
 		groups:  inBrackets("", slices.Sorted(maps.Keys(groups))),
-	}
+	}, tried
 }
 
-// holdersText names entries by their positions in the queue. Those that are only tried have
-// ids that nobody could look up, so they are counted.
+// holdersText names entries by their positions in the queue.
 func (p *planner) holdersText(holders []int32) string {
-	var names []string
-	tried := 0
-	for _, e := range holders {
-		if id := p.entries[e].entry.ID; id >= FirstTried {
-			tried++
-		} else {
-			names = append(names, strconv.FormatInt(int64(id), 10))
-		}
+	names := make([]string, len(holders))
+	for i, e := range holders {
+		names[i] = strconv.FormatInt(int64(p.entries[e].entry.ID), 10)
 	}
-	switch {
-	case tried == 0:
-		return inBrackets("entries ", names)
-	case len(names) == 0:
-		return fmt.Sprintf(" (%d of this dry run)", tried)
-	}
-	return inBrackets(fmt.Sprintf("%d of this dry run, and entries ", tried), names)
+	return inBrackets("entries ", names)
 }
 
 // holderOf returns the position in the queue of the entry that got a host in this tick. It

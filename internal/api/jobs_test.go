@@ -469,12 +469,15 @@ func TestDryRunsHaveNoIDs(t *testing.T) {
 		}
 		onEve := labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}, Count: 2}
 		named := labapi.JobSpec{Name: "b", Hosts: []string{"h1"}}
-		require.Contains(t, try("/suites", labapi.SuiteInput{Name: "nightly", Jobs: []labapi.JobSpec{onEve, onEve}}).Text, "2 given to others in this tick (2 of this dry run)")
+		require.Contains(t, try("/suites", labapi.SuiteInput{Name: "nightly", Jobs: []labapi.JobSpec{onEve, onEve}}).Text, "2 given to other entries of this same submission in this tick; ")
 		e := try("/suites", labapi.SuiteInput{Name: "nightly", Jobs: []labapi.JobSpec{named, named}})
-		require.Contains(t, e.Text, "was given to another entry of this dry run in this tick")
+		require.Contains(t, e.Text, "was given to another entry of this same submission in this tick")
 		out := s.submit(t, ann, labapi.JobSpec{Name: "before", Labels: []string{"board:eve"}, Priority: 5})
 		e = try("/suites", labapi.SuiteInput{Name: "nightly", Jobs: []labapi.JobSpec{onEve}})
-		require.Contains(t, e.Text, fmt.Sprintf("2 given to others in this tick (1 of this dry run, and entries %d)", out.Entries[0]))
+		require.Contains(t, e.Text, fmt.Sprintf("1 given to other entries of this same submission in this tick, 1 given to others in this tick (entries %d)", out.Entries[0]))
+		e = try("/jobs", onEve)
+		require.Contains(t, e.Text, fmt.Sprintf("1 given to other entries of this same submission in this tick, 1 given to others in this tick (entries %d)", out.Entries[0]))
+		require.Equal(t, []labapi.Reason{{Reason: "given to other entries of this same submission in this tick", Hosts: 1}, {Reason: "given to others in this tick", Hosts: 1}}, e.Entries[1].Reasons)
 		e = try("/jobs", labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}, Count: 2, Synch: 2})
 		require.Contains(t, e.Text, fmt.Sprintf("entries %d", out.Entries[0]))
 	})

@@ -238,15 +238,17 @@ func (e plannedEntry) explain(paused string) labapi.EntryExplanation {
 
 // reasonsOf are the parts of a reason with their numbers, or the whole where it has none.
 func reasonsOf(r *scheduler.Reason) (out []labapi.Reason) {
-	for _, part := range []struct {
-		text string
-		n    int
-	}{
-		{"leased", r.Leased}, {"locked", r.Locked}, {"draining", r.Draining}, {"held by another transaction", r.Contended}, {"moving to another shard", r.Moving},
-		{"given to others in this tick", r.GivenAway}, {"only in other ACL groups", r.Matching - r.Eligible},
-	} {
-		if part.n > 0 {
-			out = append(out, labapi.Reason{Reason: part.text, Hosts: part.n})
+	parts := []labapi.Reason{
+		{Reason: "leased", Hosts: r.Leased}, {Reason: "locked", Hosts: r.Locked}, {Reason: "draining", Hosts: r.Draining},
+		{Reason: "held by another transaction", Hosts: r.Contended}, {Reason: "moving to another shard", Hosts: r.Moving},
+	}
+	for _, given := range r.Given() {
+		parts = append(parts, labapi.Reason{Reason: given.Text, Hosts: given.Hosts})
+	}
+	parts = append(parts, labapi.Reason{Reason: "only in other ACL groups", Hosts: r.Matching - r.Eligible})
+	for _, part := range parts {
+		if part.Hosts > 0 {
+			out = append(out, part)
 		}
 	}
 	if len(out) == 0 || r.Code.Lasting() {
