@@ -3,7 +3,6 @@ package console
 import (
 	"fmt"
 	"html/template"
-	"math"
 	"net/url"
 	"strings"
 	"time"
@@ -58,11 +57,18 @@ func ago(at *time.Time) string {
 
 const day = 24 * time.Hour
 
-// duration is a time in two units at most.
+// duration is a time in two units at most, and in tenths of a second if it is less than one: what
+// took little is not taken for what did not happen.
 func duration(d time.Duration) string {
-	switch {
+	switch tenths := d / (100 * time.Millisecond); {
+	case d <= 0:
+		return "0 s"
+	case tenths == 0:
+		return "< 0.1 s"
+	case d < time.Second:
+		return fmt.Sprintf("0.%d s", tenths)
 	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(math.Max(0, d.Seconds())))
+		return fmt.Sprintf("%d s", int(d.Seconds()))
 	case d < time.Hour:
 		return fmt.Sprintf("%d min", int(d.Minutes()))
 	case d < day:

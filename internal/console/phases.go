@@ -23,10 +23,30 @@ func phasesOf(v *jobView) []phase {
 	if v.Job.Ended != nil {
 		end = *v.Job.Ended
 	}
-	first := end
-	out := []phase{}
-	for _, r := range slices.Backward(v.Runs) {
-		first = earlier(first, r.Claimed)
+	out := runPhases(v.Runs, end)
+	if len(out) == 0 {
+		out = entryPhases(&v.Job, end)
+	}
+	return laidOut(append([]phase{{Name: "waiting", Class: "idle", from: v.Job.Created, to: firstWork(&v.Job, out, end)}}, out...))
+}
+
+// firstWork is when a job began to be worked on. Times of a job are whole seconds, and such of
+// its runs are not: that it started says nothing within the second in which the first one began.
+func firstWork(job *labapi.Job, work []phase, end time.Time) time.Time {
+	if len(work) == 0 {
+		return end
+	}
+	first := work[0].from
+	if job.Started != nil && job.Started.Before(first.Truncate(time.Second)) {
+		return *job.Started
+	}
+	return first
+}
+
+// runPhases are the runs of a job, of which the newest comes first, and what it waited for
+// between them.
+func runPhases(runs []runView, end time.Time) (out []phase) {
+	for i, r := range slices.Backward(runs) {
 		ph := phase{Name: r.Kind, Class: classOf(r.Run), from: r.Claimed, to: end}
 		for _, h := range r.Hosts {
 			ph.Where += " " + h.Hostname
@@ -34,16 +54,67 @@ func phasesOf(v *jobView) []phase {
 		if r.Closed != nil {
 			ph.to = *r.Closed
 		}
+		if gap, ok := gapBefore(&r.Run, runs[i+1:]); ok {
+			gap.Where = ph.Where
+			out = append(out, gap)
+		}
 		out = append(out, ph)
 	}
-	if v.Job.Started != nil {
-		first = earlier(first, *v.Job.Started)
+	return out
+}
+
+// shownGap is the least time that is called waiting.
+const shownGap = 100 * time.Millisecond
+
+// gapBefore is the time before a run in which nothing was done for it: since the run before on
+// one of its hosts, or, if there was none, since anything was done for the job.
+func gapBefore(r *labapi.Run, older []runView) (gap phase, ok bool) {
+	before := latest(older, func(e *labapi.Run) bool { return shareHost(e, r) })
+	name := "waiting"
+	if before == nil {
+		before = latest(older, func(*labapi.Run) bool { return true })
+	} else if keepsHost(before, r) {
+		name = "waiting for " + claimantOf(r)
 	}
-	if len(out) == 0 {
-		out = entryPhases(&v.Job, end)
+	if before == nil || before.Closed == nil || r.Claimed.Sub(*before.Closed) < shownGap {
+		return gap, false
 	}
-	out = append([]phase{{Name: "waiting", Class: "idle", from: v.Job.Created, to: first}}, out...)
-	return laidOut(out)
+	return phase{Name: name, Class: "idle", from: *before.Closed, to: r.Claimed}, true
+}
+
+// latest is the run that was closed last, or is not, among those that fit; nil if none does.
+func latest(runs []runView, fits func(*labapi.Run) bool) (last *labapi.Run) {
+	for i := range runs {
+		switch r := &runs[i].Run; {
+		case !fits(r):
+		case r.Closed == nil:
+			return r
+		case last == nil || r.Closed.After(*last.Closed):
+			last = r
+		}
+	}
+	return last
+}
+
+func shareHost(a, b *labapi.Run) bool {
+	return slices.ContainsFunc(a.Hosts, func(h labapi.RunHost) bool {
+		return slices.ContainsFunc(b.Hosts, func(other labapi.RunHost) bool { return other.Hostname == h.Hostname })
+	})
+}
+
+// keepsHost tells whether the job had the host between two runs. After a task that failed, and
+// after a repair, its entry waits for a host anew; only the repair itself comes before that.
+func keepsHost(before, r *labapi.Run) bool {
+	const repair = "Repair"
+	return r.Kind == repair || before.Result == labapi.ResultPassed && before.Kind != repair
+}
+
+// claimantOf is who takes a run up.
+func claimantOf(r *labapi.Run) string {
+	if r.Agent == "" {
+		return "hostsched run"
+	}
+	return "the agent"
 }
 
 // entryPhases are those of a lab whose runs we do not know.
