@@ -77,7 +77,7 @@ The exit code is 1 if a shard has no leader or something did not answer.`,
   hostsched cluster status --watch
   hostsched cluster status -o json | jq '.shards[] | {shard, leader}'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Load(); err != nil {
+			if err := loadLab(cfg); err != nil {
 				return err
 			}
 			return withEtcd(cfg, func(client *clientv3.Client) error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -115,6 +116,23 @@ func defaultServer() string {
 		}
 	}
 	return defaultAddress
+}
+
+// standaloneFolder is the folder of the standalone server whose socket commands call if nobody
+// names another lab; empty if it is none.
+func standaloneFolder() string {
+	chosen, err := new(connection).chosen()
+	if err != nil {
+		return ""
+	}
+	if len(chosen.Servers) == 0 {
+		chosen.Servers = []string{defaultServer()}
+	}
+	path, local := strings.CutPrefix(chosen.Servers[0], "unix:")
+	if dir := filepath.Dir(path); local && len(chosen.Servers) == 1 && config.IsFolder(dir) {
+		return dir
+	}
+	return ""
 }
 
 func readToken(cmd *cobra.Command, file string) (string, error) {

@@ -70,7 +70,7 @@ Exit codes: 0 all is well, or there are warnings only; 1 something failed; 2 the
 configuration cannot be used.`,
 		Example: "  hostsched doctor --config /etc/hostsched.yaml\n  hostsched doctor --data-dir lab",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Load(); err != nil {
+			if err := loadLab(cfg); err != nil {
 				return err
 			}
 			return withEtcd(cfg, func(client *clientv3.Client) error {

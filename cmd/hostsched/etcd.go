@@ -26,7 +26,7 @@ members of an etcd that somebody else runs are changed with etcdctl.`,
 func onEtcd(cmd *cobra.Command, work func(*cobra.Command, []string, *clientv3.Client) error) *cobra.Command {
 	cfg := &config.Config{}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := cfg.Load(); err != nil {
+		if err := loadLab(cfg); err != nil {
 			return err
 		}
 		return withEtcd(cfg, func(client *clientv3.Client) error { return work(cmd, args, client) })

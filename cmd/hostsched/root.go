@@ -134,6 +134,10 @@ func withDatabase(ctx context.Context, cfg *config.Config, create bool, work fun
 	if err := cfg.Load(); err != nil {
 		return err
 	}
+	return inDatabase(ctx, cfg, create, work)
+}
+
+func inDatabase(ctx context.Context, cfg *config.Config, create bool, work func(*store.DB) error) error {
 	open := cfg.Store()
 	open.Create = create
 	db, err := store.Open(ctx, open)
@@ -143,9 +147,16 @@ func withDatabase(ctx context.Context, cfg *config.Config, create bool, work fun
 	return errors.Join(work(db), db.Close())
 }
 
+// loadLab loads the configuration of a lab that runs. If nobody says where it is, and commands
+// that call the API would find a standalone server of this machine, it is that one's.
+func loadLab(cfg *config.Config) error { return cfg.LoadNear(standaloneFolder()) }
+
 // withLab does something in the lab of the configuration.
 func withLab(ctx context.Context, cfg *config.Config, work func(ops.Lab) error) error {
-	return withDatabase(ctx, cfg, false, func(db *store.DB) error { return work(ops.Lab{Config: cfg, Main: admin.New(db)}) })
+	if err := loadLab(cfg); err != nil {
+		return err
+	}
+	return inDatabase(ctx, cfg, false, func(db *store.DB) error { return work(ops.Lab{Config: cfg, Main: admin.New(db)}) })
 }
 
 // changeLab changes something in the lab of the configuration, if that lab is the one

@@ -212,6 +212,7 @@ type Config struct {
 	} `key:"metadata" group:"replica"`
 
 	file, autotest string
+	near           string // the folder of LoadNear
 	taken          []Taken
 	secrets        map[string]secretSource
 	flags          *pflag.FlagSet

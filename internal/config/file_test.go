@@ -38,3 +38,37 @@ func TestDefaultFile(t *testing.T) {
 	_, err = load()
 	require.ErrorContains(t, err, "no database")
 }
+
+// TestLoadNear: the folder of a standalone server that was found counts if nobody says where the
+// lab is, and only then.
+func TestLoadNear(t *testing.T) {
+	former := defaultFile
+	t.Cleanup(func() { defaultFile = former })
+	defaultFile = "/nowhere/hostsched.yaml"
+	folder := t.TempDir()
+	load := func(folder string, args ...string) (*Config, error) {
+		c, flags := bound(t)
+		require.NoError(t, flags.Parse(args))
+		return c, c.LoadNear(folder)
+	}
+	c, err := load(folder)
+	require.NoError(t, err)
+	require.True(t, c.Standalone)
+	require.Equal(t, "sqlite:"+folder+"/lab.db", c.Database.DSN)
+	_, err = load("")
+	require.ErrorContains(t, err, "no database")
+	other := t.TempDir()
+	for _, args := range [][]string{{"--database-dsn", dsn}, {"--data-dir", other}, {"--config", writeFile(t, "database: {dsn: '"+dsn+"'}\n")}} {
+		c, err := load(folder, args...)
+		require.NoError(t, err, args)
+		require.NotContains(t, c.Database.DSN, folder, args)
+	}
+	for _, args := range [][]string{{"--etcd-endpoints", "http://127.0.0.1:1"}, {"--standalone=false"}, {"--config", writeFile(t, "server: a\n")}} {
+		_, err := load(folder, args...)
+		require.ErrorContains(t, err, "no database", args)
+	}
+	t.Setenv("HOSTSCHED_DATABASE_DSN", dsn)
+	c, err = load(folder)
+	require.NoError(t, err)
+	require.False(t, c.Standalone)
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // defaultDataDir is the folder of a standalone server, below the current one: whoever
@@ -45,9 +46,28 @@ func (c *Config) HasLab() bool {
 	return err == nil
 }
 
+// LoadNear is Load for a command on a lab that runs. If nobody says where the configuration
+// comes from, it is that of the standalone server in a folder; empty if none was found.
+func (c *Config) LoadNear(folder string) error {
+	c.near = folder
+	return c.Load()
+}
+
+// derived are the settings of a standalone server that its folder says.
+var derived = []string{"database.dsn", "servers.dsn", "etcd.endpoints", "etcd.embedded", "etcd.data_dir", "etcd.initial_cluster", "etcd.listen_client_urls"}
+
+// useFolderNear takes the folder that was found, unless somebody says where the lab is.
+func (c *Config) useFolderNear() {
+	said := c.file != "" || c.autotest != "" || slices.ContainsFunc(append(slices.Clone(derived), "standalone", "data_dir"), c.given)
+	if !said {
+		c.DataDir = c.near
+	}
+}
+
 // standAlone derives the settings of a standalone server from its folder. What the folder
 // already says cannot be set otherwise.
 func (c *Config) standAlone() error {
+	c.useFolderNear()
 	if c.DataDir == "" && !c.Standalone {
 		return nil
 	}
@@ -55,7 +75,7 @@ func (c *Config) standAlone() error {
 	if c.DataDir == "" {
 		c.DataDir = defaultDataDir
 	}
-	for _, key := range []string{"database.dsn", "servers.dsn", "etcd.endpoints", "etcd.embedded", "etcd.data_dir", "etcd.initial_cluster", "etcd.listen_client_urls"} {
+	for _, key := range derived {
 		if c.given(key) {
 			return fmt.Errorf("%w: a standalone server has an etcd and a database of its own in its folder %s; leave %s out, or leave standalone and data_dir out", ErrConfig, c.DataDir, key)
 		}
