@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -421,16 +420,7 @@ func holdersComeFirst(_ *Snapshot, p Plan, w *ways) error {
 }
 
 func namesAll(r *Reason, entries []EntryID) bool {
-	names := make([]string, len(entries))
-	for i, id := range entries {
-		names[i] = fmt.Sprint(id)
-	}
-	shown := r.details.holders
-	return !slices.ContainsFunc(names, func(name string) bool { return !containsWord(shown, name) })
-}
-
-func containsWord(text, word string) bool {
-	return slices.Contains(strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" (),", r) }), word)
+	return !slices.ContainsFunc(entries, func(id EntryID) bool { return !slices.Contains(r.details.holders, id) })
 }
 
 // TestOptimalServesThePicky has the smallest lab in which the policies differ. The first

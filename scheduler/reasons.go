@@ -61,9 +61,6 @@ type Reason struct {
 	// eligible hosts: they are leased, locked but not leased, draining,
 	// contended, moving to another shard, or were assigned to other entries in this tick.
 	Matching, Eligible, Leased, Locked, Draining, Contended, Moving, GivenAway int
-	// GivenTried is how many of GivenAway went to entries that are only tried, if the snapshot
-	// asks for details.
-	GivenTried int
 	// Minimum is the guaranteed minimum of the suite, and Held how many hosts it holds.
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
@@ -88,12 +85,25 @@ func (r *Reason) Equal(other *Reason) bool {
 	return r.Code == other.Code && r.counts() == other.counts() && r.String() == other.String()
 }
 
-func (r *Reason) counts() [12]int {
-	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Contended, r.Moving, r.GivenAway, r.GivenTried, r.Minimum, r.Held, r.Ahead}
+func (r *Reason) counts() [11]int {
+	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Contended, r.Moving, r.GivenAway, r.Minimum, r.Held, r.Ahead}
 }
 
+// Own are entries that belong together, which are no others to whoever asks for one of them.
+type Own struct {
+	// Name is what they are called.
+	Name string
+	Has  func(EntryID) bool
+}
+
+// Tried are the entries of a submission that is only tried.
+var Tried = Own{"this same submission", func(id EntryID) bool { return id >= FirstTried }}
+
 // String returns a sentence for a person.
-func (r *Reason) String() string {
+func (r *Reason) String() string { return r.TextFor(Tried) }
+
+// TextFor returns a sentence for a person who asks for some entries.
+func (r *Reason) TextFor(own Own) string {
 	if r.text != "" {
 		return r.text
 	}
@@ -112,13 +122,13 @@ func (r *Reason) String() string {
 	case NoSharedACL:
 		return fmt.Sprintf("%s: %d hosts match, none shares an ACL group with owner %q", wants, r.Matching, r.owner)
 	case JobHasHosts:
-		return wants + ": " + r.busyText() + "; every free one already belongs to another entry of the job"
+		return wants + ": " + r.busyText(own) + "; every free one already belongs to another entry of the job"
 	}
-	return wants + ": " + r.busyText()
+	return wants + ": " + r.busyText(own)
 }
 
 // busyText says what became of the hosts that match.
-func (r *Reason) busyText() string {
+func (r *Reason) busyText(own Own) string {
 	var parts []string
 	d := r.details
 	if d == nil {
@@ -134,7 +144,7 @@ func (r *Reason) busyText() string {
 	add(r.Draining, "draining", d.drains)
 	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
-	for _, given := range r.Given() {
+	for _, given := range r.Given(own) {
 		add(given.Hosts, given.Text, given.details)
 	}
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
@@ -152,16 +162,23 @@ type Given struct {
 	details string
 }
 
-// Given says to whom hosts were given in this tick: somebody who tries a submission is not
-// told that others take what it gets itself.
-func (r *Reason) Given() []Given {
-	holders := ""
+// Given says to whom hosts were given in this tick, as far as the snapshot asks for details:
+// somebody who asks for some entries is not told that others take what these get themselves.
+func (r *Reason) Given(own Own) []Given {
+	n := 0
+	var others []string
 	if r.details != nil {
-		holders = r.details.holders
+		for _, id := range r.details.holders {
+			if own.Has(id) {
+				n++
+			} else {
+				others = append(others, strconv.FormatInt(int64(id), 10))
+			}
+		}
 	}
 	return []Given{
-		{r.GivenTried, "given to other entries of this same submission in this tick", ""},
-		{r.GivenAway - r.GivenTried, "given to others in this tick", holders},
+		{n, "given to other entries of " + own.Name + " in this tick", ""},
+		{r.GivenAway - n, "given to others in this tick", inBrackets("entries ", others)},
 	}
 }
 
@@ -214,7 +231,7 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 	counts := p.count(m)
 	r.Leased, r.Locked, r.Draining, r.Contended = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeDraining], counts[outcomeContended]
 	r.Moving, r.GivenAway = counts[outcomeMoving], counts[outcomeTaken]
-	r.details, r.GivenTried = p.details(g)
+	r.details = p.details(g)
 	switch {
 	case r.Eligible > r.Leased+r.Locked+r.Draining+r.Contended+r.Moving+r.GivenAway:
 		r.Code = JobHasHosts
@@ -243,17 +260,19 @@ func (p *planner) count(m *match) *outcomeCounts {
 	return &m.counts
 }
 
-// details are the names behind the numbers of a reason, ready to be printed in brackets.
-type details struct{ suites, locks, drains, holders, groups string }
+// details are the names behind the numbers of a reason, ready to be printed in brackets, and
+// which entries got hosts, in the order of the queue.
+type details struct {
+	suites, locks, drains, groups string
+	holders                       []EntryID
+}
 
 // shownDetails bounds how many names a reason lists.
 const shownDetails = 5
 
-// details also returns how many hosts went to entries that are only tried. These are counted,
-// because nobody could look their ids up.
-func (p *planner) details(g *group) (d *details, tried int) {
+func (p *planner) details(g *group) *details {
 	if !p.s.Details {
-		return nil, 0
+		return nil
 	}
 	suites, groups := map[string]bool{}, map[string]bool{}
 	var locks, drains []string
@@ -275,11 +294,7 @@ func (p *planner) details(g *group) (d *details, tried int) {
 		case p.outcome(num) == outcomeDraining:
 			drains = append(drains, h.Hostname+p.drainText(h.ID))
 		case p.outcome(num) == outcomeTaken:
-			switch e, ok := p.holderOf(num); {
-			case !ok:
-			case p.entries[e].entry.ID >= FirstTried:
-				tried++
-			default:
+			if e, ok := p.holderOf(num); ok {
 				holders = append(holders, e)
 			}
 		}
@@ -289,18 +304,18 @@ func (p *planner) details(g *group) (d *details, tried int) {
 		suites:  inBrackets("by suites ", slices.Sorted(maps.Keys(suites))),
 		locks:   inBrackets("", locks),
 		drains:  inBrackets("", drains),
-		holders: p.holdersText(holders),
+		holders: p.idsOf(holders),
 		groups:  inBrackets("", slices.Sorted(maps.Keys(groups))),
-	}, tried
+	}
 }
 
-// holdersText names entries by their positions in the queue.
-func (p *planner) holdersText(holders []int32) string {
-	names := make([]string, len(holders))
-	for i, e := range holders {
-		names[i] = strconv.FormatInt(int64(p.entries[e].entry.ID), 10)
+// idsOf are the ids of entries at positions in the queue.
+func (p *planner) idsOf(positions []int32) []EntryID {
+	ids := make([]EntryID, len(positions))
+	for i, e := range positions {
+		ids[i] = p.entries[e].entry.ID
 	}
-	return inBrackets("entries ", names)
+	return ids
 }
 
 // holderOf returns the position in the queue of the entry that got a host in this tick. It

@@ -483,6 +483,24 @@ func TestDryRunsHaveNoIDs(t *testing.T) {
 	})
 }
 
+// TestExplanationOfAJobKnowsItsEntries: what a job's own entries get is not said to go to others, as
+// what goes to another job is.
+func TestExplanationOfAJobKnowsItsEntries(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		explain := func(job int64) (e labapi.Explanation) {
+			require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, fmt.Sprint("/jobs/", job, "/explain"), nil, &e))
+			return e
+		}
+		first := s.submit(t, ann, labapi.JobSpec{Name: "first", Labels: []string{"board:eve"}, Priority: 5})
+		two := s.submit(t, ann, labapi.JobSpec{Name: "two", Labels: []string{"board:eve"}, Count: 2})
+		require.Contains(t, explain(two.ID).Text, fmt.Sprintf("1 given to other entries of this job in this tick, 1 given to others in this tick (entries %d)", first.Entries[0]))
+		require.Equal(t, []labapi.Reason{{Reason: "given to other entries of this job in this tick", Hosts: 1}, {Reason: "given to others in this tick", Hosts: 1}}, explain(two.ID).Entries[1].Reasons)
+		last := s.submit(t, ann, labapi.JobSpec{Name: "last", Labels: []string{"board:eve"}})
+		require.Contains(t, explain(last.ID).Text, fmt.Sprintf("2 given to others in this tick (entries %d, %d)", first.Entries[0], two.Entries[0]))
+	})
+}
+
 // TestJobsBySelector: jobs are chosen by the labels that they depend on.
 func TestJobsBySelector(t *testing.T) {
 	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/scheduler"
 )
 
 // DryRun says what the planner would do with a job, and writes nothing.
@@ -66,7 +67,7 @@ func (l *Lab) DryRunSuite(ctx context.Context, s Submission, in labapi.SuiteInpu
 
 // explainSuite is the explanation of all jobs of a suite together.
 func explainSuite(b *batch, plans []planned) *labapi.Explanation {
-	var all planned
+	all := planned{own: scheduler.Tried}
 	var names []string
 	for i := range plans {
 		all.paused = plans[i].paused

@@ -92,6 +92,8 @@ type planned struct {
 	wanted  int
 	entries []plannedEntry
 	paused  string
+	// own are the entries that somebody asks for together.
+	own scheduler.Own
 }
 
 // plannedEntry has a host, or a reason why it gets none.
@@ -109,7 +111,7 @@ func (l *Lab) planNew(ctx context.Context, notBefore time.Time, b *batch) ([]pla
 	out := make([]planned, len(b.jobs))
 	names := map[shard.Name]bool{}
 	for i := range b.jobs {
-		out[i].wanted = len(b.jobs[i].entries)
+		out[i].wanted, out[i].own = len(b.jobs[i].entries), scheduler.Tried
 		for _, e := range b.jobs[i].entries {
 			names[e.shard] = true
 		}
@@ -198,12 +200,12 @@ func (p *planned) explanation() *labapi.Explanation {
 	e := &labapi.Explanation{}
 	given, why := 0, ""
 	for _, entry := range p.entries {
-		e.Entries = append(e.Entries, entry.explain(p.paused))
+		e.Entries = append(e.Entries, entry.explain(p))
 		switch {
 		case entry.reason == nil:
 			given++
 		case why == "":
-			why = entry.reason.String()
+			why = entry.reason.TextFor(p.own)
 		}
 	}
 	switch {
@@ -226,23 +228,23 @@ func hostsText(n int) string {
 	return fmt.Sprintf("%d hosts", n)
 }
 
-func (e plannedEntry) explain(paused string) labapi.EntryExplanation {
+func (e plannedEntry) explain(p *planned) labapi.EntryExplanation {
 	out := labapi.EntryExplanation{Entry: int64(e.id), Host: e.host}
 	if e.reason != nil {
-		out.Reasons = reasonsOf(e.reason)
-	} else if paused != "" {
-		out.Reasons = []labapi.Reason{{Reason: "the shard is paused: " + paused}}
+		out.Reasons = reasonsOf(e.reason, p.own)
+	} else if p.paused != "" {
+		out.Reasons = []labapi.Reason{{Reason: "the shard is paused: " + p.paused}}
 	}
 	return out
 }
 
 // reasonsOf are the parts of a reason with their numbers, or the whole where it has none.
-func reasonsOf(r *scheduler.Reason) (out []labapi.Reason) {
+func reasonsOf(r *scheduler.Reason, own scheduler.Own) (out []labapi.Reason) {
 	parts := []labapi.Reason{
 		{Reason: "leased", Hosts: r.Leased}, {Reason: "locked", Hosts: r.Locked}, {Reason: "draining", Hosts: r.Draining},
 		{Reason: "held by another transaction", Hosts: r.Contended}, {Reason: "moving to another shard", Hosts: r.Moving},
 	}
-	for _, given := range r.Given() {
+	for _, given := range r.Given(own) {
 		parts = append(parts, labapi.Reason{Reason: given.Text, Hosts: given.Hosts})
 	}
 	parts = append(parts, labapi.Reason{Reason: "only in other ACL groups", Hosts: r.Matching - r.Eligible})
@@ -252,7 +254,7 @@ func reasonsOf(r *scheduler.Reason) (out []labapi.Reason) {
 		}
 	}
 	if len(out) == 0 || r.Code.Lasting() {
-		return []labapi.Reason{{Reason: r.String(), Hosts: r.Matching}}
+		return []labapi.Reason{{Reason: r.TextFor(own), Hosts: r.Matching}}
 	}
 	return out
 }
@@ -273,7 +275,8 @@ func (l *Lab) ExplainJob(ctx context.Context, id int64) (labapi.Explanation, err
 			waiting[e.ID] = true
 		}
 	}
-	p := planned{wanted: len(waiting)}
+	own := scheduler.Own{Name: "this job", Has: func(entry scheduler.EntryID) bool { return waiting[int64(entry)] }}
+	p := planned{wanted: len(waiting), own: own}
 	began := time.Now().Add(-viewLasts)
 	for round := 0; round < 2 && len(p.entries) < len(waiting); round++ {
 		p.entries = nil
