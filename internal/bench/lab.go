@@ -36,6 +36,8 @@ type testLab struct {
 	dsn  string
 	// entered is when the last of its rows was entered.
 	entered time.Time
+	// terms is how many leaders the lab has had.
+	terms int64
 }
 
 // The labs that speed is measured on.
@@ -71,9 +73,14 @@ func (b *bench) newLab(ctx context.Context, hosts, entries int) (*testLab, error
 	if l.lab, err = simlab.Create(ctx, l.db.SQL(), l.spec); err != nil {
 		return nil, err
 	}
+	return l, l.filled(ctx)
+}
+
+// filled notes that the last row was entered, and gives the lab what one that has run for a
+// while has: fresh statistics.
+func (l *testLab) filled(ctx context.Context) error {
 	l.entered = time.Now()
-	// What a lab that has run for a while has: fresh statistics.
-	return l, l.exec(ctx, "ANALYZE TABLE afe_hosts, afe_host_queue_entries, afe_jobs, afe_jobs_dependency_labels, afe_hosts_labels, afe_acl_groups_hosts, afe_special_tasks")
+	return l.exec(ctx, "ANALYZE TABLE afe_hosts, afe_host_queue_entries, afe_jobs, afe_jobs_dependency_labels, afe_hosts_labels, afe_acl_groups_hosts, afe_special_tasks")
 }
 
 // drop ends a lab.
@@ -107,13 +114,7 @@ const churn = 0.05
 // tick and assigned by the one after, and queues as large a share of new
 // entries.
 func (l *testLab) stir(ctx context.Context) error {
-	n := int(churn * float64(l.spec.Hosts))
-	ended := fmt.Sprintf("(SELECT id, host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL ORDER BY id LIMIT %d) e", n)
-	if err := l.exec(ctx,
-		"UPDATE afe_special_tasks t JOIN "+ended+" ON e.id = t.queue_entry_id SET t.is_complete = 1",
-		"UPDATE afe_hosts h JOIN "+ended+" ON e.host_id = h.id SET h.status = 'Ready'",
-		"UPDATE afe_host_queue_entries q JOIN "+ended+" ON e.id = q.id SET q.active = 0, q.complete = 1, q.status = 'Completed'",
-	); err != nil {
+	if err := l.end(ctx, int(churn*float64(l.spec.Hosts))); err != nil {
 		return err
 	}
 	const arriving = 5
@@ -123,4 +124,14 @@ func (l *testLab) stir(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// end ends the first n running jobs.
+func (l *testLab) end(ctx context.Context, n int) error {
+	ended := fmt.Sprintf("(SELECT id, host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL ORDER BY id LIMIT %d) e", n)
+	return l.exec(ctx,
+		"UPDATE afe_special_tasks t JOIN "+ended+" ON e.id = t.queue_entry_id SET t.is_complete = 1",
+		"UPDATE afe_hosts h JOIN "+ended+" ON e.host_id = h.id SET h.status = 'Ready'",
+		"UPDATE afe_host_queue_entries q JOIN "+ended+" ON e.id = q.id SET q.active = 0, q.complete = 1, q.status = 'Completed'",
+	)
 }

@@ -1,7 +1,6 @@
 package simlab_test
 
 import (
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/store"
-	"github.com/hostsched/hostsched/store/schema"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestArrivingJobsCanRun: however long a lab is looked at, its queue does not fill with jobs
@@ -19,11 +16,7 @@ import (
 func TestArrivingJobsCanRun(t *testing.T) {
 	t.Parallel()
 	for _, spec := range []simlab.Spec{{Hosts: 1, Boards: 1}, {Hosts: 3, Boards: 2}, {Hosts: 40, Boards: 8}, {Hosts: 200, Boards: 20}} {
-		db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), Create: true})
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, db.Close()) })
-		_, err = schema.Up(t.Context(), db.DB, schema.Options{})
-		require.NoError(t, err)
+		db := newDB(t)
 		spec.Seed, spec.Suites, spec.Later = 1, 40, true
 		lab, err := simlab.Create(t.Context(), db.SQL(), spec)
 		require.NoError(t, err)

@@ -1,15 +1,11 @@
 package simlab_test
 
 import (
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/simlab"
-	"github.com/hostsched/hostsched/store"
-	"github.com/hostsched/hostsched/store/schema"
-	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestAssignedTwice: an entry that was queued again may take a host again where that
@@ -25,10 +21,7 @@ func TestAssignedTwice(t *testing.T) {
 		{true, []string{"take", "give", "take"}, 0},
 		{true, []string{"take", "take"}, 2}, // the host and the entry
 	} {
-		db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "lab.db"), Create: true})
-		require.NoError(t, err)
-		_, err = schema.Up(t.Context(), db.DB, schema.Options{})
-		require.NoError(t, err)
+		db := newDB(t)
 		history, err := simlab.InstallHistory(t.Context(), db.SQL(), true)
 		require.NoError(t, err)
 		history.Requeues = c.requeues
@@ -39,6 +32,5 @@ func TestAssignedTwice(t *testing.T) {
 		twice, err := history.AssignedTwice(t.Context(), 0)
 		require.NoError(t, err)
 		require.Equal(t, c.want, twice, "%+v", c)
-		require.NoError(t, db.Close())
 	}
 }

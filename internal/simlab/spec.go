@@ -157,7 +157,16 @@ func (l *Lab) insertHosts(ctx context.Context, db Execer) error {
 }
 
 func (l *Lab) insertSuites(ctx context.Context, db Execer) error {
-	if l.spec.Suites == 0 || l.spec.Later {
+	if l.spec.Later {
+		return nil
+	}
+	return l.AddSuites(ctx, db)
+}
+
+// AddSuites queues as many suites and entries as Create does, of the same kind: a lab whose
+// first queue is over gets the next one.
+func (l *Lab) AddSuites(ctx context.Context, db Execer) error {
+	if l.spec.Suites == 0 {
 		return nil
 	}
 	each, rest := l.spec.Entries/l.spec.Suites, l.spec.Entries%l.spec.Suites

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hostsched/hostsched/internal/testserver"
+)
+
+// A lab has worked when each host was given out so often, or when so many hosts were given out
+// in all, but at least once. Then the tables that a tick adds rows to are so large that the
+// server extends their files by a megabyte at a time.
+const (
+	workedRounds = 20
+	workedHosts  = 20_000
+)
+
+// withAtWork measures in a lab at work, and returns how long the very first tick of the lab
+// took, in milliseconds. The journal is kept from that tick on, or not at all.
+//
+// In a new lab the tables of special tasks and of hosts that a job cannot get again are empty.
+// The server then extends their files page by page and syncs each time, in the middle of the
+// tick, which a lab that has run for a while does not pay for. A large lab is measured without
+// having worked: within its first tick the files are large, and the server would still be busy
+// with writing the pages of the round before.
+func (b *bench) withAtWork(ctx context.Context, hosts, entries int, journal bool, measure func(*testLab) error) (firstTick float64, err error) {
+	if hosts >= largeLab {
+		return 0, b.with(ctx, hosts, entries, measure)
+	}
+	err = b.with(ctx, hosts, entries, func(l *testLab) (err error) {
+		if firstTick, err = l.work(ctx, journal); err != nil {
+			return fmt.Errorf("let the lab work: %w", err)
+		}
+		return measure(l)
+	})
+	return firstTick, err
+}
+
+// work makes a new lab one at work. Its hosts are free and its queue is as full as before.
+func (l *testLab) work(ctx context.Context, journal bool) (firstTick float64, err error) {
+	firstTick, err = l.rounds(ctx, journal)
+	if err != nil {
+		return 0, err
+	}
+	if err := l.filled(ctx); err != nil {
+		return 0, err
+	}
+	return firstTick, l.purged(ctx)
+}
+
+// rounds works through one queue after the other.
+func (l *testLab) rounds(ctx context.Context, journal bool) (firstTick float64, err error) {
+	t, err := l.ticker(ctx, journal)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, t.leader.Close()) }()
+	if err := planAlone(l)(ctx, &Figures{}); err != nil { // as before the tick that is compared with it
+		return 0, err
+	}
+	for n := range max(1, min(workedRounds, workedHosts/l.spec.Hosts)) {
+		took, err := t.round(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 {
+			firstTick = took
+		}
+	}
+	return firstTick, nil
+}
+
+// round gives hosts to the queue, lets all of it end, releases the hosts, and queues as much
+// again. It returns how long the first of these took.
+func (t *ticker) round(ctx context.Context) (took float64, err error) {
+	full, err := t.tick(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := t.l.endAll(ctx); err != nil {
+		return 0, err
+	}
+	release, err := t.tick(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if given, released := len(full.result.Applied.Assignments), len(release.result.Applied.Releases); given == 0 || given != released {
+		return 0, fmt.Errorf("%d hosts were given out and %d released", given, released)
+	}
+	return ms(full.total), t.l.refill(ctx)
+}
+
+// endAll ends the whole queue. What still waits is aborted: the lab has too few hosts for it,
+// and with it the next queue would be of another kind than the one before.
+func (l *testLab) endAll(ctx context.Context) error {
+	if err := l.end(ctx, l.spec.Hosts); err != nil {
+		return err
+	}
+	return l.exec(ctx, "UPDATE afe_host_queue_entries SET aborted = 1, complete = 1, status = 'Aborted' WHERE complete = 0")
+}
+
+// refill queues as much as a new lab has.
+func (l *testLab) refill(ctx context.Context) error {
+	tx, err := l.db.SQL().BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := l.lab.AddSuites(ctx, tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// purged waits until the server has removed the old versions of rows, which it does in the
+// background and which would take its time from what is measured next.
+func (l *testLab) purged(ctx context.Context) (err error) {
+	admin := l.b.server.Admin()
+	if l.b.server.Kind == testserver.MySQL {
+		// MySQL notes only now and then, when idle after up to a minute, that it has done so.
+		const often = "SET GLOBAL innodb_purge_rseg_truncate_frequency = "
+		if _, err := admin.ExecContext(ctx, often+"1"); err != nil {
+			return err
+		}
+		defer func() {
+			_, e := admin.ExecContext(ctx, often+"DEFAULT")
+			err = errors.Join(err, e)
+		}()
+	}
+	const few = 10 // transactions: the server's own work leaves some
+	var left int64
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(look) {
+		err := admin.QueryRowContext(ctx, "SELECT count FROM information_schema.INNODB_METRICS WHERE name = 'trx_rseg_history_len'").Scan(&left)
+		if err != nil || left <= few {
+			return err
+		}
+	}
+	return fmt.Errorf("the server has not removed the old versions of rows within %v: those of %d transactions are left", patience, left)
+}
