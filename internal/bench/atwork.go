@@ -23,8 +23,8 @@ const (
 // In a new lab the tables of special tasks and of hosts that a job cannot get again are empty.
 // The server then extends their files page by page and syncs each time, in the middle of the
 // tick, which a lab that has run for a while does not pay for. A large lab is measured without
-// having worked: within its first tick the files are large, and the server would still be busy
-// with writing the pages of the round before.
+// having worked: its files are large soon after its first tick has begun, and a round of it
+// takes half a minute.
 func (b *bench) withAtWork(ctx context.Context, hosts, entries int, journal bool, measure func(*testLab) error) (firstTick float64, err error) {
 	if hosts >= largeLab {
 		return 0, b.with(ctx, hosts, entries, measure)
