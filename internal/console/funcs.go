@@ -46,11 +46,11 @@ func ago(at *time.Time) string {
 		return ""
 	}
 	d := time.Since(*at)
+	if d.Abs() < time.Second {
+		return "now" // also by a clock that is a little ahead of this one
+	}
 	if d < 0 {
 		return "in " + duration(-d)
-	}
-	if d < time.Second {
-		return "now"
 	}
 	return duration(d) + " ago"
 }

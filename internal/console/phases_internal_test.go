@@ -20,6 +20,15 @@ func TestDurations(t *testing.T) {
 	}
 }
 
+// TestAgo: a time by a clock that is a little ahead is now, and no tenths of a second away.
+func TestAgo(t *testing.T) {
+	for ahead, want := range map[time.Duration]string{
+		-90 * time.Minute: "1 h 30 min ago", -5500 * time.Millisecond: "5 s ago", -300 * time.Millisecond: "now", 300 * time.Millisecond: "now", 5500 * time.Millisecond: "in 5 s",
+	} {
+		require.Equal(t, want, ago(new(time.Now().Add(ahead))))
+	}
+}
+
 // TestPhasesHaveNoHoles: the time between two runs of a job is called what it is, and the waiting
 // ends when the first run was claimed, although jobs know whole seconds only.
 func TestPhasesHaveNoHoles(t *testing.T) {
