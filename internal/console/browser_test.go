@@ -56,9 +56,13 @@ func TestBrowser(t *testing.T) {
 
 func (t *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
+	require.NoError(t, t.try(steps...))
+}
+
+func (t *tab) try(steps ...chromedp.Action[chromedp.Void]) error {
 	ctx, cancel := context.WithTimeout(t.ctx, patience)
 	defer cancel()
-	require.NoError(t, chromedp.Do(ctx, steps...))
+	return chromedp.Do(ctx, steps...)
 }
 
 func (t *tab) open(path string) {
@@ -66,9 +70,19 @@ func (t *tab) open(path string) {
 	t.do(chromedp.Navigate(t.base + path))
 }
 
+// nodeGone is what the browser says of an element that a live page put another one in the place of,
+// between finding it and clicking on it: it is looked for again.
+const nodeGone = "Could not find node with given id"
+
 func (t *tab) click(css string) {
 	t.Helper()
-	t.do(chromedp.Click(chromedp.CSS(css)))
+	for began := time.Now(); ; {
+		err := t.try(chromedp.Click(chromedp.CSS(css)))
+		if err == nil || !strings.Contains(err.Error(), nodeGone) || time.Since(began) > patience {
+			require.NoError(t, err, css)
+			return
+		}
+	}
 }
 
 func (t *tab) fill(css, text string) {
