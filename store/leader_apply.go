@@ -91,6 +91,9 @@ type applier struct {
 	// turn is that of the chunk of assignments being written, before that of the one
 	// before it in queue order.
 	turn, before *turn
+	// alone means that no other writer writes assignments at the same time, so nobody waits
+	// for a step of this chunk.
+	alone bool
 	// took is the own time of the last transaction: without what it waited for the chunk
 	// before, and without earlier attempts. wrote is how many rows the last chunk of
 	// assignments had. Together they tell how fast the server is.

@@ -56,7 +56,7 @@ func (w *writer) connection(ctx context.Context) (*sql.Conn, error) {
 			return nil, err
 		}
 	}
-	conn, err := w.l.db.Pool.Conn(ctx)
+	conn, err := w.l.db.Leaders.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
