@@ -52,9 +52,7 @@ func (a *applier) apply(ctx context.Context, plan scheduler.Plan) error {
 	a.res.Applied.Waiting = plan.Waiting
 	a.res.Applied.Problems = plan.Problems
 	if !plan.Empty() {
-		if err := l.checkWrites(ctx); err != nil {
-			return err
-		}
+		l.checkAside(ctx)
 	}
 	defer func() { l.remember(a.res.Applied) }()
 	for _, step := range []struct {
@@ -74,11 +72,12 @@ func (a *applier) apply(ctx context.Context, plan scheduler.Plan) error {
 			return err
 		}
 	}
-	return nil
+	return l.checked()
 }
 
 func (l *Leader) applied() {
-	l.basis = nil
+	_ = l.checked() // it must not go on; whoever wrote has returned its error
+	l.basis, l.checked = nil, nothingToCheck
 	for _, w := range l.writers {
 		w.tried = false
 	}

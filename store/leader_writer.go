@@ -141,6 +141,9 @@ func (w *writer) write(ctx context.Context, what string, work func(context.Conte
 	if _, err := w.connection(ctx); err != nil {
 		return w.explain(err, what)
 	}
+	if err := w.l.checked(); err != nil {
+		return w.explain(err, "check the last writes")
+	}
 	w.writes++
 	id := fmt.Sprintf("%d.%d", w.l.fence.Epoch, w.writes)
 	tx, err := w.begin(ctx)
