@@ -399,7 +399,7 @@ func (a *applier) owner() string { return ownerCondition("", *a.l.basis) }
 // also to those that no incomplete special task uses.
 const (
 	noActiveEntry = " AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)"
-	unused        = noActiveEntry + " AND NOT EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = afe_hosts.id AND t.is_complete = 0)"
+	unused        = noActiveEntry + " AND afe_hosts.id NOT IN " + BusyHosts
 )
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {

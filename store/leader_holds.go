@@ -86,7 +86,7 @@ func (a *applier) unlock(ctx context.Context, chunk []scheduler.Unlock) error {
 
 // drainedNow finds draining hosts that nobody uses or keeps locked.
 const drainedNow = "d.drain_since IS NOT NULL AND h.locked = 0 AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1)" +
-	" AND (h.leased = 0 OR h.status = '" + scheduler.HostRepairFailed + "' AND NOT EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0))"
+	" AND (h.leased = 0 OR h.status = '" + scheduler.HostRepairFailed + "' AND h.id NOT IN " + BusyHosts + ")"
 
 func (a *applier) lockDrained(ctx context.Context, chunk []scheduler.Drained) error {
 	d := a.l.db.Dialect

@@ -87,6 +87,11 @@ const (
 	tasksQuery = "SELECT 8 * host_id + CASE WHEN queue_entry_id IS NULL AND is_active = 0 THEN 4 ELSE 3 END FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0"
 )
 
+// BusyHosts is a subquery for the hosts that open special tasks use, which is evaluated once for
+// a statement, from the index that tasksQuery is read from. A condition on the tasks of each
+// host would read all that it ever had: the servers prefer the index over hosts for it.
+const BusyHosts = "(SELECT o.host_id FROM (SELECT DISTINCT t.host_id FROM afe_special_tasks t WHERE t.is_active IN (0, 1) AND t.is_complete = 0) o)"
+
 // readIDs reads the flags of all entries, and the hosts of special tasks, as far
 // as they may have changed, and tells which are different.
 func (q *queueRows) readIDs(r *sqldb.Reader, queue, openTasks bool) (entries, tasks bool) {

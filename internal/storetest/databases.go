@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -133,4 +134,26 @@ func RequireOneLine(t testing.TB, err error) {
 	t.Helper()
 	require.NotContains(t, err.Error(), "\n")
 	require.NotContains(t, err.Error(), "sesame", "no password")
+}
+
+// RowsRead is how many rows the server of a lab reads meanwhile, for whomever.
+func RowsRead(t testing.TB, db Opened, work func()) int {
+	t.Helper()
+	read := func() (sum int) {
+		rows, err := db.SQL().Query("SHOW GLOBAL STATUS LIKE 'Handler_read%'")
+		require.NoError(t, err)
+		defer func() { require.NoError(t, rows.Close()) }()
+		for rows.Next() {
+			var name, value string
+			require.NoError(t, rows.Scan(&name, &value))
+			n, err := strconv.Atoi(value)
+			require.NoError(t, err)
+			sum += n
+		}
+		require.NoError(t, rows.Err())
+		return sum
+	}
+	before := read()
+	work()
+	return read() - before
 }

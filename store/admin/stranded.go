@@ -62,7 +62,7 @@ func readResidents(r *sqldb.Reader, where string) []resident {
 	var out []resident
 	num := map[int64]int{}
 	r.Rows("SELECT h.id, h.hostname, h.leased, h.locked, "+sqldb.Spelled("h.status", scheduler.HostReady)+", h.shard_id, "+
-		"CASE WHEN EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1) OR EXISTS (SELECT 1 FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_complete = 0) THEN 1 ELSE 0 END"+
+		"CASE WHEN EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1) OR h.id IN "+store.BusyHosts+" THEN 1 ELSE 0 END"+
 		" FROM afe_hosts h WHERE 1=1"+where+" ORDER BY h.hostname, h.id", func(v sqldb.Row) {
 		leased, locked, used := v.Int(2), v.Int(3), v.Int(6)
 		h := resident{id: v.Int(0).N, shardID: shard.ID(v.Int(5).N), hostname: v.Text(1), leased: leased.Flag(), locked: locked.Flag(), status: v.Text(4), used: used.N != 0}
