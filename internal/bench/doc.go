@@ -4,8 +4,8 @@
 //	go run ./internal/bench -sizes 1000x2000,10000x20000 -json bench.json
 //	go run ./internal/bench -sizes 10000x20000 -latency 2m -failovers 5 -database mysql
 //
-// Every size has labs of its own, all generated from the same seed. Those whose full ticks and
-// bare SQL are measured work first (atwork.go):
+// Every size has labs of its own, all generated from the same seed; one of them works first
+// (atwork.go):
 //
 //   - bare.go measures the floor: the rows of a full tick, moved by one
 //     hand-written statement per table, and the tables read once;

@@ -59,10 +59,10 @@ func (r *results) printTicks(w io.Writer) {
 	if len(r.Sizes) == 0 {
 		return
 	}
-	table(w, "hosts|entries|assigned|bare SQL ms|first tick ms|full tick ms|ratio|with journal|snapshot ms|apply ms|plan alone ms: exact, optimal|steady ms|idle ms|quiet ms|statements: full, idle, quiet|longest tx ms|RSS MiB|")
+	table(w, "hosts|entries|assigned|bare SQL ms|full tick ms|ratio|with journal|snapshot ms|apply ms|plan alone ms: exact, optimal|steady ms|at work: full, steady|idle ms|quiet ms|statements: full, idle, quiet|longest tx ms|RSS MiB|")
 	for _, f := range r.Sizes {
-		row(w, "%d|%d|%d|%.0f|%.0f|%.0f|%.2f|%.2f|%.0f|%.0f|%.1f, %.1f|%.0f|%.1f|%.1f|%d, %d, %d|%.0f|%.0f|", f.Hosts, f.Entries, f.Assigned, f.BareSQL, f.FirstTick, f.FullTick, f.Ratio, f.JournalRatio,
-			f.Snapshot, f.Apply, f.Plan, f.OptimalPlan, f.Steady, f.Idle, f.Quiet, f.Statements, f.IdleStatements, f.QuietStatements, f.LongestTx, f.RSS)
+		row(w, "%d|%d|%d|%.0f|%.0f|%.2f|%.2f|%.0f|%.0f|%.1f, %.1f|%.0f|%.0f, %.0f|%.1f|%.1f|%d, %d, %d|%.0f|%.0f|", f.Hosts, f.Entries, f.Assigned, f.BareSQL, f.FullTick, f.Ratio, f.JournalRatio,
+			f.Snapshot, f.Apply, f.Plan, f.OptimalPlan, f.Steady, f.WorkedFullTick, f.WorkedSteady, f.Idle, f.Quiet, f.Statements, f.IdleStatements, f.QuietStatements, f.LongestTx, f.RSS)
 	}
 	if r.Slopes != nil {
 		table(w, "kind of tick|log-log slope over hosts|")

@@ -14,13 +14,15 @@ import (
 
 // Figures of one size. Times are milliseconds, the median of several rounds.
 type Figures struct {
-	Hosts    int `json:"hosts"`
-	Entries  int `json:"entries"`
-	Assigned int `json:"assigned"`
-	// FullTick is a tick of a lab at work, and FirstTick the very first one of a new lab.
-	FullTick  float64 `json:"full_tick_ms"`
-	FirstTick float64 `json:"first_tick_ms"`
-	Ratio     float64 `json:"full_tick_over_bare_sql"`
+	Hosts    int     `json:"hosts"`
+	Entries  int     `json:"entries"`
+	Assigned int     `json:"assigned"`
+	FullTick float64 `json:"full_tick_ms"`
+	// WorkedFullTick and WorkedSteady are FullTick and Steady of a lab at work, 0 if there is
+	// none of the size.
+	WorkedFullTick float64 `json:"worked_full_tick_ms"`
+	WorkedSteady   float64 `json:"worked_steady_tick_ms"`
+	Ratio          float64 `json:"full_tick_over_bare_sql"`
 	// JournalRatio is a full tick that keeps the journal over one that does not.
 	JournalRatio float64 `json:"journal_full_tick_ratio"`
 	BareSQL      float64 `json:"bare_sql_ms"`
@@ -68,10 +70,10 @@ func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
 	if hosts >= largeLab {
 		n = 1
 	}
-	var first, bare, noted []float64
-	var full []Figures
+	var bare, noted []float64
+	var full, worked []Figures
 	for range n {
-		took, err := b.withAtWork(ctx, hosts, entries, false, func(l *testLab) error {
+		err := b.with(ctx, hosts, entries, func(l *testLab) error {
 			took, err := l.bareSQL(ctx)
 			bare = append(bare, took)
 			return err
@@ -79,8 +81,7 @@ func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
 		if err != nil {
 			return Figures{}, err
 		}
-		first = append(first, took)
-		took, err = b.withAtWork(ctx, hosts, entries, false, func(l *testLab) error {
+		err = b.with(ctx, hosts, entries, func(l *testLab) error {
 			f, err := l.ticks(ctx)
 			full = append(full, f)
 			return err
@@ -88,8 +89,7 @@ func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
 		if err != nil {
 			return Figures{}, err
 		}
-		first = append(first, took)
-		_, err = b.withAtWork(ctx, hosts, entries, true, func(l *testLab) error {
+		err = b.with(ctx, hosts, entries, func(l *testLab) error {
 			took, err := l.notedTick(ctx)
 			noted = append(noted, took)
 			return err
@@ -97,12 +97,23 @@ func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
 		if err != nil {
 			return Figures{}, err
 		}
+		err = b.withAtWork(ctx, hosts, entries, func(l *testLab) error {
+			f, err := l.ticks(ctx)
+			worked = append(worked, f)
+			return err
+		})
+		if err != nil {
+			return Figures{}, err
+		}
 	}
-	slices.SortFunc(full, func(a, b Figures) int { return int(a.FullTick - b.FullTick) })
+	byFullTick := func(a, b Figures) int { return int(a.FullTick - b.FullTick) }
+	slices.SortFunc(full, byFullTick)
 	f := full[len(full)/2]
-	f.BareSQL, f.FirstTick = median(bare), median(first)
-	if hosts >= largeLab { // its full tick is its first one
-		f.FirstTick = f.FullTick
+	f.BareSQL = median(bare)
+	if len(worked) > 0 {
+		slices.SortFunc(worked, byFullTick)
+		w := worked[len(worked)/2]
+		f.WorkedFullTick, f.WorkedSteady = w.FullTick, w.Steady
 	}
 	f.Ratio = f.FullTick / f.BareSQL
 	// Of each the fastest, because others of the machine make single ticks slow.
