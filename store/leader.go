@@ -29,14 +29,12 @@ type Leader struct {
 	contention contention
 	// given are the latest assignments of this term.
 	given []Given
-	// checked waits for checkWrites, which goes on aside while the first chunks are made.
-	checked func() error
 	// basis is what the plan being applied stands on; nil outside of Apply.
 	basis *scheduler.Basis
 }
 
 func newLeader(db *DB, c Claim) *Leader {
-	l := &Leader{db: db, claim: c, checked: nothingToCheck}
+	l := &Leader{db: db, claim: c}
 	for num := range db.Dialect.Writers {
 		l.writers = append(l.writers, &writer{l: l, num: num})
 	}
@@ -72,7 +70,7 @@ func (l *Leader) Verify(ctx context.Context) error {
 	if err := w.register(ctx); err != nil {
 		return w.explain(err, "verify the fence")
 	}
-	return w.explain(l.checkWrites(ctx), "check the last writes")
+	return l.checkWrites(ctx)
 }
 
 // oneFence checks that a statement found the row of a writer as this term left it.

@@ -52,7 +52,9 @@ func (a *applier) apply(ctx context.Context, plan scheduler.Plan) error {
 	a.res.Applied.Waiting = plan.Waiting
 	a.res.Applied.Problems = plan.Problems
 	if !plan.Empty() {
-		l.checkAside(ctx)
+		if err := l.checkWrites(ctx); err != nil {
+			return err
+		}
 	}
 	defer func() { l.remember(a.res.Applied) }()
 	for _, step := range []struct {
@@ -72,12 +74,11 @@ func (a *applier) apply(ctx context.Context, plan scheduler.Plan) error {
 			return err
 		}
 	}
-	return l.checked()
+	return nil
 }
 
 func (l *Leader) applied() {
-	_ = l.checked() // it must not go on; whoever wrote has returned its error
-	l.basis, l.checked = nil, nothingToCheck
+	l.basis = nil
 	for _, w := range l.writers {
 		w.tried = false
 	}
@@ -90,9 +91,6 @@ type applier struct {
 	// turn is that of the chunk of assignments being written, before that of the one
 	// before it in queue order.
 	turn, before *turn
-	// alone means that no other writer writes assignments at the same time, so nobody waits
-	// for a step of this chunk.
-	alone bool
 	// took is the own time of the last transaction: without what it waited for the chunk
 	// before, and without earlier attempts. wrote is how many rows the last chunk of
 	// assignments had. Together they tell how fast the server is.

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"strconv"
@@ -30,6 +29,14 @@ type chunk struct {
 	lease, entries, ineligible, tasks, events []statement
 }
 
+// statement is text with its arguments; want is the number of rows it must hit,
+// -1 if any.
+type statement struct {
+	want int
+	text string
+	args []any
+}
+
 func chunkOf(d sqldb.Dialect, us []unit, owner string, events []Event) *chunk {
 	c := &chunk{dialect: d, changes: make(map[changeKind][]int64)}
 	c.collect(us)
@@ -44,25 +51,45 @@ func chunkOf(d sqldb.Dialect, us []unit, owner string, events []Event) *chunk {
 
 // writeChunk fails with errChanged if a row is not as the snapshot had it. Its hosts are
 // leased while it would only wait for its turn, or else after the entries, for which the
-// next chunk waits. What is done together takes one round trip.
+// next chunk waits.
 func (a *applier) writeChunk(ctx context.Context, tx sqldb.Querier, c *chunk) error {
-	rest := slices.Concat(c.ineligible, c.events)
-	switch {
-	case a.alone:
-		if err := run(ctx, tx, slices.Concat(c.entries, c.tasks, c.lease, rest)); err != nil {
-			return err
-		}
-		return a.l.db.failChunk()
-	case a.before.past():
-		rest = slices.Concat(c.lease, rest)
-	default:
-		if err := run(ctx, tx, c.lease); err != nil {
-			return err
-		}
+	first, later := c.lease, slices.Concat(c.ineligible, c.events)
+	if a.before.past() {
+		first, later = nil, slices.Concat(c.lease, later)
+	}
+	if err := run(ctx, tx, first); err != nil {
+		return err
 	}
 	return a.inOrder(ctx,
 		func() error { return run(ctx, tx, c.entries) },
-		func() error { return run(ctx, tx, slices.Concat(c.tasks, rest)) })
+		func() error { return run(ctx, tx, c.tasks) },
+		func() error {
+			if err := run(ctx, tx, later); err != nil || a.l.db.fail.chunk == nil {
+				return err
+			}
+			return a.l.db.fail.chunk()
+		})
+}
+
+func run(ctx context.Context, tx sqldb.Querier, statements []statement) error {
+	for _, s := range statements {
+		if err := s.run(ctx, tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s statement) run(ctx context.Context, tx sqldb.Querier) error {
+	res, err := tx.ExecContext(ctx, s.text, s.args...)
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err == nil && s.want >= 0 && n != int64(s.want) {
+		err = fmt.Errorf("%w: %d of %d rows", errChanged, n, s.want)
+	}
+	return err
 }
 
 // assigned is an entry with its host, and the results directory if it starts at
@@ -218,61 +245,6 @@ func (c *chunk) taskRows() string {
 		}
 	}
 	return string(b)
-}
-
-// statement is text with its arguments; want is the number of rows it must hit,
-// -1 if any.
-type statement struct {
-	want int
-	text string
-	args []any
-}
-
-// run runs statements, those of a leader in one round trip.
-func run(ctx context.Context, tx sqldb.Querier, statements []statement) error {
-	if t, ok := tx.(transaction); ok && t.conn != nil && len(statements) > 1 {
-		return runTogether(ctx, t.conn, statements)
-	}
-	for _, s := range statements {
-		res, err := tx.ExecContext(ctx, s.text, s.args...)
-		if err != nil {
-			return err
-		}
-		n, err := res.RowsAffected()
-		if err == nil {
-			err = s.check(n)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func runTogether(ctx context.Context, conn *sql.Conn, statements []statement) error {
-	texts := make([]string, len(statements))
-	var args []any
-	for i, s := range statements {
-		texts[i], args = s.text, append(args, s.args...)
-	}
-	affected, err := sqldb.ExecAll(ctx, conn, texts, args)
-	if err != nil {
-		return err
-	}
-	for i, s := range statements {
-		if err := s.check(affected[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// check compares how many rows a statement hit with how many it must.
-func (s statement) check(rows int64) error {
-	if s.want < 0 || rows == int64(s.want) {
-		return nil
-	}
-	return fmt.Errorf("%w: %d of %d rows", errChanged, rows, s.want)
 }
 
 func add(to []statement, want int, text string, args ...any) []statement {

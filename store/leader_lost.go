@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -138,17 +137,8 @@ func (l *Leader) checkWrites(ctx context.Context) error {
 	case seen < len(l.writers):
 		err = fmt.Errorf("%w: shard %s has %d fence rows, and had %d", ErrWentBack, l.fence.Shard, seen, len(l.writers))
 	}
-	return err
+	return l.main().explain(err, "check the last writes")
 }
-
-// checkAside begins to check the writes. No transaction begins before it is done.
-func (l *Leader) checkAside(ctx context.Context) {
-	done := make(chan error, 1)
-	go func() { done <- l.checkWrites(ctx) }()
-	l.checked = sync.OnceValue(func() error { return <-done })
-}
-
-func nothingToCheck() error { return nil }
 
 // LastWrites are what a term that has ended left in the rows of the fence. Whoever takes
 // over next compares, because the database may have lost some of it.

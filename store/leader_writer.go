@@ -56,7 +56,7 @@ func (w *writer) connection(ctx context.Context) (*sql.Conn, error) {
 			return nil, err
 		}
 	}
-	conn, err := w.l.db.Leaders.Conn(ctx)
+	conn, err := w.l.db.Pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -140,9 +140,6 @@ func (w *writer) write(ctx context.Context, what string, work func(context.Conte
 	defer cancel()
 	if _, err := w.connection(ctx); err != nil {
 		return w.explain(err, what)
-	}
-	if err := w.l.checked(); err != nil {
-		return w.explain(err, "check the last writes")
 	}
 	w.writes++
 	id := fmt.Sprintf("%d.%d", w.l.fence.Epoch, w.writes)

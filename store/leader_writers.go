@@ -87,7 +87,7 @@ func (s *sharedPlan) next(w *writer) (chunk []unit, part *applier) {
 	n := chunkOfUnits(s.rest, s.size)
 	chunk = s.rest[:n]
 	s.rest = s.rest[n:]
-	part = &applier{l: w.l, writer: w, before: s.last, turn: newTurn(), alone: len(s.writers) == 1}
+	part = &applier{l: w.l, writer: w, before: s.last, turn: newTurn()}
 	s.last = part.turn
 	s.parts = append(s.parts, part)
 	return chunk, part
@@ -208,9 +208,9 @@ func (t *turn) past() bool {
 	}
 }
 
-// inOrder does the steps of a chunk in its turn: assign changes the entries, and insert
-// inserts the tasks and does everything else before the commit.
-func (a *applier) inOrder(ctx context.Context, assign, insert func() error) error {
+// inOrder does the steps of a chunk in its turn: assign changes the entries, insert
+// inserts the tasks, and rest is everything else before the commit.
+func (a *applier) inOrder(ctx context.Context, assign, insert, rest func() error) error {
 	if err := a.await(ctx, a.before.assigned); err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (a *applier) inOrder(ctx context.Context, assign, insert func() error) erro
 		return err
 	}
 	a.turn.insert()
-	if err := a.l.db.failChunk(); err != nil {
+	if err := rest(); err != nil {
 		return err
 	}
 	if err := a.await(ctx, a.before.ended); err != nil {

@@ -30,10 +30,3 @@ type failpoints struct {
 	// chunk runs after the last statement of a chunk of assignments.
 	chunk func() error
 }
-
-func (db *DB) failChunk() error {
-	if db.fail.chunk == nil {
-		return nil
-	}
-	return db.fail.chunk()
-}

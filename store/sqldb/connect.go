@@ -14,26 +14,17 @@ import (
 )
 
 // mysqlPool opens a pool of connections with session variables.
-func (db *DB) mysqlPool(take taking, variables ...map[string]string) (*sql.DB, error) {
-	c, err := db.mysqlConnector(take, variables...)
+func (db *DB) mysqlPool(variables ...map[string]string) (*sql.DB, error) {
+	c, err := db.mysqlConnector(variables...)
 	if err != nil {
 		return nil, err
 	}
 	return sql.OpenDB(c), nil
 }
 
-// taking says whether connections take one statement at a time or several. Several are
-// for texts that have nothing in them that somebody else wrote.
-type taking bool
-
-const (
-	takeOne     taking = false
-	takeSeveral taking = true
-)
-
 // mysqlConnector makes connections with session variables, of which the later
 // win. Nothing that decides how a statement acts is left to the DSN.
-func (db *DB) mysqlConnector(take taking, variables ...map[string]string) (driver.Connector, error) {
+func (db *DB) mysqlConnector(variables ...map[string]string) (driver.Connector, error) {
 	ours := map[string]string{}
 	for _, v := range variables {
 		maps.Copy(ours, v)
@@ -60,7 +51,7 @@ func (db *DB) mysqlConnector(take taking, variables ...map[string]string) (drive
 	// One round trip per statement.
 	cfg.InterpolateParams = true
 	cfg.ParseTime = false
-	cfg.MultiStatements = bool(take)
+	cfg.MultiStatements = false
 	// Lost connections come back as errors; the driver need not log them, too.
 	cfg.Logger = &mysql.NopLogger{}
 	cfg.Timeout = orDefault(cfg.Timeout, connectTimeout)

@@ -65,9 +65,6 @@ type DB struct {
 	Config Config
 	target target
 	Pool   *sql.DB
-	// Leaders are connections for the writers of leaders, on which ExecAll runs. SQLite needs
-	// no others for it.
-	Leaders *sql.DB
 	// reads are connections that only read; SQLite needs no others for it.
 	reads   *sql.DB
 	Dialect Dialect
@@ -129,7 +126,7 @@ func orDefault[T comparable](v, def T) T {
 
 // openMySQL finds out which server this is, and opens the pools for it.
 func (db *DB) openMySQL(ctx context.Context) (err error) {
-	if db.probe, err = db.mysqlPool(takeOne, probeVariables); err != nil {
+	if db.probe, err = db.mysqlPool(probeVariables); err != nil {
 		return err
 	}
 	limit(db.probe, 1)
@@ -144,13 +141,10 @@ func (db *DB) openMySQL(ctx context.Context) (err error) {
 	if err := db.look(ctx); err != nil {
 		return err
 	}
-	if db.Pool, err = db.mysqlPool(takeOne, db.Dialect.session); err != nil {
+	if db.Pool, err = db.mysqlPool(db.Dialect.session); err != nil {
 		return err
 	}
-	if db.reads, err = db.mysqlPool(takeOne, db.Dialect.session, db.Dialect.reading); err != nil {
-		return err
-	}
-	if db.Leaders, err = db.mysqlPool(takeSeveral, db.Dialect.session); err != nil {
+	if db.reads, err = db.mysqlPool(db.Dialect.session, db.Dialect.reading); err != nil {
 		return err
 	}
 	// The options of the DSN are tried, too.
@@ -169,7 +163,7 @@ func (db *DB) Connector(variables map[string]string) (driver.Connector, error) {
 	if db.target.mysql == nil {
 		return sqliteConnector{db.Pool.Driver(), db.sqliteDSN()}, nil
 	}
-	return db.mysqlConnector(takeOne, db.Dialect.session, variables)
+	return db.mysqlConnector(db.Dialect.session, variables)
 }
 
 // sqliteConnector connects to a file. The driver has no connector of its own.
@@ -198,7 +192,7 @@ func (db *DB) openSQLite(ctx context.Context) (err error) {
 	if db.Pool, err = sql.Open("sqlite", db.sqliteDSN()); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDSN, db.target.name, err)
 	}
-	db.reads, db.Leaders = db.Pool, db.Pool
+	db.reads = db.Pool
 	var version string
 	err = db.Pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
 	db.Dialect = sqliteDialect(version)
@@ -212,10 +206,7 @@ func (db *DB) ServeShards(n int) {
 		limit(db.Pool, db.Config.MaxConns+(db.Dialect.Writers+readsPerShard)*n)
 		return
 	}
-	limit(db.Pool, db.Config.MaxConns)
-	// Each term opens as many as it has writers, and terms that end may overlap with those that
-	// begin: the bound only holds up what has gone wrong.
-	limit(db.Leaders, db.Config.MaxConns+db.Dialect.Writers*n)
+	limit(db.Pool, db.Config.MaxConns+db.Dialect.Writers*n)
 	limit(db.reads, max(1, db.Config.MaxConns/2)+readsPerShard*n)
 }
 
@@ -231,7 +222,7 @@ func (db *DB) Close() error {
 		db.watching.Wait()
 	}
 	var errs []error
-	for _, pool := range []*sql.DB{db.probe, db.reads, db.Leaders, db.Pool} {
+	for _, pool := range []*sql.DB{db.probe, db.reads, db.Pool} {
 		if pool != nil {
 			errs = append(errs, pool.Close())
 		}
