@@ -393,12 +393,14 @@ func (u unit) holds(free, asPlanned map[int64]bool) bool {
 // that was given to another shard is not this one's to change.
 func (a *applier) owner() string { return ownerCondition("", *a.l.basis) }
 
-// noActiveEntry restricts afe_hosts to hosts that no active entry has; unused
-// also to those that no incomplete special task uses.
-const (
-	noActiveEntry = " AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)"
-	unused        = noActiveEntry + " AND afe_hosts.id NOT IN " + BusyHosts
-)
+// noActiveEntry restricts afe_hosts to hosts that no active entry has.
+const noActiveEntry = " AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = afe_hosts.id AND q.active = 1)"
+
+// unused restricts afe_hosts to those of some hosts that no active entry has and no open special
+// task uses.
+func unused(ids []int64) string {
+	return " AND id IN " + sqldb.List(ids) + noActiveEntry + " AND id NOT IN " + busyAmong(ids)
+}
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
 	host := func(r scheduler.Release) int64 { return int64(r.Host) }
@@ -417,7 +419,7 @@ func (a *applier) releaseChunk(ctx context.Context, chunk []scheduler.Release, i
 	var kept []scheduler.Release
 	err := a.writeOnce(ctx, "release hosts", func(ctx context.Context, tx sqldb.Querier) error {
 		kept = chunk
-		res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready') AND id IN "+sqldb.List(ids)+a.owner()+unused)
+		res, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET leased = 0 WHERE leased = 1 AND locked = 0 AND (status IS NULL OR status = 'Ready')"+a.owner()+unused(ids))
 		if err != nil {
 			return err
 		}

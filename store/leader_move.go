@@ -36,7 +36,7 @@ func (a *applier) moveChunk(ctx context.Context, chunk []scheduler.Move, to sche
 	ids := sqldb.IDsOf(chunk, func(m scheduler.Move) int64 { return int64(m.Host) })
 	var kept []scheduler.Move
 	err := a.writeOnce(ctx, "hand hosts over to another shard", func(ctx context.Context, tx sqldb.Querier) error {
-		_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET shard_id = "+target+" WHERE leased = 0 AND id IN "+sqldb.List(ids)+a.owner()+unused)
+		_, err := tx.ExecContext(ctx, "UPDATE afe_hosts SET shard_id = "+target+" WHERE leased = 0"+a.owner()+unused(ids))
 		if err != nil {
 			return err
 		}

@@ -88,9 +88,18 @@ const (
 )
 
 // BusyHosts is a subquery for the hosts that open special tasks use, which is evaluated once for
-// a statement, from the index that tasksQuery is read from. A condition on the tasks of each
-// host would read all that it ever had: the servers prefer the index over hosts for it.
-const BusyHosts = "(SELECT o.host_id FROM (SELECT DISTINCT t.host_id FROM afe_special_tasks t WHERE t.is_active IN (0, 1) AND t.is_complete = 0) o)"
+// a statement. A condition on the tasks of each host would read all that it ever had: the
+// servers prefer the index over hosts for it.
+const (
+	BusyHosts = busyHosts + ") o)"
+	busyHosts = "(SELECT o.host_id FROM (SELECT DISTINCT t.host_id FROM afe_special_tasks t WHERE t.is_active IN (0, 1) AND t.is_complete = 0"
+)
+
+// busyAmong is BusyHosts for some hosts: the server chooses whether it reads their tasks or the
+// open ones.
+func busyAmong(ids []int64) string {
+	return busyHosts + " AND t.host_id IN " + sqldb.List(ids) + ") o)"
+}
 
 // readIDs reads the flags of all entries, and the hosts of special tasks, as far
 // as they may have changed, and tells which are different.
