@@ -125,8 +125,8 @@ func (p *planner) takerOf(num int) string {
 			e := &p.entries[i]
 			switch {
 			case int(e.host) != num:
-			case e.entry.ID >= FirstTried:
-				return "another entry of this same submission"
+			case Tried.Has(e.entry.ID):
+				return "another entry of " + Tried.Name
 			default:
 				return fmt.Sprintf("entry %d", e.entry.ID)
 			}

@@ -16,14 +16,8 @@ func TestTicksDoNotReadTheHistory(t *testing.T) {
 	const hosts, tasksOfEach = 100, 400
 	_, err := simlab.Create(t.Context(), db.SQL(), simlab.Spec{Seed: 5, Hosts: hosts, Boards: 2, Suites: 4, Entries: 300})
 	require.NoError(t, err)
-	storetest.Exec(t, db, "CREATE TABLE numbers (n INT PRIMARY KEY)")
-	storetest.Exec(t, db, "INSERT INTO numbers VALUES (0)")
-	for n := 1; n < tasksOfEach; n *= 2 {
-		storetest.Exec(t, db, "INSERT INTO numbers SELECT n + ? FROM numbers", n)
-	}
-	storetest.Exec(t, db, "INSERT INTO afe_special_tasks (host_id, task, requested_by_id, is_active, is_complete, success, is_aborted, time_requested)"+
-		" SELECT h.id, 'Reset', (SELECT MIN(id) FROM afe_users), 0, 1, 1, 0, CURRENT_TIMESTAMP FROM afe_hosts h JOIN numbers n WHERE n.n < ?", tasksOfEach)
-	storetest.Exec(t, db, "ANALYZE TABLE afe_special_tasks, afe_host_queue_entries, afe_hosts")
+	storetest.AddPast(t, db, tasksOfEach)
+	storetest.Exec(t, db, "ANALYZE TABLE afe_host_queue_entries, afe_hosts")
 
 	l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
 	given := storetest.RowsRead(t, db, func() {

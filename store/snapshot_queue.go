@@ -82,17 +82,20 @@ const (
 		" UNION ALL SELECT 8 * id + 1 FROM afe_host_queue_entries WHERE active = 1" +
 		" UNION ALL SELECT 8 * id + 2 FROM afe_host_queue_entries WHERE aborted = 1 AND complete = 0"
 	// tasksQuery lists the hosts of open special tasks, and of frontend tasks that
-	// have not begun with another number. With both conditions the server has an
-	// index for it.
-	tasksQuery = "SELECT 8 * host_id + CASE WHEN queue_entry_id IS NULL AND is_active = 0 THEN 4 ELSE 3 END FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0"
+	// have not begun with another number.
+	tasksQuery = "SELECT 8 * host_id + CASE WHEN queue_entry_id IS NULL AND is_active = 0 THEN 4 ELSE 3 END FROM afe_special_tasks WHERE " + OpenTask
 )
+
+// OpenTask is the condition of open special tasks. With both columns the server has an index
+// for it.
+const OpenTask = "is_active IN (0, 1) AND is_complete = 0"
 
 // BusyHosts is a subquery for the hosts that open special tasks use, which is evaluated once for
 // a statement. A condition on the tasks of each host would read all that it ever had: the
 // servers prefer the index over hosts for it.
 const (
 	BusyHosts = busyHosts + ") o)"
-	busyHosts = "(SELECT o.host_id FROM (SELECT DISTINCT t.host_id FROM afe_special_tasks t WHERE t.is_active IN (0, 1) AND t.is_complete = 0"
+	busyHosts = "(SELECT o.host_id FROM (SELECT DISTINCT t.host_id FROM afe_special_tasks t WHERE " + OpenTask
 )
 
 // busyAmong is BusyHosts for some hosts: the server chooses whether it reads their tasks or the

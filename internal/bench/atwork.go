@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 )
 
@@ -91,14 +93,7 @@ func (l *testLab) endAll(ctx context.Context) error {
 
 // refill queues as much as a new lab has.
 func (l *testLab) refill(ctx context.Context) error {
-	tx, err := l.db.SQL().BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := l.lab.AddSuites(ctx, tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
+	return simlab.InTx(ctx, l.db.SQL(), func(tx *sql.Tx) error { return l.lab.AddSuites(ctx, tx) })
 }
 
 // purged waits until the server has removed the old versions of rows, which it does in the

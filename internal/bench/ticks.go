@@ -73,37 +73,18 @@ func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
 	var bare, noted []float64
 	var full, worked []Figures
 	for range n {
-		err := b.with(ctx, hosts, entries, func(l *testLab) error {
-			took, err := l.bareSQL(ctx)
-			bare = append(bare, took)
-			return err
-		})
-		if err != nil {
-			return Figures{}, err
-		}
-		err = b.with(ctx, hosts, entries, func(l *testLab) error {
-			f, err := l.ticks(ctx)
-			full = append(full, f)
-			return err
-		})
-		if err != nil {
-			return Figures{}, err
-		}
-		err = b.with(ctx, hosts, entries, func(l *testLab) error {
-			took, err := l.notedTick(ctx)
-			noted = append(noted, took)
-			return err
-		})
-		if err != nil {
-			return Figures{}, err
-		}
-		err = b.withAtWork(ctx, hosts, entries, func(l *testLab) error {
-			f, err := l.ticks(ctx)
-			worked = append(worked, f)
-			return err
-		})
-		if err != nil {
-			return Figures{}, err
+		for _, m := range []struct {
+			with    func(ctx context.Context, hosts, entries int, work func(*testLab) error) error
+			measure func(*testLab) error
+		}{
+			{b.with, into(ctx, &bare, (*testLab).bareSQL)},
+			{b.with, into(ctx, &full, (*testLab).ticks)},
+			{b.with, into(ctx, &noted, (*testLab).notedTick)},
+			{b.withAtWork, into(ctx, &worked, (*testLab).ticks)},
+		} {
+			if err := m.with(ctx, hosts, entries, m.measure); err != nil {
+				return Figures{}, err
+			}
 		}
 	}
 	byFullTick := func(a, b Figures) int { return int(a.FullTick - b.FullTick) }
@@ -120,6 +101,15 @@ func (b *bench) size(ctx context.Context, hosts, entries int) (Figures, error) {
 	f.JournalRatio = slices.Min(noted) / full[0].FullTick
 	progress("memory and the probe")
 	return f, b.footprint(ctx, &f)
+}
+
+// into adds what is measured in a lab to a list.
+func into[T any](ctx context.Context, all *[]T, measure func(*testLab, context.Context) (T, error)) func(*testLab) error {
+	return func(l *testLab) error {
+		one, err := measure(l, ctx)
+		*all = append(*all, one)
+		return err
+	}
 }
 
 func median(all []float64) float64 {

@@ -9,6 +9,7 @@ import (
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -417,7 +418,7 @@ func (l *Lab) usesOf(ctx context.Context, tx *sql.Tx, rows []hostState) (map[int
 	}
 	in := sqldb.List(sqldb.IDsOf(rows, func(h hostState) int64 { return h.ID }))
 	r := &txReader{ctx: ctx, tx: tx}
-	r.RowsOf("SELECT host_id, COUNT(*) FROM afe_special_tasks WHERE is_active IN (0, 1) AND is_complete = 0 AND host_id IN "+in+" GROUP BY host_id", nil, func(v sqldb.Row) {
+	r.RowsOf("SELECT host_id, COUNT(*) FROM afe_special_tasks WHERE "+store.OpenTask+" AND host_id IN "+in+" GROUP BY host_id", nil, func(v sqldb.Row) {
 		uses[v.Int(0).N] = fmt.Sprintf("%d special tasks of it are not complete", v.Int(1).N)
 	})
 	r.RowsOf("SELECT host_id, MIN(id), COUNT(*) FROM afe_host_queue_entries WHERE complete = 0 AND host_id IN "+in+" GROUP BY host_id", nil, func(v sqldb.Row) {

@@ -19,13 +19,7 @@ func TestOffersAndSweepsDoNotReadTheHistory(t *testing.T) {
 		w.host(name)
 	}
 	a := w.agent("a1", names...)
-	for range tasksOfEach / 100 {
-		storetest.Exec(t, w.db, "INSERT INTO afe_special_tasks (host_id, task, requested_by_id, is_active, is_complete, success, is_aborted, time_requested)"+
-			" SELECT h.id, 'Reset', (SELECT MIN(id) FROM afe_users), 0, 1, 1, 0, CURRENT_TIMESTAMP FROM afe_hosts h"+
-			" JOIN (SELECT 0 n UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) x"+
-			" JOIN (SELECT 0 n UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) y")
-	}
-	storetest.Exec(t, w.db, "ANALYZE TABLE afe_special_tasks")
+	storetest.AddPast(t, w.db, tasksOfEach)
 	storetest.Exec(t, w.db, "UPDATE afe_hosts SET leased = 1 WHERE hostname < 'h5'")
 	storetest.Exec(t, w.db, "INSERT INTO afe_special_tasks (host_id, task, requested_by_id, is_active, is_complete, success, is_aborted, time_requested)"+
 		" SELECT id, 'Reset', (SELECT MIN(id) FROM afe_users), 0, 0, 0, 0, CURRENT_TIMESTAMP FROM afe_hosts WHERE hostname < 'h5'")

@@ -84,3 +84,15 @@ func Hostnames(ctx context.Context, db Queryer) (names []string, err error) {
 	})
 	return names, err
 }
+
+// InTx does something in one transaction, or not at all.
+func InTx(ctx context.Context, db *sql.DB, work func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := work(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}

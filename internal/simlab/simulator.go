@@ -231,15 +231,8 @@ func (s *Simulator) arrival(ctx context.Context) error {
 	if s.cfg.Submit != nil {
 		return s.cfg.Submit(ctx, s.lab.DrawSuite(s.cfg.SuiteSize))
 	}
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
 	// The ids of a suite that collides are not used again.
-	if err := s.lab.AddSuite(ctx, tx, s.cfg.SuiteSize); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
+	return InTx(ctx, s.db, func(tx *sql.Tx) error { return s.lab.AddSuite(ctx, tx, s.cfg.SuiteSize) })
 }
 
 func (s *Simulator) between(low, high time.Duration) time.Duration {
@@ -267,16 +260,14 @@ func (s *Simulator) inTx(ctx context.Context, n int, texts ...string) error {
 	if n == 0 {
 		return nil
 	}
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	for _, text := range texts {
-		if _, err := tx.ExecContext(ctx, text); err != nil {
-			return errors.Join(err, tx.Rollback())
+	return InTx(ctx, s.db, func(tx *sql.Tx) error {
+		for _, text := range texts {
+			if _, err := tx.ExecContext(ctx, text); err != nil {
+				return err
+			}
 		}
-	}
-	return tx.Commit()
+		return nil
+	})
 }
 
 func in(ids []int64) string {

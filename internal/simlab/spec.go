@@ -69,16 +69,14 @@ func Create(ctx context.Context, db *sql.DB, spec Spec) (*Lab, error) {
 	if l.spec.Boards == 0 {
 		l.spec.Boards = 50
 	}
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	for _, step := range []func(context.Context, Execer) error{l.insertPeople, l.insertLabels, l.insertHosts, l.insertSuites} {
-		if err := step(ctx, tx); err != nil {
-			return nil, errors.Join(err, tx.Rollback())
+	return l, InTx(ctx, db, func(tx *sql.Tx) error {
+		for _, step := range []func(context.Context, Execer) error{l.insertPeople, l.insertLabels, l.insertHosts, l.insertSuites} {
+			if err := step(ctx, tx); err != nil {
+				return err
+			}
 		}
-	}
-	return l, tx.Commit()
+		return nil
+	})
 }
 
 func (l *Lab) insertPeople(ctx context.Context, db Execer) error {

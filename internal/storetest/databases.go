@@ -136,6 +136,19 @@ func RequireOneLine(t testing.TB, err error) {
 	require.NotContains(t, err.Error(), "sesame", "no password")
 }
 
+// AddPast gives every host of a lab so many special tasks that are over.
+func AddPast(t testing.TB, db Opened, each int) {
+	t.Helper()
+	Exec(t, db, "CREATE TABLE numbers (n INT PRIMARY KEY)")
+	Exec(t, db, "INSERT INTO numbers VALUES (0)")
+	for n := 1; n < each; n *= 2 {
+		Exec(t, db, "INSERT INTO numbers SELECT n + ? FROM numbers", n)
+	}
+	Exec(t, db, "INSERT INTO afe_special_tasks (host_id, task, requested_by_id, is_active, is_complete, success, is_aborted, time_requested)"+
+		" SELECT h.id, 'Reset', (SELECT MIN(id) FROM afe_users), 0, 1, 1, 0, CURRENT_TIMESTAMP FROM afe_hosts h JOIN numbers n WHERE n.n < ?", each)
+	Exec(t, db, "ANALYZE TABLE afe_special_tasks")
+}
+
 // RowsRead is how many rows the server of a lab reads meanwhile, for whomever.
 func RowsRead(t testing.TB, db Opened, work func()) int {
 	t.Helper()
