@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -64,7 +62,7 @@ func serveAgent(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignalled(cmd.Context())
 	defer stop()
 	a := agent.New(cfg)
 	a.Version, a.Log = version(), slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))

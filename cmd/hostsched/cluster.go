@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,7 +37,7 @@ func clusterCommand() *cobra.Command {
 
 // withCluster opens the database and etcd.
 func withCluster(cmd *cobra.Command, cfg *config.Config, work func(context.Context, ops.Lab, *clientv3.Client) error) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignalled(cmd.Context())
 	defer stop()
 	return withLab(ctx, cfg, func(lab ops.Lab) error {
 		return withEtcd(cfg, func(client *clientv3.Client) error { return work(ctx, lab, client) })
@@ -111,7 +109,7 @@ func showStatus(ctx context.Context, cmd *cobra.Command, reader *ops.StatusReade
 
 // watchStatus shows the status again and again until a signal comes.
 func watchStatus(cmd *cobra.Command, reader *ops.StatusReader, out output, interval time.Duration) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignalled(cmd.Context())
 	defer stop()
 	for {
 		if _, err := showStatus(ctx, cmd, reader, out); err != nil {

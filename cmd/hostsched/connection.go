@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -166,7 +164,7 @@ func (c *connection) call(cmd *cobra.Command, work func(context.Context, *labcli
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignalled(cmd.Context())
 	defer stop()
 	err = work(ctx, client)
 	if errors.Is(err, labclient.ErrAway) && slices.Equal(client.Servers(), []string{defaultAddress}) {

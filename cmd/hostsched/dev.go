@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,7 +47,7 @@ screen. The exit code is not 0 if anything was assigned twice or nothing at all.
   hostsched dev kill-leader        # from another terminal`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := untilSignalled(cmd.Context())
 			defer stop()
 			if err := lackingAgents(cmd, &opts, simulator); err != nil {
 				return err

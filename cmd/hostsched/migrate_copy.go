@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -53,7 +51,7 @@ afterwards is not copied.`,
 }
 
 func (c *labCopy) run(cmd *cobra.Command) (err error) {
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignalled(cmd.Context())
 	defer stop()
 	if c.from == "" {
 		return fmt.Errorf("%w: say with --from which database to copy", errUsage)

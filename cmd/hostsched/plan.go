@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,7 +77,7 @@ label, 255 any other error.`,
   hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error { return planError(optional("SHARD")(cmd, args)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := untilSignalled(cmd.Context())
 			defer stop()
 			return planError(withLab(ctx, cfg, func(lab ops.Lab) error {
 				return lab.OnShard(ctx, shardArg(args), func(s ops.Shard) error {

@@ -76,7 +76,7 @@ func runReplica(cmd *cobra.Command, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	ctx, release := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, release := untilSignalled(cmd.Context())
 	defer release()
 	if err := replica.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
@@ -92,8 +92,6 @@ func runReplica(cmd *cobra.Command, cfg *config.Config) error {
 			running = false
 		}
 	}
-	// A second signal now does what it does to any process: it ends it.
-	release()
 	log.Info("stopping: finishing the tick and handing over", "reason", context.Cause(ctx))
 	return replica.Stop(context.WithoutCancel(ctx))
 }

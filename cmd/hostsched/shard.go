@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -175,7 +173,7 @@ database, as 'shard list' shows it, or with --row by its id.`,
 			if err := c.ask(cmd, "remove shard "+what); err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := untilSignalled(cmd.Context())
 			defer stop()
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
