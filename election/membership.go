@@ -41,6 +41,9 @@ type Presence struct {
 	Avoids map[shard.Name]string `json:"avoids,omitempty"`
 	// Suspects are the processes, by Holder, that this replica takes for dead.
 	Suspects map[string]Suspicion `json:"suspects,omitempty"`
+	// CameBack are those that this replica took for dead lately and that came back under
+	// another lease, as it suspected them before: their terms ended for that.
+	CameBack map[string]Suspicion `json:"came_back,omitempty"`
 	// Needless is how often this process lost its leases lately although it lived.
 	Needless int `json:"needless,omitempty"`
 	// Database says why this replica cannot reach the database, empty if it can.

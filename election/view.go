@@ -80,6 +80,9 @@ type Member struct {
 	Presence
 	// Lease is different after a restart of the replica.
 	Lease int64 `json:"lease"`
+	// Revision is etcd's when the key appeared. Tokens of terms that the replica won under
+	// an earlier lease are lower.
+	Revision int64 `json:"-"`
 }
 
 // ErrFormat is a value in etcd that this version does not understand.
@@ -108,7 +111,7 @@ func viewOf(cluster string, kvs map[string]*mvccpb.KeyValue) View {
 	out := View{Shards: map[shard.Name]ShardElection{}}
 	for key, kv := range kvs {
 		if name, ok := strings.CutPrefix(key, ServersPrefix(cluster)); ok {
-			a := Member{Lease: kv.Lease, Presence: readPresence(kv)}
+			a := Member{Lease: kv.Lease, Revision: kv.CreateRevision, Presence: readPresence(kv)}
 			a.Server = name
 			out.Servers = append(out.Servers, a)
 			continue

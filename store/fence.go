@@ -34,9 +34,25 @@ type Claim struct {
 	Former []LastWrites
 	// Deaths says why holders died, as far as that is known. The history says so of
 	// their terms.
-	Deaths map[string]string
+	Deaths map[string]Death
 	// Journal makes the leader note in the journal what it does.
 	Journal bool
+}
+
+// Death is why others took a holder for dead.
+type Death struct {
+	Why string
+	// Before bounds the tokens of the terms that ended for it: the holder came back, and won
+	// its later terms afterwards. 0 means all terms.
+	Before int64
+}
+
+// death says why the holder of a term died, empty if it did not as far as is known.
+func (c Claim) death(holder string, token int64) string {
+	if d := c.Deaths[holder]; d.Before == 0 || token < d.Before {
+		return d.Why
+	}
+	return ""
 }
 
 func (c Claim) tried() string {

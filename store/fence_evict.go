@@ -22,7 +22,7 @@ func (db *DB) evictDead(ctx context.Context, c Claim) {
 		return
 	}
 	f, ok, err := db.ReadFence(ctx, c.Shard)
-	if err == nil && ok && c.Deaths[f.Holder] != "" && (f.Cluster == "" || f.Cluster == c.Cluster) {
+	if err == nil && ok && c.death(f.Holder, f.Token) != "" && (f.Cluster == "" || f.Cluster == c.Cluster) {
 		_ = db.evict(ctx, c.Shard)
 	}
 }

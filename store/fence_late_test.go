@@ -60,7 +60,7 @@ func TestDeadLeaderWithALockedRow(t *testing.T) {
 	db, leader, goOn := insideAChunk(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	deaths := map[string]string{leader.Fence().Holder: "silent"}
+	deaths := map[string]store.Death{leader.Fence().Holder: {Why: "silent"}}
 	err := db.RehearseTakeOver(ctx, store.Claim{Shard: shard.Master, Token: 9, Cluster: "test", Holder: "heir", Deaths: deaths})
 	require.Error(t, goOn(), "its connection was cut")
 	require.NoError(t, err)

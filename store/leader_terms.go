@@ -73,18 +73,18 @@ func (l *Leader) beginTerm(ctx context.Context) error {
 // endLostTerm notes the end of a predecessor's term, unless the predecessor did. If it
 // did, but others took it for dead, the history says both.
 func (l *Leader) endLostTerm(ctx context.Context, tx sqldb.Querier) error {
-	var id, ended int64
+	var id, ended, token int64
 	var planned bool
 	var holder, cause string
-	err := tx.QueryRowContext(ctx, "SELECT id, holder, ended, planned, cause FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT 1", l.fence.Shard.String()).
-		Scan(&id, &holder, &ended, &planned, &cause)
+	err := tx.QueryRowContext(ctx, "SELECT id, holder, token, ended, planned, cause FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT 1", l.fence.Shard.String()).
+		Scan(&id, &holder, &token, &ended, &planned, &cause)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	death := l.claim.Deaths[holder]
+	death := l.claim.death(holder, token)
 	switch {
 	case ended == 0:
 		why := cmp.Or(death, causeExpired)

@@ -264,22 +264,25 @@ func TestHistoryOfTheDead(t *testing.T) {
 			}
 			return out
 		}
-		successor := func(of *store.Leader, token int64) *store.Leader {
-			l, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: token, Cluster: "test", Holder: fmt.Sprint("r", token), Deaths: map[string]string{of.Fence().Holder: "silent"}})
+		successor := func(of *store.Leader, token, before int64) *store.Leader {
+			l, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: token, Cluster: "test", Holder: fmt.Sprint("r", token), Deaths: map[string]store.Death{of.Fence().Holder: {Why: "silent", Before: before}}})
 			require.NoError(t, err)
 			require.NoError(t, of.Close()) // every leader keeps connections
 			return l
 		}
 		first := storetest.TakeOver(t, db, storetest.WholeLab, 1)
-		second := successor(first, 5)
+		second := successor(first, 5, 0)
 		require.Equal(t, []string{"", "silent"}, causes())
 		require.NoError(t, first.EndTerm(t.Context(), store.TermEnd{Cause: "lease lost"}))
 		require.Equal(t, []string{"", "silent, but it lived: lease lost"}, causes())
 		require.NoError(t, second.EndTerm(t.Context(), store.TermEnd{Cause: "key deleted"}))
-		third := successor(second, 7)
+		third := successor(second, 7, 6)
 		require.Equal(t, "silent, but it lived: key deleted", causes()[1])
 		require.NoError(t, third.EndTerm(t.Context(), store.TermEnd{Cause: "handed over", Planned: true}))
-		require.NoError(t, successor(third, 9).Close())
+		fourth := successor(third, 9, 0)
 		require.Equal(t, "handed over", causes()[1], "a planned end stays one")
+		require.NoError(t, fourth.EndTerm(t.Context(), store.TermEnd{Cause: "lease lost"}))
+		require.NoError(t, successor(fourth, 11, 8).Close())
+		require.Equal(t, "lease lost", causes()[1], "it won this term after it had come back")
 	})
 }

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"context"
 	"maps"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/testserver"
@@ -37,7 +38,7 @@ func TestDeathIsNoticedByThePeers(t *testing.T) {
 		t.Logf("%s of a server that leads %d shards: all taken over after %v", fault.name, len(names), took.Round(time.Millisecond))
 		require.Less(t, took, fault.bound)
 		for _, name := range names {
-			require.Eventually(t, func() bool { return in.causeOf(t, name, old[name].Epoch) == fault.cause }, patience, 5*time.Millisecond, "why the term of shard %s ended", name)
+			in.requireCause(t, name, old[name].Epoch, "^"+fault.cause+"$")
 		}
 		fault.mend(victim, t)
 	}
@@ -47,14 +48,18 @@ func TestDeathIsNoticedByThePeers(t *testing.T) {
 	in.requireOrderedEpochs(t)
 }
 
-// causeOf says why a term ended, empty while the history does not say so.
-func (in *installation) causeOf(t *testing.T, name shard.Name, epoch int64) string {
+// requireCause waits until the history says why a term ended: something that the pattern
+// describes.
+func (in *installation) requireCause(t *testing.T, name shard.Name, epoch int64, pattern string) {
 	t.Helper()
-	terms, err := in.db.Terms(t.Context(), name, 20)
-	require.NoError(t, err)
-	i := slices.IndexFunc(terms, func(term store.Term) bool { return term.Epoch == epoch })
-	require.GreaterOrEqual(t, i, 0, "shard %s has a term with epoch %d: %+v", name, epoch, terms)
-	return terms[i].Cause
+	of := func(term store.Term) bool { return term.Epoch == epoch }
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		terms, err := in.db.Terms(context.Background(), name, 20)
+		require.NoError(t, err)
+		i := slices.IndexFunc(terms, of)
+		require.GreaterOrEqual(t, i, 0, "shard %s has a term with epoch %d: %+v", name, epoch, terms)
+		require.Regexp(t, pattern, terms[i].Cause, "why the term of shard %s with epoch %d ended: %+v", name, epoch, terms)
+	}, patience, 5*time.Millisecond)
 }
 
 // TestServerLosesTheDatabase: a leader that reaches etcd but not the database hands its
@@ -69,7 +74,7 @@ func TestServerLosesTheDatabase(t *testing.T) {
 	t.Logf("database lost by a server that leads %d shards: all taken over after %v", len(names), took.Round(time.Millisecond))
 	require.LessOrEqual(t, took, maxFailover)
 	for _, name := range names {
-		require.Eventually(t, func() bool { return in.causeOf(t, name, old[name].Epoch) == "lost the database" }, patience, 5*time.Millisecond)
+		in.requireCause(t, name, old[name].Epoch, "^lost the database$")
 	}
 
 	// A leader dies while a standby is blind: the shards go to the one that can lead.
@@ -106,9 +111,7 @@ func TestWrongVerdict(t *testing.T) {
 	took := in.allTakenOver(t, names, old, time.Now())
 	t.Logf("a server that nobody hears, with %d shards: all taken over after %v", len(names), took.Round(time.Millisecond))
 	for _, name := range names {
-		require.Eventually(t, func() bool {
-			return strings.HasPrefix(in.causeOf(t, name, old[name].Epoch), "silent, but it lived")
-		}, patience, 5*time.Millisecond)
+		in.requireCause(t, name, old[name].Epoch, "^silent, but it lived: ")
 	}
 	require.Eventually(t, func() bool { return victim.counter(t, "hostsched_needless_takeovers_total") == 1 }, patience, 20*time.Millisecond)
 	victim.peerLink.Heal(t)

@@ -139,7 +139,7 @@ func TestOneReplicaWithoutTLS(t *testing.T) {
 	took := in.allTakenOver(t, names, old, time.Now())
 	t.Logf("kill -9 of the server without TLS: all taken over after %v", took.Round(time.Millisecond))
 	require.LessOrEqual(t, took, maxFailover)
-	require.Eventually(t, func() bool { return in.causeOf(t, names[0], old[names[0]].Epoch) == "lease expired" }, patience, 5*time.Millisecond)
+	in.requireCause(t, names[0], old[names[0]].Epoch, "^lease expired$")
 	stopSimulator()
 	in.requireNothingTwice(t)
 }

@@ -154,10 +154,10 @@ type Controller struct {
 	unserved []admin.Unserved
 	// notLeading is why this replica does not lead, by shard.
 	notLeading map[shard.Name]replica.NotLeading
-	// told is whom this replica takes for dead, and why; needless is how often it lost
-	// its leases lately although it lived.
-	told     map[string]election.Suspicion
-	needless int
+	// told is whom this replica takes for dead, and why, and cameBack whom it did lately;
+	// needless is how often it lost its leases lately although it lived.
+	told, cameBack map[string]election.Suspicion
+	needless       int
 	// lost are the shards whose own database this replica does not reach.
 	lost []shard.Name
 	// lastWrites are what terms of this process left in the database.
@@ -292,11 +292,11 @@ func (c *Controller) announce() {
 	for name, a := range c.failures {
 		avoids[name] = a.reason
 	}
-	suspects, needless, lost, writes := c.told, c.needless, c.lost, c.lastWrites
+	suspects, cameBack, needless, lost, writes := c.told, c.cameBack, c.needless, c.lost, c.lastWrites
 	c.mu.Unlock()
 	database := c.probe.lost(time.Now())
 	c.membership.Set(func(p *election.Presence) {
-		p.Role, p.Why, p.Avoids, p.Suspects, p.Needless, p.Database, p.Lost, p.LastWrites = role, why, avoids, suspects, needless, database, lost, writes
+		p.Role, p.Why, p.Avoids, p.Suspects, p.CameBack, p.Needless, p.Database, p.Lost, p.LastWrites = role, why, avoids, suspects, cameBack, needless, database, lost, writes
 	})
 }
 

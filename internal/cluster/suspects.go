@@ -9,6 +9,7 @@ import (
 	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/suspicion"
+	"github.com/hostsched/hostsched/store"
 )
 
 // The times of suspicion.
@@ -32,11 +33,12 @@ const lostDatabase = "lost the database"
 // uses it, except for watcher.
 type suspects struct {
 	watcher *peers.Watcher
-	// said is what the others were told last.
-	said map[string]election.Suspicion
+	// said and cameBack are what the others were told last.
+	said, cameBack map[string]election.Suspicion
 	// lease is the latest lease of this replica's own key as a member.
 	lease int64
-	// dead are the processes that were condemned.
+	// dead are the processes that were condemned, those too that came back: their terms
+	// ended for it.
 	dead map[string]*death
 	// needless are the times at which this process lost its leases although it lived.
 	needless []time.Time
@@ -50,6 +52,8 @@ type death struct {
 	election.Suspicion
 	at      time.Time
 	revoked time.Time
+	// back is the latest lease under which the process came back, 0 if it did not.
+	back int64
 }
 
 func newSuspects(keeper *certs.Keeper, changed func()) *suspects {
@@ -68,19 +72,27 @@ func (s *suspects) follow(v election.View, self string) {
 			continue
 		}
 		all = append(all, peers.Peer{Holder: m.Holder, URL: m.URL()})
-		if d := s.dead[m.Holder]; d != nil && d.Lease != m.Lease {
-			delete(s.dead, m.Holder)
+		if d := s.dead[m.Holder]; d != nil && d.Lease != m.Lease && d.back != m.Lease {
+			d.back = m.Lease
 			s.watcher.Forget(m.Holder)
 		}
 	}
 	s.watcher.Follow(all)
 }
 
-// judge returns what this replica thinks of the others, by the name of the process.
-// The dead are remembered after their keys are gone.
-func (s *suspects) judge(v election.View, now time.Time) map[string]election.Suspicion {
+// condemned is the death of a process under its present lease, nil if it was not condemned.
+func (s *suspects) condemned(m election.Member) *death {
+	if d := s.dead[m.Holder]; d != nil && d.Lease == m.Lease {
+		return d
+	}
+	return nil
+}
+
+// judge returns what this replica thinks of the others, by the name of the process, and
+// what it thought of those that came back. The dead are remembered after their keys are gone.
+func (s *suspects) judge(v election.View, now time.Time) (out, cameBack map[string]election.Suspicion) {
 	maps.DeleteFunc(s.dead, func(_ string, d *death) bool { return now.Sub(d.at) > rememberDead })
-	out := map[string]election.Suspicion{}
+	out, cameBack = map[string]election.Suspicion{}, map[string]election.Suspicion{}
 	contacts := s.watcher.Contacts()
 	for _, m := range v.Servers {
 		contact, followed := contacts[m.Holder]
@@ -93,9 +105,13 @@ func (s *suspects) judge(v election.View, now time.Time) map[string]election.Sus
 		}
 	}
 	for holder, d := range s.dead {
+		if d.back != 0 {
+			cameBack[holder] = d.Suspicion
+			continue
+		}
 		out[holder] = d.Suspicion
 	}
-	return out
+	return out, cameBack
 }
 
 // suspect tells the others whom this replica takes for dead, and revokes the leases of
@@ -108,8 +124,9 @@ func (c *Controller) suspect(ctx context.Context, now time.Time) {
 	if !c.seen {
 		return
 	}
-	if said := c.suspects.judge(c.view, now); !maps.Equal(said, c.suspects.said) {
-		c.suspects.said = said
+	said, cameBack := c.suspects.judge(c.view, now)
+	if !maps.Equal(said, c.suspects.said) || !maps.Equal(cameBack, c.suspects.cameBack) {
+		c.suspects.said, c.suspects.cameBack = said, cameBack
 		c.tell()
 	}
 	for _, m := range c.view.Servers {
@@ -148,7 +165,7 @@ func (c *Controller) condemn(ctx context.Context, m election.Member, now time.Ti
 	if verdict == suspicion.Alive {
 		return
 	}
-	d := c.suspects.dead[m.Holder]
+	d := c.suspects.condemned(m)
 	if d == nil {
 		d = &death{Suspicion: election.Suspicion{Why: string(verdict), Lease: m.Lease}, at: now}
 		c.suspects.dead[m.Holder] = d
@@ -195,7 +212,7 @@ func (c *Controller) answerAccusation(now time.Time) {
 // be with it.
 func (c *Controller) tell() {
 	c.mu.Lock()
-	c.told, c.needless = c.suspects.said, len(c.suspects.needless)
+	c.told, c.cameBack, c.needless = c.suspects.said, c.suspects.cameBack, len(c.suspects.needless)
 	c.mu.Unlock()
 	c.announce()
 }
@@ -203,23 +220,43 @@ func (c *Controller) tell() {
 // deaths says why processes died, or why they hand their shards over without being able
 // to say so in the database, by name and as far as any replica knows. Successors write it
 // into the history.
-func (c *Controller) deaths() map[string]string {
-	known := map[string]string{}
-	add := func(suspects map[string]election.Suspicion) {
-		for holder, about := range suspects {
-			if v := suspicion.Verdict(about.Why); v == suspicion.Crashed || v == suspicion.Silent {
-				known[holder] = about.Why
+func (c *Controller) deaths() map[string]store.Death {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return deathsKnown(c.members, election.Presence{Suspects: c.told, CameBack: c.cameBack})
+}
+
+// deathsKnown derives the deaths from what the members of the cluster say, and from what
+// this replica told them last, which its own key may not say yet. A process that came back under another lease died only as
+// far as its terms before that are concerned.
+func deathsKnown(members []election.Member, told election.Presence) map[string]store.Death {
+	present := map[string]election.Member{}
+	for _, m := range members {
+		present[m.Holder] = m
+	}
+	known := map[string]store.Death{}
+	add := func(said map[string]election.Suspicion) {
+		for holder, about := range said {
+			if v := suspicion.Verdict(about.Why); v != suspicion.Crashed && v != suspicion.Silent {
+				continue
+			}
+			d := store.Death{Why: about.Why}
+			if m, back := present[holder]; back && m.Lease != about.Lease {
+				d.Before = m.Revision
+			}
+			if former, ok := known[holder]; !ok || former.Before != 0 {
+				known[holder] = d
 			}
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, m := range c.members {
+	for _, m := range append([]election.Member{{Presence: told}}, members...) {
 		add(m.Suspects)
+		add(m.CameBack)
+	}
+	for _, m := range members {
 		if m.Database != "" {
-			known[m.Holder] = lostDatabase
+			known[m.Holder] = store.Death{Why: lostDatabase}
 		}
 	}
-	add(c.told)
 	return known
 }

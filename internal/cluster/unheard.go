@@ -22,7 +22,7 @@ func (c *Controller) noteUnheard(now time.Time) {
 	all := map[string]unheardPeer{}
 	for _, m := range c.view.Servers {
 		why, unheard := faults[m.Holder]
-		if !unheard || c.suspects.dead[m.Holder] != nil {
+		if !unheard || c.suspects.condemned(m) != nil {
 			continue
 		}
 		since := now

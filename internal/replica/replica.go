@@ -44,7 +44,7 @@ type Config struct {
 	// over or to tick, because a replica on another server may succeed.
 	ReportFailure func(error)
 	// Deaths, if set, says why processes died, by name, as far as that is known.
-	Deaths func() map[string]string
+	Deaths func() map[string]store.Death
 	// Epoch, if set, is the highest epoch with which any replica was seen to lead the
 	// shard.
 	Epoch func() int64

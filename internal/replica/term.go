@@ -154,7 +154,7 @@ func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, erro
 }
 
 // deaths says why processes died, by name, as far as that is known.
-func (r *Replica) deaths() map[string]string {
+func (r *Replica) deaths() map[string]store.Death {
 	if r.cfg.Deaths == nil {
 		return nil
 	}
