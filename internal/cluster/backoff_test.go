@@ -67,8 +67,8 @@ func TestTakeOversThatKeepFailing(t *testing.T) {
 		{name: "the server is read-only", begin: admin("SET GLOBAL read_only = 1"), end: admin("SET GLOBAL read_only = 0"), writes: 1},
 		{name: "the fence belongs to another etcd", begin: func() { l.exec("UPDATE hostsched_fence SET etcd_cluster = 'other', epoch = epoch + 1") },
 			end: func() { l.exec("UPDATE hostsched_fence SET etcd_cluster = '', token = 0, epoch = epoch + 1") }, writes: 1},
-		{name: "ticks fail", begin: func() { l.exec("RENAME TABLE afe_users TO afe_users_away") },
-			end: func() { l.exec("RENAME TABLE afe_users_away TO afe_users") }, terms: 1, writes: 6},
+		{name: "ticks fail", begin: func() { rename(t, l.db, "afe_users", "afe_users_away") },
+			end: func() { rename(t, l.db, "afe_users_away", "afe_users") }, terms: 1, writes: 6},
 	} {
 		l.until("all shards are led before "+fault.name, led)
 		lines, termsBefore, revisionBefore := l.log.Count("\n"), terms(), revision()

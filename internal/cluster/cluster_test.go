@@ -339,11 +339,7 @@ func (l *lab) allFail(dsn string, name shard.Name) {
 	l.t.Helper()
 	db := open(l.t, dsn)
 	defer func() { require.NoError(l.t, db.Close()) }()
-	rename := func(from, to string) {
-		_, err := db.SQL().Exec("RENAME TABLE " + from + " TO " + to)
-		require.NoError(l.t, err)
-	}
-	rename("afe_users", "afe_users_away")
+	rename(l.t, db, "afe_users", "afe_users_away")
 	l.until("all servers avoid the shard", func() bool {
 		for _, m := range l.election.View().Servers {
 			if m.Avoids[name] == "" {
@@ -352,6 +348,6 @@ func (l *lab) allFail(dsn string, name shard.Name) {
 		}
 		return true
 	})
-	rename("afe_users_away", "afe_users")
+	rename(l.t, db, "afe_users_away", "afe_users")
 	l.until("the shard is led again", func() bool { return l.leaders()[name] != nil && l.leaders()[name].status(name).LastError == "" })
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/election"
@@ -100,6 +101,16 @@ func (l *lab) exec(query string, args ...any) {
 	l.t.Helper()
 	_, err := l.db.SQL().ExecContext(l.t.Context(), query, args...)
 	require.NoError(l.t, err)
+}
+
+// rename gives a table another name, so that whoever reads it fails. The server gives up if
+// somebody just writes rows that refer to it, and says to try again.
+func rename(t *testing.T, db *store.DB, from, to string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		_, err := db.SQL().ExecContext(context.Background(), "RENAME TABLE "+from+" TO "+to)
+		require.NoError(t, err)
+	}, soon, 2*time.Millisecond)
 }
 
 func (l *lab) until(what string, holds func() bool) {
