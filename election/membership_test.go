@@ -234,7 +234,7 @@ func playScript(t *testing.T, w world) (views []election.View) {
 func comparable(v election.View) election.View {
 	for i := range v.Servers {
 		s := &v.Servers[i]
-		s.Lease, s.Since, s.Address, s.Holder = 0, "", "", ""
+		s.Lease, s.Revision, s.Since, s.Address, s.Holder = 0, 0, "", "", ""
 	}
 	for _, e := range v.Shards {
 		for i := range e.Candidates {

@@ -54,9 +54,12 @@ func busy(db *DB) error {
 	return err
 }
 
+// RefreshedRows is how many of n rows a snapshot refreshes so long after the last one.
+func RefreshedRows(since time.Duration, n int) int { return refreshRows(since, n) }
+
 // RefreshRows sets how many rows are refreshed per snapshot.
 func (t *Snapshots) RefreshRows(n int) {
-	t.refreshRows = func(time.Duration) int { return n }
+	t.refreshRows = func(time.Duration, int) int { return n }
 }
 
 // StandStill breaks the snapshots: the times of all tables look as if nobody

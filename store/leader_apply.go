@@ -14,8 +14,9 @@ type Result struct {
 	// Applied is the part of the plan that is in the database now, also when
 	// Apply returned an error.
 	Applied scheduler.Plan
-	// Conflicts are entries whose row, or whose host's row, another client
-	// changed after the snapshot. They are planned anew in the next tick.
+	// Conflicts are entries whose row, or another that they need, such as their
+	// host's, another client changed or removed after the snapshot. They are planned
+	// anew in the next tick.
 	Conflicts []scheduler.EntryID
 	// Contended are entries that need a row which another client keeps locked. So are the
 	// others of their synchronous jobs.
@@ -272,7 +273,7 @@ func (a *applier) applyUnits(ctx context.Context, all []unit) error {
 		}
 		return a.applyHalves(ctx, us, a.suspect)
 	}
-	if !errors.Is(err, errChanged) && !sqldb.IsDuplicate(err) {
+	if !errors.Is(err, errChanged) && !sqldb.IsDuplicate(err) && !sqldb.IsOrphan(err) {
 		return err
 	}
 	kept, err := a.l.db.unchanged(ctx, us, a.owner())

@@ -14,6 +14,7 @@ import (
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // requireApplied compares the database with a plan, row by row.
@@ -115,6 +116,44 @@ func TestRowsChangedByAnotherClient(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, []scheduler.EntryID{victim.Entry}, res.Conflicts)
 				require.Len(t, res.Applied.Assignments, len(plan.Assignments)-1)
+				requireApplied(t, db, res.Applied)
+			})
+		})
+	}
+}
+
+// TestRowsThatAreGone: what refers to a row that somebody removed after the snapshot is left
+// out; everything else is written.
+func TestRowsThatAreGone(t *testing.T) {
+	remove := func(texts ...string) func(*testing.T, *store.DB, *scheduler.Assignment) {
+		return func(t *testing.T, db *store.DB, victim *scheduler.Assignment) {
+			for _, text := range texts {
+				_, err := db.SQL().Exec(fmt.Sprintf(text, victim.Entry, victim.Host))
+				require.NoError(t, err)
+			}
+		}
+	}
+	for name, change := range map[string]func(*testing.T, *store.DB, *scheduler.Assignment){
+		"entry": remove("DELETE FROM afe_host_queue_entries WHERE id = %[1]d"),
+		"host":  remove("DELETE FROM afe_hosts_labels WHERE host_id = %[2]d", "DELETE FROM afe_acl_groups_hosts WHERE host_id = %[2]d", "DELETE FROM afe_hosts WHERE id = %[2]d"),
+		"user":  func(_ *testing.T, _ *store.DB, victim *scheduler.Assignment) { victim.RequestedBy = 4711 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+				storetest.FillLab(t, db)
+				l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+				plan := storetest.FullPlan(t, db)
+				at := slices.IndexFunc(plan.Assignments, func(a scheduler.Assignment) bool { return a.Tasks != 0 && !a.Named && !a.Synch })
+				victim := plan.Assignments[at]
+				change(t, db, &plan.Assignments[at])
+				res, err := l.Apply(t.Context(), plan)
+				require.NoError(t, err)
+				want := []scheduler.EntryID{victim.Entry}
+				if name == "user" && db.Dialect.Server == sqldb.ServerSQLite {
+					want = nil // it checks no references
+				}
+				require.Equal(t, want, res.Conflicts)
+				require.Len(t, res.Applied.Assignments, len(plan.Assignments)-len(want))
 				requireApplied(t, db, res.Applied)
 			})
 		})

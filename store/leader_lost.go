@@ -121,7 +121,7 @@ func (l *Leader) checkWrites(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.db.Config.TxTimeout)
 	defer cancel()
 	seen := 0
-	err := sqldb.EachRow(ctx, l.db.Pool, "SELECT lane, "+rowColumns+" FROM hostsched_fence WHERE shard = ? AND lane < ?", []any{l.fence.Shard.String(), len(l.writers)}, func(scan sqldb.Scanner) error {
+	err := sqldb.EachRow(ctx, l.db.Pool, "SELECT lane, "+rowColumns+" FROM hostsched_fence WHERE shard = ? AND lane BETWEEN 0 AND ?", []any{l.fence.Shard.String(), len(l.writers) - 1}, func(scan sqldb.Scanner) error {
 		var num int
 		var r row
 		if err := scan(append([]any{&num}, r.fields()...)...); err != nil {

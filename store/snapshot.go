@@ -46,7 +46,8 @@ func (db *DB) Snapshot(ctx context.Context, scope Scope) (*scheduler.Snapshot, e
 //     is exact, and the rows of only those entries that appear or whose queue
 //     state flags change (snapshot_queue.go);
 //   - what hardly ever changes in place (a job's row and labels, the job and
-//     label of an entry) is refreshed in rotation, refreshRate rows a second.
+//     label of an entry) is refreshed in rotation: all of it every refreshPeriod,
+//     but no more than refreshRate rows a second.
 //
 // Everything else is derived from the rows, again whenever they differ: which
 // entries are pending and this shard's, whose jobs are to be read, which hosts are
@@ -59,8 +60,8 @@ type Snapshots struct {
 	db    *DB
 	scope Scope
 	// refreshRows is how many entries and jobs are refreshed in a snapshot, given
-	// how long ago the last one was.
-	refreshRows func(time.Duration) int
+	// how long ago the last one was, and how many there are.
+	refreshRows func(since time.Duration, n int) int
 	timesQuery  func(join string) string
 	// lab is nil before the first snapshot and after an error.
 	lab *labRows
@@ -88,6 +89,9 @@ type labRows struct {
 }
 
 const (
+	// refreshPeriod is soon enough for what hardly ever happens. A small queue could be
+	// refreshed sooner, but reading it would cost more than all else of a tick.
+	refreshPeriod = 2 * time.Second
 	// refreshRate costs a few milliseconds of every hundred, and has refreshed a
 	// queue of 50,000 entries after five seconds.
 	refreshRate = 10_000 // rows a second
@@ -95,9 +99,10 @@ const (
 	mostRefreshed = 2000
 )
 
-// refreshRows is how many rows are refreshed after so much time.
-func refreshRows(since time.Duration) int {
-	return int(min(mostRefreshed, 1+min(since, time.Second)*refreshRate/time.Second))
+// refreshRows is how many of n rows are refreshed after so much time.
+func refreshRows(since time.Duration, n int) int {
+	rate := min(refreshRate, time.Duration(n)*time.Second/refreshPeriod)
+	return int(min(mostRefreshed, 1+min(since, refreshPeriod)*rate/time.Second))
 }
 
 // Snapshots begins to read snapshots. The first one reads everything.

@@ -56,7 +56,7 @@ type rotation struct {
 // use; the rows of entries whose flags are others than when the row was read; and
 // those that are refreshed in rotation. It tells whether any entry or any task is
 // different, and at which positions rows were read.
-func (lab *labRows) readQueue(r *sqldb.Reader, stale func(tables ...string) bool, refreshRows func(time.Duration) int) (entries, tasks bool, read []int) {
+func (lab *labRows) readQueue(r *sqldb.Reader, stale func(tables ...string) bool, refreshRows func(time.Duration, int) int) (entries, tasks bool, read []int) {
 	q := &lab.queue
 	queue := stale("afe_host_queue_entries")
 	entries, tasks = q.readIDs(r, queue, stale("afe_special_tasks"))
@@ -194,9 +194,9 @@ func take(list *[]int64, id int64, flag queueFlags) queueFlags {
 
 // add adds the positions of the rows that are refreshed now, of n in all, to
 // sorted positions.
-func (ro *rotation) add(positions []int, n int, refreshRows func(time.Duration) int) []int {
+func (ro *rotation) add(positions []int, n int, refreshRows func(time.Duration, int) int) []int {
 	now := time.Now()
-	rows := min(refreshRows(now.Sub(ro.at)), ro.left, n)
+	rows := min(refreshRows(now.Sub(ro.at), n), ro.left, n)
 	ro.at = now
 	ro.left -= rows
 	if rows == 0 {

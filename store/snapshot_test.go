@@ -260,6 +260,28 @@ func TestSnapshotsFollowShards(t *testing.T) {
 	})
 }
 
+// TestRowsThatOneSnapshotRefreshes: what is changed in place is seen after two seconds, and
+// in large queues later, because one snapshot refreshes a part of them only.
+func TestRowsThatOneSnapshotRefreshes(t *testing.T) {
+	for _, tt := range []struct {
+		n, want int
+		every   time.Duration
+		within  time.Duration
+	}{
+		{n: 1, want: 1, every: 100 * time.Millisecond, within: 100 * time.Millisecond},
+		{n: 100, want: 6, every: 100 * time.Millisecond, within: 2 * time.Second},
+		{n: 1_200, want: 61, every: 100 * time.Millisecond, within: 2 * time.Second},
+		{n: 1_200, want: 1201, every: 5 * time.Second, within: 5 * time.Second},
+		{n: 20_000, want: 1001, every: 100 * time.Millisecond, within: 2 * time.Second},
+		{n: 50_000, want: 1001, every: 100 * time.Millisecond, within: 5 * time.Second},
+		{n: 50_000, want: 2000, every: time.Second, within: 25 * time.Second},
+	} {
+		rows := store.RefreshedRows(tt.every, tt.n)
+		require.Equal(t, tt.want, rows, "%d rows, every %v", tt.n, tt.every)
+		require.LessOrEqual(t, time.Duration((tt.n+rows-1)/rows)*tt.every, tt.within, "%d rows, every %v", tt.n, tt.every)
+	}
+}
+
 // TestJobsAreRefreshedInRotation: a job that is changed in place is seen after as many
 // snapshots as it takes to read all, and a quiet lab ends in snapshots that read
 // next to nothing.

@@ -67,8 +67,8 @@ would gain.
 With --shadow, plan at every tick beside another scheduler that runs on the same
 database, and report how far the two agree.
 
-Exit codes: 0 nothing to do, 1 there are changes, 2 there is no such job, suite or
-label, 255 any other error.`,
+Exit codes: 0 nothing to do, 1 there are changes, 2 there is no such job, suite,
+label or shard, 255 any other error.`,
 		Example: `  hostsched plan --config /etc/hostsched.yaml
   hostsched plan lab-east --config /etc/hostsched.yaml
   hostsched plan --suite 4711                # also --job and --label
@@ -136,7 +136,7 @@ func planError(err error) error {
 	if err == nil || errors.As(err, &c) {
 		return err
 	}
-	if errors.Is(err, ops.ErrNotFound) {
+	if errors.Is(err, ops.ErrNotFound) || errors.Is(err, ops.ErrNoShard) {
 		return coded{exitInput, err}
 	}
 	return coded{exitPlanError, err}

@@ -272,15 +272,16 @@ func (t *ticker) steady(ctx context.Context, f *Figures) error {
 }
 
 // After quietAfter the store knows that nobody has written; what it reads in
-// turns takes another second per turnsPerSecond entries, at most.
+// turns takes another turn, and a second per turnsPerSecond entries, at most.
 const (
 	quietAfter     = 3 * time.Second
+	turn           = 2 * time.Second
 	turnsPerSecond = 8000
 )
 
 // quiet measures ticks in a lab where nobody writes.
 func (t *ticker) quiet(ctx context.Context, f *Figures) error {
-	wait := quietAfter + time.Duration(t.l.spec.Entries)*time.Second/turnsPerSecond
+	wait := quietAfter + turn + time.Duration(t.l.spec.Entries)*time.Second/turnsPerSecond
 	for until := time.Now().Add(wait); time.Now().Before(until); {
 		if _, err := t.tick(ctx); err != nil {
 			return err

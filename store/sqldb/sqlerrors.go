@@ -206,6 +206,12 @@ func IsReferred(err error) bool {
 	return MysqlCode(err) == 1451 || sqliteCode(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
 }
 
+// IsOrphan tells whether a row refers to one that is not there.
+func IsOrphan(err error) bool {
+	code := MysqlCode(err)
+	return code == 1216 || code == 1452 || sqliteCode(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+}
+
 // IsConnection tells whether the connection was lost, so that the fate of the
 // statement is unknown.
 func IsConnection(err error) bool {
