@@ -39,7 +39,7 @@ var errChanged = errors.New("rows changed since the snapshot")
 // written by several writers at once. ErrFenced means that the term is over. After
 // any other error the plan may be applied in part; Result says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
-	a := &applier{l: l, writer: l.main()}
+	a := &applier{l: l, writer: l.main(), sizer: &l.chunkSizer}
 	err := a.apply(ctx, plan)
 	l.foundLocked(&a.res)
 	return a.res, err
@@ -58,24 +58,23 @@ func (a *applier) apply(ctx context.Context, plan scheduler.Plan) error {
 		}
 	}
 	defer func() { l.remember(a.res.Applied) }()
-	for _, step := range []struct {
-		took *time.Duration
-		run  func() error
-	}{
-		{&a.res.Lease, func() error { return a.leases(ctx, plan.Leases) }},
-		{&a.res.Schedule, func() error { return a.assignments(ctx, plan) }},
-		{&a.res.Release, func() error { return a.releases(ctx, plan.Releases) }},
-		{&a.res.Hold, func() error { return a.holds(ctx, plan) }},
-		{&a.res.Move, func() error { return a.moves(ctx, plan.Moves) }},
+	for _, step := range []func() error{
+		func() error { return timed(&a.res.Lease, func() error { return a.leases(ctx, plan.Leases) }) },
+		func() error { return a.assignAndRelease(ctx, plan) },
+		func() error { return timed(&a.res.Hold, func() error { return a.holds(ctx, plan) }) },
+		func() error { return timed(&a.res.Move, func() error { return a.moves(ctx, plan.Moves) }) },
 	} {
-		began := time.Now()
-		err := step.run()
-		*step.took = time.Since(began)
-		if err != nil {
+		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func timed(took *time.Duration, step func() error) error {
+	began := time.Now()
+	defer func() { *took = time.Since(began) }()
+	return step()
 }
 
 func (l *Leader) applied() {
@@ -89,6 +88,8 @@ func (l *Leader) applied() {
 type applier struct {
 	l      *Leader
 	writer *writer
+	// sizer cuts into chunks what this applier writes alone.
+	sizer *chunkSizer
 	// turn is that of the chunk of assignments being written, before that of the one
 	// before it in queue order.
 	turn, before *turn
@@ -141,7 +142,7 @@ func (a *applier) writeWhile(ctx context.Context, again func(error) bool, what s
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 	host := func(l scheduler.Lease) int64 { return int64(l.Host) }
-	for chunk := range chunks(&a.l.chunkSizer, leases) {
+	for chunk := range chunks(a.sizer, leases) {
 		err := writeHosts(ctx, a, chunk, host, func(chunk []scheduler.Lease) error {
 			return a.leaseChunk(ctx, chunk, sqldb.IDsOf(chunk, host))
 		})
@@ -405,7 +406,7 @@ func unused(ids []int64) string {
 
 func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
 	host := func(r scheduler.Release) int64 { return int64(r.Host) }
-	for chunk := range chunks(&a.l.chunkSizer, releases) {
+	for chunk := range chunks(a.sizer, releases) {
 		err := writeHosts(ctx, a, chunk, host, func(chunk []scheduler.Release) error {
 			return a.releaseChunk(ctx, chunk, sqldb.IDsOf(chunk, host))
 		})

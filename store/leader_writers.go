@@ -15,11 +15,35 @@ import (
 // each has a few statements of its own.
 const fewestPerWriter = fewestChunk
 
-// assignments writes what must happen together, in queue order: a chunk is begun
-// when all before it are.
-func (a *applier) assignments(ctx context.Context, plan scheduler.Plan) error {
+// assignAndRelease writes the assignments and the releases: at the same time if the
+// assignments are so few that they leave a writer idle, as most are of a lab at work. No
+// host is in both.
+func (a *applier) assignAndRelease(ctx context.Context, plan scheduler.Plan) error {
 	s := &sharedPlan{rest: units(plan), chunkSizer: &a.l.chunkSizer, writers: a.l.writers, last: noTurn()}
 	s.writers = s.writers[:max(1, min(len(s.writers), rows(s.rest)/fewestPerWriter))]
+	assign := func() error { return timed(&a.res.Schedule, func() error { return a.assignments(ctx, s) }) }
+	idle := a.l.writers[len(s.writers):]
+	if len(idle) == 0 || len(s.rest) == 0 || len(plan.Releases) == 0 {
+		if err := assign(); err != nil {
+			return err
+		}
+		return timed(&a.res.Release, func() error { return a.releases(ctx, plan.Releases) })
+	}
+	sizer := a.l.chunkSizer
+	beside := &applier{l: a.l, writer: idle[0], sizer: &sizer}
+	var released error
+	var releasing sync.WaitGroup
+	releasing.Go(func() { released = timed(&beside.res.Release, func() error { return beside.releases(ctx, plan.Releases) }) })
+	defer releasing.Wait() // also if this one panics
+	assigned := assign()
+	releasing.Wait()
+	a.res.add(beside.res)
+	return joinWriters(assigned, released)
+}
+
+// assignments writes what must happen together, in queue order: a chunk is begun
+// when all before it are.
+func (a *applier) assignments(ctx context.Context, s *sharedPlan) error {
 	var writers sync.WaitGroup
 	for _, w := range s.writers[1:] {
 		writers.Go(func() { s.writeWith(ctx, w) })
@@ -93,25 +117,34 @@ func (s *sharedPlan) next(w *writer) (chunk []unit, part *applier) {
 	return chunk, part
 }
 
-// done notes how a chunk ended. That the term is over is what matters, whatever
-// else went wrong in another writer.
+// done notes how a chunk ended.
 func (s *sharedPlan) done(part *applier, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case err == nil:
+	if err == nil {
 		s.chunkSizer.took(part.wrote, part.took)
-	case s.err == nil || errors.Is(err, ErrFenced):
-		s.err = err
-	case !errors.Is(s.err, ErrFenced) && err.Error() != s.err.Error():
-		s.err = errors.Join(s.err, err)
 	}
+	s.err = joinWriters(s.err, err)
+}
+
+// joinWriters is the error of two writers. That the term is over is what matters, whatever
+// else went wrong in another writer.
+func joinWriters(a, b error) error {
+	switch {
+	case b == nil || errors.Is(a, ErrFenced):
+		return a
+	case a == nil || errors.Is(b, ErrFenced) || a.Error() == b.Error():
+		return b
+	}
+	return errors.Join(a, b)
 }
 
 // add counts in what another writer, or an earlier chunk, has written.
 func (r *Result) add(part Result) {
 	r.Applied.Assignments = append(r.Applied.Assignments, part.Applied.Assignments...)
 	r.Applied.Changes = append(r.Applied.Changes, part.Applied.Changes...)
+	r.Applied.Releases = append(r.Applied.Releases, part.Applied.Releases...)
+	r.Release += part.Release
 	r.Conflicts = append(r.Conflicts, part.Conflicts...)
 	r.Contended = append(r.Contended, part.Contended...)
 	r.Locked = append(r.Locked, part.Locked...)

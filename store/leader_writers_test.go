@@ -271,6 +271,47 @@ func TestWriterFails(t *testing.T) {
 	requireApplied(t, db, res.Applied)
 }
 
+// TestReleasesBesideAssignments: few assignments leave a writer idle, which releases hosts
+// meanwhile. What happens to one of them does not concern the other, but the end of the term.
+func TestReleasesBesideAssignments(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	storetest.FillLab(t, db)
+	const unused = " leased = 1 AND id NOT IN (SELECT host_id FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL)"
+	_, err := db.SQL().Exec("UPDATE afe_hosts SET leased = 1 WHERE locked = 0 AND id % 7 = 0")
+	require.NoError(t, err)
+	l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+	plan := storetest.FullPlan(t, db)
+	plan.Leases = nil // they come first
+	require.Greater(t, len(plan.Releases), 2)
+	require.Greater(t, len(plan.Assignments), 10)
+	before, assignments := storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE"+unused), len(plan.Assignments)
+	requireWritten := func(res store.Result) {
+		t.Helper()
+		require.Equal(t, before-len(res.Applied.Releases), storetest.Count(t, db, "SELECT COUNT(*) FROM afe_hosts WHERE"+unused))
+		require.Equal(t, len(res.Applied.Assignments), storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL"))
+	}
+
+	broken := errors.New("the machine room is on fire")
+	db.FailInTx(inTx(meet(db, func() error { return broken }))) // side by side
+	first, err := l.Apply(t.Context(), plan)
+	require.ErrorIs(t, err, broken)
+	require.Equal(t, len(first.Applied.Releases) == 0, len(first.Applied.Assignments) == assignments, "one of the two: %+v", first)
+	requireWritten(first)
+
+	db.FailInTx(nil)
+	rest := storetest.FullPlan(t, db)
+	second, err := l.Apply(t.Context(), rest)
+	require.NoError(t, err)
+	require.Equal(t, rest.Assignments, second.Applied.Assignments)
+	require.Equal(t, rest.Releases, second.Applied.Releases)
+
+	storetest.TakeOver(t, db, storetest.WholeLab, 2)
+	late, err := l.Apply(t.Context(), plan)
+	require.ErrorIs(t, err, store.ErrFenced)
+	storetest.RequireOneLine(t, err)
+	require.True(t, late.Applied.Empty())
+}
+
 // TestConflictsInWriters: what other clients changed is left out, wherever in
 // the plan it is, and reported in its order.
 func TestConflictsInWriters(t *testing.T) {
