@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,15 +16,15 @@ import (
 // each has a few statements of its own.
 const fewestPerWriter = fewestChunk
 
-// assignAndRelease writes the assignments and the releases: at the same time if the
-// assignments are so few that they leave a writer idle, as most are of a lab at work. No
-// host is in both.
+// assignAndRelease writes the assignments and then the releases: at the same time if the
+// assignments are so few that they leave a writer idle, as most are of a lab at work. A host
+// that a synchronous job gets which can never start is released by the same plan.
 func (a *applier) assignAndRelease(ctx context.Context, plan scheduler.Plan) error {
 	s := &sharedPlan{rest: units(plan), chunkSizer: &a.l.chunkSizer, writers: a.l.writers, last: noTurn()}
 	s.writers = s.writers[:max(1, min(len(s.writers), rows(s.rest)/fewestPerWriter))]
 	assign := func() error { return timed(&a.res.Schedule, func() error { return a.assignments(ctx, s) }) }
 	idle := a.l.writers[len(s.writers):]
-	if len(idle) == 0 || len(s.rest) == 0 || len(plan.Releases) == 0 {
+	if len(idle) == 0 || len(s.rest) == 0 || len(plan.Releases) == 0 || releasesAssigned(plan) {
 		if err := assign(); err != nil {
 			return err
 		}
@@ -39,6 +40,15 @@ func (a *applier) assignAndRelease(ctx context.Context, plan scheduler.Plan) err
 	releasing.Wait()
 	a.res.add(beside.res)
 	return joinWriters(assigned, released)
+}
+
+// releasesAssigned tells whether a plan releases any host that it assigns.
+func releasesAssigned(plan scheduler.Plan) bool {
+	released := make(map[scheduler.HostID]bool, len(plan.Releases))
+	for _, r := range plan.Releases {
+		released[r.Host] = true
+	}
+	return slices.ContainsFunc(plan.Assignments, func(a scheduler.Assignment) bool { return released[a.Host] })
 }
 
 // assignments writes what must happen together, in queue order: a chunk is begun
