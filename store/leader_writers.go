@@ -34,7 +34,9 @@ func (a *applier) assignAndRelease(ctx context.Context, plan scheduler.Plan) err
 	beside := &applier{l: a.l, writer: idle[0], sizer: &sizer}
 	var released error
 	var releasing sync.WaitGroup
-	releasing.Go(func() { released = timed(&beside.res.Release, func() error { return beside.releases(ctx, plan.Releases) }) })
+	releasing.Go(func() {
+		released = timed(&beside.res.Release, func() error { return beside.releases(ctx, plan.Releases) })
+	})
 	defer releasing.Wait() // also if this one panics
 	assigned := assign()
 	releasing.Wait()
