@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -53,6 +54,9 @@ func busy(db *DB) error {
 	_, err = conn.ExecContext(ctx, "UPDATE hostsched_fence SET ticks = ticks")
 	return err
 }
+
+// ReleasesFreed tells whether a plan releases what it frees.
+func ReleasesFreed(plan scheduler.Plan) bool { return releasesFreed(plan) }
 
 // RefreshedRows is how many of n rows a snapshot refreshes so long after the last one.
 func RefreshedRows(since time.Duration, n int) int { return refreshRows(since, n) }

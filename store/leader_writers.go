@@ -17,14 +17,13 @@ import (
 const fewestPerWriter = fewestChunk
 
 // assignAndRelease writes the assignments and then the releases: at the same time if the
-// assignments are so few that they leave a writer idle, as most are of a lab at work. A host
-// that a synchronous job gets which can never start is released by the same plan.
+// assignments are so few that they leave a writer idle, as most are of a lab at work.
 func (a *applier) assignAndRelease(ctx context.Context, plan scheduler.Plan) error {
 	s := &sharedPlan{rest: units(plan), chunkSizer: &a.l.chunkSizer, writers: a.l.writers, last: noTurn()}
 	s.writers = s.writers[:max(1, min(len(s.writers), rows(s.rest)/fewestPerWriter))]
 	assign := func() error { return timed(&a.res.Schedule, func() error { return a.assignments(ctx, s) }) }
 	idle := a.l.writers[len(s.writers):]
-	if len(idle) == 0 || len(s.rest) == 0 || len(plan.Releases) == 0 || releasesAssigned(plan) {
+	if len(idle) == 0 || len(s.rest) == 0 || len(plan.Releases) == 0 || releasesFreed(plan) {
 		if err := assign(); err != nil {
 			return err
 		}
@@ -44,13 +43,17 @@ func (a *applier) assignAndRelease(ctx context.Context, plan scheduler.Plan) err
 	return joinWriters(assigned, released)
 }
 
-// releasesAssigned tells whether a plan releases any host that it assigns.
-func releasesAssigned(plan scheduler.Plan) bool {
-	released := make(map[scheduler.HostID]bool, len(plan.Releases))
-	for _, r := range plan.Releases {
-		released[r.Host] = true
+// releasesFreed tells whether a plan releases any host that its assignments concern: those of
+// a synchronous job that can never start become free by the same plan.
+func releasesFreed(plan scheduler.Plan) bool {
+	concerned := make(map[scheduler.HostID]bool, len(plan.Assignments))
+	for i := range plan.Assignments {
+		concerned[plan.Assignments[i].Host] = true
 	}
-	return slices.ContainsFunc(plan.Assignments, func(a scheduler.Assignment) bool { return released[a.Host] })
+	for _, c := range plan.Changes {
+		concerned[c.Host] = true
+	}
+	return slices.ContainsFunc(plan.Releases, func(r scheduler.Release) bool { return concerned[r.Host] })
 }
 
 // assignments writes what must happen together, in queue order: a chunk is begun

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/simlab"
@@ -321,6 +322,42 @@ func TestReleasesBesideAssignments(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrFenced)
 	storetest.RequireOneLine(t, err)
 	require.True(t, late.Applied.Empty())
+}
+
+// TestReleasesOfWhatAPlanFrees: the hosts of a synchronous job that can never start are free
+// only when its entries are stopped, so they are released after that.
+func TestReleasesOfWhatAPlanFrees(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	storetest.FillLab(t, db)
+	l := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+	full := storetest.FullPlan(t, db)
+	at := slices.IndexFunc(full.Assignments, func(a scheduler.Assignment) bool { return !a.Named && !a.Synch && a.Status == scheduler.StatusQueued })
+	last := full.Assignments[at]
+	last.Synch, last.Status, last.Tasks = true, scheduler.StatusStopped, 0
+	at = slices.IndexFunc(full.Releases, func(r scheduler.Release) bool { return r.Host != last.Host })
+	first := full.Releases[at]
+	for _, text := range []string{
+		"UPDATE afe_hosts SET leased = 1, status = 'Pending' WHERE id = %[1]d",
+		"INSERT INTO afe_host_queue_entries (" + simlab.EntryColumns + ") VALUES (9999, %[2]d, %[1]d, NULL, 'Pending', 1, 0, 0, 0, '')",
+	} {
+		_, err := db.SQL().Exec(fmt.Sprintf(text, first.Host, last.Job))
+		require.NoError(t, err)
+	}
+	for name, releases := range map[string][]scheduler.Release{
+		"of an entry that had it": {first},
+		"of the entry that gets":  {{Host: last.Host, Hostname: last.Hostname}},
+	} {
+		require.True(t, store.ReleasesFreed(scheduler.Plan{Assignments: []scheduler.Assignment{last}, Changes: []scheduler.Change{{Host: first.Host}}, Releases: releases}), name)
+	}
+	plan := scheduler.Plan{
+		Basis: full.Basis, Assignments: []scheduler.Assignment{last},
+		Changes:  []scheduler.Change{{Entry: 9999, Job: last.Job, Host: first.Host, From: scheduler.StatusPending, Status: scheduler.StatusStopped}},
+		Releases: []scheduler.Release{first, {Host: last.Host, Hostname: last.Hostname}},
+	}
+	res, err := l.Apply(t.Context(), plan)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(plan, res.Applied))
+	require.Zero(t, storetest.Count(t, db, fmt.Sprintf("SELECT COUNT(*) FROM afe_hosts WHERE leased = 1 AND id IN (%d, %d)", first.Host, last.Host)))
 }
 
 // TestConflictsInWriters: what other clients changed is left out, wherever in
