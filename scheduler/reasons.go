@@ -145,7 +145,7 @@ func (r *Reason) busyText(own Own) string {
 	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
 	for _, given := range r.Given(own) {
-		add(given.Hosts, given.Text, given.details)
+		add(given.Hosts, given.Text, inBrackets("entries ", idTexts(given.Entries)))
 	}
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
 	minimum := ""
@@ -155,31 +155,40 @@ func (r *Reason) busyText(own Own) string {
 	return fmt.Sprintf("%d hosts match; %s%s; %d entries ahead", r.Matching, strings.Join(parts, ", "), minimum, r.Ahead)
 }
 
-// Given is how many hosts were given away in a tick, and to whom.
+// Given is how many hosts were given away in a tick, and to whom: Entries are those that are
+// not the asker's own, as far as they are known.
 type Given struct {
 	Hosts   int
 	Text    string
-	details string
+	Entries []EntryID
 }
 
 // Given says to whom hosts were given in this tick, as far as the snapshot asks for details:
 // somebody who asks for some entries is not told that others take what these get themselves.
 func (r *Reason) Given(own Own) []Given {
 	n := 0
-	var others []string
+	var others []EntryID
 	if r.details != nil {
 		for _, id := range r.details.holders {
 			if own.Has(id) {
 				n++
 			} else {
-				others = append(others, strconv.FormatInt(int64(id), 10))
+				others = append(others, id)
 			}
 		}
 	}
 	return []Given{
-		{n, "given to other entries of " + own.Name + " in this tick", ""},
-		{r.GivenAway - n, "given to others in this tick", inBrackets("entries ", others)},
+		{n, "given to other entries of " + own.Name + " in this tick", nil},
+		{r.GivenAway - n, "given to others in this tick", others},
 	}
+}
+
+func idTexts(ids []EntryID) []string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = strconv.FormatInt(int64(id), 10)
+	}
+	return texts
 }
 
 // explain lists every entry that got no host, with its reason. The entries of a group

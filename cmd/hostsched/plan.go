@@ -62,10 +62,14 @@ that nothing of them waits. At the end the waiting entries are summed up by reas
 
 With --policy, hosts are chosen in that way, and the plan says how many entries
 get a host under the policy that is configured: what a change of scheduler.policy
-would gain.
+would gain. The configuration is the one that this command reads: give it that of
+the replicas.
 
 With --shadow, plan at every tick beside another scheduler that runs on the same
-database, and report how far the two agree.
+database, and report how far the two agree: how many entries got a host since the
+last plan and had one in it, how many had the same host, and how many were not in
+it, because they came later or because the two differ. What comes and goes between
+two ticks is not seen, so tick about as often as that scheduler does.
 
 Exit codes: 0 nothing to do, 1 there are changes, 2 there is no such job, suite,
 label or shard, 255 any other error.`,
@@ -77,6 +81,9 @@ label or shard, 255 any other error.`,
   hostsched plan --shadow --tick-min 5s --config /etc/hostsched.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error { return planError(optional("SHARD")(cmd, args)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := planFlags(cmd, shadow); err != nil {
+				return planError(err)
+			}
 			ctx, stop := untilSignalled(cmd.Context())
 			defer stop()
 			return planError(withLab(ctx, cfg, func(lab ops.Lab) error {
@@ -98,11 +105,21 @@ label or shard, 255 any other error.`,
 	cmd.Flags().StringVar(&filter.Label, "label", "", "only what concerns jobs that depend on this label")
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "plan at every tick beside a running scheduler and report agreement")
 	bind(cmd, &ticks, "ticks", 0, 0, maxTicks, "with --shadow, end after so many ticks (0: never)")
-	for _, name := range []string{"job", "suite", "label"} {
-		cmd.MarkFlagsMutuallyExclusive("shadow", name)
-	}
 	cmd.ValidArgsFunction = completeArgs(cfg, shardNames)
 	return cmd
+}
+
+// planFlags refuses flags that mean nothing together.
+func planFlags(cmd *cobra.Command, shadow bool) error {
+	if !shadow && cmd.Flags().Changed("ticks") {
+		return fmt.Errorf("%w: --ticks is for --shadow; leave it out, or add --shadow", errUsage)
+	}
+	for _, name := range []string{"job", "suite", "label"} {
+		if shadow && cmd.Flags().Changed(name) {
+			return fmt.Errorf("%w: --shadow reports on a whole shard; leave --%s out", errUsage, name)
+		}
+	}
+	return nil
 }
 
 // policyFlag is the flag --policy. It is empty if the configured policy is meant.
@@ -211,7 +228,7 @@ func changeRows(t table, r ops.PlanReport) {
 }
 
 func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {
-	return ops.Shadow(ctx, s, policy, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
+	err := ops.Shadow(ctx, s, policy, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
 		if out.format == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}
@@ -222,4 +239,8 @@ func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output
 		}
 		return err
 	})
+	if ctx.Err() != nil {
+		return nil // whoever watches ends it, in the middle of a query or not
+	}
+	return err
 }

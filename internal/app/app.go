@@ -200,7 +200,7 @@ func (a *App) open(o Options) (err error) {
 	if err := a.openDoors(calls); err != nil {
 		return err
 	}
-	a.log.Info("starting", "server", a.cfg.Server, "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr())
+	a.log.Info("starting", "server", a.cfg.Server, "etcd", a.cfg.Etcd.Endpoints, "listen", a.listener.Addr(), "policy", a.cfg.Scheduler.Policy, "aging", a.cfg.Scheduler.Aging)
 	return nil
 }
 

@@ -114,13 +114,16 @@ func (d *dev) locate() error {
 	if d.program, err = filepath.Abs(program); err != nil {
 		return err
 	}
-	d.envFile, err = filepath.Abs(d.file("env"))
+	d.dataDir, err = filepath.Abs(d.opts.DataDir)
+	d.envFile = filepath.Join(d.dataDir, "env")
 	return err
 }
 
 func (d *dev) writeEnvFile() error {
-	// A token or a context of another lab would be for that one.
+	// A token or a context of another lab would be for that one. Commands like plan and
+	// cluster ask the database and etcd.
 	text := "export HOSTSCHED_SERVER=" + strings.Join(d.addresses(), ",") + "\nunset HOSTSCHED_TOKEN HOSTSCHED_CONTEXT\n" +
+		"export HOSTSCHED_DATABASE_DSN=" + quoted("sqlite:"+filepath.Join(d.dataDir, labFile)) + " HOSTSCHED_ETCD_ENDPOINTS=" + d.etcd.Endpoint + " HOSTSCHED_CLUSTER=" + clusterName + "\n" +
 		"export PATH=" + quoted(filepath.Dir(d.program)) + ":\"$PATH\"\n"
 	if err := os.WriteFile(d.envFile, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write how to find the lab: %w", err)

@@ -85,8 +85,9 @@ type dev struct {
 	api       *labclient.Client
 	processes []*process
 	agents    []*process
-	// program is the file of this program, and envFile what a shell reads to find it and the lab.
-	program, envFile string
+	// program is the file of this program, dataDir the data folder, and envFile what a shell
+	// reads to find it and the lab; their paths are absolute.
+	program, dataDir, envFile string
 
 	began time.Time
 	ended time.Time
@@ -135,7 +136,10 @@ func (d *dev) check() error {
 	return nil
 }
 
-func (d *dev) dsn() string { return "sqlite:" + filepath.Join(d.opts.DataDir, "lab.db") }
+func (d *dev) dsn() string { return "sqlite:" + filepath.Join(d.opts.DataDir, labFile) }
+
+// labFile is the database in the data folder.
+const labFile = "lab.db"
 
 // start brings up etcd, the database with its lab, and the replicas.
 func (d *dev) start(ctx context.Context) error {

@@ -245,7 +245,7 @@ func reasonsOf(r *scheduler.Reason, own scheduler.Own) (out []labapi.Reason) {
 		{Reason: "held by another transaction", Hosts: r.Contended}, {Reason: "moving to another shard", Hosts: r.Moving},
 	}
 	for _, given := range r.Given(own) {
-		parts = append(parts, labapi.Reason{Reason: given.Text, Hosts: given.Hosts})
+		parts = append(parts, labapi.Reason{Reason: given.Text, Hosts: given.Hosts, Entries: sqldb.IDsOf(given.Entries, func(id scheduler.EntryID) int64 { return int64(id) })})
 	}
 	parts = append(parts, labapi.Reason{Reason: "only in other ACL groups", Hosts: r.Matching - r.Eligible})
 	for _, part := range parts {

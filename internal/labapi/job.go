@@ -127,6 +127,8 @@ type EntryExplanation struct {
 type Reason struct {
 	Reason string `json:"reason"`
 	Hosts  int    `json:"hosts,omitempty"`
+	// Entries are those to which the hosts were given, as far as they are known.
+	Entries []int64 `json:"entries,omitempty"`
 }
 
 // SuiteInput is a new suite: a parent of jobs with a guaranteed minimum of hosts.

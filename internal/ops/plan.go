@@ -96,11 +96,13 @@ type WaitingEntry struct {
 	Locked    int    `json:"locked"`
 	Draining  int    `json:"draining"`
 	GivenAway int    `json:"given_away"`
-	Contended int    `json:"contended"`
-	Moving    int    `json:"moving"`
-	Minimum   int    `json:"minimum"`
-	Held      int    `json:"held"`
-	Ahead     int    `json:"ahead"`
+	// GivenTo are the entries that got those.
+	GivenTo   []int64 `json:"given_to"`
+	Contended int     `json:"contended"`
+	Moving    int     `json:"moving"`
+	Minimum   int     `json:"minimum"`
+	Held      int     `json:"held"`
+	Ahead     int     `json:"ahead"`
 }
 
 // codePaused is the reason of an entry that would be served if the shard were not
@@ -229,11 +231,22 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 		r.Waiting = append(r.Waiting, WaitingEntry{
 			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: w.Reason.Code.Lasting(), Reason: w.Reason.String(),
 			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, Locked: w.Reason.Locked,
-			Draining: w.Reason.Draining, GivenAway: w.Reason.GivenAway, Contended: w.Reason.Contended, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
+			Draining: w.Reason.Draining, GivenAway: w.Reason.GivenAway, GivenTo: givenTo(w.Reason), Contended: w.Reason.Contended, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
 		})
 	}
 	for _, pr := range p.Problems {
 		r.Problems = append(r.Problems, pr.Text)
 	}
 	return r
+}
+
+// givenTo are the entries that got hosts for which an entry waits.
+func givenTo(why *scheduler.Reason) []int64 {
+	out := []int64{}
+	for _, given := range why.Given(scheduler.Tried) {
+		for _, id := range given.Entries {
+			out = append(out, int64(id))
+		}
+	}
+	return out
 }

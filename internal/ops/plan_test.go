@@ -87,6 +87,27 @@ func TestPlanReportChangesNothing(t *testing.T) {
 	require.Equal(t, first, again)
 }
 
+// TestPlanNamesWhoGetsTheHosts: the entries that get what another waits for are listed.
+func TestPlanNamesWhoGetsTheHosts(t *testing.T) {
+	db := openLab(t)
+	r, err := ops.MakePlanReport(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, "", ops.PlanFilter{})
+	require.NoError(t, err)
+	host := map[int64]bool{}
+	for _, a := range r.Assignments {
+		host[a.Entry] = true
+	}
+	named := 0
+	for _, w := range r.Waiting {
+		require.LessOrEqual(t, len(w.GivenTo), w.GivenAway)
+		require.Equal(t, w.GivenAway > 0, len(w.GivenTo) > 0, "%+v", w)
+		for _, id := range w.GivenTo {
+			require.True(t, host[id], "entry %d gets a host", id)
+			named++
+		}
+	}
+	require.Positive(t, named)
+}
+
 // TestPlanUnderAnotherPolicy: a plan says what it would gain over the one that is
 // configured, and the shadow says so at every tick.
 func TestPlanUnderAnotherPolicy(t *testing.T) {
