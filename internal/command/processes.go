@@ -26,10 +26,12 @@ func processes() []procfs.ProcStat {
 func dead(p procfs.ProcStat) bool { return p.State == "Z" || p.State == "X" }
 
 // KillMarked kills all processes of a group, and all of this user's whose environment has a
-// line, and tells whether there were any. It is for whoever did not start them.
+// line, and tells whether there were any. It is for whoever did not start them, and knows no
+// group if that is 0, to which the kernel's own belong.
 func KillMarked(group int, line string) (found bool) {
 	for _, p := range processes() {
-		if dead(p) || p.PID == os.Getpid() || p.PGRP != group && !Marked(p.PID, line) {
+		inGroup := group != 0 && p.PGRP == group
+		if dead(p) || p.PID == os.Getpid() || !inGroup && !Marked(p.PID, line) {
 			continue
 		}
 		found = true

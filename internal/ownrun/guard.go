@@ -56,17 +56,19 @@ func (g *guard) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(g.to, format+"\n", args...)
 }
 
-// watch tells which group to end and by which mark to know what has left it, until when it may
-// run, and done that it has ended.
-func (g *guard) watch(group int, mark string) { g.say("watch %d %s", group, mark) }
-func (g *guard) until(at command.Instant)     { g.say("until %d", at) }
-func (g *guard) done()                        { g.say("done") }
+// watch tells by which mark to know what the command started, and until when it may run. It
+// comes before the command, whose first moment is guarded, too. group tells which group to
+// end besides, of which some may have dropped the mark, and done that the command has ended.
+func (g *guard) watch(mark string, until command.Instant) { g.say("watch %s", mark); g.until(until) }
+func (g *guard) until(at command.Instant)                 { g.say("until %d", at) }
+func (g *guard) group(id int)                             { g.say("group %d", id) }
+func (g *guard) done()                                    { g.say("done") }
 
-// guarded is what a guard was told.
+// guarded is what a guard was told. Without a mark there is no command yet.
 type guarded struct {
-	group int
 	mark  string
 	until command.Instant
+	group int
 }
 
 // Guard is the guard's half. It returns when the command has ended.
@@ -102,11 +104,11 @@ func Guard(from io.Reader) {
 }
 
 func (g *guarded) read(line string) {
-	if _, err := fmt.Sscanf(line, "watch %d %s", &g.group, &g.mark); err == nil {
-		return
-	}
-	// There is nobody to tell of a line that makes no sense.
-	_, _ = fmt.Sscanf(line, "until %d", &g.until)
+	for format, to := range map[string]any{"watch %s": &g.mark, "until %d": &g.until, "group %d": &g.group} {
+		if _, err := fmt.Sscanf(line, format, to); err == nil {
+			return
+		}
+	} // there is nobody to tell of a line that makes no sense
 }
 
 // endBound is how long the guard tries.
@@ -115,7 +117,7 @@ const endBound = 10 * time.Second
 // end kills the group of the command, and what left the group but has the mark in its
 // environment.
 func (g *guarded) end() {
-	if g.group == 0 {
+	if g.mark == "" {
 		return // it never began
 	}
 	for over := time.Now().Add(endBound); command.KillMarked(g.group, markEnv+g.mark) && time.Now().Before(over); {

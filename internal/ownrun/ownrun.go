@@ -147,12 +147,12 @@ func (r *run) start(spec command.Spec) (err error) {
 	spec.Adopted, spec.Spared = true, r.guard.pids()
 	mark := rand.Text()
 	spec.Env = append(spec.Env, markEnv+mark)
+	r.guard.watch(mark, r.mustBeOver())
 	if r.p, err = command.Start(spec); err != nil {
 		r.guard.done()
 		return err
 	}
-	r.guard.watch(r.p.Pid(), mark)
-	r.guard.until(r.mustBeOver())
+	r.guard.group(r.p.Pid())
 	r.term = command.OpenTerminal()
 	return nil
 }

@@ -76,9 +76,10 @@ type servers struct {
 	begun    int
 	renewed  int
 	finished []labapi.RunFinish
-	// logs are what came of each, of which the answer to every second call is lost.
-	logs map[string][]byte
-	puts int
+	// logs are what came of each, of which the answer to every second call is lost, or to none.
+	logs   map[string][]byte
+	puts   int
+	loseNo bool
 }
 
 func newServers(t *testing.T, lease time.Duration) *servers {
@@ -141,7 +142,7 @@ func (s *servers) put(w http.ResponseWriter, r *http.Request, stream string) {
 	}
 	data, _ := io.ReadAll(r.Body) // what broke off is sent again
 	s.logs[stream] = append(s.logs[stream], data...)
-	if s.puts++; s.puts%2 == 0 {
+	if s.puts++; s.puts%2 == 0 && !s.loseNo {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
@@ -395,13 +396,15 @@ func TestTheServersDoNotKeepTheTokenOfWhoCalls(t *testing.T) {
 	require.Equal(t, "***\n", string(s.logs["stderr"]))
 }
 
-// TestLogsThatNobodyReads keep the host no longer than a person wants to wait.
+// TestLogsThatNobodyReads keep the host no longer than a person wants to wait. No answer is
+// lost meanwhile: whoever asks for the end once more while a log is sent again gives it up.
 func TestLogsThatNobodyReads(t *testing.T) {
 	s := newServers(t, time.Minute)
+	s.set(func() { s.loseNo = true })
 	// It fits into the pipes on the way, but not into the last one.
-	over := filepath.Join(t.TempDir(), "over")
-	p := s.start(t, []string{"OWNRUN_TEST_LOG=1"}, "sh", "-c", "trap '' INT; printf '%0150000d' 0; : >"+over)
-	require.Eventually(t, func() bool { _, err := os.Stat(over); return err == nil }, bound, 10*time.Millisecond)
+	p := s.start(t, []string{"OWNRUN_TEST_LOG=1"}, "sh", "-c", "trap '' INT; echo $$; printf '%0150000d' 0")
+	pid := p.says()
+	gone(t, pid)
 	require.Eventually(t, func() bool {
 		require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
 		s.mu.Lock()
@@ -409,6 +412,32 @@ func TestLogsThatNobodyReads(t *testing.T) {
 		return len(s.finished) > 0
 	}, bound, 200*time.Millisecond)
 	require.Equal(t, "passed", s.finish(t).Result)
-	require.EqualValues(t, 150000, s.finish(t).Streams[0].Size)
+	require.Len(t, s.finish(t).Streams, 1)
+	require.EqualValues(t, len(pid)+1+150000, s.finish(t).Streams[0].Size)
 	p.status()
+}
+
+// TestTheGuardKnowsOfACommandBeforeItBegins: whoever starts it may be stopped or killed at
+// once, and what it started has left its group by then.
+func TestTheGuardKnowsOfACommandBeforeItBegins(t *testing.T) {
+	past, later := command.Now().Add(-time.Second), command.Now().Add(time.Hour)
+	for name, told := range map[string]string{
+		"stopped": fmt.Sprintf("watch stopped\nuntil %d\n", past),
+		"killed":  fmt.Sprintf("watch killed\nuntil %d\n", later),
+	} {
+		cmd := exec.Command("sleep", "1000")
+		cmd.Env = append(os.Environ(), "HOSTSCHED_CLAIM="+name)
+		require.NoError(t, cmd.Start())
+		from, to := io.Pipe()
+		over := make(chan struct{})
+		go func() { ownrun.Guard(from); close(over) }()
+		_, err := io.WriteString(to, told)
+		require.NoError(t, err)
+		if name == "killed" {
+			require.NoError(t, to.Close())
+		}
+		require.ErrorContains(t, cmd.Wait(), "killed", name)
+		<-over
+		require.NoError(t, to.Close())
+	}
 }

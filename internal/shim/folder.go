@@ -300,15 +300,12 @@ func (f Folder) killSteps(spec Spec) bool {
 	if !known || spec.Mark == "" {
 		return left
 	}
-	group := noGroup
+	group := 0 // none
 	if f.holds(began.Group, spec.Mark) {
 		group = began.Group
 	}
 	return command.KillMarked(group, spec.Mark) || left
 }
-
-// noGroup is the number of no process group.
-const noGroup = -1
 
 // holds tells whether the leader of a group belongs to the run yet: its number may be that of
 // another group by now.
