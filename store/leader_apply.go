@@ -39,7 +39,7 @@ var errChanged = errors.New("rows changed since the snapshot")
 // written by several writers at once. ErrFenced means that the term is over. After
 // any other error the plan may be applied in part; Result says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
-	a := &applier{l: l, writer: l.main(), sizer: &l.chunkSizer}
+	a := &applier{l: l, writer: l.main()}
 	err := a.apply(ctx, plan)
 	l.foundLocked(&a.res)
 	return a.res, err
@@ -88,8 +88,6 @@ func (l *Leader) applied() {
 type applier struct {
 	l      *Leader
 	writer *writer
-	// sizer cuts into chunks what this applier writes alone.
-	sizer *chunkSizer
 	// turn is that of the chunk of assignments being written, before that of the one
 	// before it in queue order.
 	turn, before *turn
@@ -142,7 +140,7 @@ func (a *applier) writeWhile(ctx context.Context, again func(error) bool, what s
 
 func (a *applier) leases(ctx context.Context, leases []scheduler.Lease) error {
 	host := func(l scheduler.Lease) int64 { return int64(l.Host) }
-	for chunk := range chunks(a.sizer, leases) {
+	for chunk := range chunks(&a.l.chunkSizer, leases) {
 		err := writeHosts(ctx, a, chunk, host, func(chunk []scheduler.Lease) error {
 			return a.leaseChunk(ctx, chunk, sqldb.IDsOf(chunk, host))
 		})
@@ -404,9 +402,10 @@ func unused(ids []int64) string {
 	return " AND id IN " + sqldb.List(ids) + noActiveEntry + " AND id NOT IN " + busyAmong(ids)
 }
 
-func (a *applier) releases(ctx context.Context, releases []scheduler.Release) error {
+// releases writes releases in chunks that are cut by a sizer.
+func (a *applier) releases(ctx context.Context, sizer *chunkSizer, releases []scheduler.Release) error {
 	host := func(r scheduler.Release) int64 { return int64(r.Host) }
-	for chunk := range chunks(a.sizer, releases) {
+	for chunk := range chunks(sizer, releases) {
 		err := writeHosts(ctx, a, chunk, host, func(chunk []scheduler.Release) error {
 			return a.releaseChunk(ctx, chunk, sqldb.IDsOf(chunk, host))
 		})

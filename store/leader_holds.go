@@ -38,7 +38,7 @@ func (a *applier) holds(ctx context.Context, plan scheduler.Plan) error {
 // eachHold writes changes of holds in chunks.
 func eachHold[T any](ctx context.Context, a *applier, all []T, host func(T) scheduler.HostID, write func(context.Context, []T) error) error {
 	id := func(v T) int64 { return int64(host(v)) }
-	for chunk := range chunks(a.sizer, all) {
+	for chunk := range chunks(&a.l.chunkSizer, all) {
 		if err := writeHosts(ctx, a, chunk, id, func(chunk []T) error { return write(ctx, chunk) }); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ func (a *applier) moves(ctx context.Context, moves []scheduler.Move) error {
 		byTarget[m.To] = append(byTarget[m.To], m)
 	}
 	for _, to := range slices.Sorted(maps.Keys(byTarget)) {
-		for chunk := range chunks(a.sizer, byTarget[to]) {
+		for chunk := range chunks(&a.l.chunkSizer, byTarget[to]) {
 			host := func(m scheduler.Move) int64 { return int64(m.Host) }
 			if err := writeHosts(ctx, a, chunk, host, func(chunk []scheduler.Move) error { return a.moveChunk(ctx, chunk, to) }); err != nil {
 				return err

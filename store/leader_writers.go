@@ -22,20 +22,21 @@ func (a *applier) assignAndRelease(ctx context.Context, plan scheduler.Plan) err
 	s := &sharedPlan{rest: units(plan), chunkSizer: &a.l.chunkSizer, writers: a.l.writers, last: noTurn()}
 	s.writers = s.writers[:max(1, min(len(s.writers), rows(s.rest)/fewestPerWriter))]
 	assign := func() error { return timed(&a.res.Schedule, func() error { return a.assignments(ctx, s) }) }
+	release := func(with *applier, sizer *chunkSizer) error {
+		return timed(&a.res.Release, func() error { return with.releases(ctx, sizer, plan.Releases) })
+	}
 	idle := a.l.writers[len(s.writers):]
 	if len(idle) == 0 || len(s.rest) == 0 || len(plan.Releases) == 0 || releasesFreed(plan) {
 		if err := assign(); err != nil {
 			return err
 		}
-		return timed(&a.res.Release, func() error { return a.releases(ctx, plan.Releases) })
+		return release(a, &a.l.chunkSizer)
 	}
-	sizer := a.l.chunkSizer
-	beside := &applier{l: a.l, writer: idle[0], sizer: &sizer}
+	sizer := a.l.chunkSizer // a copy: the assignments measure with that of the leader
+	beside := &applier{l: a.l, writer: idle[0]}
 	var released error
 	var releasing sync.WaitGroup
-	releasing.Go(func() {
-		released = timed(&beside.res.Release, func() error { return beside.releases(ctx, plan.Releases) })
-	})
+	releasing.Go(func() { released = release(beside, &sizer) })
 	defer releasing.Wait() // also if this one panics
 	assigned := assign()
 	releasing.Wait()
@@ -159,7 +160,6 @@ func (r *Result) add(part Result) {
 	r.Applied.Assignments = append(r.Applied.Assignments, part.Applied.Assignments...)
 	r.Applied.Changes = append(r.Applied.Changes, part.Applied.Changes...)
 	r.Applied.Releases = append(r.Applied.Releases, part.Applied.Releases...)
-	r.Release += part.Release
 	r.Conflicts = append(r.Conflicts, part.Conflicts...)
 	r.Contended = append(r.Contended, part.Contended...)
 	r.Locked = append(r.Locked, part.Locked...)

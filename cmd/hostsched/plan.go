@@ -228,7 +228,7 @@ func changeRows(t table, r ops.PlanReport) {
 }
 
 func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {
-	err := ops.Shadow(ctx, s, policy, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
+	return ops.Shadow(ctx, s, policy, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
 		if out.format == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}
@@ -239,8 +239,4 @@ func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output
 		}
 		return err
 	})
-	if ctx.Err() != nil {
-		return nil // whoever watches ends it, in the middle of a query or not
-	}
-	return err
 }

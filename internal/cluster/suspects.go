@@ -227,8 +227,8 @@ func (c *Controller) deaths() map[string]store.Death {
 }
 
 // deathsKnown derives the deaths from what the members of the cluster say, and from what
-// this replica told them last, which its own key may not say yet. A process that came back under another lease died only as
-// far as its terms before that are concerned.
+// this replica told them last, which its own key may not say yet. A process that came back
+// under another lease died only as far as its terms before that are concerned.
 func deathsKnown(members []election.Member, told election.Presence) map[string]store.Death {
 	present := map[string]election.Member{}
 	for _, m := range members {

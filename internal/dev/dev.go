@@ -136,7 +136,7 @@ func (d *dev) check() error {
 	return nil
 }
 
-func (d *dev) dsn() string { return "sqlite:" + filepath.Join(d.opts.DataDir, labFile) }
+func (d *dev) dsn() string { return "sqlite:" + d.file(labFile) }
 
 // labFile is the database in the data folder.
 const labFile = "lab.db"

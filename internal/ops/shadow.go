@@ -40,7 +40,12 @@ func (a Agreement) Percent() float64 {
 // and reports the agreement so far to each. It writes nothing. It ends after
 // ticks intervals, or never if ticks is 0, or when ctx does. An empty policy means
 // the one that is configured.
-func Shadow(ctx context.Context, s Shard, policy scheduler.Policy, interval time.Duration, ticks int, each func(Agreement) error) error {
+func Shadow(ctx context.Context, s Shard, policy scheduler.Policy, interval time.Duration, ticks int, each func(Agreement) error) (err error) {
+	defer func() {
+		if ctx.Err() != nil {
+			err = nil // whoever watches ends it, in the middle of a query or not
+		}
+	}()
 	var sum Agreement
 	planned := map[scheduler.EntryID]scheduler.HostID{}
 	var pending []scheduler.EntryID
