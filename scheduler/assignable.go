@@ -25,7 +25,7 @@ func (p *planner) outcomeAtStart(h *Host) hostOutcome {
 	switch {
 	// A host with an active entry is never assigned, even if somebody cleared its
 	// lease by hand. The original trusts the lease alone.
-	case h.Leased || h.ActiveEntry:
+	case h.Leased || h.ActiveEntry != 0:
 		return outcomeLeased
 	case h.Locked:
 		return outcomeLocked

@@ -34,7 +34,7 @@ func (p *planner) elsewhere(wanted []int64) string {
 	}
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		fmt.Fprintf(&text, "; %d hosts that carry them belong to shard %s", counts[name], name)
+		fmt.Fprintf(&text, "; %s to shard %s", counted(counts[name], "host that carries them belongs", "hosts that carry them belong"), name)
 	}
 	return text.String()
 }

@@ -15,7 +15,7 @@ func TestReasonNamesHostsOfOtherShards(t *testing.T) {
 		switch w.Entry {
 		case 4:
 			require.Equal(t, NoMatchingHost, w.Reason.Code)
-			require.Contains(t, w.Reason.String(), "no host carries stylus; 2 hosts that carry them belong to shard east; 1 hosts that carry them belong to shard west")
+			require.Contains(t, w.Reason.String(), "no host carries stylus; 2 hosts that carry them belong to shard east; 1 host that carries them belongs to shard west")
 		default:
 			require.NotContains(t, w.Reason.String(), "belong to shard", "entry %d", w.Entry)
 		}

@@ -101,7 +101,9 @@ func genHost(t *rapid.T, id HostID) Host {
 	if chance(t, 15) {
 		h.Ready, h.Status = false, "Repair Failed"
 	}
-	h.ActiveEntry = chance(t, 10)
+	if chance(t, 10) {
+		h.ActiveEntry = 1000 + EntryID(h.ID)
+	}
 	if chance(t, 10) {
 		h.Displaced, h.Home = true, ShardID(rapid.IntRange(0, 2).Draw(t, "home"))
 	}
@@ -131,7 +133,7 @@ func genContended(t *rapid.T, s *Snapshot) (c Contended) {
 func freeHosts(s *Snapshot) {
 	for i := range s.Hosts {
 		h := &s.Hosts[i]
-		h.Locked, h.Invalid, h.Leased, h.ActiveEntry, h.Displaced, h.ACLs = false, false, false, false, false, []ACLID{1}
+		h.Locked, h.Invalid, h.Leased, h.ActiveEntry, h.Displaced, h.ACLs = false, false, false, 0, false, []ACLID{1}
 	}
 }
 

@@ -105,7 +105,7 @@ func (p *planner) endHolds() {
 // unused tells whether nobody uses the host. A task that waits for a lease does not: it
 // gets none while the host drains. A host whose repair failed stays leased.
 func (h *Host) unused() bool {
-	return !h.ActiveEntry && (!h.Leased || !h.OpenTask && h.Status == HostRepairFailed)
+	return h.ActiveEntry == 0 && (!h.Leased || !h.OpenTask && h.Status == HostRepairFailed)
 }
 
 // drainText says who drains a host and why, as far as this is known.

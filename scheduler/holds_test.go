@@ -93,8 +93,8 @@ func TestTimersEndNoOtherHold(t *testing.T) {
 				p.drains++
 			},
 			"undrain": func(*rapid.T) { p.drain = nil },
-			"use":     func(*rapid.T) { p.host.Leased, p.host.ActiveEntry = true, true },
-			"leave":   func(*rapid.T) { p.host.ActiveEntry = false },
+			"use":     func(*rapid.T) { p.host.Leased, p.host.ActiveEntry = true, 1 },
+			"leave":   func(*rapid.T) { p.host.ActiveEntry = 0 },
 			"time":    func(t *rapid.T) { p.now += later.Draw(t, "passes") },
 			"tick": func(t *rapid.T) {
 				plan := MakePlan(&Snapshot{Now: p.now, Hosts: []Host{p.host}, Holds: p.hold()})
@@ -105,7 +105,7 @@ func TestTimersEndNoOtherHold(t *testing.T) {
 					p.host.Locked, p.lock = false, 0
 				}
 				if len(plan.Drained) > 0 {
-					if p.drain == nil || p.host.ActiveEntry || len(plan.Unlocks) == 0 && p.host.Locked {
+					if p.drain == nil || p.host.ActiveEntry != 0 || len(plan.Unlocks) == 0 && p.host.Locked {
 						t.Fatalf("%+v became locked", p)
 					}
 					p.drain = nil

@@ -15,7 +15,7 @@ func (p *planner) leaseTaskHosts() {
 	slices.Sort(nums)
 	for _, num := range slices.Compact(nums) {
 		h := p.hosts[num]
-		if h.Locked || h.ActiveEntry || p.contended.hosts[h.ID] {
+		if h.Locked || h.ActiveEntry != 0 || p.contended.hosts[h.ID] {
 			continue
 		}
 		p.free.Clear(uint(num))

@@ -8,7 +8,7 @@ func (p *planner) move() {
 		leased[l.Host] = true
 	}
 	for _, h := range p.hosts {
-		if !h.Displaced || h.Leased || h.ActiveEntry || h.OpenTask || leased[h.ID] || p.contended.hosts[h.ID] {
+		if !h.Displaced || h.Leased || h.ActiveEntry != 0 || h.OpenTask || leased[h.ID] || p.contended.hosts[h.ID] {
 			continue
 		}
 		p.plan.Moves = append(p.plan.Moves, Move{Host: h.ID, Hostname: h.Hostname, To: h.Home})

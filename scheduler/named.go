@@ -55,11 +55,11 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 	case p.free.Test(bit):
 	case p.freeAtStart.Test(bit):
 		codes = append(codes, HostTaken)
-	case p.contended.hosts[h.ID] && !h.Leased && !h.ActiveEntry:
+	case p.contended.hosts[h.ID] && !h.Leased && h.ActiveEntry == 0:
 		codes = append(codes, HostContended)
-	case h.Displaced && !h.Leased && !h.ActiveEntry:
+	case h.Displaced && !h.Leased && h.ActiveEntry == 0:
 		codes = append(codes, HostMoving)
-	case h.Leased || h.ActiveEntry || !h.Locked && !draining:
+	case h.Leased || h.ActiveEntry != 0 || !h.Locked && !draining:
 		codes = append(codes, HostLeased)
 	}
 	return codes
@@ -111,10 +111,14 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 	case HostTaken:
 		return "was given to " + p.takerOf(num) + " in this tick"
 	}
-	if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
-		return fmt.Sprintf("is leased by suite %d", suite)
+	text := "is leased"
+	if h.ActiveEntry != 0 {
+		text += fmt.Sprintf(" to entry %d", h.ActiveEntry)
 	}
-	return "is leased"
+	if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
+		text += fmt.Sprintf(" for suite %d", suite)
+	}
+	return text
 }
 
 // takerOf names the entry that got a host in round 0. It looks for the entry only if

@@ -43,7 +43,7 @@ var properties = []property{
 	{"only eligible hosts: ACL", onlyEligible, mutateHosts(func(h *Host) { h.ACLs = []ACLID{1, 2} })},
 	{"only eligible hosts: locked", onlyEligible, mutateHosts(func(h *Host) { h.Locked = false })},
 	{"only eligible hosts: leased", onlyEligible, mutateHosts(func(h *Host) { h.Leased = false })},
-	{"only eligible hosts: active entry", onlyEligible, mutateHosts(func(h *Host) { h.ActiveEntry = false })},
+	{"only eligible hosts: active entry", onlyEligible, mutateHosts(func(h *Host) { h.ActiveEntry = 0 })},
 	{"only eligible hosts: invalid", onlyEligible, mutateHosts(func(h *Host) { h.Invalid = false })},
 	{"only eligible hosts: static labels", onlyEligible, mutateRules(func(r *Rules) { r.RespectStaticLabels = !r.RespectStaticLabels })},
 	{"only eligible hosts: shard", onlyEligible, mutateRules(func(r *Rules) { r.OnShard = true })},
@@ -86,7 +86,7 @@ var properties = []property{
 	{"plan after apply is empty: releases", emptyAfterApply, func(s *Snapshot) Plan {
 		p := MakePlan(s)
 		for _, h := range s.Hosts { // also those that are not leased
-			if h.Ready && !h.Locked && !h.ActiveEntry && !h.OpenTask {
+			if h.Ready && !h.Locked && h.ActiveEntry == 0 && !h.OpenTask {
 				p.Releases = append(p.Releases, Release{Host: h.ID})
 			}
 		}
@@ -111,7 +111,7 @@ var properties = []property{
 	{"contended rows are left alone: users", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Users = nil })},
 	{"only eligible hosts: draining", onlyEligible, mutate(func(s *Snapshot) { s.Holds = nil })},
 	{"holds end as they should: nobody's other lock", holdsEnd, mutate(func(s *Snapshot) { s.Now += 100 })},
-	{"holds end as they should: what is used goes on", holdsEnd, mutateHosts(func(h *Host) { h.Leased, h.ActiveEntry = false, false })},
+	{"holds end as they should: what is used goes on", holdsEnd, mutateHosts(func(h *Host) { h.Leased, h.ActiveEntry = false, 0 })},
 	{"holds end as they should: contended", holdsEnd, mutate(func(s *Snapshot) { s.Contended.Hosts = nil })},
 	{"every entry is accounted for", accountedFor, func(s *Snapshot) Plan {
 		p := MakePlan(s)
@@ -427,7 +427,9 @@ func apply(s *Snapshot, p Plan) {
 		h.Leased = true
 		gone[a.Entry] = true
 		s.Siblings = append(s.Siblings, Sibling{ID: a.Entry, Job: a.Job, Host: a.Host, Status: a.Status, Subdir: a.Subdir})
-		h.ActiveEntry = a.Status != StatusStopped
+		if a.Status != StatusStopped {
+			h.ActiveEntry = a.Entry
+		}
 		h.OpenTask = h.OpenTask || a.Tasks != 0
 		h.Ready = a.Status == StatusStopped || (a.Tasks != 0 && h.Ready)
 	}
@@ -440,7 +442,7 @@ func apply(s *Snapshot, p Plan) {
 		}
 		s.Siblings[i].Status, s.Siblings[i].Subdir = c.Status, c.Subdir
 		if h := hosts[c.Host]; h != nil && c.From == StatusPending && c.Status == StatusStopped {
-			h.Ready, h.ActiveEntry = true, false
+			h.Ready, h.ActiveEntry = true, 0
 		}
 	}
 	s.Entries = slices.DeleteFunc(s.Entries, func(e Entry) bool { return gone[e.ID] })
@@ -479,7 +481,7 @@ func releasesUnused(s *Snapshot, plan planFunc) error {
 		released[r.Host] = true
 	}
 	for _, h := range s.Hosts {
-		unused := h.Leased && !h.Locked && h.Ready && !h.ActiveEntry && !h.OpenTask && !slices.Contains(s.Contended.Hosts, h.ID)
+		unused := h.Leased && !h.Locked && h.Ready && h.ActiveEntry == 0 && !h.OpenTask && !slices.Contains(s.Contended.Hosts, h.ID)
 		if released[h.ID] != unused {
 			return fmt.Errorf("host %d: released %t, unused %t", h.ID, released[h.ID], unused)
 		}
@@ -496,7 +498,7 @@ func movesUnused(s *Snapshot, plan planFunc) error {
 		moved[m.Host] = m.To
 	}
 	for _, h := range s.Hosts {
-		used := h.Leased || h.ActiveEntry || h.OpenTask || slices.Contains(s.Contended.Hosts, h.ID) || slices.ContainsFunc(p.Leases, func(l Lease) bool { return l.Host == h.ID })
+		used := h.Leased || h.ActiveEntry != 0 || h.OpenTask || slices.Contains(s.Contended.Hosts, h.ID) || slices.ContainsFunc(p.Leases, func(l Lease) bool { return l.Host == h.ID })
 		to, moves := moved[h.ID]
 		if moves != (h.Displaced && !used) || moves && to != h.Home {
 			return fmt.Errorf("host %d: moves %t to %d, displaced %t, home %d, used %t", h.ID, moves, to, h.Displaced, h.Home, used)
@@ -522,7 +524,7 @@ func holdsEnd(s *Snapshot, plan planFunc) error {
 			unlocks = append(unlocks, h.ID)
 		}
 		idle := slices.ContainsFunc(p.Releases, func(r Release) bool { return r.Host == h.ID }) || !h.Leased || h.Status == "Repair Failed" && !h.OpenTask
-		if hold.Draining && !h.Locked && !h.ActiveEntry && idle {
+		if hold.Draining && !h.Locked && h.ActiveEntry == 0 && idle {
 			drained = append(drained, h.ID)
 		}
 		if hold.Draining && hold.Abort && hold.Deadline > 0 && hold.Deadline <= s.Now*1000 {

@@ -120,7 +120,7 @@ func (r *Reason) TextFor(own Own) string {
 		}
 		return wants + ": no valid host carries all of them" + r.elsewhere
 	case NoSharedACL:
-		return fmt.Sprintf("%s: %d hosts match, none shares an ACL group with owner %q", wants, r.Matching, r.owner)
+		return fmt.Sprintf("%s: %s, none in an ACL group of owner %q", wants, r.matchingText(), r.owner)
 	case JobHasHosts:
 		return wants + ": " + r.busyText(own) + "; every free one already belongs to another entry of the job"
 	}
@@ -139,20 +139,45 @@ func (r *Reason) busyText(own Own) string {
 			parts = append(parts, strconv.Itoa(n)+" "+text+details)
 		}
 	}
-	add(r.Leased, "leased", d.suites)
+	add(r.Leased, "leased", bracketed(entriesText("to ", d.leasedTo), d.suites))
 	add(r.Locked, "locked", d.locks)
 	add(r.Draining, "draining", d.drains)
 	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
 	for _, given := range r.Given(own) {
-		add(given.Hosts, given.Text, inBrackets("entries ", idTexts(given.Entries)))
+		add(given.Hosts, given.Text, bracketed(entriesText("", given.Entries)))
 	}
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
 	minimum := ""
 	if r.Minimum > 0 {
 		minimum = fmt.Sprintf("; suite minimum %d, holds %d", r.Minimum, r.Held)
 	}
-	return fmt.Sprintf("%d hosts match; %s%s; %d entries ahead", r.Matching, strings.Join(parts, ", "), minimum, r.Ahead)
+	return fmt.Sprintf("%s; %s%s; %s ahead", r.matchingText(), strings.Join(parts, ", "), minimum, counted(r.Ahead, "entry", "entries"))
+}
+
+func (r *Reason) matchingText() string { return counted(r.Matching, "host matches", "hosts match") }
+
+// counted is a number with its noun.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}
+
+// Listed are the first of many entries, as an answer lists them whose numbers say how many
+// there are: thousands may wait for the same thousands.
+func Listed(entries []EntryID) []EntryID { return entries[:min(len(entries), listedEntries)] }
+
+const listedEntries = 20
+
+// LeasedTo are the active entries that have hosts which the entry could have had, by id, as
+// far as the snapshot asks for details.
+func (r *Reason) LeasedTo() []EntryID {
+	if r.details == nil {
+		return nil
+	}
+	return r.details.leasedTo
 }
 
 // Given is how many hosts were given away in a tick, and to whom: Entries are those that are
@@ -183,12 +208,16 @@ func (r *Reason) Given(own Own) []Given {
 	}
 }
 
-func idTexts(ids []EntryID) []string {
+func entriesText(prefix string, ids []EntryID) string {
+	noun := "entries "
+	if len(ids) == 1 {
+		noun = "entry "
+	}
 	texts := make([]string, len(ids))
 	for i, id := range ids {
 		texts[i] = strconv.FormatInt(int64(id), 10)
 	}
-	return texts
+	return listed(prefix+noun, texts)
 }
 
 // explain lists every entry that got no host, with its reason. The entries of a group
@@ -269,11 +298,11 @@ func (p *planner) count(m *match) *outcomeCounts {
 	return &m.counts
 }
 
-// details are the names behind the numbers of a reason, ready to be printed in brackets, and
-// which entries got hosts, in the order of the queue.
+// details are the names behind the numbers of a reason, ready to be printed, and which entries
+// have hosts, by id, or got them, in the order of the queue.
 type details struct {
 	suites, locks, drains, groups string
-	holders                       []EntryID
+	leasedTo, holders             []EntryID
 }
 
 // shownDetails bounds how many names a reason lists.
@@ -286,6 +315,7 @@ func (p *planner) details(g *group) *details {
 	suites, groups := map[string]bool{}, map[string]bool{}
 	var locks, drains []string
 	var holders []int32
+	var leasedTo []EntryID
 	acls := p.sharing(g.key.acls)
 	for _, num := range g.match.labelled {
 		h := p.hosts[num]
@@ -298,6 +328,9 @@ func (p *planner) details(g *group) *details {
 			if suite := p.s.Recorder.SuiteOf(h.ID); suite != 0 {
 				suites[fmt.Sprintf("%d", suite)] = true
 			}
+			if h.ActiveEntry != 0 {
+				leasedTo = append(leasedTo, h.ActiveEntry)
+			}
 		case p.outcome(num) == outcomeLocked:
 			locks = append(locks, h.Hostname+lockText(h))
 		case p.outcome(num) == outcomeDraining:
@@ -309,12 +342,14 @@ func (p *planner) details(g *group) *details {
 		}
 	}
 	slices.Sort(holders)
+	slices.Sort(leasedTo)
 	return &details{
-		suites:  inBrackets("by suites ", slices.Sorted(maps.Keys(suites))),
-		locks:   inBrackets("", locks),
-		drains:  inBrackets("", drains),
-		holders: p.idsOf(holders),
-		groups:  inBrackets("", slices.Sorted(maps.Keys(groups))),
+		suites:   suitesText(slices.Sorted(maps.Keys(suites))),
+		locks:    bracketed(listed("", locks)),
+		drains:   bracketed(listed("", drains)),
+		leasedTo: leasedTo,
+		holders:  p.idsOf(holders),
+		groups:   bracketed(listed("", slices.Sorted(maps.Keys(groups)))),
 	}
 }
 
@@ -355,7 +390,15 @@ func (p *planner) groupNames(h *Host) []string {
 	return names
 }
 
-func inBrackets(prefix string, names []string) string {
+func suitesText(ids []string) string {
+	if len(ids) == 1 {
+		return "for suite " + ids[0]
+	}
+	return listed("for suites ", ids)
+}
+
+// listed names some of many after a prefix. It is empty if there are none.
+func listed(prefix string, names []string) string {
 	if len(names) == 0 {
 		return ""
 	}
@@ -363,7 +406,16 @@ func inBrackets(prefix string, names []string) string {
 	if n := len(names) - shownDetails; n > 0 {
 		names, more = names[:shownDetails], fmt.Sprintf(" and %d more", n)
 	}
-	return " (" + prefix + strings.Join(names, ", ") + more + ")"
+	return prefix + strings.Join(names, ", ") + more
+}
+
+// bracketed puts what there is of some texts into brackets.
+func bracketed(texts ...string) string {
+	texts = slices.DeleteFunc(texts, func(text string) bool { return text == "" })
+	if len(texts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(texts, ", ") + ")"
 }
 
 // lockText says since when a host is locked and why, as far as this is known.

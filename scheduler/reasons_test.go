@@ -14,7 +14,7 @@ func reasonsLab() *Snapshot {
 		change(&h)
 		return h
 	}
-	leased := func(h *Host) { h.Leased, h.ActiveEntry = true, true }
+	leased := func(h *Host) { h.Leased, h.ActiveEntry = true, 20+EntryID(h.ID) }
 	return &Snapshot{
 		Details:   true,
 		Labels:    []Label{{1, "board:eve"}, {2, "pool:bvt"}, {3, "stylus"}},
@@ -62,8 +62,8 @@ func TestReasons(t *testing.T) {
 		lasting bool
 		text    string
 	}{
-		1: {Outranked, false, "needs board:eve, pool:bvt: 6 hosts match; 3 leased (by suites 81, 90), 1 locked (e4 (since 2019-04-01 10:00:00, broken screen)), " +
-			"1 given to others in this tick (entries 2), 1 only in other ACL groups (team_a); 0 entries ahead"},
+		1: {Outranked, false, "needs board:eve, pool:bvt: 6 hosts match; 3 leased (to entries 21, 22, 23, for suites 81, 90), 1 locked (e4 (since 2019-04-01 10:00:00, broken screen)), " +
+			"1 given to others in this tick (entry 2), 1 only in other ACL groups (team_a); 0 entries ahead"},
 		3: {NoACLGroup, true, `owner "loner" is in no ACL group`},
 		4: {NoMatchingHost, true, "needs board:eve, stylus: no host carries stylus"},
 		5: {UnknownOwner, true, `owner "ghost" has no row in afe_users`},

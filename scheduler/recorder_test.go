@@ -33,8 +33,8 @@ func TestRecorderKeptEqualsRebuilt(t *testing.T) {
 			s.Recorder = kept
 			for i := range s.Hosts {
 				h := &s.Hosts[i]
-				if h.ActiveEntry && chance(t, 40) { // its entry ends
-					h.ActiveEntry, h.OpenTask, h.Ready = false, false, true
+				if h.ActiveEntry != 0 && chance(t, 40) { // its entry ends
+					h.ActiveEntry, h.OpenTask, h.Ready = 0, false, true
 				}
 				if h.Leased && chance(t, 10) { // somebody clears the lease
 					h.Leased = false

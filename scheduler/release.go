@@ -30,7 +30,7 @@ func (p *planner) release() {
 			continue
 		}
 		// A host whose entry is stopped by this plan becomes Ready by that.
-		if freed.Test(uint(num)) || h.Leased && h.Ready && !h.ActiveEntry {
+		if freed.Test(uint(num)) || h.Leased && h.Ready && h.ActiveEntry == 0 {
 			p.plan.Releases = append(p.plan.Releases, Release{Host: h.ID, Hostname: h.Hostname})
 		}
 	}

@@ -170,8 +170,9 @@ type Host struct {
 	StaticLabels []LabelID
 	ACLs         []ACLID
 
-	// ActiveEntry is true while an active queue entry has this host.
-	ActiveEntry bool
+	// ActiveEntry is the active queue entry that has this host, 0 if none has. If several
+	// have it, it is one of them.
+	ActiveEntry EntryID
 	// OpenTask is true while any special task of this host is incomplete.
 	OpenTask bool
 }

@@ -233,7 +233,7 @@ func (db *DB) HostsOf(ctx context.Context, entries []scheduler.EntryID) (map[sch
 	given := make(map[scheduler.EntryID]scheduler.HostID)
 	err := db.Read(ctx, func(r *sqldb.Reader) {
 		for chunk := range slices.Chunk(entries, sqldb.MaxListed) {
-			ids := sqldb.IDsOf(chunk, func(id scheduler.EntryID) int64 { return int64(id) })
+			ids := sqldb.Int64s(chunk)
 			r.Pairs("SELECT id, host_id FROM afe_host_queue_entries WHERE host_id IS NOT NULL AND (active = 1 OR complete = 1) AND id IN "+sqldb.List(ids), func(id, host int64) {
 				given[scheduler.EntryID(id)] = scheduler.HostID(host)
 			})

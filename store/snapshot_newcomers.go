@@ -78,7 +78,7 @@ func (lab *labRows) withFreeHosts(given map[scheduler.HostID]bool) *labRows {
 	few.hosts.num = make(map[int64]int32)
 	for i := range s.Hosts {
 		h := &s.Hosts[i]
-		if h.Leased || h.Locked || h.ActiveEntry || h.OpenTask || h.Displaced || given[h.ID] {
+		if h.Leased || h.Locked || h.ActiveEntry != 0 || h.OpenTask || h.Displaced || given[h.ID] {
 			continue
 		}
 		few.hosts.num[int64(h.ID)] = int32(len(few.snapshot.Hosts))

@@ -283,11 +283,11 @@ func (q *queueRows) isPending(id scheduler.EntryID) bool {
 func (lab *labRows) deriveUses(hosts, entries, tasks bool) (changed bool) {
 	all := lab.snapshot.Hosts
 	if hosts || entries {
-		active := make([]bool, len(all))
+		active := make([]scheduler.EntryID, len(all))
 		for i := range lab.queue.live {
 			e := &lab.queue.live[i]
 			if num, ok := lab.hosts.num[int64(e.entry.Host)]; ok && e.flags&isActive != 0 {
-				active[num] = true
+				active[num] = e.entry.ID
 			}
 		}
 		for i := range all {

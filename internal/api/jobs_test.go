@@ -104,7 +104,7 @@ func TestJobsThatCanNeverRun(t *testing.T) {
 			{labapi.JobSpec{Labels: []string{"bored:eve"}}, "there is no such label"},
 			{labapi.JobSpec{Labels: []string{"gone"}}, "there is no such label"},
 			{labapi.JobSpec{Labels: []string{"board:eve", "rare"}}, "no valid host carries all of them"},
-			{labapi.JobSpec{Labels: []string{"rare"}}, `none shares an ACL group with owner "ann"`},
+			{labapi.JobSpec{Labels: []string{"rare"}}, `none in an ACL group of owner "ann"`},
 			{labapi.JobSpec{Labels: []string{"board:eve"}, Count: 3}, "3 hosts are wanted, and there are only 2"},
 			{labapi.JobSpec{Labels: []string{"board:eve"}, Synch: 2}, "2 hosts should run together, but only 1 are asked for"},
 			{labapi.JobSpec{Labels: []string{"bored:eve"}, Own: labapi.OwnRun}, "there is no such label; ask for other hosts"},
@@ -474,12 +474,12 @@ func TestDryRunsHaveNoIDs(t *testing.T) {
 		require.Contains(t, e.Text, "was given to another entry of this same submission in this tick")
 		out := s.submit(t, ann, labapi.JobSpec{Name: "before", Labels: []string{"board:eve"}, Priority: 5})
 		e = try("/suites", labapi.SuiteInput{Name: "nightly", Jobs: []labapi.JobSpec{onEve}})
-		require.Contains(t, e.Text, fmt.Sprintf("1 given to other entries of this same submission in this tick, 1 given to others in this tick (entries %d)", out.Entries[0]))
+		require.Contains(t, e.Text, fmt.Sprintf("1 given to other entries of this same submission in this tick, 1 given to others in this tick (entry %d)", out.Entries[0]))
 		e = try("/jobs", onEve)
-		require.Contains(t, e.Text, fmt.Sprintf("1 given to other entries of this same submission in this tick, 1 given to others in this tick (entries %d)", out.Entries[0]))
+		require.Contains(t, e.Text, fmt.Sprintf("1 given to other entries of this same submission in this tick, 1 given to others in this tick (entry %d)", out.Entries[0]))
 		require.Equal(t, []labapi.Reason{{Reason: "given to other entries of this same submission in this tick", Hosts: 1}, {Reason: "given to others in this tick", Hosts: 1, Entries: out.Entries[:1]}}, e.Entries[1].Reasons)
 		e = try("/jobs", labapi.JobSpec{Name: "a", Labels: []string{"board:eve"}, Count: 2, Synch: 2})
-		require.Contains(t, e.Text, fmt.Sprintf("entries %d", out.Entries[0]))
+		require.Contains(t, e.Text, fmt.Sprintf("entry %d", out.Entries[0]))
 	})
 }
 
@@ -494,7 +494,7 @@ func TestExplanationOfAJobKnowsItsEntries(t *testing.T) {
 		}
 		first := s.submit(t, ann, labapi.JobSpec{Name: "first", Labels: []string{"board:eve"}, Priority: 5})
 		two := s.submit(t, ann, labapi.JobSpec{Name: "two", Labels: []string{"board:eve"}, Count: 2})
-		require.Contains(t, explain(two.ID).Text, fmt.Sprintf("1 given to other entries of this job in this tick, 1 given to others in this tick (entries %d)", first.Entries[0]))
+		require.Contains(t, explain(two.ID).Text, fmt.Sprintf("1 given to other entries of this job in this tick, 1 given to others in this tick (entry %d)", first.Entries[0]))
 		require.Equal(t, []labapi.Reason{{Reason: "given to other entries of this job in this tick", Hosts: 1}, {Reason: "given to others in this tick", Hosts: 1, Entries: first.Entries[:1]}}, explain(two.ID).Entries[1].Reasons)
 		last := s.submit(t, ann, labapi.JobSpec{Name: "last", Labels: []string{"board:eve"}})
 		require.Contains(t, explain(last.ID).Text, fmt.Sprintf("2 given to others in this tick (entries %d, %d)", first.Entries[0], two.Entries[0]))

@@ -241,11 +241,11 @@ func (e plannedEntry) explain(p *planned) labapi.EntryExplanation {
 // reasonsOf are the parts of a reason with their numbers, or the whole where it has none.
 func reasonsOf(r *scheduler.Reason, own scheduler.Own) (out []labapi.Reason) {
 	parts := []labapi.Reason{
-		{Reason: "leased", Hosts: r.Leased}, {Reason: "locked", Hosts: r.Locked}, {Reason: "draining", Hosts: r.Draining},
+		{Reason: "leased", Hosts: r.Leased, Entries: sqldb.Int64s(scheduler.Listed(r.LeasedTo()))}, {Reason: "locked", Hosts: r.Locked}, {Reason: "draining", Hosts: r.Draining},
 		{Reason: "held by another transaction", Hosts: r.Contended}, {Reason: "moving to another shard", Hosts: r.Moving},
 	}
 	for _, given := range r.Given(own) {
-		parts = append(parts, labapi.Reason{Reason: given.Text, Hosts: given.Hosts, Entries: sqldb.IDsOf(given.Entries, func(id scheduler.EntryID) int64 { return int64(id) })})
+		parts = append(parts, labapi.Reason{Reason: given.Text, Hosts: given.Hosts, Entries: sqldb.Int64s(scheduler.Listed(given.Entries))})
 	}
 	parts = append(parts, labapi.Reason{Reason: "only in other ACL groups", Hosts: r.Matching - r.Eligible})
 	for _, part := range parts {

@@ -127,7 +127,7 @@ type EntryExplanation struct {
 type Reason struct {
 	Reason string `json:"reason"`
 	Hosts  int    `json:"hosts,omitempty"`
-	// Entries are those to which the hosts were given, as far as they are known.
+	// Entries are the first of those that have the hosts or get them, as far as they are known.
 	Entries []int64 `json:"entries,omitempty"`
 }
 

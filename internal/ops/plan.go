@@ -5,6 +5,7 @@ import (
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // PlanReport is what the next tick would do, in a form for people and programs.
@@ -88,15 +89,17 @@ type WaitingEntry struct {
 	Job   int64  `json:"job"`
 	Code  string `json:"code"`
 	// Never is true if waiting alone does not help.
-	Never     bool   `json:"never"`
-	Reason    string `json:"reason"`
-	Matching  int    `json:"matching"`
-	Eligible  int    `json:"eligible"`
-	Leased    int    `json:"leased"`
-	Locked    int    `json:"locked"`
-	Draining  int    `json:"draining"`
-	GivenAway int    `json:"given_away"`
-	// GivenTo are the entries that got those.
+	Never    bool   `json:"never"`
+	Reason   string `json:"reason"`
+	Matching int    `json:"matching"`
+	Eligible int    `json:"eligible"`
+	Leased   int    `json:"leased"`
+	// LeasedTo are the first of the entries that have those.
+	LeasedTo  []int64 `json:"leased_to"`
+	Locked    int     `json:"locked"`
+	Draining  int     `json:"draining"`
+	GivenAway int     `json:"given_away"`
+	// GivenTo are the first of the entries that got those.
 	GivenTo   []int64 `json:"given_to"`
 	Contended int     `json:"contended"`
 	Moving    int     `json:"moving"`
@@ -230,7 +233,7 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 	for _, w := range p.Waiting {
 		r.Waiting = append(r.Waiting, WaitingEntry{
 			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: w.Reason.Code.Lasting(), Reason: w.Reason.String(),
-			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, Locked: w.Reason.Locked,
+			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, LeasedTo: sqldb.Int64s(scheduler.Listed(w.Reason.LeasedTo())), Locked: w.Reason.Locked,
 			Draining: w.Reason.Draining, GivenAway: w.Reason.GivenAway, GivenTo: givenTo(w.Reason), Contended: w.Reason.Contended, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
 		})
 	}
@@ -240,13 +243,11 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 	return r
 }
 
-// givenTo are the entries that got hosts for which an entry waits.
+// givenTo are the first of the entries that got hosts for which an entry waits.
 func givenTo(why *scheduler.Reason) []int64 {
 	out := []int64{}
 	for _, given := range why.Given(scheduler.Tried) {
-		for _, id := range given.Entries {
-			out = append(out, int64(id))
-		}
+		out = append(out, sqldb.Int64s(scheduler.Listed(given.Entries))...)
 	}
 	return out
 }

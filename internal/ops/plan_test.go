@@ -2,6 +2,7 @@ package ops_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -27,6 +28,14 @@ func openLab(t *testing.T) *store.DB {
 	return db
 }
 
+func lead(t *testing.T, db *store.DB) *store.Leader {
+	t.Helper()
+	l, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 1, Cluster: "c", Holder: "other"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l
+}
+
 // scheduleOnce is the other scheduler: one tick, with entries left out that it
 // is told to overlook.
 func scheduleOnce(t *testing.T, db *store.DB, l *store.Leader, overlook int) int {
@@ -45,13 +54,11 @@ func scheduleOnce(t *testing.T, db *store.DB, l *store.Leader, overlook int) int
 // with one that also gives hosts nobody would expect.
 func TestShadow(t *testing.T) {
 	db := openLab(t)
-	l, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: 1, Cluster: "c", Holder: "other"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	l := lead(t, db)
 	const overlooked = 3
 	given := 0
 	var last ops.Agreement
-	err = ops.Shadow(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, "", time.Millisecond, 3, func(a ops.Agreement) error {
+	err := ops.Shadow(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, "", time.Millisecond, 3, func(a ops.Agreement) error {
 		last = a
 		switch a.Ticks {
 		case 1:
@@ -87,25 +94,47 @@ func TestPlanReportChangesNothing(t *testing.T) {
 	require.Equal(t, first, again)
 }
 
-// TestPlanNamesWhoGetsTheHosts: the entries that get what another waits for are listed.
+// TestPlanNamesWhoGetsTheHosts: the entries that get what another waits for are listed, and
+// after the tick those that have it, but not all of many.
 func TestPlanNamesWhoGetsTheHosts(t *testing.T) {
 	db := openLab(t)
-	r, err := ops.MakePlanReport(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, "", ops.PlanFilter{})
-	require.NoError(t, err)
-	host := map[int64]bool{}
+	const listed = 20
+	reported := func() ops.PlanReport {
+		r, err := ops.MakePlanReport(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, "", ops.PlanFilter{})
+		require.NoError(t, err)
+		return r
+	}
+	r := reported()
+	gets := map[int64]bool{}
 	for _, a := range r.Assignments {
-		host[a.Entry] = true
+		gets[a.Entry] = true
 	}
 	named := 0
 	for _, w := range r.Waiting {
-		require.LessOrEqual(t, len(w.GivenTo), w.GivenAway)
-		require.Equal(t, w.GivenAway > 0, len(w.GivenTo) > 0, "%+v", w)
+		if w.GivenAway > 0 {
+			require.Len(t, w.GivenTo, min(listed, w.GivenAway), "%+v", w)
+		}
 		for _, id := range w.GivenTo {
-			require.True(t, host[id], "entry %d gets a host", id)
+			require.True(t, gets[id], "entry %d gets a host", id)
 			named++
 		}
 	}
 	require.Positive(t, named)
+
+	scheduleOnce(t, db, lead(t, db), 0)
+	most := 0
+	for _, w := range reported().Waiting {
+		require.LessOrEqual(t, len(w.LeasedTo), min(listed, w.Leased))
+		for _, id := range w.LeasedTo {
+			require.Equal(t, 1, storetest.Count(t, db, "SELECT COUNT(*) FROM afe_host_queue_entries WHERE active = 1 AND host_id IS NOT NULL AND id = ?", id))
+		}
+		if len(w.LeasedTo) > 0 {
+			require.Regexp(t, fmt.Sprintf("leased \\(to entr(y|ies) %d, ", w.LeasedTo[0]), w.Reason)
+		}
+		most = max(most, len(w.LeasedTo))
+	}
+	require.Positive(t, most)
+	require.Len(t, scheduler.Listed(make([]scheduler.EntryID, listed+1)), listed)
 }
 
 // TestPlanUnderAnotherPolicy: a plan says what it would gain over the one that is

@@ -225,7 +225,7 @@ func (w *world) end(now float64) {
 			continue
 		}
 		h := &w.s.Hosts[i]
-		h.ActiveEntry = false
+		h.ActiveEntry = 0
 		released = append(released, scheduler.Release{Host: h.ID})
 		if r.repair > 0 {
 			w.busy[i] = running{until: r.until + r.repair}
@@ -250,7 +250,7 @@ func (w *world) tick(now float64) {
 	if now >= warmUp {
 		w.figures.hosts += len(w.s.Hosts)
 		for _, h := range w.s.Hosts {
-			if h.ActiveEntry {
+			if h.ActiveEntry != 0 {
 				w.figures.atWork++
 			}
 		}
@@ -261,7 +261,7 @@ func (w *world) tick(now float64) {
 func (w *world) start(now float64, job *arrival, a scheduler.Assignment) {
 	i := w.position[a.Host]
 	h := &w.s.Hosts[i]
-	h.Leased, h.ActiveEntry, h.Ready = true, true, false
+	h.Leased, h.ActiveEntry, h.Ready = true, a.Entry, false
 	until := now + job.run
 	if a.Tasks&scheduler.Provision != 0 {
 		until += provisionLong

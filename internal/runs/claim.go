@@ -197,7 +197,7 @@ func (c *change) insertRun(run newRun) error {
 }
 
 func hostList(ids []scheduler.HostID) string {
-	return sqldb.List(sqldb.IDsOf(ids, func(id scheduler.HostID) int64 { return int64(id) }))
+	return sqldb.List(sqldb.Int64s(ids))
 }
 
 // claimed is the answer to a claim that was made, or sql.ErrNoRows if there was none.

@@ -120,7 +120,7 @@ func (c *change) loadTasks() error {
 		if query != "" {
 			query += " UNION "
 		}
-		query += columns + "queue_entry_id IN " + sqldb.List(sqldb.IDsOf(ids, func(id scheduler.EntryID) int64 { return int64(id) }))
+		query += columns + "queue_entry_id IN " + sqldb.List(sqldb.Int64s(ids))
 	}
 	if query == "" {
 		return nil
@@ -140,7 +140,7 @@ func (c *change) loadHosts() error {
 	}
 	others := ""
 	if ids := slices.Sorted(maps.Keys(c.state.Entries)); len(ids) > 0 {
-		others = " AND q.id NOT IN " + sqldb.List(sqldb.IDsOf(ids, func(id scheduler.EntryID) int64 { return int64(id) }))
+		others = " AND q.id NOT IN " + sqldb.List(sqldb.Int64s(ids))
 	}
 	query := "SELECT h.id, COALESCE(h.hostname, ''), COALESCE(h.status, ''), h.dirty, h.protection, COALESCE(h.locked, 0), h.leased, COALESCE(h.invalid, 0)," +
 		" COALESCE((SELECT a.agent_id FROM hostsched_agent_hosts a WHERE a.host_id = h.id), 0), EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.host_id = h.id AND q.active = 1" + others + ")" +

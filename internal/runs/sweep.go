@@ -113,7 +113,7 @@ func (r *Runs) endEntries(ctx context.Context, ids []scheduler.EntryID, reason, 
 	if len(ids) == 0 {
 		return nil
 	}
-	in := sqldb.List(sqldb.IDsOf(ids, func(id scheduler.EntryID) int64 { return int64(id) }))
+	in := sqldb.List(sqldb.Int64s(ids))
 	return r.lab.Change(ctx, "end jobs whose time is over", func(tx *sql.Tx) error {
 		var events []lab.Event
 		var still []int64

@@ -19,7 +19,7 @@ func (c *change) write(w lifecycle.Writes) error {
 		return err
 	}
 	if len(w.Eligible) > 0 {
-		in := sqldb.List(sqldb.IDsOf(w.Eligible, func(id scheduler.HostID) int64 { return int64(id) }))
+		in := sqldb.List(sqldb.Int64s(w.Eligible))
 		if err := c.exec("DELETE FROM afe_ineligible_host_queues WHERE job_id = ? AND host_id IN "+in, c.job); err != nil {
 			return err
 		}

@@ -105,7 +105,7 @@ func unusedHost(t *testing.T, db *store.DB, plan scheduler.Plan) scheduler.HostI
 	s, err := db.Snapshot(t.Context(), storetest.WholeLab)
 	require.NoError(t, err)
 	for _, h := range s.Hosts {
-		if !used[h.ID] && !h.Leased && !h.Locked && !h.OpenTask && !h.ActiveEntry {
+		if !used[h.ID] && !h.Leased && !h.Locked && !h.OpenTask && h.ActiveEntry == 0 {
 			return h.ID
 		}
 	}

@@ -92,6 +92,9 @@ func IDsOf[T any](all []T, id func(T) int64) []int64 {
 	return ids
 }
 
+// Int64s are ids as the database has them.
+func Int64s[T ~int64](ids []T) []int64 { return IDsOf(ids, func(id T) int64 { return int64(id) }) }
+
 // CaseOf maps the id column to the values of pairs; otherwise is what it is for
 // other ids. A server tries the branches of a CASE one after the other for every
 // row, so a long one is cut into halves again and again: ten comparisons instead
