@@ -198,9 +198,11 @@ func TestLeaderDiesWhileAMemberHangs(t *testing.T) {
 		l.Cut(t)
 	}
 	next.term(t)
-	require.Less(t, time.Since(died), testTTL+1500*time.Millisecond)
+	// Whoever waits for the member that hangs waits for longer than this.
+	const slack = 5 * time.Second
+	require.Less(t, time.Since(died), testTTL+slack)
 	seen.until(t, "b leads", func(v election.View) bool { return v.Shards[shard.Master].Holder() == "b" })
-	require.Less(t, time.Since(died), testTTL+3*time.Second)
+	require.Less(t, time.Since(died), testTTL+slack)
 	require.NoError(t, hung.Cont())
 	require.Error(t, first.Resign(t.Context()))
 }

@@ -132,13 +132,13 @@ func statusTable(w io.Writer, st ops.ClusterStatus, wide bool) error {
 	for _, text := range st.Warnings {
 		t.line("WARNING  %s", text)
 	}
-	t.row("SERVER", "ROLE", "LEADS", "SINCE", inWide(wide, "WEIGHT", "ADDRESS", "VERSION"), "WHY")
+	t.row("SERVER", "ROLE", "LEADS", "SINCE", inWide(wide, "WEIGHT", "ADDRESS", "VERSION", "POLICY", "AGING"), "WHY")
 	for _, s := range st.Servers {
 		why := s.Why
 		if s.Error != "" {
 			why = strings.TrimPrefix(why+"; does not answer: "+s.Error, "; ")
 		}
-		t.row(s.Server, orDash(s.Role), s.Leads, orDash(s.Since), inWide(wide, s.Weight, s.Address, orDash(s.Version)), why)
+		t.row(s.Server, orDash(s.Role), s.Leads, orDash(s.Since), inWide(wide, s.Weight, s.Address, orDash(s.Version), orDash(s.Rules["scheduler.policy"]), orDash(s.Rules["scheduler.aging"])), why)
 	}
 	t.row()
 	t.row("SHARD", "LEADER", "TERM", "TOKEN", "SINCE", "LAST TICK", "TOOK", "ASSIGNED", "FAILOVERS", inWide(wide, "HOSTS", "HEIR", "CANDIDATES", "HOLDER", "LABELS", "DATABASE"), "NOTE")

@@ -175,7 +175,7 @@ func runPlan(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, 
 
 func planTable(w io.Writer, r ops.PlanReport) error {
 	t := newTable(w)
-	t.line("policy   %s", r.Policy)
+	t.line("policy   %s%s", r.Policy, agingText(r.Aging))
 	if r.Paused != nil {
 		t.line("paused   shard %s, %s", r.Shard, r.Paused)
 	}
@@ -200,12 +200,31 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 		t.line("problem  %s", p)
 	}
 	if g := r.Gain; g != nil {
-		t.line("gain     %+d entries: %d get a host (%d after Provision), and %d (%d) under %s, which is configured",
-			g.More(), g.Assigned, g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured)
+		t.line("gain     %+d entries: %d get a host (%d after Provision), and %d (%d) under %s, which is configured%s",
+			g.More(), g.Assigned, g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured, prioritiesText(g.ByPriority))
 	}
 	t.line("%d to assign, %d to lease, %d to change, %d to release, %d to move, %d waiting, of which %d can never run",
 		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Moves), len(r.Waiting), r.Never)
 	return t.flush()
+}
+
+func agingText(aging float64) string {
+	if aging == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", with %g points of priority more for each hour waited", aging)
+}
+
+// prioritiesText says who gains and who loses.
+func prioritiesText(gains []ops.PriorityGain) string {
+	var texts []string
+	for _, g := range gains {
+		texts = append(texts, fmt.Sprintf("%+d of priority %d", g.More, g.Priority))
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(texts, ", ")
 }
 
 func changeRows(t table, r ops.PlanReport) {
@@ -227,13 +246,19 @@ func changeRows(t table, r ops.PlanReport) {
 	}
 }
 
+func agreementText(a ops.Agreement) string {
+	if a.Given == 0 {
+		return "no entry got a host yet"
+	}
+	return fmt.Sprintf("%d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d", a.Given, a.Agreed, a.Percent(), a.SameHost, a.Unexpected)
+}
+
 func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {
 	return ops.Shadow(ctx, s, policy, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
 		if out.format == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}
-		err := line(cmd.OutOrStdout(), "tick %d: %d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d, planned now %d",
-			a.Ticks, a.Given, a.Agreed, a.Percent(), a.SameHost, a.Unexpected, a.Open)
+		err := line(cmd.OutOrStdout(), "tick %d: %s, planned now %d", a.Ticks, agreementText(a), a.Open)
 		if policy != "" && err == nil {
 			err = line(cmd.OutOrStdout(), "  under %s: %+d entries at this moment than as configured, %+.1f at the mean of all ticks", a.Policy, a.More, a.Mean)
 		}

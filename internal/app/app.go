@@ -177,6 +177,7 @@ func (a *App) open(o Options) (err error) {
 	a.metrics.NotLeading(func() map[shard.Name]replica.NotLeading { return ask(a, (*cluster.Controller).NotLeading) })
 	a.metrics.NotServed(func() int { return ask(a, (*cluster.Controller).Unserved) })
 	a.metrics.Build(a.version)
+	a.metrics.Rules(a.cfg.Rules())
 	a.metrics.Replica(a.replicaNow)
 	a.openLabMetrics()
 	a.openSweeps()
@@ -213,7 +214,7 @@ func (a *App) handler(calls *api.API) http.Handler {
 		a.addAPIs(pages, calls)
 	}
 	pages.Handle("/", web.Handler(web.Config{
-		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(),
+		Server: a.cfg.Server, Version: a.version, Metrics: a.metrics.Handler(), Rules: a.cfg.Rules(),
 		Waiting: a.waitingFor, MetadataFault: a.metadataFault, Failing: a.failing.all, Certificate: a.certificate,
 		Unheard:   func() map[string]string { return ask(a, (*cluster.Controller).Unheard) },
 		Status:    func() []replica.Status { return ask(a, (*cluster.Controller).Status) },

@@ -4,6 +4,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -68,6 +71,20 @@ func (c *Config) Scope() store.Scope {
 			Policy: scheduler.Policy(c.Scheduler.Policy), Aging: c.Scheduler.Aging,
 			RespectStaticLabels: c.Labels.RespectStatic, Actions: c.Actions(),
 		},
+	}
+}
+
+// Rules are the settings on which decisions depend, by their names. The replicas of a cluster
+// need the same: whoever leads decides by its own.
+func (c *Config) Rules() map[string]string {
+	r, list := c.Scope().Rules, func(keys []string) string { return strings.Join(slices.Sorted(slices.Values(keys)), ",") }
+	return map[string]string{
+		"scheduler.policy":      string(r.Policy.OrDefault()),
+		"scheduler.aging":       strconv.FormatFloat(r.Aging, 'g', -1, 64),
+		"labels.respect_static": strconv.FormatBool(r.RespectStaticLabels),
+		"labels.provision_keys": list(r.Actions.Provision),
+		"labels.dropped_keys":   list(r.Actions.Other),
+		"labels.skip_provision": r.Actions.SkipProvision,
 	}
 }
 

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,5 +46,27 @@ func TestPolicy(t *testing.T) {
 		err := load(t, setting)
 		require.ErrorIs(t, err, ErrConfig, setting)
 		require.ErrorContains(t, err, want, setting)
+	}
+}
+
+// TestRulesAreAllThatDecides: whatever the planner goes by is among the settings that replicas
+// compare, but for whether the shard is the master, which follows from the shard.
+func TestRulesAreAllThatDecides(t *testing.T) {
+	base, err := loadFile(t, "")
+	require.NoError(t, err)
+	settings := map[string]string{
+		"scheduler.policy": "scheduler: {policy: exact}", "scheduler.aging": "scheduler: {aging: 1}", "labels.respect_static": "labels: {respect_static: true}",
+		"labels.provision_keys": "labels: {provision_keys: [x]}", "labels.dropped_keys": "labels: {dropped_keys: [x]}", "labels.skip_provision": "labels: {skip_provision: x}",
+	}
+	require.Equal(t, slices.Sorted(maps.Keys(settings)), slices.Sorted(maps.Keys(base.Rules())))
+	besides := 2 // OnShard, and Actions as a whole
+	require.Len(t, settings, reflect.TypeFor[scheduler.Rules]().NumField()-besides+reflect.TypeFor[scheduler.Actions]().NumField())
+	for name, text := range settings {
+		c, err := loadFile(t, text+"\n")
+		require.NoError(t, err)
+		require.NotEqual(t, base.Scope().Rules, c.Scope().Rules, name)
+		for other, value := range c.Rules() {
+			require.Equal(t, other != name, value == base.Rules()[other], "%s changes %s", text, other)
+		}
 	}
 }

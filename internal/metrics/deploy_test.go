@@ -151,6 +151,7 @@ func exportedNames(t *testing.T) map[string]bool {
 	r := prometheus.NewRegistry()
 	m := metrics.New(r)
 	m.Build("1")
+	m.Rules(map[string]string{"scheduler.policy": "exact"})
 	m.Background("sweeps")
 	m.Lab(func() *metrics.Lab { return nil })
 	m.Replica(func() metrics.Replica { return metrics.Replica{} })

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -193,6 +194,17 @@ func (m *Metrics) NotServed(count func() int) {
 // Build adds which binary this is.
 func (m *Metrics) Build(version string) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_build_info", Help: "Always 1; the label says which version this is.", ConstLabels: prometheus.Labels{"version": shard.Printable(version)}},
+		func() float64 { return 1 }))
+}
+
+// Rules adds the settings on which this replica's decisions depend. The names of labels have
+// no dots.
+func (m *Metrics) Rules(rules map[string]string) {
+	labels := prometheus.Labels{}
+	for name, value := range rules {
+		labels[strings.ReplaceAll(name, ".", "_")] = shard.Printable(value)
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hostsched_rules_info", Help: "Always 1; the labels are the settings on which decisions depend.", ConstLabels: labels},
 		func() float64 { return 1 }))
 }
 

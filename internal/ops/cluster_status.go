@@ -41,6 +41,8 @@ type ServerStatus struct {
 	Since   string `json:"since"`
 	Address string `json:"address"`
 	Version string `json:"version"`
+	// Rules are the settings on which its decisions depend, by their names.
+	Rules map[string]string `json:"rules,omitempty"`
 	// Avoids are shards it lately failed to lead.
 	Avoids map[shard.Name]string `json:"avoids,omitempty"`
 	// FencedWrites is how many writes of its terms the fence has refused since it began.
@@ -129,7 +131,36 @@ func (f *facts) warnings() []string {
 			skew("server "+server, a.status.Now.Sub(a.at))
 		}
 	}
-	return append(out, f.replicaFaults()...)
+	return append(append(out, f.rulesApart()...), f.replicaFaults()...)
+}
+
+// rulesApart says which settings the replicas have differently although decisions depend on
+// them: whoever leads decides by its own.
+func (f *facts) rulesApart() (out []string) {
+	servers := map[string]map[string][]string{} // by name and value
+	for _, server := range slices.Sorted(maps.Keys(f.replicas())) {
+		a, err := f.answer(server)
+		if err != nil {
+			continue
+		}
+		for name, value := range a.status.Rules {
+			if servers[name] == nil {
+				servers[name] = map[string][]string{}
+			}
+			servers[name][value] = append(servers[name][value], server)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(servers)) {
+		if len(servers[name]) < 2 {
+			continue
+		}
+		var texts []string
+		for _, value := range slices.Sorted(maps.Keys(servers[name])) {
+			texts = append(texts, fmt.Sprintf("%q on %s", value, strings.Join(servers[name][value], ", ")))
+		}
+		out = append(out, fmt.Sprintf("the setting %s is not the same everywhere: %s; whoever leads decides by its own", name, strings.Join(texts, ", and ")))
+	}
+	return out
 }
 
 // replicaFaults are what replicas say is wrong with them and with their connections.
@@ -192,6 +223,7 @@ func (f *facts) servers() []ServerStatus {
 		if st.Why == "" {
 			st.Why = ailing(a.status.Shards)
 		}
+		st.Rules = a.status.Rules
 		for _, s := range a.status.Shards {
 			st.FencedWrites += s.FencedWrites
 		}

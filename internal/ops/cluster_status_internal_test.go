@@ -50,6 +50,24 @@ func TestStatusOfClocksApart(t *testing.T) {
 	require.EqualValues(t, 1000, st.Shards[0].LastTickAge, "ages are told by one clock")
 }
 
+// TestStatusOfRulesApart: replicas that would decide differently are named, with the setting.
+func TestStatusOfRulesApart(t *testing.T) {
+	f := someFacts()
+	set := func(server string, rules map[string]string) {
+		a := f.answers["http://"+server+":1"]
+		a.status.Rules = rules
+		f.answers["http://"+server+":1"] = a
+	}
+	same := map[string]string{"scheduler.policy": "exact", "scheduler.aging": "0"}
+	set("a", same)
+	require.Empty(t, f.status().Warnings, "an older version does not say")
+	set("b", same)
+	require.Empty(t, f.status().Warnings)
+	require.Equal(t, same, f.status().Servers[1].Rules)
+	set("b", map[string]string{"scheduler.policy": "optimal", "scheduler.aging": "0"})
+	require.Equal(t, []string{`the setting scheduler.policy is not the same everywhere: "exact" on a, and "optimal" on b; whoever leads decides by its own`}, f.status().Warnings)
+}
+
 func TestStatusOfKeysThatAreNobodys(t *testing.T) {
 	f := someFacts()
 	elected := f.etcd.view.Shards[shard.Master]

@@ -2,6 +2,8 @@ package ops
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -13,6 +15,8 @@ type PlanReport struct {
 	Shard shard.Name `json:"shard"`
 	// Policy is how hosts are chosen.
 	Policy scheduler.Policy `json:"policy"`
+	// Aging is how many points of priority a job gains for each hour it waits.
+	Aging float64 `json:"aging"`
 	// Gain is nil unless another policy was asked for than the one that is configured.
 	Gain *Gain `json:"gain,omitempty"`
 	// Paused is nil unless the shard is paused. Then a tick changes nothing, and
@@ -43,6 +47,15 @@ type Gain struct {
 	Provisions           int `json:"provisions"`
 	ConfiguredAssigned   int `json:"configured_assigned"`
 	ConfiguredProvisions int `json:"configured_provisions"`
+	// ByPriority are the priorities of which not as many entries get a host as under the
+	// configured policy, the highest first.
+	ByPriority []PriorityGain `json:"by_priority"`
+}
+
+// PriorityGain is how many more entries of a priority get a host; less than 0 means fewer.
+type PriorityGain struct {
+	Priority int64 `json:"priority"`
+	More     int   `json:"more"`
 }
 
 // More is how many more entries get a host than under the configured policy.
@@ -140,10 +153,11 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filte
 	}
 	snapshot.Rules.Policy = policy
 	r := report(scope.Shard, scheduler.MakePlan(snapshot))
-	r.Policy = policy
+	r.Policy, r.Aging = policy, snapshot.Rules.Aging
+	asked := filter.jobs(snapshot, label)
 	if policy != configured {
 		snapshot.Rules.Policy = configured
-		r.Gain = gain(configured, r.Plan, scheduler.MakePlan(snapshot))
+		r.Gain = gain(configured, ofJobs(r.Plan, asked), ofJobs(scheduler.MakePlan(snapshot), asked))
 	}
 	unserved, err := s.DB.Waiting(ctx, scope)
 	if err != nil {
@@ -162,22 +176,36 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filte
 		}
 		r.hold(p)
 	}
-	filter.apply(snapshot, label, &r)
+	filter.apply(asked, &r)
 	r.sumUp()
 	return r, nil
 }
 
-func gain(configured scheduler.Policy, plan, other scheduler.Plan) *Gain {
-	return &Gain{
-		Configured: configured,
-		Assigned:   len(plan.Assignments), Provisions: provisions(plan),
-		ConfiguredAssigned: len(other.Assignments), ConfiguredProvisions: provisions(other),
+func gain(configured scheduler.Policy, plan, other []scheduler.Assignment) *Gain {
+	more := map[int64]int{}
+	for _, a := range plan {
+		more[a.Priority]++
 	}
+	for _, a := range other {
+		more[a.Priority]--
+	}
+	g := &Gain{
+		Configured: configured,
+		Assigned:   len(plan), Provisions: provisions(plan),
+		ConfiguredAssigned: len(other), ConfiguredProvisions: provisions(other),
+		ByPriority: []PriorityGain{},
+	}
+	for _, priority := range slices.Backward(slices.Sorted(maps.Keys(more))) {
+		if n := more[priority]; n != 0 {
+			g.ByPriority = append(g.ByPriority, PriorityGain{priority, n})
+		}
+	}
+	return g
 }
 
-func provisions(p scheduler.Plan) int {
+func provisions(assignments []scheduler.Assignment) int {
 	n := 0
-	for _, a := range p.Assignments {
+	for _, a := range assignments {
 		if a.Tasks&scheduler.Provision != 0 {
 			n++
 		}
@@ -190,10 +218,10 @@ func provisions(p scheduler.Plan) int {
 func (r *PlanReport) hold(p Pause) {
 	var held []WaitingEntry
 	for _, a := range r.Assignments {
-		held = append(held, WaitingEntry{Entry: a.Entry, Job: a.Job, Code: codePaused, Reason: "because the shard is paused (would get host " + a.Hostname + ")"})
+		held = append(held, WaitingEntry{Entry: a.Entry, Job: a.Job, Code: codePaused, Reason: "because the shard is paused (would get host " + a.Hostname + ")", LeasedTo: []int64{}, GivenTo: []int64{}})
 	}
 	for _, c := range r.Changes {
-		held = append(held, WaitingEntry{Entry: c.Entry, Job: c.Job, Code: codePaused, Reason: "because the shard is paused (would change from " + c.From + " to " + c.To + ")"})
+		held = append(held, WaitingEntry{Entry: c.Entry, Job: c.Job, Code: codePaused, Reason: "because the shard is paused (would change from " + c.From + " to " + c.To + ")", LeasedTo: []int64{}, GivenTo: []int64{}})
 	}
 	r.Paused = &p
 	r.Plan = scheduler.Plan{Basis: r.Plan.Basis, Waiting: r.Plan.Waiting, Problems: r.Plan.Problems}

@@ -57,13 +57,17 @@ func (r *PlanReport) sumUp() {
 	})
 }
 
-// apply leaves in a report what concerns the entries asked for. Leases, releases and moves
+// ofJobs are the assignments of a plan to jobs that were asked for.
+func ofJobs(p scheduler.Plan, jobs map[int64]bool) []scheduler.Assignment {
+	return slices.DeleteFunc(slices.Clone(p.Assignments), func(a scheduler.Assignment) bool { return !jobs[int64(a.Job)] })
+}
+
+// apply leaves in a report what concerns the jobs asked for. Leases, releases and moves
 // concern no entry.
-func (f PlanFilter) apply(snapshot *scheduler.Snapshot, label scheduler.LabelID, r *PlanReport) {
+func (f PlanFilter) apply(jobs map[int64]bool, r *PlanReport) {
 	if f == (PlanFilter{}) {
 		return
 	}
-	jobs := f.jobs(snapshot, label)
 	r.Assignments = slices.DeleteFunc(r.Assignments, func(a PlannedEntry) bool { return !jobs[a.Job] })
 	r.Changes = slices.DeleteFunc(r.Changes, func(c PlannedChange) bool { return !jobs[c.Job] })
 	r.Waiting = slices.DeleteFunc(r.Waiting, func(w WaitingEntry) bool { return !jobs[w.Job] })

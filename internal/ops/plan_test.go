@@ -3,6 +3,7 @@ package ops_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -153,6 +154,26 @@ func TestPlanUnderAnotherPolicy(t *testing.T) {
 	require.Len(t, exact.Assignments, optimal.Gain.ConfiguredAssigned)
 	require.Len(t, optimal.Assignments, optimal.Gain.Assigned)
 	require.Positive(t, optimal.Gain.More())
+	sum, former := 0, int64(math.MaxInt64)
+	for _, g := range optimal.Gain.ByPriority {
+		of := func(r ops.PlanReport) (n int) {
+			for _, a := range r.Assignments {
+				if a.Priority == g.Priority {
+					n++
+				}
+			}
+			return n
+		}
+		require.Equal(t, of(optimal)-of(exact), g.More)
+		require.NotZero(t, g.More)
+		require.Less(t, g.Priority, former)
+		sum, former = sum+g.More, g.Priority
+	}
+	require.Equal(t, optimal.Gain.More(), sum)
+	one := optimal.Assignments[0].Job
+	ofOne, err := ops.MakePlanReport(t.Context(), s, scheduler.PolicyOptimal, ops.PlanFilter{Job: one})
+	require.NoError(t, err)
+	require.Len(t, ofOne.Assignments, ofOne.Gain.Assigned, "the gain is that of the job, too")
 	require.Equal(t, provisions(exact), optimal.Gain.ConfiguredProvisions)
 	require.Equal(t, provisions(optimal), optimal.Gain.Provisions)
 	ticks := 0

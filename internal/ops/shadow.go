@@ -28,11 +28,9 @@ type Agreement struct {
 	Mean   float64          `json:"mean_more"`
 }
 
-// Percent is how many of the entries that got a host we agreed with.
+// Percent is how many of the entries that got a host we agreed with; it is not a number if none
+// did.
 func (a Agreement) Percent() float64 {
-	if a.Given == 0 {
-		return 100
-	}
 	return 100 * float64(a.Agreed) / float64(a.Given)
 }
 

@@ -18,6 +18,8 @@ import (
 type Config struct {
 	Server  string
 	Version string
+	// Rules are the settings on which decisions depend, by their names.
+	Rules map[string]string
 	// Status returns the status of every shard this process serves.
 	Status func() []replica.Status
 	// Role says what the replica may do: primary, backup, or none and why.
@@ -54,9 +56,12 @@ type ServerStatus struct {
 	// Now is the time by this replica's clock.
 	Now time.Time `json:"now"`
 	// Role is primary, backup, or none with the reason in Why.
-	Role   string           `json:"role"`
-	Why    string           `json:"why,omitempty"`
-	Shards []replica.Status `json:"shards"`
+	Role string `json:"role"`
+	Why  string `json:"why,omitempty"`
+	// Rules are the settings on which its decisions depend, by their names; older versions do
+	// not say.
+	Rules  map[string]string `json:"rules,omitempty"`
+	Shards []replica.Status  `json:"shards"`
 	// NotServed are the shards that no server can serve, with the reason.
 	NotServed map[shard.Name]string `json:"not_served,omitempty"`
 	// MetadataFault is why the metadata endpoint did not take queued-time records.
@@ -79,7 +84,7 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		role, why := cfg.Role()
 		answer(w, http.StatusOK, ServerStatus{
-			Server: cfg.Server, Version: cfg.Version, Now: time.Now().UTC(), Role: role, Why: why,
+			Server: cfg.Server, Version: cfg.Version, Now: time.Now().UTC(), Role: role, Why: why, Rules: cfg.Rules,
 			Shards: cfg.Status(), NotServed: cfg.NotServed(), MetadataFault: cfg.MetadataFault(), Failing: cfg.Failing(),
 			Certificate: cfg.Certificate(), Unheard: cfg.Unheard(),
 		})
