@@ -8,14 +8,16 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/hostsched/hostsched/internal/lifecycle"
 	"github.com/hostsched/hostsched/internal/simlab"
 )
 
 // shownRuns is how many of the latest runs are shown.
 const shownRuns = 6
 
-// runCounts are the runs of jobs by what became of them, and the tasks that were run.
-type runCounts struct{ open, passed, failed, tasks int }
+// runCounts are the runs of jobs by what became of them, and the tasks that were run. Runs are
+// stopped when their agent ends.
+type runCounts struct{ open, passed, failed, stopped, tasks int }
 
 // run is a run of a job with the last line of its log.
 type run struct {
@@ -29,8 +31,10 @@ func (d *dev) lookAtRuns(ctx context.Context) (c runCounts, latest []run, err er
 	if d.opts.Agents == 0 {
 		return c, nil, nil
 	}
+	const stopped = "stop_reason = '" + string(lifecycle.StopAgentStop) + "'"
 	err = d.db.SQL().QueryRowContext(ctx, `SELECT COALESCE(SUM(kind = 'job' AND state IN ('claimed', 'running', 'finishing')), 0), COALESCE(SUM(kind = 'job' AND result = 'passed'), 0),
-  COALESCE(SUM(kind = 'job' AND (state = 'lost' OR state = 'done' AND result <> 'passed')), 0), COALESCE(SUM(kind NOT IN ('job', 'reserve') AND state = 'done'), 0) FROM hostsched_runs`).Scan(&c.open, &c.passed, &c.failed, &c.tasks)
+  COALESCE(SUM(kind = 'job' AND (state = 'lost' OR state = 'done' AND result <> 'passed' AND NOT `+stopped+`)), 0),
+  COALESCE(SUM(kind = 'job' AND state = 'done' AND `+stopped+`), 0), COALESCE(SUM(kind NOT IN ('job', 'reserve') AND state = 'done'), 0) FROM hostsched_runs`).Scan(&c.open, &c.passed, &c.failed, &c.stopped, &c.tasks)
 	if err != nil {
 		return c, nil, fmt.Errorf("count runs: %w", err)
 	}

@@ -26,12 +26,14 @@ type Summary struct {
 	SuitesBelowMinimum int     `json:"suites_below_minimum"`
 	JobsPassed         int     `json:"jobs_passed"`
 	JobsFailed         int     `json:"jobs_failed"`
-	Tasks              int     `json:"special_tasks"`
-	Ticks              int64   `json:"ticks"`
-	TickP50            float64 `json:"tick_ms_p50"`
-	TickP99            float64 `json:"tick_ms_p99"`
-	Errors             int64   `json:"tick_errors"`
-	Terms              int64   `json:"terms"`
+	// JobsStopped were running when the lab ended.
+	JobsStopped int     `json:"jobs_stopped"`
+	Tasks       int     `json:"special_tasks"`
+	Ticks       int64   `json:"ticks"`
+	TickP50     float64 `json:"tick_ms_p50"`
+	TickP99     float64 `json:"tick_ms_p99"`
+	Errors      int64   `json:"tick_errors"`
+	Terms       int64   `json:"terms"`
 }
 
 // summaryTimeout bounds the last look at the whole history.
@@ -60,7 +62,7 @@ func (d *dev) summarise() (Summary, error) {
 		FailoverP50: quantile(f.failovers, 0.5), FailoverMax: quantile(f.failovers, 1),
 		FencedWrites: f.sum(func(c counters) int64 { return c.fenced }), Released: f.counts.Releases,
 		SuitesBelowMinimum: simlab.BelowMinimum(f.suites), Ticks: f.sum(func(c counters) int64 { return c.ticks }),
-		JobsPassed: f.runs.passed, JobsFailed: f.runs.failed, Tasks: f.runs.tasks,
+		JobsPassed: f.runs.passed, JobsFailed: f.runs.failed, JobsStopped: f.runs.stopped, Tasks: f.runs.tasks,
 		TickP50: quantile(f.ticks, 0.5), TickP99: quantile(f.ticks, 0.99),
 		Errors: f.sum(func(c counters) int64 { return c.errors }), Terms: f.fence.Epoch,
 	}, nil
@@ -97,9 +99,9 @@ suites below minimum  %d (at the end held fewer hosts than their guaranteed mini
                       of the hosts that become free, such suites get theirs before others)
 ticks                 %d (p50 %.1f ms, p99 %.1f ms)
 tick errors           %d
-jobs                  %d passed, %d failed
+jobs                  %d passed, %d failed, %d stopped at the end
 special tasks         %d
 `, s.Hosts, s.Replicas, s.Agents, s.Seconds, s.Assignments, s.AssignmentsPerS, s.AssignedTwice, s.Failovers, s.FailoverP50, s.FailoverMax,
-		s.Terms, s.FencedWrites, s.Released, s.SuitesBelowMinimum, s.Ticks, s.TickP50, s.TickP99, s.Errors, s.JobsPassed, s.JobsFailed, s.Tasks)
+		s.Terms, s.FencedWrites, s.Released, s.SuitesBelowMinimum, s.Ticks, s.TickP50, s.TickP99, s.Errors, s.JobsPassed, s.JobsFailed, s.JobsStopped, s.Tasks)
 	return err
 }
