@@ -22,7 +22,7 @@ func TestPlanShowsThePolicy(t *testing.T) {
 	code, out, errs := lab.run(t, "plan", "--policy", "exact")
 	require.Equal(t, exitChanges, code, errs)
 	require.Regexp(t, `^policy   exact\n`, out)
-	require.Regexp(t, `(?m)^gain     -?\+?\d+ entries: \d+ get a host \(\d+ after Provision\), and \d+ \(\d+\) under optimal, which is configured$`, out)
+	require.Regexp(t, `(?m)^gain     -?\+?\d+ entries: \d+ get a host \(\d+ after Provision\), and \d+ \(\d+\) under optimal, which is configured: \+1 of priority 40, -1 of priority 20$`, out)
 
 	_, out, _ = lab.run(t, "plan", "--policy", "optimal", "--scheduler-policy", "exact", "-o", "json")
 	var r ops.PlanReport
