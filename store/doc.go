@@ -35,7 +35,7 @@
 // replica steps down. It is a write and not a read, so that two leaders also
 // collide where a cluster of database servers certifies transactions.
 //
-// A leader writes large plans over several connections, its writers. Each has a
+// A leader writes plans over several connections, its writers. Each has a
 // row of the fence to itself (the column is called lane), so that they do not
 // wait for each other. Everything else, a takeover first of all, changes the rows
 // of all writers in one statement, and so waits for what every writer has begun.

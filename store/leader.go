@@ -54,7 +54,7 @@ func (l *Leader) Close() error {
 	return err
 }
 
-// main is the writer that does all but the largest work alone.
+// main is the writer that does what is not shared.
 func (l *Leader) main() *writer { return l.writers[0] }
 
 // Verify asks the database whether this term is still the latest, on a fresh

@@ -13,7 +13,7 @@ import (
 
 // writer is a connection over which a leader writes. It has a row of the fence to
 // itself, in which it registers so that a successor can disconnect it, and which
-// its transactions check. Several writers write a large plan at the same time.
+// its transactions check. Several writers write a plan at the same time.
 // They do not wait for each other's fence row, but a takeover, which changes the
 // rows of all writers, waits for every one of them.
 type writer struct {

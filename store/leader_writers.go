@@ -33,14 +33,13 @@ func (a *applier) assignAndRelease(ctx context.Context, plan scheduler.Plan) err
 		return release(a, &a.l.chunkSizer)
 	}
 	sizer := a.l.chunkSizer // a copy: the assignments measure with that of the leader
-	beside := &applier{l: a.l, writer: idle[0]}
+	other := &applier{l: a.l, writer: idle[0]}
 	var released error
-	var releasing sync.WaitGroup
-	releasing.Go(func() { released = release(beside, &sizer) })
-	defer releasing.Wait() // also if this one panics
+	wait := beside(func() { released = release(other, &sizer) })
+	defer wait() // also if this one panics
 	assigned := assign()
-	releasing.Wait()
-	a.res.add(beside.res)
+	wait()
+	a.res.add(other.res)
 	return joinWriters(assigned, released)
 }
 
@@ -60,13 +59,16 @@ func releasesFreed(plan scheduler.Plan) bool {
 // assignments writes what must happen together, in queue order: a chunk is begun
 // when all before it are.
 func (a *applier) assignments(ctx context.Context, s *sharedPlan) error {
-	var writers sync.WaitGroup
+	var waits []func()
 	for _, w := range s.writers[1:] {
-		writers.Go(func() { s.writeWith(ctx, w) })
+		wait := beside(func() { s.writeWith(ctx, w) })
+		defer wait() // also if this one panics
+		waits = append(waits, wait)
 	}
-	defer writers.Wait() // also if this one panics
 	s.writeWith(ctx, a.writer)
-	writers.Wait()
+	for _, wait := range waits {
+		wait()
+	}
 	for _, part := range s.parts {
 		a.res.add(part.res)
 	}

@@ -52,6 +52,44 @@ func TestHalvedChunksKeepTheQueue(t *testing.T) {
 	})
 }
 
+// TestPanicBeside: a panic in another goroutine than the caller's, of a writer that shares the
+// assignments or of one that releases beside them, is one that the caller can recover.
+func TestPanicBeside(t *testing.T) {
+	stack := func(name string) bool {
+		buf := make([]byte, 1<<16)
+		text := string(buf[:runtime.Stack(buf, false)])
+		return strings.Contains(text, "store.beside") && strings.Contains(text, name)
+	}
+	for _, name := range []string{"store.(*sharedPlan).writeWith", "store.(*applier).releaseChunk"} {
+		db := storetest.NewServerLab(t)
+		l, plan := largePlan(t, db)
+		if strings.Contains(name, "release") {
+			plan.Assignments = plan.Assignments[:1]
+			plan.Releases = []scheduler.Release{{Host: leasedHost(t, db, plan.Assignments[0].Host)}}
+		}
+		db.FailInTx(func(context.Context) error {
+			if stack(name) {
+				panic("a bug in " + name)
+			}
+			return nil
+		})
+		func() {
+			defer func() { require.Contains(t, fmt.Sprint(recover()), "a bug in "+name) }()
+			_, _ = l.Apply(context.WithoutCancel(t.Context()), plan)
+		}()
+		db.FailInTx(nil)
+		require.NoError(t, l.Close())
+	}
+}
+
+// leasedHost leases a host but the given one.
+func leasedHost(t *testing.T, db *store.DB, but scheduler.HostID) scheduler.HostID {
+	t.Helper()
+	id := storetest.Count(t, db, "SELECT MAX(id) FROM afe_hosts WHERE id <> ?", int64(but))
+	storetest.Exec(t, db, "UPDATE afe_hosts SET leased = 1, locked = 0, status = 'Ready' WHERE id = ?", id)
+	return scheduler.HostID(id)
+}
+
 // TestPanicInAWriter: a panic while one writer writes, which a replica recovers,
 // leaves no other writer waiting with its connection.
 func TestPanicInAWriter(t *testing.T) {

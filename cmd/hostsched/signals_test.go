@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hostsched/hostsched/internal/command"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
@@ -65,7 +66,7 @@ func TestSignalsOfOneRequest(t *testing.T) {
 		cmd, _ := start(t)
 		begun := time.Now()
 		requireEndedAgain(t, cmd, syscall.SIGTERM)
-		require.Greater(t, time.Since(begun), oneRequest/2)
+		require.Greater(t, time.Since(begun), command.OneRequest/2)
 	})
 }
 
@@ -74,7 +75,7 @@ func requireEndedAgain(t *testing.T, cmd *exec.Cmd, sig syscall.Signal) {
 	t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	again := time.NewTicker(oneRequest / 10)
+	again := time.NewTicker(command.OneRequest / 10)
 	defer again.Stop()
 	for {
 		select {

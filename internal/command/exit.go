@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // The exit statuses of programs that run commands, as env, timeout and docker run have them.
@@ -20,6 +21,10 @@ const (
 	// statusSignal is added to the number of the signal that ended a command.
 	statusSignal = 128
 )
+
+// OneRequest is for how long further signals that ask a program to end belong to the first:
+// timeout(1), for one, sends its signal to the process and then to the process's group.
+const OneRequest = time.Second
 
 // Errors of a command that cannot be started.
 var (

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,6 +33,8 @@ func startGuard(args []string) (*guard, error) {
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin = from
+	// The guard of a run around this one is not to end this guard with the rest.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(line string) bool { return strings.HasPrefix(line, markEnv) })
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
 	_ = from.Close() // it is the guard's
@@ -71,7 +75,12 @@ type guarded struct {
 	group int
 }
 
-// Guard is the guard's half. It returns when the command has ended.
+// lookAgain is how often a guard looks again for what lives although it was ended: a program
+// that was stopped may begin the command when it goes on.
+const lookAgain = time.Second
+
+// Guard is the guard's half. It returns when the program has ended, or says that the command
+// has.
 func Guard(from io.Reader) {
 	lines := make(chan string)
 	go func() {
@@ -94,10 +103,11 @@ func Guard(from io.Reader) {
 				return
 			}
 			g.read(line)
+			clock.Reset(look)
 		case <-clock.C:
 			if g.until != 0 && g.until.Until() <= 0 {
 				g.end()
-				return
+				clock.Reset(lookAgain)
 			}
 		}
 	}

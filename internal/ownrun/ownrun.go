@@ -55,14 +55,31 @@ var (
 	others = []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP}
 )
 
-// Notify sends the signals that a run passes on to a channel, but for those that whoever
-// started this process wanted to be ignored, as nohup does.
-func Notify(to chan os.Signal) {
+// Notify sends the signals that a run passes on to a channel, until the process ends, but for
+// those that whoever started it wanted to be ignored, as nohup does. Signals that ask for the
+// end within command.OneRequest are one.
+func Notify(to chan<- os.Signal) {
+	from := make(chan os.Signal, cap(to))
 	for _, sig := range slices.Concat(asking, others) {
 		if !signal.Ignored(sig) {
-			signal.Notify(to, sig)
+			signal.Notify(from, sig)
 		}
 	}
+	go func() {
+		var again command.Instant
+		for sig := range from {
+			if Asks(sig) {
+				if again.Until() > 0 {
+					continue
+				}
+				again = command.Now().Add(command.OneRequest)
+			}
+			select {
+			case to <- sig:
+			default: // so many are waiting that none is missed
+			}
+		}
+	}()
 }
 
 // Asks tells whether a signal asks for the end.
@@ -148,6 +165,10 @@ func (r *run) start(spec command.Spec) (err error) {
 	mark := rand.Text()
 	spec.Env = append(spec.Env, markEnv+mark)
 	r.guard.watch(mark, r.mustBeOver())
+	if r.mustBeOver().Until() <= 0 {
+		r.guard.done()
+		return fmt.Errorf("the claim of %s was over before the command began", hostsText(r.Claimed.Hosts))
+	}
 	if r.p, err = command.Start(spec); err != nil {
 		r.guard.done()
 		return err

@@ -25,6 +25,7 @@ import (
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
 	"github.com/hostsched/hostsched/internal/ownrun"
+	"github.com/hostsched/hostsched/internal/testserver"
 )
 
 // TestMain is also the program that runs a command, and its guard.
@@ -266,7 +267,13 @@ func TestOneInterruptAsksAndTheSecondKills(t *testing.T) {
 	p := s.start(t, nil, "sh", "-c", "trap 'echo asked' INT; echo ready; while :; do sleep 0.01; done")
 	require.Equal(t, "ready", p.says())
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM), "it comes at once, and belongs to the first")
 	require.Equal(t, "asked", p.says())
+	testserver.Throughout(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.finished) == 0
+	}, command.OneRequest, 10*time.Millisecond)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
 	require.Equal(t, 137, p.status())
 	require.Equal(t, "aborted", s.finish(t).StopReason)
@@ -330,6 +337,18 @@ func TestServersThatAreAwayForAMoment(t *testing.T) {
 	require.Zero(t, p.status())
 	require.Contains(t, p.said.String(), "trying to give h1, h2 back")
 	require.Equal(t, "passed", s.finish(t).Result)
+}
+
+// TestARunInARun: if the outer program is killed, nothing of the inner one's command lives on.
+func TestARunInARun(t *testing.T) {
+	s := newServers(t, time.Minute)
+	p := s.start(t, nil, "/proc/self/exe", "sh", "-c", daemon)
+	pids := []string{p.says(), p.says()}
+	require.NoError(t, p.cmd.Process.Kill())
+	p.status()
+	for _, pid := range pids {
+		gone(t, pid)
+	}
 }
 
 // daemon is a script that leaves its group, and says the id of a process that did.
@@ -417,27 +436,33 @@ func TestLogsThatNobodyReads(t *testing.T) {
 	p.status()
 }
 
-// TestTheGuardKnowsOfACommandBeforeItBegins: whoever starts it may be stopped or killed at
-// once, and what it started has left its group by then.
+// TestTheGuardKnowsOfACommandBeforeItBegins: whoever starts it may be killed at once, or may stand
+// still until the claim has ended, and what it starts may have left its group.
 func TestTheGuardKnowsOfACommandBeforeItBegins(t *testing.T) {
-	past, later := command.Now().Add(-time.Second), command.Now().Add(time.Hour)
-	for name, told := range map[string]string{
-		"stopped": fmt.Sprintf("watch stopped\nuntil %d\n", past),
-		"killed":  fmt.Sprintf("watch killed\nuntil %d\n", later),
-	} {
-		cmd := exec.Command("sleep", "1000")
-		cmd.Env = append(os.Environ(), "HOSTSCHED_CLAIM="+name)
-		require.NoError(t, cmd.Start())
+	guarded := func(until command.Instant) (to io.WriteCloser, over chan struct{}) {
 		from, to := io.Pipe()
-		over := make(chan struct{})
+		over = make(chan struct{})
 		go func() { ownrun.Guard(from); close(over) }()
-		_, err := io.WriteString(to, told)
+		_, err := fmt.Fprintf(to, "watch %s\nuntil %d\n", t.Name(), until)
 		require.NoError(t, err)
-		if name == "killed" {
-			require.NoError(t, to.Close())
-		}
-		require.ErrorContains(t, cmd.Wait(), "killed", name)
-		<-over
-		require.NoError(t, to.Close())
+		return to, over
 	}
+	begun := func() *exec.Cmd {
+		cmd := exec.Command("sleep", "1000")
+		cmd.Env = append(os.Environ(), "HOSTSCHED_CLAIM="+t.Name())
+		require.NoError(t, cmd.Start())
+		return cmd
+	}
+	cmd := begun()
+	to, over := guarded(command.Now().Add(time.Hour))
+	require.NoError(t, to.Close())
+	require.ErrorContains(t, cmd.Wait(), "killed")
+	<-over
+
+	to, over = guarded(command.Now().Add(-time.Second))
+	for range 2 {
+		require.ErrorContains(t, begun().Wait(), "killed", "also what comes when the guard has looked already")
+	}
+	require.NoError(t, to.Close())
+	<-over
 }
