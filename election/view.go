@@ -81,7 +81,8 @@ type Member struct {
 	// Lease is different after a restart of the replica.
 	Lease int64 `json:"lease"`
 	// Revision is etcd's when the key appeared. Tokens of terms that the replica won under
-	// an earlier lease are lower.
+	// an earlier lease are lower, and those of later terms are higher, unless it won within the
+	// fraction of a second that its key may come after its first campaign.
 	Revision int64 `json:"-"`
 }
 

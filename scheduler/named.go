@@ -88,7 +88,11 @@ func (p *planner) namedReason(e *pending, num int, codes []Code) *Reason {
 	for _, code := range codes {
 		texts = append(texts, p.namedText(e, num, code))
 	}
-	return &Reason{Code: codes[0], text: fmt.Sprintf("names host %s, which %s", h.Hostname, strings.Join(texts, " and "))}
+	r := &Reason{Code: codes[0], text: fmt.Sprintf("names host %s, which %s", h.Hostname, strings.Join(texts, " and "))}
+	if p.s.Details && h.ActiveEntry != 0 {
+		r.details = &details{leasedTo: []EntryID{h.ActiveEntry}}
+	}
+	return r
 }
 
 func (p *planner) namedText(e *pending, num int, code Code) string {

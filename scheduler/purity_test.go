@@ -77,7 +77,7 @@ var layers = map[string][]string{
 	"internal/web":        {"internal/certs", "internal/replica", "scheduler", "shard"},
 	"internal/ops": {"internal/certs", "internal/config", "internal/embedetcd", "internal/replica", "internal/roles", "internal/signin", "internal/spelling", "internal/web", "election/recurring", "store", "store/admin", "store/schema", "store/sqldb",
 		"election", "scheduler", "shard"},
-	"internal/dev": {"internal/agent", "internal/child", "internal/embedetcd", "internal/lab", "internal/labapi", "internal/labclient", "internal/replica", "internal/simlab", "internal/web",
+	"internal/dev": {"internal/agent", "internal/child", "internal/embedetcd", "internal/lab", "internal/labapi", "internal/labclient", "internal/lifecycle", "internal/replica", "internal/simlab", "internal/web",
 		"store", "store/schema", "store/sqldb", "shard"},
 	"internal/bench": {"internal/agentclient", "internal/child", "internal/embedetcd", "internal/labapi", "internal/labclient", "internal/paperlab", "internal/replica", "internal/simlab", "internal/testserver", "internal/web",
 		"store", "store/schema", "store/sqldb", "scheduler", "shard"},

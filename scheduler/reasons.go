@@ -144,9 +144,9 @@ func (r *Reason) busyText(own Own) string {
 	add(r.Draining, "draining", d.drains)
 	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
-	for _, given := range r.Given(own) {
-		add(given.Hosts, given.Text, bracketed(entriesText("", given.Entries)))
-	}
+	same, others := r.Given(own)
+	add(same.Hosts, same.Text, "")
+	add(others.Hosts, others.Text, bracketed(entriesText("", others.Entries)))
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
 	minimum := ""
 	if r.Minimum > 0 {
@@ -190,22 +190,19 @@ type Given struct {
 
 // Given says to whom hosts were given in this tick, as far as the snapshot asks for details:
 // somebody who asks for some entries is not told that others take what these get themselves.
-func (r *Reason) Given(own Own) []Given {
-	n := 0
-	var others []EntryID
+func (r *Reason) Given(own Own) (same, others Given) {
+	same.Text, others.Text = "given to other entries of "+own.Name+" in this tick", "given to others in this tick"
 	if r.details != nil {
 		for _, id := range r.details.holders {
 			if own.Has(id) {
-				n++
+				same.Hosts++
 			} else {
-				others = append(others, id)
+				others.Entries = append(others.Entries, id)
 			}
 		}
 	}
-	return []Given{
-		{n, "given to other entries of " + own.Name + " in this tick", nil},
-		{r.GivenAway - n, "given to others in this tick", others},
-	}
+	others.Hosts = r.GivenAway - same.Hosts
+	return same, others
 }
 
 func entriesText(prefix string, ids []EntryID) string {
@@ -213,11 +210,12 @@ func entriesText(prefix string, ids []EntryID) string {
 	if len(ids) == 1 {
 		noun = "entry "
 	}
-	texts := make([]string, len(ids))
-	for i, id := range ids {
+	shown := ids[:min(len(ids), shownDetails)] // of thousands
+	texts := make([]string, len(shown))
+	for i, id := range shown {
 		texts[i] = strconv.FormatInt(int64(id), 10)
 	}
-	return listed(prefix+noun, texts)
+	return someOf(prefix+noun, texts, len(ids)-len(shown))
 }
 
 // explain lists every entry that got no host, with its reason. The entries of a group
@@ -399,14 +397,19 @@ func suitesText(ids []string) string {
 
 // listed names some of many after a prefix. It is empty if there are none.
 func listed(prefix string, names []string) string {
+	shown := names[:min(len(names), shownDetails)]
+	return someOf(prefix, shown, len(names)-len(shown))
+}
+
+func someOf(prefix string, names []string, more int) string {
 	if len(names) == 0 {
 		return ""
 	}
-	more := ""
-	if n := len(names) - shownDetails; n > 0 {
-		names, more = names[:shownDetails], fmt.Sprintf(" and %d more", n)
+	text := prefix + strings.Join(names, ", ")
+	if more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
 	}
-	return prefix + strings.Join(names, ", ") + more
+	return text
 }
 
 // bracketed puts what there is of some texts into brackets.

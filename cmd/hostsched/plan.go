@@ -250,7 +250,7 @@ func agreementText(a ops.Agreement) string {
 	if a.Given == 0 {
 		return "no entry got a host yet"
 	}
-	return fmt.Sprintf("%d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d", a.Given, a.Agreed, a.Percent(), a.SameHost, a.Unexpected)
+	return fmt.Sprintf("%d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d", a.Given, a.Agreed, 100*float64(a.Agreed)/float64(a.Given), a.SameHost, a.Unexpected)
 }
 
 func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {

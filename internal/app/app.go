@@ -177,7 +177,7 @@ func (a *App) open(o Options) (err error) {
 	a.metrics.NotLeading(func() map[shard.Name]replica.NotLeading { return ask(a, (*cluster.Controller).NotLeading) })
 	a.metrics.NotServed(func() int { return ask(a, (*cluster.Controller).Unserved) })
 	a.metrics.Build(a.version)
-	a.metrics.Rules(a.cfg.Rules())
+	a.metrics.Rules(a.cfg.Shard, a.cfg.Rules())
 	a.metrics.Replica(a.replicaNow)
 	a.openLabMetrics()
 	a.openSweeps()

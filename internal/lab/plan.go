@@ -240,11 +240,13 @@ func (e plannedEntry) explain(p *planned) labapi.EntryExplanation {
 
 // reasonsOf are the parts of a reason with their numbers, or the whole where it has none.
 func reasonsOf(r *scheduler.Reason, own scheduler.Own) (out []labapi.Reason) {
+	leasedTo := sqldb.Int64s(scheduler.Listed(r.LeasedTo()))
 	parts := []labapi.Reason{
-		{Reason: "leased", Hosts: r.Leased, Entries: sqldb.Int64s(scheduler.Listed(r.LeasedTo()))}, {Reason: "locked", Hosts: r.Locked}, {Reason: "draining", Hosts: r.Draining},
+		{Reason: "leased", Hosts: r.Leased, Entries: leasedTo}, {Reason: "locked", Hosts: r.Locked}, {Reason: "draining", Hosts: r.Draining},
 		{Reason: "held by another transaction", Hosts: r.Contended}, {Reason: "moving to another shard", Hosts: r.Moving},
 	}
-	for _, given := range r.Given(own) {
+	same, others := r.Given(own)
+	for _, given := range []scheduler.Given{same, others} {
 		parts = append(parts, labapi.Reason{Reason: given.Text, Hosts: given.Hosts, Entries: sqldb.Int64s(scheduler.Listed(given.Entries))})
 	}
 	parts = append(parts, labapi.Reason{Reason: "only in other ACL groups", Hosts: r.Matching - r.Eligible})
@@ -254,7 +256,7 @@ func reasonsOf(r *scheduler.Reason, own scheduler.Own) (out []labapi.Reason) {
 		}
 	}
 	if len(out) == 0 || r.Code.Lasting() {
-		return []labapi.Reason{{Reason: r.TextFor(own), Hosts: r.Matching}}
+		return []labapi.Reason{{Reason: r.TextFor(own), Hosts: r.Matching, Entries: leasedTo}}
 	}
 	return out
 }

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hostsched/hostsched/internal/certs"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/metrics"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/testserver"
@@ -137,6 +138,20 @@ func TestExpressionsNameMetrics(t *testing.T) {
 	}
 }
 
+// TestAlertComparesAllRules: replicas that differ in any setting on which decisions depend are
+// told apart, and others are not, whatever labels a scrape adds.
+func TestAlertComparesAllRules(t *testing.T) {
+	text, err := os.ReadFile(rulesFile)
+	require.NoError(t, err)
+	labels := []string{"only_shard"}
+	for name := range new(config.Config).Rules() {
+		labels = append(labels, strings.ReplaceAll(name, ".", "_"))
+	}
+	compared := regexp.MustCompile(`\(count by \(([^)]*)\) \(hostsched_rules_info\)\)`).FindSubmatch(text)
+	require.NotNil(t, compared)
+	require.ElementsMatch(t, labels, strings.Split(string(compared[1]), ", "))
+}
+
 func requireExported(t *testing.T, exported map[string]bool, where, expr string) {
 	t.Helper()
 	names := regexp.MustCompile(`hostsched_\w+`).FindAllString(expr, -1)
@@ -151,7 +166,7 @@ func exportedNames(t *testing.T) map[string]bool {
 	r := prometheus.NewRegistry()
 	m := metrics.New(r)
 	m.Build("1")
-	m.Rules(map[string]string{"scheduler.policy": "exact"})
+	m.Rules("", map[string]string{"scheduler.policy": "exact"})
 	m.Background("sweeps")
 	m.Lab(func() *metrics.Lab { return nil })
 	m.Replica(func() metrics.Replica { return metrics.Replica{} })

@@ -197,10 +197,11 @@ func (m *Metrics) Build(version string) {
 		func() float64 { return 1 }))
 }
 
-// Rules adds the settings on which this replica's decisions depend. The names of labels have
-// no dots.
-func (m *Metrics) Rules(rules map[string]string) {
-	labels := prometheus.Labels{}
+// Rules adds the settings on which this replica's decisions depend, and the only shard that it
+// serves, empty if it serves all: those that serve the same need the same. The names of labels
+// have no dots.
+func (m *Metrics) Rules(only string, rules map[string]string) {
+	labels := prometheus.Labels{"only_shard": shard.Printable(only)}
 	for name, value := range rules {
 		labels[strings.ReplaceAll(name, ".", "_")] = shard.Printable(value)
 	}

@@ -135,31 +135,38 @@ func (f *facts) warnings() []string {
 }
 
 // rulesApart says which settings the replicas have differently although decisions depend on
-// them: whoever leads decides by its own.
+// them: whoever leads decides by its own. A replica that serves one shard of its own is compared
+// with those that serve the same.
 func (f *facts) rulesApart() (out []string) {
-	servers := map[string]map[string][]string{} // by name and value
-	for _, server := range slices.Sorted(maps.Keys(f.replicas())) {
-		a, err := f.answer(server)
+	type setting struct {
+		only shard.Name
+		name string
+	}
+	servers := map[setting]map[string][]string{} // by value
+	for _, m := range f.etcd.view.Servers {
+		a, err := f.answer(m.Server)
 		if err != nil {
 			continue
 		}
 		for name, value := range a.status.Rules {
-			if servers[name] == nil {
-				servers[name] = map[string][]string{}
+			s := setting{m.Only, name}
+			if servers[s] == nil {
+				servers[s] = map[string][]string{}
 			}
-			servers[name][value] = append(servers[name][value], server)
+			servers[s][value] = append(servers[s][value], m.Server)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(servers)) {
-		if len(servers[name]) < 2 {
+	for s, values := range servers {
+		if len(values) < 2 {
 			continue
 		}
 		var texts []string
-		for _, value := range slices.Sorted(maps.Keys(servers[name])) {
-			texts = append(texts, fmt.Sprintf("%q on %s", value, strings.Join(servers[name][value], ", ")))
+		for _, value := range slices.Sorted(maps.Keys(values)) {
+			texts = append(texts, fmt.Sprintf("%q on %s", value, strings.Join(values[value], ", ")))
 		}
-		out = append(out, fmt.Sprintf("the setting %s is not the same everywhere: %s; whoever leads decides by its own", name, strings.Join(texts, ", and ")))
+		out = append(out, fmt.Sprintf("the setting %s is not the same everywhere: %s; whoever leads decides by its own", s.name, strings.Join(texts, ", and ")))
 	}
+	slices.Sort(out)
 	return out
 }
 

@@ -66,6 +66,8 @@ func TestStatusOfRulesApart(t *testing.T) {
 	require.Equal(t, same, f.status().Servers[1].Rules)
 	set("b", map[string]string{"scheduler.policy": "optimal", "scheduler.aging": "0"})
 	require.Equal(t, []string{`the setting scheduler.policy is not the same everywhere: "exact" on a, and "optimal" on b; whoever leads decides by its own`}, f.status().Warnings)
+	f.etcd.view.Servers[1].Only = "lab-east"
+	require.Empty(t, f.status().Warnings, "neither can follow the other")
 }
 
 func TestStatusOfKeysThatAreNobodys(t *testing.T) {

@@ -216,16 +216,19 @@ func provisions(assignments []scheduler.Assignment) int {
 // hold makes the report that of a paused shard: what would be done is not, and
 // the entries concerned wait.
 func (r *PlanReport) hold(p Pause) {
-	var held []WaitingEntry
+	var waiting []WaitingEntry
+	held := func(entry, job int64, would string) {
+		waiting = append(waiting, WaitingEntry{Entry: entry, Job: job, Code: codePaused, Reason: "because the shard is paused (would " + would + ")", LeasedTo: []int64{}, GivenTo: []int64{}})
+	}
 	for _, a := range r.Assignments {
-		held = append(held, WaitingEntry{Entry: a.Entry, Job: a.Job, Code: codePaused, Reason: "because the shard is paused (would get host " + a.Hostname + ")", LeasedTo: []int64{}, GivenTo: []int64{}})
+		held(a.Entry, a.Job, "get host "+a.Hostname)
 	}
 	for _, c := range r.Changes {
-		held = append(held, WaitingEntry{Entry: c.Entry, Job: c.Job, Code: codePaused, Reason: "because the shard is paused (would change from " + c.From + " to " + c.To + ")", LeasedTo: []int64{}, GivenTo: []int64{}})
+		held(c.Entry, c.Job, "change from "+c.From+" to "+c.To)
 	}
 	r.Paused = &p
 	r.Plan = scheduler.Plan{Basis: r.Plan.Basis, Waiting: r.Plan.Waiting, Problems: r.Plan.Problems}
-	r.Waiting = append(held, r.Waiting...)
+	r.Waiting = append(waiting, r.Waiting...)
 	r.Leases, r.Assignments, r.Changes = []PlannedHost{}, []PlannedEntry{}, []PlannedChange{}
 	r.Releases, r.Moves = []PlannedHost{}, []PlannedMove{}
 }
@@ -258,12 +261,15 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 	for _, m := range p.Moves {
 		r.Moves = append(r.Moves, PlannedMove{int64(m.Host), m.Hostname, int64(m.To)})
 	}
+	worded := map[*scheduler.Reason]WaitingEntry{} // thousands of entries may share a reason
 	for _, w := range p.Waiting {
-		r.Waiting = append(r.Waiting, WaitingEntry{
-			Entry: int64(w.Entry), Job: int64(w.Job), Code: string(w.Reason.Code), Never: w.Reason.Code.Lasting(), Reason: w.Reason.String(),
-			Matching: w.Reason.Matching, Eligible: w.Reason.Eligible, Leased: w.Reason.Leased, LeasedTo: sqldb.Int64s(scheduler.Listed(w.Reason.LeasedTo())), Locked: w.Reason.Locked,
-			Draining: w.Reason.Draining, GivenAway: w.Reason.GivenAway, GivenTo: givenTo(w.Reason), Contended: w.Reason.Contended, Moving: w.Reason.Moving, Minimum: w.Reason.Minimum, Held: w.Reason.Held, Ahead: w.Reason.Ahead,
-		})
+		e, known := worded[w.Reason]
+		if !known {
+			e = waitingFor(w.Reason)
+			worded[w.Reason] = e
+		}
+		e.Entry, e.Job = int64(w.Entry), int64(w.Job)
+		r.Waiting = append(r.Waiting, e)
 	}
 	for _, pr := range p.Problems {
 		r.Problems = append(r.Problems, pr.Text)
@@ -271,11 +277,15 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 	return r
 }
 
-// givenTo are the first of the entries that got hosts for which an entry waits.
-func givenTo(why *scheduler.Reason) []int64 {
-	out := []int64{}
-	for _, given := range why.Given(scheduler.Tried) {
-		out = append(out, sqldb.Int64s(scheduler.Listed(given.Entries))...)
+// waitingFor is what is the same for all entries that wait for a reason.
+func waitingFor(why *scheduler.Reason) WaitingEntry {
+	_, others := why.Given(scheduler.Tried)
+	return WaitingEntry{
+		Code: string(why.Code), Never: why.Code.Lasting(), Reason: why.String(),
+		Matching: why.Matching, Eligible: why.Eligible, Leased: why.Leased, LeasedTo: listed(why.LeasedTo()), Locked: why.Locked,
+		Draining: why.Draining, GivenAway: why.GivenAway, GivenTo: listed(others.Entries), Contended: why.Contended, Moving: why.Moving,
+		Minimum: why.Minimum, Held: why.Held, Ahead: why.Ahead,
 	}
-	return out
 }
+
+func listed(entries []scheduler.EntryID) []int64 { return sqldb.Int64s(scheduler.Listed(entries)) }

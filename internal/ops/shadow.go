@@ -28,12 +28,6 @@ type Agreement struct {
 	Mean   float64          `json:"mean_more"`
 }
 
-// Percent is how many of the entries that got a host we agreed with; it is not a number if none
-// did.
-func (a Agreement) Percent() float64 {
-	return 100 * float64(a.Agreed) / float64(a.Given)
-}
-
 // Shadow plans at every interval, reads what the running scheduler did since,
 // and reports the agreement so far to each. It writes nothing. It ends after
 // ticks intervals, or never if ticks is 0, or when ctx does. An empty policy means
