@@ -29,8 +29,6 @@ type match struct {
 	// counts are the outcomes of the eligible hosts. They are valid if counted is true.
 	counts  outcomeCounts
 	counted bool
-	// demands is a linked list of the demands for hosts of this match.
-	demands *demand
 	next    *match // of the same labels
 }
 

@@ -27,7 +27,7 @@ type matcher struct {
 // of its hosts goes to which entry makes no difference, so it is searched from as a whole.
 type demand struct {
 	preferred setID
-	job       JobID // 0 unless the demand is of one job only, which may not have some hosts
+	refused   setID // hosts that the jobs may not have, although they match
 	// hosts are those that may be promised. They are sorted by how many preferred labels
 	// they lack, then by number. ends are the positions where the hosts end that lack
 	// none, one, and so on.
@@ -44,7 +44,6 @@ type demand struct {
 	seen int32
 	via  int32
 	from *demand
-	next *demand // of the same match
 }
 
 // beginMatching prepares the rounds 1 and 2 under PolicyOptimal.
@@ -53,6 +52,7 @@ func (p *planner) beginMatching() {
 		return
 	}
 	n := len(p.hosts)
+	p.demandsBy, p.refusals = map[demandKey]*demand{}, newSetTable(0)
 	p.matcher = &matcher{holder: make([]*demand, n), price: make([]int32, n)}
 }
 

@@ -39,7 +39,7 @@ func (p *planner) serveOptimal(g *group, n int, round Round) {
 		p.promise(g, g.chosen, n, round, anyDemand)
 		return
 	case round == RoundMinimum && n < len(g.entries):
-		n -= p.promise(g, g.entries, n, round, func(d *demand) bool { return d.job == 0 })
+		n -= p.promise(g, g.entries, n, round, func(d *demand) bool { return d.refused == 0 })
 	}
 	p.promise(g, g.entries, n, round, anyDemand)
 }
@@ -86,51 +86,62 @@ func (p *planner) keepPromises() {
 }
 
 // demandOf returns the demand of an entry. It is that of the entry's group, unless the job
-// already has a host that the group could get.
+// already has a host that the group could get. All entries of a job have the same.
 func (p *planner) demandOf(g *group, e *pending) *demand {
-	if g.mixed {
-		if refused := p.refusedHosts(g.match, e.job); len(refused) > 0 {
-			return p.demand(g, e.job.ID, refused)
+	if !g.mixed {
+		if g.demand == nil {
+			g.demand = p.demand(g, 0)
 		}
+		return g.demand
 	}
-	if g.demand == nil {
-		g.demand = p.demand(g, 0, nil)
+	if e.job.demand == nil {
+		e.job.demand = p.demand(g, p.refusals.intern(p.refusedHosts(g.match, e.job)))
 	}
-	return g.demand
+	return e.job.demand
 }
 
 // refusedHosts returns the hosts of a match that the job cannot be assigned because one of
-// its entries has, had or names them. The rounds 1 and 2 do not change the result.
-func (p *planner) refusedHosts(m *match, job *jobInfo) []int32 {
-	var refused []int32
+// its entries has, had or names them. The rounds 1 and 2 do not change the result. It is valid
+// until the next call.
+func (p *planner) refusedHosts(m *match, job *jobInfo) []int64 {
+	p.refused = p.refused[:0]
 	for _, id := range job.held {
 		num, ok := p.hostNum.get(int64(id))
 		if !ok || !p.freeAtStart.Test(uint(num)) {
 			continue
 		}
 		if _, eligible := slices.BinarySearch(m.eligible, int32(num)); eligible {
-			refused = append(refused, int32(num))
+			p.refused = append(p.refused, int64(num))
 		}
 	}
-	return refused
+	return p.refused
 }
 
-// demand finds the demand of a group or of one of its jobs. It creates it if it is new.
-func (p *planner) demand(g *group, job JobID, refused []int32) *demand {
-	for d := g.match.demands; d != nil; d = d.next {
-		if d.preferred == g.key.preferred && d.job == job {
-			return d
-		}
+// demand finds the demand of jobs of a group that are refused some hosts. It creates it if it
+// is new.
+func (p *planner) demand(g *group, refused setID) *demand {
+	key := demandKey{g.match, g.key.preferred, refused}
+	if d := p.demandsBy[key]; d != nil {
+		return d
 	}
 	d := p.demands.next()
-	d.preferred, d.job = g.key.preferred, job
+	d.preferred, d.refused = g.key.preferred, refused
 	d.hosts = p.lists.copyWithin(g.match.eligible, p.free)
-	if len(refused) > 0 {
-		d.hosts = slices.DeleteFunc(d.hosts, func(num int32) bool { return slices.Contains(refused, num) })
+	if without := p.refusals.get(refused); len(without) > 0 {
+		d.hosts = slices.DeleteFunc(d.hosts, func(num int32) bool {
+			_, found := slices.BinarySearch(without, int64(num))
+			return found
+		})
 	}
 	d.ends = p.sortByPreferred(d.hosts, g.key.preferred)
-	d.next, g.match.demands = g.match.demands, d
+	p.demandsBy[key] = d
 	return d
+}
+
+// demandKey tells demands apart.
+type demandKey struct {
+	match              *match
+	preferred, refused setID
 }
 
 // sortByPreferred sorts hosts by how many of the preferred labels they lack, and keeps

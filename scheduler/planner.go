@@ -102,7 +102,9 @@ type planner struct {
 	labelSets []labelled // by label set
 	matches   slab[match]
 	demands   slab[demand]
+	demandsBy map[demandKey]*demand
 	matcher   *matcher // nil unless the policy is PolicyOptimal
+	refusals  setTable // interned sets of hosts that jobs are refused
 	lists     arena
 	// depLists are the different lists of labels that jobs depend on, in the order of
 	// the snapshot. requirements has what each list requires.
@@ -110,6 +112,7 @@ type planner struct {
 	requirements []requirements
 	// The following are scratch space, which is used again for each job or request.
 	deps, required, preferred []int64
+	refused                   []int64
 	tiers                     [][]int32
 	carried                   []*hostSet
 
@@ -142,6 +145,9 @@ type jobInfo struct {
 	// held are the hosts that entries of the job have, had or name. They cannot be
 	// assigned to the job a second time.
 	held []HostID
+	// demand is that of the job's entries which may get any host, nil until it is needed, and
+	// always under PolicyExact.
+	demand *demand
 	// request is the position in planner.requests. It is set if read is true and there
 	// is no reason.
 	request int32
