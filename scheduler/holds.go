@@ -1,5 +1,10 @@
 package scheduler
 
+import (
+	"cmp"
+	"slices"
+)
+
 // Hold is a hold of a host beyond the flag that keeps it locked: when its lock ends, and
 // a drain, under which nobody new gets the host while whoever has it may finish. Times are
 // milliseconds since 1970 by the database's clock, and 0 for none.
@@ -80,8 +85,7 @@ func (p *planner) endHolds() {
 	for _, r := range p.plan.Releases {
 		released[r.Host] = true
 	}
-	for i := range p.s.Holds {
-		hold := &p.s.Holds[i]
+	for _, hold := range p.holdsInOrder() {
 		num, known := p.hostNum.get(int64(hold.Host))
 		if !known || p.contended.hosts[hold.Host] {
 			continue
@@ -100,6 +104,16 @@ func (p *planner) endHolds() {
 			p.plan.Aborts = append(p.plan.Aborts, Abort{Entry: e.Entry, Job: e.Job, Host: h.ID, By: hold.By, Reason: hold.Reason})
 		}
 	}
+}
+
+// holdsInOrder are the holds by host.
+func (p *planner) holdsInOrder() []*Hold {
+	out := make([]*Hold, len(p.s.Holds))
+	for i := range p.s.Holds {
+		out[i] = &p.s.Holds[i]
+	}
+	slices.SortFunc(out, func(a, b *Hold) int { return cmp.Compare(a.Host, b.Host) })
+	return out
 }
 
 // unused tells whether nobody uses the host. A task that waits for a lease does not: it

@@ -9,6 +9,9 @@ import (
 // priority (Autotest rdb.BatchHostRequest batch_validate_hosts). If several entries may
 // have the same host, the first in the queue gets it.
 func (p *planner) roundNamed() {
+	if p.s.Details {
+		p.takers = map[int]EntryID{}
+	}
 	for i := range p.entries {
 		e := &p.entries[i]
 		if e.entry.Host == 0 || e.reason != nil {
@@ -24,6 +27,9 @@ func (p *planner) roundNamed() {
 			continue
 		}
 		p.assign(e, num, RoundNamed)
+		if p.s.Details {
+			p.takers[num] = e.entry.ID
+		}
 	}
 }
 
@@ -125,20 +131,14 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 	return text
 }
 
-// takerOf names the entry that got a host in round 0. It looks for the entry only if
-// somebody will read its name.
+// takerOf names the entry that got a host in round 0, as far as somebody will read its name.
 func (p *planner) takerOf(num int) string {
-	if p.s.Details {
-		for i := range p.entries {
-			e := &p.entries[i]
-			switch {
-			case int(e.host) != num:
-			case Tried.Has(e.entry.ID):
-				return "another entry of " + Tried.Name
-			default:
-				return fmt.Sprintf("entry %d", e.entry.ID)
-			}
-		}
+	switch id, known := p.takers[num]; {
+	case !known:
+		return "another entry"
+	case Tried.Has(id):
+		return "another entry of " + Tried.Name
+	default:
+		return fmt.Sprintf("entry %d", id)
 	}
-	return "another entry"
 }

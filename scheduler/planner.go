@@ -126,6 +126,7 @@ type planner struct {
 	synchEntries map[JobID][]*Entry
 	outcomes     []hostOutcome   // by host, nil until all rounds are over
 	holders      map[int32]int32 // host -> position in entries, nil until all rounds are over
+	takers       map[int]EntryID // host -> entry that got it in round 0, with details only
 	reasons      slab[Reason]
 }
 

@@ -148,11 +148,14 @@ func (r *Reason) busyText(own Own) string {
 	add(same.Hosts, same.Text, "")
 	add(others.Hosts, others.Text, bracketed(entriesText("", others.Entries)))
 	add(r.Matching-r.Eligible, "only in other ACL groups", d.groups)
-	minimum := ""
-	if r.Minimum > 0 {
-		minimum = fmt.Sprintf("; suite minimum %d, holds %d", r.Minimum, r.Held)
+	texts := []string{r.matchingText()}
+	if len(parts) > 0 {
+		texts = append(texts, strings.Join(parts, ", "))
 	}
-	return fmt.Sprintf("%s; %s%s; %s ahead", r.matchingText(), strings.Join(parts, ", "), minimum, counted(r.Ahead, "entry", "entries"))
+	if r.Minimum > 0 {
+		texts = append(texts, fmt.Sprintf("suite minimum %d, holds %d", r.Minimum, r.Held))
+	}
+	return strings.Join(append(texts, counted(r.Ahead, "entry", "entries")+" ahead"), "; ")
 }
 
 func (r *Reason) matchingText() string { return counted(r.Matching, "host matches", "hosts match") }

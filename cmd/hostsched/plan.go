@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -114,6 +115,9 @@ func planFlags(cmd *cobra.Command, shadow bool) error {
 	if !shadow && cmd.Flags().Changed("ticks") {
 		return fmt.Errorf("%w: --ticks is for --shadow; leave it out, or add --shadow", errUsage)
 	}
+	if label := cmd.Flags().Lookup("label"); label.Changed && label.Value.String() == "" {
+		return fmt.Errorf("%w: --label is empty; name a label, or leave it out for the whole plan", errUsage)
+	}
 	for _, name := range []string{"job", "suite", "label"} {
 		if shadow && cmd.Flags().Changed(name) {
 			return fmt.Errorf("%w: --shadow reports on a whole shard; leave --%s out", errUsage, name)
@@ -191,7 +195,7 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 		}
 	}
 	for _, sum := range r.WaitingByReason {
-		t.line("reason   %s: %d entries, like entry %d: %s", sum.Code, sum.Entries, sum.Entry, sum.Reason)
+		t.line("reason   %s: %s, like entry %d: %s", sum.Code, entriesText(sum.Entries), sum.Entry, sum.Reason)
 	}
 	if r.Note != "" {
 		t.line("note     %s", r.Note)
@@ -200,11 +204,15 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 		t.line("problem  %s", p)
 	}
 	if g := r.Gain; g != nil {
-		t.line("gain     %+d entries: %d get a host (%d after Provision), and %d (%d) under %s, which is configured%s",
+		t.line("gain     %+d: %d would get a host (%d after Provision), and %d (%d) under %s, which is configured%s",
 			g.More(), g.Assigned, g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured, prioritiesText(g.ByPriority))
 	}
-	t.line("%d to assign, %d to lease, %d to change, %d to release, %d to move, %d waiting, of which %d can never run",
-		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Moves), len(r.Waiting), r.Never)
+	ends := ""
+	if n := len(r.Unlocks) + len(r.Drained) + len(r.Aborts); n > 0 {
+		ends = fmt.Sprintf("%d to unlock, %d to lock, %d to abort, ", len(r.Unlocks), len(r.Drained), len(r.Aborts))
+	}
+	t.line("%d to assign, %d to lease, %d to change, %d to release, %d to move, %s%d waiting, of which %d can never run",
+		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Moves), ends, len(r.Waiting), r.Never)
 	return t.flush()
 }
 
@@ -212,14 +220,14 @@ func agingText(aging float64) string {
 	if aging == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", with %g points of priority more for each hour waited", aging)
+	return ", with " + strconv.FormatFloat(aging, 'f', -1, 64) + " points of priority more for each hour waited"
 }
 
 // prioritiesText says who gains and who loses.
 func prioritiesText(gains []ops.PriorityGain) string {
 	var texts []string
 	for _, g := range gains {
-		texts = append(texts, fmt.Sprintf("%+d of priority %d", g.More, g.Priority))
+		texts = append(texts, fmt.Sprintf("%+d of priority %s", g.More, g.Priority))
 	}
 	if len(texts) == 0 {
 		return ""
@@ -232,7 +240,7 @@ func changeRows(t table, r ops.PlanReport) {
 		t.row("lease", "host "+l.Hostname, "for a frontend task")
 	}
 	for _, a := range r.Assignments {
-		t.row("assign", fmt.Sprintf("entry %d", a.Entry), fmt.Sprintf("job %d", a.Job), fmt.Sprintf("suite %d", a.Suite), fmt.Sprintf("priority %d", a.Priority),
+		t.row("assign", fmt.Sprintf("entry %d", a.Entry), fmt.Sprintf("job %d", a.Job), fmt.Sprintf("suite %d", a.Suite), fmt.Sprintf("priority %s", a.Priority),
 			"host "+a.Hostname, fmt.Sprintf("round %d", a.Round), strings.Join(append(a.Tasks, a.Status), " → "))
 	}
 	for _, c := range r.Changes {
@@ -241,16 +249,32 @@ func changeRows(t table, r ops.PlanReport) {
 	for _, rel := range r.Releases {
 		t.row("release", "host "+rel.Hostname)
 	}
+	for _, u := range r.Unlocks {
+		t.row("unlock", "host "+u.Hostname, "whose lock is over")
+	}
+	for _, d := range r.Drained {
+		t.row("lock", "host "+d.Hostname, "which is drained")
+	}
+	for _, a := range r.Aborts {
+		t.row("abort", fmt.Sprintf("entry %d", a.Entry), fmt.Sprintf("job %d", a.Job), "on a draining host")
+	}
 	for _, m := range r.Moves {
 		t.row("move", "host "+m.Hostname, fmt.Sprintf("to the shard with id %d", m.To))
 	}
+}
+
+func entriesText(n int) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
 }
 
 func agreementText(a ops.Agreement) string {
 	if a.Given == 0 {
 		return "no entry got a host yet"
 	}
-	return fmt.Sprintf("%d entries got a host, agreed with %d (%.1f%%), same host %d, unexpected %d", a.Given, a.Agreed, 100*float64(a.Agreed)/float64(a.Given), a.SameHost, a.Unexpected)
+	return fmt.Sprintf("%s got a host, agreed with %d (%.1f%%), same host %d, unexpected %d", entriesText(a.Given), a.Agreed, 100*float64(a.Agreed)/float64(a.Given), a.SameHost, a.Unexpected)
 }
 
 func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {

@@ -22,7 +22,7 @@ func TestPlanShowsThePolicy(t *testing.T) {
 	code, out, errs := lab.run(t, "plan", "--policy", "exact")
 	require.Equal(t, exitChanges, code, errs)
 	require.Regexp(t, `^policy   exact\n`, out)
-	require.Regexp(t, `(?m)^gain     -?\+?\d+ entries: \d+ get a host \(\d+ after Provision\), and \d+ \(\d+\) under optimal, which is configured: \+1 of priority 40, -1 of priority 20$`, out)
+	require.Regexp(t, `(?m)^gain     [-+]\d+: \d+ would get a host \(\d+ after Provision\), and \d+ \(\d+\) under optimal, which is configured: \+1 of priority 40, -1 of priority 20$`, out)
 
 	_, out, _ = lab.run(t, "plan", "--policy", "optimal", "--scheduler-policy", "exact", "-o", "json")
 	var r ops.PlanReport
@@ -34,6 +34,11 @@ func TestPlanShowsThePolicy(t *testing.T) {
 
 	_, out, errs = lab.run(t, "plan", "--shadow", "--policy", "exact", "--ticks", "1")
 	require.Regexp(t, `under exact: -?\+?\d+ entries at this moment than as configured, [-+]\d+\.\d at the mean of all ticks`, out, errs)
+
+	code, out, errs = lab.run(t, "plan", "--label", "")
+	require.Equal(t, exitPlanError, code)
+	require.Empty(t, out)
+	require.Contains(t, errs, "--label is empty")
 
 	code, out, errs = lab.run(t, "plan", "--policy", "best")
 	require.Equal(t, exitPlanError, code)

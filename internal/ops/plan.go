@@ -2,8 +2,11 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
@@ -29,7 +32,12 @@ type PlanReport struct {
 	Changes     []PlannedChange `json:"changes"`
 	Releases    []PlannedHost   `json:"releases"`
 	Moves       []PlannedMove   `json:"moves"`
-	Waiting     []WaitingEntry  `json:"waiting"`
+	// Unlocks are hosts whose locks end, Drained those that nobody uses any more and that become
+	// locked, and Aborts entries that use a draining host for too long.
+	Unlocks []PlannedHost  `json:"unlocks"`
+	Drained []PlannedHost  `json:"drained"`
+	Aborts  []PlannedAbort `json:"aborts"`
+	Waiting []WaitingEntry `json:"waiting"`
 	// WaitingByReason sums up Waiting.
 	WaitingByReason []WaitingReason     `json:"waiting_by_reason"`
 	Problems        []string            `json:"problems"`
@@ -52,10 +60,37 @@ type Gain struct {
 	ByPriority []PriorityGain `json:"by_priority"`
 }
 
+// Priority is that of a job, null in JSON if the job has none.
+type Priority int64
+
+// MarshalJSON implements json.Marshaler.
+func (p Priority) MarshalJSON() ([]byte, error) {
+	if p == scheduler.NoPriority {
+		return []byte("null"), nil
+	}
+	return strconv.AppendInt(nil, int64(p), 10), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *Priority) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*p = scheduler.NoPriority
+		return nil
+	}
+	return json.Unmarshal(text, (*int64)(p))
+}
+
+func (p Priority) String() string {
+	if p == scheduler.NoPriority {
+		return "none"
+	}
+	return strconv.FormatInt(int64(p), 10)
+}
+
 // PriorityGain is how many more entries of a priority get a host; less than 0 means fewer.
 type PriorityGain struct {
-	Priority int64 `json:"priority"`
-	More     int   `json:"more"`
+	Priority Priority `json:"priority"`
+	More     int      `json:"more"`
 }
 
 // More is how many more entries get a host than under the configured policy.
@@ -75,12 +110,19 @@ type PlannedMove struct {
 	To       int64  `json:"to_shard"`
 }
 
+// PlannedAbort is an entry that would be aborted, because its host is drained.
+type PlannedAbort struct {
+	Entry int64 `json:"entry"`
+	Job   int64 `json:"job"`
+	Host  int64 `json:"host"`
+}
+
 // PlannedEntry is an entry that would get a host.
 type PlannedEntry struct {
 	Entry    int64    `json:"entry"`
 	Job      int64    `json:"job"`
 	Suite    int64    `json:"suite,omitempty"`
-	Priority int64    `json:"priority"`
+	Priority Priority `json:"priority"`
 	Host     int64    `json:"host"`
 	Hostname string   `json:"hostname"`
 	Round    int      `json:"round"`
@@ -152,12 +194,20 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filte
 		policy = configured
 	}
 	snapshot.Rules.Policy = policy
-	r := report(scope.Shard, scheduler.MakePlan(snapshot))
+	plan, err := planned(ctx, snapshot)
+	if err != nil {
+		return PlanReport{}, err
+	}
+	r := report(scope.Shard, plan)
 	r.Policy, r.Aging = policy, snapshot.Rules.Aging
 	asked := filter.jobs(snapshot, label)
 	if policy != configured {
 		snapshot.Rules.Policy = configured
-		r.Gain = gain(configured, ofJobs(r.Plan, asked), ofJobs(scheduler.MakePlan(snapshot), asked))
+		other, err := planned(ctx, snapshot)
+		if err != nil {
+			return PlanReport{}, err
+		}
+		r.Gain = gain(configured, ofJobs(r.Plan, asked), ofJobs(other, asked))
 	}
 	unserved, err := s.DB.Waiting(ctx, scope)
 	if err != nil {
@@ -181,6 +231,18 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filte
 	return r, nil
 }
 
+// planned makes a plan, for as long as somebody waits for it.
+func planned(ctx context.Context, s *scheduler.Snapshot) (scheduler.Plan, error) {
+	made := make(chan scheduler.Plan, 1)
+	go func() { made <- scheduler.MakePlan(s) }()
+	select {
+	case p := <-made:
+		return p, nil
+	case <-ctx.Done():
+		return scheduler.Plan{}, fmt.Errorf("plan: %w", context.Cause(ctx))
+	}
+}
+
 func gain(configured scheduler.Policy, plan, other []scheduler.Assignment) *Gain {
 	more := map[int64]int{}
 	for _, a := range plan {
@@ -197,7 +259,7 @@ func gain(configured scheduler.Policy, plan, other []scheduler.Assignment) *Gain
 	}
 	for _, priority := range slices.Backward(slices.Sorted(maps.Keys(more))) {
 		if n := more[priority]; n != 0 {
-			g.ByPriority = append(g.ByPriority, PriorityGain{priority, n})
+			g.ByPriority = append(g.ByPriority, PriorityGain{Priority(priority), n})
 		}
 	}
 	return g
@@ -229,16 +291,22 @@ func (r *PlanReport) hold(p Pause) {
 	r.Paused = &p
 	r.Plan = scheduler.Plan{Basis: r.Plan.Basis, Waiting: r.Plan.Waiting, Problems: r.Plan.Problems}
 	r.Waiting = append(waiting, r.Waiting...)
-	r.Leases, r.Assignments, r.Changes = []PlannedHost{}, []PlannedEntry{}, []PlannedChange{}
-	r.Releases, r.Moves = []PlannedHost{}, []PlannedMove{}
+	r.Assignments, r.Changes, r.Aborts = []PlannedEntry{}, []PlannedChange{}, []PlannedAbort{}
+	r.noHosts()
+}
+
+// noHosts leaves out what concerns hosts only.
+func (r *PlanReport) noHosts() {
+	r.Leases, r.Releases, r.Unlocks, r.Drained, r.Moves = []PlannedHost{}, []PlannedHost{}, []PlannedHost{}, []PlannedHost{}, []PlannedMove{}
 }
 
 func report(name shard.Name, p scheduler.Plan) PlanReport {
 	// Lists are never null in JSON.
 	r := PlanReport{
-		Shard: name, Leases: []PlannedHost{}, Assignments: []PlannedEntry{}, Changes: []PlannedChange{},
-		Releases: []PlannedHost{}, Moves: []PlannedMove{}, Waiting: []WaitingEntry{}, Problems: []string{}, Plan: p,
+		Shard: name, Assignments: []PlannedEntry{}, Changes: []PlannedChange{},
+		Aborts: []PlannedAbort{}, Waiting: []WaitingEntry{}, Problems: []string{}, Plan: p,
 	}
+	r.noHosts()
 	for _, l := range p.Leases {
 		r.Leases = append(r.Leases, PlannedHost{int64(l.Host), l.Hostname})
 	}
@@ -248,7 +316,7 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 			tasks = []string{}
 		}
 		r.Assignments = append(r.Assignments, PlannedEntry{
-			Entry: int64(a.Entry), Job: int64(a.Job), Suite: int64(a.Suite), Priority: a.Priority,
+			Entry: int64(a.Entry), Job: int64(a.Job), Suite: int64(a.Suite), Priority: Priority(a.Priority),
 			Host: int64(a.Host), Hostname: a.Hostname, Round: int(a.Round), Tasks: tasks, Status: string(a.Status),
 		})
 	}
@@ -257,6 +325,15 @@ func report(name shard.Name, p scheduler.Plan) PlanReport {
 	}
 	for _, rel := range p.Releases {
 		r.Releases = append(r.Releases, PlannedHost{int64(rel.Host), rel.Hostname})
+	}
+	for _, u := range p.Unlocks {
+		r.Unlocks = append(r.Unlocks, PlannedHost{int64(u.Host), u.Hostname})
+	}
+	for _, d := range p.Drained {
+		r.Drained = append(r.Drained, PlannedHost{int64(d.Host), d.Hostname})
+	}
+	for _, a := range p.Aborts {
+		r.Aborts = append(r.Aborts, PlannedAbort{int64(a.Entry), int64(a.Job), int64(a.Host)})
 	}
 	for _, m := range p.Moves {
 		r.Moves = append(r.Moves, PlannedMove{int64(m.Host), m.Hostname, int64(m.To)})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -62,8 +61,7 @@ func ofJobs(p scheduler.Plan, jobs map[int64]bool) []scheduler.Assignment {
 	return slices.DeleteFunc(slices.Clone(p.Assignments), func(a scheduler.Assignment) bool { return !jobs[int64(a.Job)] })
 }
 
-// apply leaves in a report what concerns the jobs asked for. Leases, releases and moves
-// concern no entry.
+// apply leaves in a report what concerns the jobs asked for.
 func (f PlanFilter) apply(jobs map[int64]bool, r *PlanReport) {
 	if f == (PlanFilter{}) {
 		return
@@ -71,7 +69,8 @@ func (f PlanFilter) apply(jobs map[int64]bool, r *PlanReport) {
 	r.Assignments = slices.DeleteFunc(r.Assignments, func(a PlannedEntry) bool { return !jobs[a.Job] })
 	r.Changes = slices.DeleteFunc(r.Changes, func(c PlannedChange) bool { return !jobs[c.Job] })
 	r.Waiting = slices.DeleteFunc(r.Waiting, func(w WaitingEntry) bool { return !jobs[w.Job] })
-	r.Leases, r.Releases, r.Moves = []PlannedHost{}, []PlannedHost{}, []PlannedMove{}
+	r.Aborts = slices.DeleteFunc(r.Aborts, func(a PlannedAbort) bool { return !jobs[a.Job] && a.Job != f.Job })
+	r.noHosts()
 	if !r.DoesSomething() && len(r.Waiting) == 0 {
 		r.Note = fmt.Sprintf("nothing of %s waits for a host in shard %s", f, r.Shard)
 	}
@@ -108,17 +107,20 @@ func (f PlanFilter) find(ctx context.Context, s Shard) (scheduler.LabelID, error
 
 // String names what was asked for.
 func (f PlanFilter) String() string {
-	var parts []string
-	if f.Job != 0 {
-		parts = append(parts, fmt.Sprintf("job %d", f.Job))
+	text, depend := "jobs", "depend"
+	switch {
+	case f.Job != 0:
+		text, depend = fmt.Sprintf("job %d", f.Job), "depends"
+	case f.Label == "":
+		return fmt.Sprintf("suite %d", f.Suite)
 	}
 	if f.Suite != 0 {
-		parts = append(parts, fmt.Sprintf("suite %d", f.Suite))
+		text += fmt.Sprintf(" of suite %d", f.Suite)
 	}
 	if f.Label != "" {
-		parts = append(parts, fmt.Sprintf("jobs that depend on %s", f.Label))
+		text += fmt.Sprintf(" that %s on %s", depend, f.Label)
 	}
-	return strings.Join(parts, ", of ")
+	return text
 }
 
 // jobs are those that are asked for.
@@ -143,5 +145,5 @@ func (f PlanFilter) jobs(snapshot *scheduler.Snapshot, label scheduler.LabelID) 
 
 // DoesSomething tells whether the plan would do anything to what was asked for.
 func (r PlanReport) DoesSomething() bool {
-	return len(r.Leases)+len(r.Assignments)+len(r.Changes)+len(r.Releases)+len(r.Moves) > 0
+	return len(r.Leases)+len(r.Assignments)+len(r.Changes)+len(r.Releases)+len(r.Moves)+len(r.Unlocks)+len(r.Drained)+len(r.Aborts) > 0
 }

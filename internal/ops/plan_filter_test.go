@@ -74,7 +74,7 @@ func TestPlanOfWhatDoesNotExist(t *testing.T) {
 		{ops.PlanFilter{Job: int64(ended)}, "", fmt.Sprintf("nothing of job %d waits for a host in shard master", ended)},
 		{ops.PlanFilter{Suite: int64(suite)}, "", fmt.Sprintf("nothing of suite %d waits for a host in shard master", suite)},
 		{ops.PlanFilter{Label: "board:unused"}, "", "nothing of jobs that depend on board:unused waits for a host in shard master"},
-		{ops.PlanFilter{Job: int64(ended), Suite: int64(suite)}, "", fmt.Sprintf("nothing of job %d, of suite %d waits for a host in shard master", ended, suite)},
+		{ops.PlanFilter{Job: int64(ended), Suite: int64(suite)}, "", fmt.Sprintf("nothing of job %d of suite %d waits for a host in shard master", ended, suite)},
 		{ops.PlanFilter{Job: 4711}, "plan for job 4711: there is no such job in ", ""},
 		{ops.PlanFilter{Suite: 4711}, "plan for suite 4711: there is no such suite in ", ""},
 		{ops.PlanFilter{Label: "board:none"}, `plan for label "board:none": there is no such label in `, ""},

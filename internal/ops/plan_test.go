@@ -2,6 +2,8 @@ package ops_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -138,6 +140,58 @@ func TestPlanNamesWhoGetsTheHosts(t *testing.T) {
 	require.Len(t, scheduler.Listed(make([]scheduler.EntryID, listed+1)), listed)
 }
 
+// TestPlanShowsEndsOfHolds: what a tick does to locks and drains is something to do, and is shown.
+func TestPlanShowsEndsOfHolds(t *testing.T) {
+	db := openLab(t)
+	storetest.Exec(t, db, "UPDATE afe_host_queue_entries SET complete = 1, active = 0, status = 'Completed'")
+	storetest.Exec(t, db, "UPDATE afe_special_tasks SET is_complete = 1, is_active = 0")
+	storetest.Exec(t, db, "UPDATE afe_hosts SET leased = 0, locked = 0, status = 'Ready'")
+	reported := func(filter ops.PlanFilter) ops.PlanReport {
+		r, err := ops.MakePlanReport(t.Context(), ops.Shard{DB: admin.New(db), Scope: scope}, "", filter)
+		require.NoError(t, err)
+		return r
+	}
+	require.False(t, reported(ops.PlanFilter{}).DoesSomething())
+	storetest.Exec(t, db, "UPDATE afe_hosts SET locked = 1, lock_time = '2019-04-01 10:00:00' WHERE id = 1")
+	storetest.Exec(t, db, "UPDATE afe_hosts SET leased = 1, status = 'Running' WHERE id = 3")
+	storetest.Exec(t, db, "UPDATE afe_host_queue_entries SET complete = 0, active = 1, status = 'Running', host_id = 3 WHERE id = 1")
+	storetest.Exec(t, db, "INSERT INTO hostsched_hosts (host_id, lock_until, lock_time) VALUES (1, 1000, '2019-04-01 10:00:00')")
+	storetest.Exec(t, db, "INSERT INTO hostsched_hosts (host_id, drain_since) VALUES (2, 1000)")
+	storetest.Exec(t, db, "INSERT INTO hostsched_hosts (host_id, drain_since, drain_deadline, drain_abort) VALUES (3, 1000, 2000, 1)")
+	r := reported(ops.PlanFilter{})
+	job := int64(storetest.Count(t, db, "SELECT job_id FROM afe_host_queue_entries WHERE id = 1"))
+	require.Len(t, r.Unlocks, 1)
+	require.EqualValues(t, 1, r.Unlocks[0].Host)
+	require.Len(t, r.Drained, 1)
+	require.EqualValues(t, 2, r.Drained[0].Host)
+	require.Equal(t, []ops.PlannedAbort{{Entry: 1, Job: job, Host: 3}}, r.Aborts)
+	require.True(t, r.DoesSomething())
+	require.Equal(t, r.Aborts, reported(ops.PlanFilter{Job: job}).Aborts)
+	require.Empty(t, reported(ops.PlanFilter{Job: job}).Unlocks)
+}
+
+// TestNoPriority: what stands for NULL is seen by nobody.
+func TestNoPriority(t *testing.T) {
+	for p, want := range map[ops.Priority]string{scheduler.NoPriority: "null", 0: "0", -3: "-3", 70: "70"} {
+		text, err := json.Marshal(p)
+		require.NoError(t, err)
+		require.Equal(t, want, string(text))
+		var again ops.Priority
+		require.NoError(t, json.Unmarshal(text, &again))
+		require.Equal(t, p, again)
+	}
+	require.Equal(t, "none", ops.Priority(scheduler.NoPriority).String())
+}
+
+// TestPlanEndsWithItsContext: nobody waits for a plan that nobody wants any more.
+func TestPlanEndsWithItsContext(t *testing.T) {
+	db := openLab(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("interrupt signal received"))
+	_, err := ops.MakePlanReport(ctx, ops.Shard{DB: admin.New(db), Scope: scope}, "", ops.PlanFilter{})
+	require.Error(t, err)
+}
+
 // TestPlanUnderAnotherPolicy: a plan says what it would gain over the one that is
 // configured, and the shadow says so at every tick.
 func TestPlanUnderAnotherPolicy(t *testing.T) {
@@ -154,7 +208,7 @@ func TestPlanUnderAnotherPolicy(t *testing.T) {
 	require.Len(t, exact.Assignments, optimal.Gain.ConfiguredAssigned)
 	require.Len(t, optimal.Assignments, optimal.Gain.Assigned)
 	require.Positive(t, optimal.Gain.More())
-	sum, former := 0, int64(math.MaxInt64)
+	sum, former := 0, ops.Priority(math.MaxInt64)
 	for _, g := range optimal.Gain.ByPriority {
 		of := func(r ops.PlanReport) (n int) {
 			for _, a := range r.Assignments {
