@@ -52,7 +52,8 @@ func planCommand() *cobra.Command {
 		Short: "Show what the next tick would do, and why entries wait",
 		Long: `Show what the next tick would do on a live database, and for every entry that
 would get no host all the reasons, with numbers. Nothing is written; a database
-user that may only read is enough.
+user that may only read is enough, for an SQLite file as long as a server has it
+open.
 
 Without SHARD it is the plan of the shard in the configuration, or of the master.
 In a shard that is paused nothing would be done: the plan says who paused it, and

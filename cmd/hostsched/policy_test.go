@@ -2,15 +2,52 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // TestPlanShowsThePolicy: the one that is configured, and what another one would gain.
+// TestPlanWritesNothing: a file is the same after it, to the byte, also one that no server ever
+// had open, and one that is no lab.
+func TestPlanWritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "lab.db")
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + path, Create: true})
+	require.NoError(t, err)
+	_, err = schema.Up(t.Context(), db.DB, schema.Options{})
+	require.NoError(t, err)
+	_, err = db.SQL().Exec("PRAGMA journal_mode = DELETE")
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	empty := filepath.Join(dir, "empty.db")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for file, want := range map[string]int{path: exitOK, empty: exitPlanError} {
+		before, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, os.Chmod(file, 0o400))
+		for _, command := range []string{"plan", "check"} {
+			var out, errs strings.Builder
+			code := run(t.Context(), []string{command, "--database-dsn", "sqlite:" + file}, &out, &errs)
+			if command == "plan" {
+				require.Equal(t, want, code, errs.String())
+			}
+		}
+		after, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, before, after, file)
+	}
+}
+
 func TestPlanShowsThePolicy(t *testing.T) {
 	lab := newShardsLab(t, "http://127.0.0.1:1")
 	_, out, errs := lab.run(t, "plan")

@@ -134,12 +134,12 @@ func withDatabase(ctx context.Context, cfg *config.Config, create bool, work fun
 	if err := cfg.Load(); err != nil {
 		return err
 	}
-	return inDatabase(ctx, cfg, create, work)
-}
-
-func inDatabase(ctx context.Context, cfg *config.Config, create bool, work func(*store.DB) error) error {
 	open := cfg.Store()
 	open.Create = create
+	return inDatabase(ctx, open, work)
+}
+
+func inDatabase(ctx context.Context, open sqldb.Config, work func(*store.DB) error) error {
 	db, err := store.Open(ctx, open)
 	if err != nil {
 		return err
@@ -151,18 +151,24 @@ func inDatabase(ctx context.Context, cfg *config.Config, create bool, work func(
 // that call the API would find a standalone server of this machine, it is that one's.
 func loadLab(cfg *config.Config) error { return cfg.LoadNear(standaloneFolder()) }
 
-// withLab does something in the lab of the configuration.
+// withLab reads something in the lab of the configuration.
 func withLab(ctx context.Context, cfg *config.Config, work func(ops.Lab) error) error {
+	return inLab(ctx, cfg, true, work)
+}
+
+func inLab(ctx context.Context, cfg *config.Config, readOnly bool, work func(ops.Lab) error) error {
 	if err := loadLab(cfg); err != nil {
 		return err
 	}
-	return inDatabase(ctx, cfg, false, func(db *store.DB) error { return work(ops.Lab{Config: cfg, Main: admin.New(db)}) })
+	open := cfg.Store()
+	open.ReadOnly = readOnly
+	return inDatabase(ctx, open, func(db *store.DB) error { return work(ops.Lab{Config: cfg, Main: admin.New(db)}) })
 }
 
 // changeLab changes something in the lab of the configuration, if that lab is the one
 // that is meant.
 func changeLab(ctx context.Context, cfg *config.Config, work func(ops.Lab) error) error {
-	return withLab(ctx, cfg, func(lab ops.Lab) error {
+	return inLab(ctx, cfg, false, func(lab ops.Lab) error {
 		if err := lab.MayChange(ctx); err != nil {
 			return err
 		}

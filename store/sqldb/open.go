@@ -34,6 +34,9 @@ type Config struct {
 	// Create makes an SQLite file that does not exist yet. Without it a missing
 	// file is an error, and nothing is written.
 	Create bool
+	// ReadOnly is for whoever only reads. An SQLite file stays as it is then, to the byte, and
+	// need not be writable. It is no promise of a server.
+	ReadOnly bool
 	// Production allows a database on another machine.
 	Production bool
 	// TxTimeout bounds a writing transaction and, on the server, how long a
@@ -176,14 +179,17 @@ func (c sqliteConnector) Connect(context.Context) (driver.Conn, error) { return 
 func (c sqliteConnector) Driver() driver.Driver                        { return c.driver }
 
 func (db *DB) sqliteDSN() string {
+	// As a URI, so that a path may contain a question mark or a hash.
+	file := url.URL{Scheme: "file", Path: db.target.path}
+	if db.Config.ReadOnly {
+		return fmt.Sprintf("%s?mode=ro&_pragma=busy_timeout(%d)", file.String(), LockWait.Milliseconds())
+	}
 	// Writers queue up (immediate) instead of failing half-way; readers see one
 	// state throughout (WAL).
 	mode := "rw"
 	if db.Config.Create {
 		mode = "rwc"
 	}
-	// As a URI, so that a path may contain a question mark or a hash.
-	file := url.URL{Scheme: "file", Path: db.target.path}
 	return fmt.Sprintf("%s?mode=%s&_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
 		file.String(), mode, LockWait.Milliseconds())
 }

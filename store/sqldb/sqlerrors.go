@@ -154,7 +154,7 @@ func sqliteMeaning(err error) (m meaning, known bool) {
 	}
 	switch code & sqlitePrimary {
 	case sqlite3.SQLITE_CANTOPEN:
-		return meaning{ErrAccess, "check the path; 'hostsched migrate up' creates the file, but not its folder"}, true
+		return meaning{ErrAccess, "check the path; 'hostsched migrate up' creates the file, but not its folder; whoever may not write there can read it while a server has it open"}, true
 	case sqlite3.SQLITE_NOTADB:
 		return meaning{ErrAccess, "check the path: this file is no SQLite database"}, true
 	case sqlite3.SQLITE_READONLY:
