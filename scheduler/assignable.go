@@ -15,6 +15,7 @@ const (
 	outcomeDraining
 	outcomeContended
 	outcomeMoving
+	outcomeTask
 	outcomeTaken
 	outcomeKinds
 )
@@ -53,8 +54,11 @@ func (p *planner) outcome(num int32) hostOutcome {
 
 func (p *planner) findOutcome(num int, h *Host) hostOutcome {
 	at := p.outcomeAtStart(h)
-	if at == outcomeFree && !p.free.Test(uint(num)) {
-		return outcomeTaken
+	switch {
+	case at != outcomeFree || p.free.Test(uint(num)):
+		return at
+	case !p.freeAtStart.Test(uint(num)):
+		return outcomeTask
 	}
-	return at
+	return outcomeTaken
 }

@@ -121,6 +121,9 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 	case HostTaken:
 		return "was given to " + p.takerOf(num) + " in this tick"
 	}
+	if !h.Leased && h.ActiveEntry == 0 {
+		return "is wanted by a special task"
+	}
 	text := "is leased"
 	if h.ActiveEntry != 0 {
 		text += fmt.Sprintf(" to entry %d", h.ActiveEntry)

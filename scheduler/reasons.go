@@ -59,8 +59,9 @@ type Reason struct {
 	// Matching is how many valid hosts carry all required labels. Eligible is how many of
 	// these share an ACL group with the owner. The others count what became of the
 	// eligible hosts: they are leased, locked but not leased, draining,
-	// contended, moving to another shard, or were assigned to other entries in this tick.
-	Matching, Eligible, Leased, Locked, Draining, Contended, Moving, GivenAway int
+	// contended, moving to another shard, wanted by special tasks without entry, or were
+	// assigned to other entries in this tick.
+	Matching, Eligible, Leased, Locked, Draining, Contended, Moving, ForTasks, GivenAway int
 	// Minimum is the guaranteed minimum of the suite, and Held how many hosts it holds.
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
@@ -85,8 +86,8 @@ func (r *Reason) Equal(other *Reason) bool {
 	return r.Code == other.Code && r.counts() == other.counts() && r.String() == other.String()
 }
 
-func (r *Reason) counts() [11]int {
-	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Contended, r.Moving, r.GivenAway, r.Minimum, r.Held, r.Ahead}
+func (r *Reason) counts() [12]int {
+	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Contended, r.Moving, r.ForTasks, r.GivenAway, r.Minimum, r.Held, r.Ahead}
 }
 
 // Own are entries that belong together, which are no others to whoever asks for one of them.
@@ -139,11 +140,12 @@ func (r *Reason) busyText(own Own) string {
 			parts = append(parts, strconv.Itoa(n)+" "+text+details)
 		}
 	}
-	add(r.Leased, "leased", bracketed(entriesText("to ", d.leasedTo), d.suites))
+	add(r.Leased, "leased", bracketed(entriesText("to ", d.leasedTo), d.idle(r.Leased), d.suites))
 	add(r.Locked, "locked", d.locks)
 	add(r.Draining, "draining", d.drains)
 	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
+	add(r.ForTasks, "wanted by special tasks", "")
 	same, others := r.Given(own)
 	add(same.Hosts, same.Text, "")
 	add(others.Hosts, others.Text, bracketed(entriesText("", others.Entries)))
@@ -269,10 +271,10 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 	}
 	counts := p.count(m)
 	r.Leased, r.Locked, r.Draining, r.Contended = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeDraining], counts[outcomeContended]
-	r.Moving, r.GivenAway = counts[outcomeMoving], counts[outcomeTaken]
+	r.Moving, r.ForTasks, r.GivenAway = counts[outcomeMoving], counts[outcomeTask], counts[outcomeTaken]
 	r.details = p.details(g)
 	switch {
-	case r.Eligible > r.Leased+r.Locked+r.Draining+r.Contended+r.Moving+r.GivenAway:
+	case r.Eligible > r.Leased+r.Locked+r.Draining+r.Contended+r.Moving+r.ForTasks+r.GivenAway:
 		r.Code = JobHasHosts
 	case r.GivenAway > 0:
 		r.Code = Outranked
@@ -302,8 +304,17 @@ func (p *planner) count(m *match) *outcomeCounts {
 // details are the names behind the numbers of a reason, ready to be printed, and which entries
 // have hosts, by id, or got them, in the order of the queue.
 type details struct {
+	known                         bool
 	suites, locks, drains, groups string
 	leasedTo, holders             []EntryID
+}
+
+// idle says of leased hosts how many no entry has.
+func (d *details) idle(leased int) string {
+	if n := leased - len(d.leasedTo); d.known && n > 0 {
+		return fmt.Sprintf("%d to none: for a special task, or until the next tick releases it", n)
+	}
+	return ""
 }
 
 // shownDetails bounds how many names a reason lists.
@@ -345,6 +356,7 @@ func (p *planner) details(g *group) *details {
 	slices.Sort(holders)
 	slices.Sort(leasedTo)
 	return &details{
+		known:    true,
 		suites:   suitesText(slices.Sorted(maps.Keys(suites))),
 		locks:    bracketed(listed("", locks)),
 		drains:   bracketed(listed("", drains)),

@@ -87,6 +87,32 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// TestReasonsOfHostsForTasks: a host that a special task without entry gets, or has, is nobody's
+// who came first.
+func TestReasonsOfHostsForTasks(t *testing.T) {
+	s := &Snapshot{
+		Details: true, Labels: []Label{{1, "board:a"}}, Users: []User{{1, "alice", []ACLID{1}}}, TaskHosts: []HostID{1, 3}, Recorder: NewRecorder(nil),
+		Hosts: []Host{
+			{ID: 1, Hostname: "h1", Ready: true, Labels: []LabelID{1}, ACLs: []ACLID{1}},
+			{ID: 2, Hostname: "h2", Ready: true, Leased: true, OpenTask: true, Labels: []LabelID{1}, ACLs: []ACLID{1}},
+			{ID: 3, Hostname: "h3", Ready: true, ACLs: []ACLID{1}},
+		},
+		Jobs:    []Job{{ID: 10, Owner: "alice", User: 1, SynchCount: 1, Deps: []LabelID{1}}, {ID: 11, Owner: "alice", User: 1, SynchCount: 1}},
+		Entries: []Entry{{ID: 1, Job: 10, MetaHost: 1}, {ID: 2, Job: 11, Host: 3}},
+	}
+	for _, policy := range []Policy{PolicyExact, PolicyOptimal} {
+		s.Rules.Policy = policy
+		got := map[EntryID]string{}
+		for _, w := range MakePlan(s).Waiting {
+			got[w.Entry] = fmt.Sprint(w.Reason.Code, ": ", w.Reason)
+		}
+		require.Equal(t, map[EntryID]string{
+			1: "hosts_busy: needs board:a: 2 hosts match; 1 leased (1 to none: for a special task, or until the next tick releases it), 1 wanted by special tasks; 0 entries ahead",
+			2: "host_leased: names host h3, which is wanted by a special task",
+		}, got)
+	}
+}
+
 // TestHostOfAStoppedJob stops a synchronous job that had got a host in the same tick. The
 // host counts as assigned until the end of the tick, so another entry that could use it
 // still waits.

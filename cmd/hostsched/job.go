@@ -162,6 +162,25 @@ func submittedText(w io.Writer, s labapi.Submitted) error {
 	return explanationTable(w, *s.Explain)
 }
 
+// holdersText names some of the entries that have hosts, or get them.
+func holdersText(r labapi.Reason) string {
+	const shown = 5
+	if len(r.Entries) == 0 {
+		return ""
+	}
+	names, noun, more := []string{}, "entry", ""
+	for _, id := range r.Entries[:min(len(r.Entries), shown)] {
+		names = append(names, strconv.FormatInt(id, 10))
+	}
+	if len(names) > 1 {
+		noun = "entries"
+	}
+	if len(r.Entries) > len(names) {
+		more = " and others"
+	}
+	return fmt.Sprintf(" (%s %s%s)", noun, strings.Join(names, ", "), more)
+}
+
 func explanationTable(w io.Writer, e labapi.Explanation) error {
 	if err := line(w, "%s", e.Text); err != nil {
 		return err
@@ -172,7 +191,7 @@ func explanationTable(w io.Writer, e labapi.Explanation) error {
 		for _, r := range entry.Reasons {
 			text := r.Reason
 			if r.Hosts > 0 {
-				text = countOf(r.Hosts, "host") + " " + text
+				text = countOf(r.Hosts, "host") + " " + text + holdersText(r)
 			}
 			why = append(why, text)
 		}

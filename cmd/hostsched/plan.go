@@ -64,14 +64,16 @@ that nothing of them waits. At the end the waiting entries are summed up by reas
 
 With --policy, hosts are chosen in that way, and the plan says how many entries
 get a host under the policy that is configured: what a change of scheduler.policy
-would gain. The configuration is the one that this command reads: give it that of
+would gain, for the jobs that are asked for with --job, --suite or --label. The configuration is the one that this command reads: give it that of
 the replicas.
 
 With --shadow, plan at every tick beside another scheduler that runs on the same
 database, and report how far the two agree: how many entries got a host since the
 last plan and had one in it, how many had the same host, and how many were not in
 it, because they came later or because the two differ. What comes and goes between
-two ticks is not seen, so tick about as often as that scheduler does.
+two ticks is not seen, so tick about as often as that scheduler does. An entry that
+one policy leaves waiting counts at every tick as long as it waits, also while the
+shard is paused.
 
 Exit codes: 0 nothing to do, 1 there are changes, 2 there is no such job, suite,
 label or shard, 255 any other error.`,
@@ -205,8 +207,8 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 		t.line("problem  %s", p)
 	}
 	if g := r.Gain; g != nil {
-		t.line("gain     %+d: %d would get a host (%d after Provision), and %d (%d) under %s, which is configured%s",
-			g.More(), g.Assigned, g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured, prioritiesText(g.ByPriority))
+		t.line("gain     %+d: under %s %s would get a host (%d of them after Provision), and %d (%d) under %s, which is configured%s",
+			g.More(), r.Policy, entriesText(g.Assigned), g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured, prioritiesText(g.ByPriority))
 	}
 	ends := ""
 	if n := len(r.Unlocks) + len(r.Drained) + len(r.Aborts); n > 0 {
@@ -241,7 +243,7 @@ func changeRows(t table, r ops.PlanReport) {
 		t.row("lease", "host "+l.Hostname, "for a frontend task")
 	}
 	for _, a := range r.Assignments {
-		t.row("assign", fmt.Sprintf("entry %d", a.Entry), fmt.Sprintf("job %d", a.Job), fmt.Sprintf("suite %d", a.Suite), fmt.Sprintf("priority %s", a.Priority),
+		t.row("assign", fmt.Sprintf("entry %d", a.Entry), fmt.Sprintf("job %d", a.Job), "suite "+idOrDash(a.Suite), fmt.Sprintf("priority %s", a.Priority),
 			"host "+a.Hostname, fmt.Sprintf("round %d", a.Round), strings.Join(append(a.Tasks, a.Status), " → "))
 	}
 	for _, c := range r.Changes {
@@ -285,7 +287,7 @@ func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output
 		}
 		err := line(cmd.OutOrStdout(), "tick %d: %s, planned now %d", a.Ticks, agreementText(a), a.Open)
 		if policy != "" && err == nil {
-			err = line(cmd.OutOrStdout(), "  under %s: %+d entries at this moment than as configured, %+.1f at the mean of all ticks", a.Policy, a.More, a.Mean)
+			err = line(cmd.OutOrStdout(), "  compared with what is configured, %s would give hosts to %+d entries now, and to %+.1f on average over all ticks", a.Policy, a.More, a.Mean)
 		}
 		return err
 	})

@@ -76,6 +76,8 @@ func explained(h *labapi.Host, e *labapi.HostExplanation) string {
 	switch n := len(e.Waiting); {
 	case n >= shownAtMost:
 		waiting = fmt.Sprintf("at least %d waiting entries could use it", n)
+	case n == 1:
+		waiting = fmt.Sprintf("one waiting entry could use it, entry %d of job %d", e.Waiting[0].Entry, e.Waiting[0].Job)
 	case n > 0:
 		waiting = fmt.Sprintf("%d waiting entries could use it, first entry %d of job %d", n, e.Waiting[0].Entry, e.Waiting[0].Job)
 	}

@@ -211,6 +211,9 @@ func (p *planned) explanation() *labapi.Explanation {
 	switch {
 	case p.paused != "":
 		e.Text = "waits: the shard is paused: " + p.paused
+		if why != "" {
+			e.Text += "; and besides: " + why
+		}
 	case given == len(p.entries):
 		e.Text = fmt.Sprintf("the next tick gives %s", hostsText(given))
 	case given > 0:
@@ -229,11 +232,14 @@ func hostsText(n int) string {
 }
 
 func (e plannedEntry) explain(p *planned) labapi.EntryExplanation {
-	out := labapi.EntryExplanation{Entry: int64(e.id), Host: e.host}
-	if e.reason != nil {
+	out := labapi.EntryExplanation{Entry: int64(e.id)}
+	switch {
+	case e.reason != nil:
 		out.Reasons = reasonsOf(e.reason, p.own)
-	} else if p.paused != "" {
-		out.Reasons = []labapi.Reason{{Reason: "the shard is paused: " + p.paused}}
+	case p.paused != "":
+		out.Reasons = []labapi.Reason{{Reason: fmt.Sprintf("the shard is paused: %s (would get host %s)", p.paused, e.host)}}
+	default:
+		out.Host = e.host
 	}
 	return out
 }
@@ -243,7 +249,7 @@ func reasonsOf(r *scheduler.Reason, own scheduler.Own) (out []labapi.Reason) {
 	leasedTo := sqldb.Int64s(scheduler.Listed(r.LeasedTo()))
 	parts := []labapi.Reason{
 		{Reason: "leased", Hosts: r.Leased, Entries: leasedTo}, {Reason: "locked", Hosts: r.Locked}, {Reason: "draining", Hosts: r.Draining},
-		{Reason: "held by another transaction", Hosts: r.Contended}, {Reason: "moving to another shard", Hosts: r.Moving},
+		{Reason: "held by another transaction", Hosts: r.Contended}, {Reason: "moving to another shard", Hosts: r.Moving}, {Reason: "wanted by special tasks", Hosts: r.ForTasks},
 	}
 	same, others := r.Given(own)
 	for _, given := range []scheduler.Given{same, others} {

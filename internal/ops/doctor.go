@@ -79,7 +79,7 @@ func (c *Checkup) server(s ServerStatus) {
 	case len(s.Avoids) > 0:
 		c.add(name, CheckWarning, "lately failed to lead %v", s.Avoids)
 	default:
-		c.add(name, CheckOK, "%s, leads %d shards, version %s", s.Role, s.Leads, s.Version)
+		c.add(name, CheckOK, "%s, leads %d of the shards, version %s", s.Role, s.Leads, s.Version)
 	}
 }
 
@@ -98,7 +98,7 @@ func (c *Checkup) shard(s ShardStatus) {
 		c.add(name, CheckWarning, "paused: %s", s.Paused)
 	case len(s.Ignored) > 0:
 		c.add(name, CheckWarning, "etcd has keys that are nobody's: %v", s.Ignored)
-	case len(s.Candidates) < 2:
+	case s.Heir == "":
 		c.add(name, CheckWarning, "%s leads it, and no other server could take over", s.Leader)
 	default:
 		c.add(name, CheckOK, "%s leads it in term %d, and %d servers campaign for it", s.Leader, s.Term, len(s.Candidates))

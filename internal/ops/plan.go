@@ -158,9 +158,11 @@ type WaitingEntry struct {
 	GivenTo   []int64 `json:"given_to"`
 	Contended int     `json:"contended"`
 	Moving    int     `json:"moving"`
-	Minimum   int     `json:"minimum"`
-	Held      int     `json:"held"`
-	Ahead     int     `json:"ahead"`
+	// ForTasks are wanted by special tasks without entry.
+	ForTasks int `json:"for_tasks"`
+	Minimum  int `json:"minimum"`
+	Held     int `json:"held"`
+	Ahead    int `json:"ahead"`
 }
 
 // codePaused is the reason of an entry that would be served if the shard were not
@@ -360,7 +362,7 @@ func waitingFor(why *scheduler.Reason) WaitingEntry {
 	return WaitingEntry{
 		Code: string(why.Code), Never: why.Code.Lasting(), Reason: why.String(),
 		Matching: why.Matching, Eligible: why.Eligible, Leased: why.Leased, LeasedTo: listed(why.LeasedTo()), Locked: why.Locked,
-		Draining: why.Draining, GivenAway: why.GivenAway, GivenTo: listed(others.Entries), Contended: why.Contended, Moving: why.Moving,
+		Draining: why.Draining, GivenAway: why.GivenAway, GivenTo: listed(others.Entries), Contended: why.Contended, Moving: why.Moving, ForTasks: why.ForTasks,
 		Minimum: why.Minimum, Held: why.Held, Ahead: why.Ahead,
 	}
 }
