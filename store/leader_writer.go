@@ -141,6 +141,7 @@ func (w *writer) write(ctx context.Context, what string, work func(context.Conte
 	if _, err := w.connection(ctx); err != nil {
 		return w.explain(err, what)
 	}
+	defer w.dropAfterPanic()
 	w.writes++
 	id := fmt.Sprintf("%d.%d", w.l.fence.Epoch, w.writes)
 	tx, err := w.begin(ctx)
@@ -150,18 +151,27 @@ func (w *writer) write(ctx context.Context, what string, work func(context.Conte
 	if err := w.inTx(ctx, tx, id, work); err != nil {
 		return w.explain(tx.rollBack(ctx, err), what)
 	}
+	w.doubtful = id
 	err = tx.commit(ctx)
 	if err == nil && w.l.db.fail.afterCommit != nil {
 		err = w.l.db.fail.afterCommit()
 	}
 	if err != nil {
-		w.doubtful = id
 		err = w.resolve(context.WithoutCancel(ctx), id, err)
 	}
 	if err == nil {
 		w.last, w.doubtful = id, ""
 	}
 	return w.explain(err, what)
+}
+
+// dropAfterPanic drops the connection of a transaction that panicked, so that the server rolls it
+// back and the next one does not go on in it, and goes on with the panic.
+func (w *writer) dropAfterPanic() {
+	if p := recover(); p != nil {
+		_ = w.disconnect() // what it was dropped for is worse
+		panic(p)
+	}
 }
 
 func (w *writer) inTx(ctx context.Context, tx sqldb.Querier, id string, work func(context.Context, sqldb.Querier) error) error {

@@ -78,6 +78,9 @@ func TestPanicBeside(t *testing.T) {
 			_, _ = l.Apply(context.WithoutCancel(t.Context()), plan)
 		}()
 		db.FailInTx(nil)
+		res, err := l.Apply(t.Context(), plan)
+		require.NoError(t, err, "nothing of the transaction is left")
+		require.Positive(t, len(res.Applied.Assignments)+len(res.Applied.Releases))
 		require.NoError(t, l.Close())
 	}
 }

@@ -154,7 +154,7 @@ func OpenServers(ctx context.Context, c *config.Config, main *store.DB, changed 
 	cfg, own := c.ServersStore()
 	servers = main
 	if own {
-		cfg.Changed = changed
+		cfg.Changed, cfg.ReadOnly = changed, main.Config.ReadOnly
 		if servers, err = store.Open(ctx, cfg); err != nil {
 			return nil, closer, fmt.Errorf("the database of servers and roles: %w", err)
 		}

@@ -13,7 +13,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/internal/signin"
-	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 )
 
@@ -80,7 +79,7 @@ func reach(ctx context.Context, text string) error {
 // fences compares the fence of each shard with the etcd that would hand out its next token:
 // tokens of another etcd may be smaller than those that the database has seen.
 func (c *Checkup) fences(ctx context.Context, client *clientv3.Client) {
-	db, err := store.Open(ctx, c.config.Store())
+	db, err := openToRead(ctx, c.config.Store())
 	if err != nil {
 		return // it was said already
 	}

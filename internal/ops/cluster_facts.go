@@ -175,8 +175,7 @@ func (r *StatusReader) database(ctx context.Context, cfg sqldb.Config) (*store.D
 	if db != nil {
 		return db, nil
 	}
-	cfg.ReadOnly = true
-	db, err := store.Open(ctx, cfg)
+	db, err := openToRead(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hostsched/hostsched/internal/config"
-	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 )
 
@@ -107,7 +106,7 @@ func (c *Checkup) shard(s ShardStatus) {
 
 // findings are what 'hostsched check' finds.
 func (c *Checkup) findings(ctx context.Context) {
-	db, err := store.Open(ctx, c.config.Store())
+	db, err := openToRead(ctx, c.config.Store())
 	if err != nil {
 		return // it was said already
 	}

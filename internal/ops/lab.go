@@ -14,6 +14,7 @@ import (
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // Errors of the packages below that callers tell apart who know nothing of databases.
@@ -227,13 +228,21 @@ func (l Lab) on(ctx context.Context, s admin.Shard, work func(Shard) error) erro
 	})
 }
 
+// openToRead opens a database for whoever only looks.
+func openToRead(ctx context.Context, cfg sqldb.Config) (*store.DB, error) {
+	cfg.ReadOnly = true
+	return store.Open(ctx, cfg)
+}
+
 // inDatabase does something in the database of a shard. It is opened without a
 // look at the privileges, so that whoever may only read can ask.
 func (l Lab) inDatabase(ctx context.Context, s admin.Shard, work func(*admin.Lab) error) error {
 	if s.DSN == "" {
 		return work(l.Main)
 	}
-	db, err := store.Open(ctx, l.Config.ShardStore(s.Name, s.DSN))
+	open := l.Config.ShardStore(s.Name, s.DSN)
+	open.ReadOnly = l.Main.Config.ReadOnly
+	db, err := store.Open(ctx, open)
 	if err != nil {
 		return fmt.Errorf("the database of shard %s: %w", s.Name, err)
 	}

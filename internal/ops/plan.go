@@ -228,6 +228,9 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filte
 		}
 		r.hold(p)
 	}
+	if err := filter.add(ctx, s, label, r.Aborts, asked); err != nil {
+		return PlanReport{}, err
+	}
 	filter.apply(asked, &r)
 	r.sumUp()
 	return r, nil

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -69,7 +71,7 @@ func (f PlanFilter) apply(jobs map[int64]bool, r *PlanReport) {
 	r.Assignments = slices.DeleteFunc(r.Assignments, func(a PlannedEntry) bool { return !jobs[a.Job] })
 	r.Changes = slices.DeleteFunc(r.Changes, func(c PlannedChange) bool { return !jobs[c.Job] })
 	r.Waiting = slices.DeleteFunc(r.Waiting, func(w WaitingEntry) bool { return !jobs[w.Job] })
-	r.Aborts = slices.DeleteFunc(r.Aborts, func(a PlannedAbort) bool { return !jobs[a.Job] && a.Job != f.Job })
+	r.Aborts = slices.DeleteFunc(r.Aborts, func(a PlannedAbort) bool { return !jobs[a.Job] })
 	r.noHosts()
 	if !r.DoesSomething() && len(r.Waiting) == 0 {
 		r.Note = fmt.Sprintf("nothing of %s waits for a host in shard %s", f, r.Shard)
@@ -141,6 +143,31 @@ func (f PlanFilter) jobs(snapshot *scheduler.Snapshot, label scheduler.LabelID) 
 		}
 	}
 	return out
+}
+
+// add adds those jobs that are asked for of which only an entry is aborted: it has a host, so
+// that no snapshot has its job.
+func (f PlanFilter) add(ctx context.Context, s Shard, label scheduler.LabelID, aborts []PlannedAbort, jobs map[int64]bool) error {
+	if f == (PlanFilter{}) || len(aborts) == 0 {
+		return nil
+	}
+	query := "SELECT j.id FROM afe_jobs j WHERE j.id IN " + sqldb.List(sqldb.IDsOf(aborts, func(a PlannedAbort) int64 { return a.Job }))
+	for _, condition := range []struct {
+		text string
+		id   int64
+	}{
+		{"j.id = ?", f.Job}, {"COALESCE(j.parent_job_id, j.id) = ?", f.Suite},
+		{"EXISTS (SELECT 1 FROM afe_jobs_dependency_labels d WHERE d.job_id = j.id AND d.label_id = ?)", int64(label)},
+	} {
+		if condition.id != 0 {
+			query += " AND " + strings.Replace(condition.text, "?", strconv.FormatInt(condition.id, 10), 1)
+		}
+	}
+	found, err := sqldb.SelectIDs(ctx, s.DB.Pool, query)
+	for _, id := range found {
+		jobs[id] = true
+	}
+	return sqldb.Explain(err, "look for jobs that are aborted", s.DB.Target())
 }
 
 // DoesSomething tells whether the plan would do anything to what was asked for.

@@ -168,6 +168,10 @@ func TestPlanShowsEndsOfHolds(t *testing.T) {
 	require.True(t, r.DoesSomething())
 	require.Equal(t, r.Aborts, reported(ops.PlanFilter{Job: job}).Aborts)
 	require.Empty(t, reported(ops.PlanFilter{Job: job}).Unlocks)
+	suite := int64(storetest.Count(t, db, "SELECT COALESCE(parent_job_id, id) FROM afe_jobs WHERE id = ?", job))
+	require.Equal(t, r.Aborts, reported(ops.PlanFilter{Suite: suite}).Aborts)
+	boards := [][]ops.PlannedAbort{reported(ops.PlanFilter{Job: job, Label: "board:b00"}).Aborts, reported(ops.PlanFilter{Job: job, Label: "board:b01"}).Aborts}
+	require.ElementsMatch(t, [][]ops.PlannedAbort{r.Aborts, {}}, boards, "the job needs one of the boards")
 }
 
 // TestNoPriority: what stands for NULL is seen by nobody.

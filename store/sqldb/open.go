@@ -34,8 +34,8 @@ type Config struct {
 	// Create makes an SQLite file that does not exist yet. Without it a missing
 	// file is an error, and nothing is written.
 	Create bool
-	// ReadOnly is for whoever only reads. An SQLite file stays as it is then, to the byte, and
-	// need not be writable. It is no promise of a server.
+	// ReadOnly is for whoever only reads. Nothing is written to an SQLite file then, which need
+	// not be writable while a server has it open. It is no promise of a server.
 	ReadOnly bool
 	// Production allows a database on another machine.
 	Production bool
@@ -182,7 +182,8 @@ func (db *DB) sqliteDSN() string {
 	// As a URI, so that a path may contain a question mark or a hash.
 	file := url.URL{Scheme: "file", Path: db.target.path}
 	if db.Config.ReadOnly {
-		return fmt.Sprintf("%s?mode=ro&_pragma=busy_timeout(%d)", file.String(), LockWait.Milliseconds())
+		// Not mode=ro: who opens it so leaves files beside it, which may keep others out.
+		return fmt.Sprintf("%s?mode=rw&_pragma=busy_timeout(%d)&_pragma=query_only(1)", file.String(), LockWait.Milliseconds())
 	}
 	// Writers queue up (immediate) instead of failing half-way; readers see one
 	// state throughout (WAL).
