@@ -140,7 +140,7 @@ func (r *Reason) busyText(own Own) string {
 			parts = append(parts, strconv.Itoa(n)+" "+text+details)
 		}
 	}
-	add(r.Leased, "leased", bracketed(entriesText("to ", d.leasedTo), d.idle(r.Leased), d.suites))
+	add(r.Leased, "leased", bracketed(entriesText("to ", d.leasedTo), r.idleText(), d.suites))
 	add(r.Locked, "locked", d.locks)
 	add(r.Draining, "draining", d.drains)
 	add(r.Contended, "held by another transaction", "")
@@ -304,17 +304,16 @@ func (p *planner) count(m *match) *outcomeCounts {
 // details are the names behind the numbers of a reason, ready to be printed, and which entries
 // have hosts, by id, or got them, in the order of the queue.
 type details struct {
-	known                         bool
 	suites, locks, drains, groups string
 	leasedTo, holders             []EntryID
 }
 
-// idle says of leased hosts how many no entry has.
-func (d *details) idle(leased int) string {
-	if n := leased - len(d.leasedTo); d.known && n > 0 {
-		return fmt.Sprintf("%d to none: for a special task, or until the next tick releases it", n)
+// idleText says how many leased hosts no entry has.
+func (r *Reason) idleText() string {
+	if r.details == nil || r.Leased == len(r.details.leasedTo) {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("%d to none, for special tasks or not yet released", r.Leased-len(r.details.leasedTo))
 }
 
 // shownDetails bounds how many names a reason lists.
@@ -356,7 +355,6 @@ func (p *planner) details(g *group) *details {
 	slices.Sort(holders)
 	slices.Sort(leasedTo)
 	return &details{
-		known:    true,
 		suites:   suitesText(slices.Sorted(maps.Keys(suites))),
 		locks:    bracketed(listed("", locks)),
 		drains:   bracketed(listed("", drains)),

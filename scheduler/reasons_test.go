@@ -107,7 +107,7 @@ func TestReasonsOfHostsForTasks(t *testing.T) {
 			got[w.Entry] = fmt.Sprint(w.Reason.Code, ": ", w.Reason)
 		}
 		require.Equal(t, map[EntryID]string{
-			1: "hosts_busy: needs board:a: 2 hosts match; 1 leased (1 to none: for a special task, or until the next tick releases it), 1 wanted by special tasks; 0 entries ahead",
+			1: "hosts_busy: needs board:a: 2 hosts match; 1 leased (1 to none, for special tasks or not yet released), 1 wanted by special tasks; 0 entries ahead",
 			2: "host_leased: names host h3, which is wanted by a special task",
 		}, got)
 	}
