@@ -39,7 +39,7 @@ func clusterCommand() *cobra.Command {
 func withCluster(cmd *cobra.Command, cfg *config.Config, work func(context.Context, ops.Lab, *clientv3.Client) error) error {
 	ctx, stop := untilSignalled(cmd.Context())
 	defer stop()
-	return withLab(ctx, cfg, func(lab ops.Lab) error {
+	return inLab(ctx, cfg, false, func(lab ops.Lab) error {
 		return withEtcd(cfg, func(client *clientv3.Client) error { return work(ctx, lab, client) })
 	})
 }

@@ -189,7 +189,10 @@ func (r *run) goesOn(told *shim.Control) bool {
 		}
 	}
 	r.noteBegan()
-	// The result is looked for after the lock: a shim writes it before it ends.
+	// Whether it began is looked for before the lock, which a shim takes before it says so:
+	// otherwise one that begins in between would count as gone. The result is looked for after
+	// the lock: a shim writes it before it ends.
+	old := r.isOld()
 	alive, err := r.folder.Alive()
 	if err == nil && !alive {
 		if result, over := r.folder.Result(); over {
@@ -198,7 +201,7 @@ func (r *run) goesOn(told *shim.Control) bool {
 			return false
 		}
 	}
-	if err != nil || alive || !r.isOld() {
+	if err != nil || alive || !old {
 		return r.mayLive()
 	}
 	return !r.bury("the process that ran it was killed", r.overdue())
