@@ -432,9 +432,11 @@ func (w *world) settled() error {
 	return w.wrong
 }
 
-// punctual holds after a sweep when the time of all jobs is over.
+// punctual holds after two sweeps when the time of all jobs is over: the first one queues entries
+// again whose tasks are gone.
 func (w *world) punctual() error {
 	w.passes(3601 * second)
+	w.sweep()
 	w.sweep()
 	for id, e := range w.entries {
 		if !e.Complete && !e.Aborted {
