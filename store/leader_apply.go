@@ -36,8 +36,9 @@ var errChanged = errors.New("rows changed since the snapshot")
 
 // Apply writes a plan, in chunks, each a fenced transaction: leases for frontend
 // tasks, then assignments in queue order, then releases. Many assignments are written by
-// several writers at once, and few of them leave one that releases meanwhile. ErrFenced means that the term is over. After
-// any other error the plan may be applied in part; Result says how far.
+// several writers at once, and few of them leave one that releases meanwhile. ErrFenced
+// means that the term is over. After any other error the plan may be applied in part; Result
+// says how far.
 func (l *Leader) Apply(ctx context.Context, plan scheduler.Plan) (Result, error) {
 	a := &applier{l: l, writer: l.main()}
 	err := a.apply(ctx, plan)

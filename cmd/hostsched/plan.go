@@ -64,8 +64,8 @@ that nothing of them waits. At the end the waiting entries are summed up by reas
 
 With --policy, hosts are chosen in that way, and the plan says how many entries
 get a host under the policy that is configured: what a change of scheduler.policy
-would gain, for the jobs that are asked for with --job, --suite or --label. The configuration is the one that this command reads: give it that of
-the replicas.
+would gain, for the jobs that are asked for with --job, --suite or --label. The
+configuration is the one that this command reads: give it that of the replicas.
 
 With --shadow, plan at every tick beside another scheduler that runs on the same
 database, and report how far the two agree: how many entries got a host since the
@@ -198,7 +198,7 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 		}
 	}
 	for _, sum := range r.WaitingByReason {
-		t.line("reason   %s: %s, like entry %d: %s", sum.Code, entriesText(sum.Entries), sum.Entry, sum.Reason)
+		t.line("reason   %s: %s, like entry %d: %s", sum.Code, countOf(sum.Entries, "entry"), sum.Entry, sum.Reason)
 	}
 	if r.Note != "" {
 		t.line("note     %s", r.Note)
@@ -208,7 +208,7 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 	}
 	if g := r.Gain; g != nil {
 		t.line("gain     %+d: under %s %s would get a host (%d of them after Provision), and %d (%d) under %s, which is configured%s",
-			g.More(), r.Policy, entriesText(g.Assigned), g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured, prioritiesText(g.ByPriority))
+			g.More(), r.Policy, countOf(g.Assigned, "entry"), g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured, prioritiesText(g.ByPriority))
 	}
 	ends := ""
 	if n := len(r.Unlocks) + len(r.Drained) + len(r.Aborts); n > 0 {
@@ -266,18 +266,11 @@ func changeRows(t table, r ops.PlanReport) {
 	}
 }
 
-func entriesText(n int) string {
-	if n == 1 {
-		return "1 entry"
-	}
-	return fmt.Sprintf("%d entries", n)
-}
-
 func agreementText(a ops.Agreement) string {
 	if a.Given == 0 {
 		return "no entry got a host yet"
 	}
-	return fmt.Sprintf("%s got a host, agreed with %d (%.1f%%), same host %d, unexpected %d", entriesText(a.Given), a.Agreed, 100*float64(a.Agreed)/float64(a.Given), a.SameHost, a.Unexpected)
+	return fmt.Sprintf("%s got a host, agreed with %d (%.1f%%), same host %d, unexpected %d", countOf(a.Given, "entry"), a.Agreed, 100*float64(a.Agreed)/float64(a.Given), a.SameHost, a.Unexpected)
 }
 
 func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {

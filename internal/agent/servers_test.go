@@ -35,24 +35,17 @@ func TestWhatTheServersSayOfTheAgent(t *testing.T) {
 		require.ErrorIs(t, s.result(t), agent.ErrReplaced)
 		require.True(t, alive(pid), "what runs is the other's")
 	})
-	t.Run("the token is not known", func(t *testing.T) {
-		l, m, _, pid := running(t)
-		l.change(func() { l.problem = labapi.ProblemToken })
-		time.Sleep(time.Second)
-		require.True(t, alive(pid))
-		l.change(func() { l.problem = "" })
-		require.NoError(t, os.WriteFile(filepath.Join(m.folder(1).Work(), "go"), nil, 0o600))
-		require.Equal(t, "passed", l.finished(1).finish.Result)
-	})
-	t.Run("too old", func(t *testing.T) {
-		l, m, _, pid := running(t)
-		l.change(func() { l.problem = labapi.ProblemProtocol })
-		time.Sleep(time.Second)
-		require.True(t, alive(pid))
-		l.change(func() { l.problem = "" })
-		require.NoError(t, os.WriteFile(filepath.Join(m.folder(1).Work(), "go"), nil, 0o600))
-		require.Equal(t, "passed", l.finished(1).finish.Result)
-	})
+	for name, problem := range map[string]string{"the token is not known": labapi.ProblemToken, "too old": labapi.ProblemProtocol} {
+		t.Run(name, func(t *testing.T) {
+			l, m, _, pid := running(t)
+			l.change(func() { l.problem = problem })
+			time.Sleep(time.Second)
+			require.True(t, alive(pid))
+			l.change(func() { l.problem = "" })
+			require.NoError(t, os.WriteFile(filepath.Join(m.folder(1).Work(), "go"), nil, 0o600))
+			require.Equal(t, "passed", l.finished(1).finish.Result)
+		})
+	}
 	t.Run("the run is lost", func(t *testing.T) {
 		l, m, _, pid := running(t)
 		l.change(func() { l.runs[1].lost = true })

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -151,6 +149,7 @@ func (f PlanFilter) add(ctx context.Context, s Shard, label scheduler.LabelID, a
 	if f == (PlanFilter{}) || len(aborts) == 0 {
 		return nil
 	}
+	var args []any
 	query := "SELECT j.id FROM afe_jobs j WHERE j.id IN " + sqldb.List(sqldb.IDsOf(aborts, func(a PlannedAbort) int64 { return a.Job }))
 	for _, condition := range []struct {
 		text string
@@ -160,10 +159,10 @@ func (f PlanFilter) add(ctx context.Context, s Shard, label scheduler.LabelID, a
 		{"EXISTS (SELECT 1 FROM afe_jobs_dependency_labels d WHERE d.job_id = j.id AND d.label_id = ?)", int64(label)},
 	} {
 		if condition.id != 0 {
-			query += " AND " + strings.Replace(condition.text, "?", strconv.FormatInt(condition.id, 10), 1)
+			query, args = query+" AND "+condition.text, append(args, condition.id)
 		}
 	}
-	found, err := sqldb.SelectIDs(ctx, s.DB.Pool, query)
+	found, err := sqldb.SelectIDs(ctx, s.DB.Pool, query, args...)
 	for _, id := range found {
 		jobs[id] = true
 	}
