@@ -128,22 +128,39 @@ type Membership struct {
 	// revoke ends a lease of any replica.
 	revoke func(ctx context.Context, lease int64) error
 
+	changed chan struct{}
+
 	mu       sync.Mutex
 	presence Presence
 	err      error
-	changed  chan struct{}
+	// changes counts those of the presence, shown is the latest of them that the key has.
+	// showing is closed, and replaced, when the key is written.
+	changes, shown uint64
+	showing        chan struct{}
 }
+
+// showFirst bounds how long a revocation waits until the others can see what this replica
+// says of the dead one.
+const showFirst = 200 * time.Millisecond
 
 func newMembership(p Presence, keepOnce func(context.Context, *Membership) error, revoke func(context.Context, int64) error) *Membership {
 	p.Format, p.Oldest = Format, OldestFormat
-	return &Membership{server: p.Server, keepOnce: keepOnce, revoke: revoke, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1)}
+	return &Membership{server: p.Server, keepOnce: keepOnce, revoke: revoke, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1), showing: make(chan struct{})}
 }
 
 // Revoke ends all leases of a process that is dead: its key as a member and its
 // keys as leader or candidate disappear, so that others follow at once. The view
 // says which leases these are; of a process without any there is nothing to do.
+//
+// The key of this replica is written before, because a successor begins at once, and what
+// the keys say then is what it writes into the history. If that takes long, successors
+// need not wait for it.
 func (m *Membership) Revoke(ctx context.Context, v View, holder string) error {
-	for _, lease := range v.Leases(holder) {
+	leases := v.Leases(holder)
+	if len(leases) > 0 {
+		m.waitShown(ctx, showFirst)
+	}
+	for _, lease := range leases {
 		if err := m.revoke(ctx, lease); err != nil {
 			// The member's key, whose lease is the last, stays then: as long as it is
 			// there, the rest is tried again.
@@ -157,8 +174,40 @@ func (m *Membership) Revoke(ctx context.Context, v View, holder string) error {
 func (m *Membership) Set(change func(*Presence)) {
 	m.mu.Lock()
 	change(&m.presence)
+	m.changes++
 	m.mu.Unlock()
 	m.again()
+}
+
+// waitShown waits until the key says what was set before, at most so long.
+func (m *Membership) waitShown(ctx context.Context, bound time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	m.mu.Lock()
+	set := m.changes
+	m.mu.Unlock()
+	for {
+		m.mu.Lock()
+		shown, showing := m.shown, m.showing
+		m.mu.Unlock()
+		if shown >= set {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-showing:
+		}
+	}
+}
+
+// show notes up to which change the key says what was set.
+func (m *Membership) show(change uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.shown = change
+	close(m.showing)
+	m.showing = make(chan struct{})
 }
 
 // again makes the membership write its key.
@@ -200,15 +249,16 @@ func (m *Membership) Err() error {
 	return m.err
 }
 
-// value is the value of the key. Since is the time at which it is first asked for.
-func (m *Membership) value() (string, error) {
+// value is the value of the key, and up to which change of the presence. Since is the time
+// at which it is first asked for.
+func (m *Membership) value() (value string, change uint64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.presence.Since == "" {
 		m.presence.Since = time.Now().UTC().Format(time.RFC3339)
 	}
 	data, err := json.Marshal(m.presence)
-	return string(data), err
+	return string(data), m.changes, err
 }
 
 // keepPut writes the key, and again whenever the presence changes, until ctx ends
@@ -216,11 +266,13 @@ func (m *Membership) value() (string, error) {
 // everybody still sees the last value: it is tried again.
 func (m *Membership) keepPut(ctx context.Context, lost <-chan struct{}, put func(value string) error) error {
 	for {
-		value, err := m.value()
+		value, change, err := m.value()
 		if err != nil {
 			return err
 		}
-		err = put(value)
+		if err = put(value); err == nil {
+			m.show(change)
+		}
 		if errors.Is(err, ErrLeaseLost) || errors.Is(err, errReconnect) {
 			return err
 		}

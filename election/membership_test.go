@@ -136,6 +136,67 @@ func TestRevokeADeadReplica(t *testing.T) {
 	})
 }
 
+// TestVerdictComesBeforeTheEnd: whoever ends the leases of a dead replica has said why, when
+// the others see that they are gone, because that is when one of them succeeds it.
+func TestVerdictComesBeforeTheEnd(t *testing.T) {
+	const rounds = 20
+	onBoth(t, func(t *testing.T, w world) {
+		lease := func(v election.View, server string) int64 {
+			for _, m := range v.Servers {
+				if m.Server == server {
+					return m.Lease
+				}
+			}
+			return 0
+		}
+		var mu sync.Mutex
+		var present, unexplained int64
+		ended := map[int64]bool{}
+		judge := w.replica("b").Join(election.Presence{Role: election.RolePrimary}, func(v election.View) {
+			mu.Lock()
+			defer mu.Unlock()
+			present = lease(v, "a")
+			for _, m := range v.Servers {
+				if m.Server != "b" {
+					continue
+				}
+				for gone := range ended {
+					if gone != present && m.Suspects["a"].Lease < gone {
+						unexplained++
+						delete(ended, gone)
+					}
+				}
+			}
+		})
+		keep(t, judge)
+		keep(t, w.replica("a").Join(election.Presence{Role: election.RolePrimary}, func(election.View) {}))
+		for range rounds {
+			require.Eventually(t, func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return present != 0 && !ended[present] && judge.Err() == nil
+			}, soon, time.Millisecond, "the key of a is there")
+			v := w.view()
+			dead := lease(v, "a")
+			mu.Lock()
+			ended[dead] = true
+			mu.Unlock()
+			judge.Set(func(p *election.Presence) {
+				p.Suspects = map[string]election.Suspicion{"a": {Why: "silent", Lease: dead}}
+			})
+			require.NoError(t, judge.Revoke(t.Context(), v, v.Servers[0].Holder))
+			require.Eventually(t, func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return present != dead
+			}, soon, time.Millisecond, "the key of a is gone")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		require.Zero(t, unexplained, "ends of leases that nobody had explained")
+	})
+}
+
 // TestTwoReplicasOfOneServer: the key is of the first, whatever the second says about
 // itself, and the second learns who has its name. When the first ends, with a word or
 // without, the second takes the key over.

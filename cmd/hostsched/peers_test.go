@@ -79,8 +79,7 @@ func TestServerLosesTheDatabase(t *testing.T) {
 
 	// A leader dies while a standby is blind: the shards go to the one that can lead.
 	in.spread(t, 4, 2)
-	leaders := in.leaders()
-	old = in.epochs(t)
+	leaders, old := in.ledByEach(t, slices.DeleteFunc(slices.Clone(in.replicas), func(s *server) bool { return s == blind }))
 	victim := in.busiest(leaders)
 	names = ledBy(leaders, victim)
 	victim.kill(t)

@@ -255,8 +255,11 @@ func (s *server) metric(t *testing.T, name string) float64 {
 // counter reads a metric by its name and labels.
 func (s *server) counter(t *testing.T, name string) float64 {
 	t.Helper()
-	_, body, ok := s.get("/metrics")
-	require.True(t, ok)
+	var body string
+	require.Eventually(t, func() (ok bool) {
+		_, body, ok = s.get("/metrics")
+		return ok
+	}, patience, 20*time.Millisecond, "%s tells its metrics", s.name)
 	for line := range strings.Lines(body) {
 		if value, found := strings.CutPrefix(line, name+" "); found {
 			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)

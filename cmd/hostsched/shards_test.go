@@ -118,9 +118,16 @@ func (in *installation) spread(t *testing.T, n, most int) {
 }
 
 // balanced waits until there is nothing left to balance, and returns the leaders
-// with their fences. A server that has just woken up may say for a moment that it
-// leads what it has lost, so what the servers say must agree with the fences.
+// with their fences.
 func (in *installation) balanced(t *testing.T) (leaders map[shard.Name]*server, fences map[shard.Name]store.Fence) {
+	t.Helper()
+	return in.ledByEach(t, in.replicas)
+}
+
+// ledByEach waits until each of these servers leads something, and no other one does. A
+// server that has just lost a shard may say for a moment that it leads it, so what the
+// servers say must agree with the fences.
+func (in *installation) ledByEach(t *testing.T, servers []*server) (leaders map[shard.Name]*server, fences map[shard.Name]store.Fence) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		leaders, fences = in.leaders(), in.epochs(t)
@@ -129,8 +136,8 @@ func (in *installation) balanced(t *testing.T) (leaders map[shard.Name]*server, 
 				return false
 			}
 		}
-		return !slices.ContainsFunc(in.replicas, func(s *server) bool { return len(ledBy(leaders, s)) == 0 })
-	}, patience, 20*time.Millisecond, "every server leads something, and the fences say so, too")
+		return !slices.ContainsFunc(in.replicas, func(s *server) bool { return slices.Contains(servers, s) != (len(ledBy(leaders, s)) > 0) })
+	}, patience, 20*time.Millisecond, "every server that can leads something, and the fences say so, too")
 	return leaders, fences
 }
 

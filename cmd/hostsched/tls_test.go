@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -97,8 +98,7 @@ func (in *installation) requireExpiredCertificateIsSaid(t *testing.T, ca *testse
 	}, patience, 20*time.Millisecond, "the others say whose certificate expired, and when")
 	require.EqualValues(t, 1, other.counter(t, "hostsched_replicas_not_heard"))
 	require.Eventually(t, func() bool { return strings.Contains(other.log(t), "the heartbeats of a replica are not heard") }, patience, 20*time.Millisecond)
-	out := in.printedStatus(t)
-	require.Contains(t, out, "does not hear the heartbeats of server "+s.name)
+	in.printedStatusSays(t, "does not hear the heartbeats of server "+s.name)
 
 	ca.IssueNow(t, s.files.Cert, s.files.Key, "valid again", time.Hour)
 	require.Eventually(t, func() bool { return len(other.page(t).Unheard) == 0 }, patience, 20*time.Millisecond, "heard again")
@@ -107,12 +107,15 @@ func (in *installation) requireExpiredCertificateIsSaid(t *testing.T, ca *testse
 	require.Zero(t, s.counter(t, "hostsched_certificate_fault"))
 }
 
-// printedStatus is what the command prints, which has the certificate of a replica.
-func (in *installation) printedStatus(t *testing.T) string {
+// printedStatusSays waits until the command, which has the certificate of a replica, prints
+// this. It says so of a replica that answers it in time.
+func (in *installation) printedStatusSays(t *testing.T, text string) {
 	t.Helper()
 	args := append([]string{"cluster", "status", "--cluster", "failover", "--etcd-endpoints", in.endpoint}, in.replicas[1].args...)
-	_, out := program(t, in.dsn, args...)
-	return out
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		_, out := program(t, in.dsn, args...)
+		require.Contains(c, out, text)
+	}, patience, 20*time.Millisecond)
 }
 
 // TestOneReplicaWithoutTLS: while a cluster is given TLS, the end of a replica that has none
@@ -128,8 +131,7 @@ func TestOneReplicaWithoutTLS(t *testing.T) {
 		require.Eventually(t, func() bool { return strings.Contains(s.page(t).Unheard[plain.name], "it has no TLS") }, patience, 20*time.Millisecond, s.name)
 	}
 	require.Eventually(t, func() bool { return len(plain.page(t).Unheard) == 2 }, patience, 20*time.Millisecond)
-	out := in.printedStatus(t)
-	require.Contains(t, out, "does not hear the heartbeats of server "+plain.name)
+	in.printedStatusSays(t, "does not hear the heartbeats of server "+plain.name)
 	in.balanced(t)
 
 	old := in.epochs(t)

@@ -69,6 +69,8 @@ func (w *witness) until(t *testing.T, what string, holds func(*witness) bool) {
 
 type runningReplica struct {
 	*replica.Replica
+	// end tells it to end, and stop waits for that, too.
+	end  context.CancelFunc
 	stop func()
 }
 
@@ -102,7 +104,7 @@ func startReplica(t *testing.T, cfg replica.Config, c election.Campaigner, db *s
 		<-done
 	})
 	t.Cleanup(stop)
-	return runningReplica{r, stop}
+	return runningReplica{r, cancel, stop}
 }
 
 func TestLeaderAssignsAndFollowerTakesOver(t *testing.T) {
@@ -137,6 +139,41 @@ func TestLostLeaseEndsTheTerm(t *testing.T) {
 	m.Revoke(shard.Master)
 	w.until(t, "leading again", func(w *witness) bool { return w.leading == 2 })
 	require.Eventually(t, func() bool { return r.Status().Token > token }, soon, time.Millisecond)
+}
+
+// hangingTick is an Observer in whose report a tick hangs until it is closed.
+type hangingTick struct {
+	replica.Silent
+	began, ended chan struct{}
+	once         sync.Once
+}
+
+func (h *hangingTick) Ticked(shard.Name, replica.Report) {
+	h.once.Do(func() { close(h.began) })
+	<-h.ended
+}
+
+// TestTermThatEndsBeforeItsTick: a replica whose tick hangs does not say that it leads when
+// its term is over, and a term that was lost was not handed over, whatever was planned then.
+func TestTermThatEndsBeforeItsTick(t *testing.T) {
+	db, m := openLab(t), election.NewMemory()
+	h := &hangingTick{began: make(chan struct{}), ended: make(chan struct{})}
+	goOn := sync.OnceFunc(func() { close(h.ended) })
+	r := start(t, "a", m.Replica("a"), db, h)
+	defer goOn()
+	<-h.began
+	require.True(t, r.Leads())
+	m.Revoke(shard.Master)
+	require.Eventually(t, func() bool { return !r.Leads() }, soon, time.Millisecond)
+
+	r.end()
+	goOn()
+	r.stop()
+	terms, err := db.Terms(t.Context(), shard.Master, 2)
+	require.NoError(t, err)
+	require.Len(t, terms, 1)
+	require.False(t, terms[0].Planned)
+	require.Contains(t, terms[0].Cause, "lease lost")
 }
 
 // TestFencedLeaderStepsDown: another replica took the fence over behind the

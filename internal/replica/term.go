@@ -74,12 +74,34 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	})
 	r.led = true
 	before := r.Status()
+	defer r.followAfter(won)()
 	r.announced = election.Announcement{}
 	r.keep(t.recorder)
 	err = r.lead(ctx, won, t)
+	if over := won.Cause(); err == nil && over != nil && !errors.Is(over, election.ErrResigned) {
+		err = over // the term was lost, even if it was to be handed over
+	}
 	r.keep(nil)
 	r.remember(t.leader, err)
 	return errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
+}
+
+// followAfter makes the status say that this replica does not lead any more as soon as the
+// term is over: its last tick may go on for as long as the database does not answer.
+func (r *Replica) followAfter(won *election.Term) (stop func()) {
+	var watching sync.WaitGroup
+	served := make(chan struct{})
+	watching.Go(func() {
+		select {
+		case <-won.Done():
+			r.status.set(func(s *Status) { s.State, s.LockedRows = StateCandidate, 0 })
+		case <-served:
+		}
+	})
+	return func() {
+		close(served)
+		watching.Wait()
+	}
 }
 
 // remember keeps what a term left in the database, and tells the others of it unless the
