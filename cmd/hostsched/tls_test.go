@@ -135,10 +135,8 @@ func TestOneReplicaWithoutTLS(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return len(plain.page(t).Unheard) == 2 }, patience, 20*time.Millisecond)
 	in.printedStatusSays(t, "does not hear the heartbeats of server "+plain.name)
-	in.balanced(t)
-
-	old := in.epochs(t)
-	names := ledBy(in.leaders(), plain)
+	leaders, old := in.balanced(t)
+	names := ledBy(leaders, plain)
 	require.NotEmpty(t, names)
 	plain.kill(t)
 	took := in.allTakenOver(t, names, old, time.Now())
