@@ -62,11 +62,11 @@ func (s *server) shownTime() time.Time {
 // worksOn requires that the same leader finishes some more ticks in the same term.
 func (in *installation) worksOn(t *testing.T, leader *server, before replica.Status) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		st, ok := leader.status()
+	var st replica.Status
+	require.Eventually(t, func() (ok bool) {
+		st, ok = leader.status()
 		return ok && (st.Epoch != before.Epoch || st.Assignments >= before.Assignments+termAssignments)
 	}, patience, 10*time.Millisecond, "the leader goes on")
-	st, _ := leader.status()
 	require.Equal(t, before.Epoch, st.Epoch, "in the same term")
 }
 
@@ -119,8 +119,7 @@ func TestClockOfTheDatabaseJumps(t *testing.T) {
 	s.start(t)
 	s.leadsWithin(t, patience)
 	db.assigns(t, patience)
-	st, ok := s.status()
-	require.True(t, ok)
+	st := s.mustStatus(t)
 	for _, by := range []time.Duration{5 * time.Hour, -5 * time.Hour, 0} {
 		clock.Set(t, by)
 		require.Eventually(t, func() bool {
@@ -134,7 +133,5 @@ func TestClockOfTheDatabaseJumps(t *testing.T) {
 			return storetest.Count(t, db, "SELECT COUNT(*) FROM lab.afe_host_queue_entries WHERE host_id IS NOT NULL") > before
 		}, patience, 20*time.Millisecond, "entries get hosts")
 	}
-	now, ok := s.status()
-	require.True(t, ok)
-	require.Equal(t, st.Epoch, now.Epoch, "in the same term")
+	require.Equal(t, st.Epoch, s.mustStatus(t).Epoch, "in the same term")
 }

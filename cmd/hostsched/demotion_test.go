@@ -127,8 +127,7 @@ func TestTheDatabaseFailsOver(t *testing.T) {
 	require.Eventually(t, func() bool { return time.Since(switched) > leftWithin }, patience, 50*time.Millisecond)
 	storetest.Exec(t, former, "SET GLOBAL log_output = 'TABLE'")
 	storetest.Exec(t, former, "SET GLOBAL general_log = 1")
-	st, ok := s.status()
-	require.True(t, ok)
+	st := s.mustStatus(t)
 	require.Eventually(t, func() bool {
 		now, ok := s.status()
 		return ok && now.Ticks > st.Ticks+10

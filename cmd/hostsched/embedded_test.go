@@ -107,11 +107,6 @@ func etcdMembers(t *testing.T, m *member) (out []ops.EtcdMember) {
 	return out
 }
 
-func (m *member) ready() bool {
-	code, _, ok := m.get("/readyz")
-	return ok && code == http.StatusOK
-}
-
 // TestServersAreTheirOwnEtcd: three servers need no other etcd. When one is killed the
 // others lead, when it comes back it takes part again, and a lost one is replaced by a new
 // one.

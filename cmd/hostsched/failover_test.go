@@ -49,10 +49,7 @@ func (in *installation) killInMidTick(t *testing.T) {
 	var took []time.Duration
 	for range kills {
 		in.followersReady(t)
-		require.Eventually(t, func() bool {
-			_, st := in.leaderIn(t, anyPhase()...)
-			return st.Assignments >= termAssignments
-		}, patience, 5*time.Millisecond, "the leader works")
+		in.leaderWhen(t, func(_ *server, st replica.Status) bool { return st.Assignments >= termAssignments }, "the leader works")
 		leader, st := in.leaderIn(t, replica.PhaseSnapshot, replica.PhasePlan, replica.PhaseApply)
 		leader.kill(t)
 		killed := time.Now()
@@ -87,9 +84,8 @@ func (in *installation) pauseAndGoOn(t *testing.T) {
 		}, patience, 5*time.Millisecond, "the leader steps down")
 		in.followersReady(t)
 		if leader.metric(t, "hostsched_fenced_writes_total") > 0 {
-			require.Zero(t, leader.metric(t, "hostsched_leader"))
-			code, _, _ := leader.get("/readyz?state=follower")
-			require.Equal(t, http.StatusOK, code, "a candidate again")
+			leader.counts(t, ofMaster("hostsched_leader"), 0)
+			leader.answers(t, "/readyz?state=follower", http.StatusOK, "a candidate again")
 			return
 		}
 	}
@@ -106,11 +102,7 @@ func (in *installation) recorderSurvives(t *testing.T) {
 	leader, st := in.leaderIn(t, anyPhase()...)
 	require.Equal(t, want.Hosts(), leader.recorder(t), "kept")
 	leader.kill(t)
-	require.Eventually(t, func() bool {
-		next, now := in.leaderIn(t, anyPhase()...)
-		return now.Epoch > st.Epoch && now.Ticks > 0 && next != leader
-	}, patience, 10*time.Millisecond)
-	next, _ := in.leaderIn(t, anyPhase()...)
+	next, _ := in.leaderWhen(t, func(s *server, now replica.Status) bool { return now.Epoch > st.Epoch && now.Ticks > 0 && s != leader }, "another one leads")
 	require.Equal(t, want.Hosts(), next.recorder(t), "rebuilt")
 	leader.start(t)
 }
@@ -120,25 +112,22 @@ func (in *installation) settle(t *testing.T) {
 	_, err := in.db.SQL().Exec("UPDATE afe_special_tasks SET is_complete = 1 WHERE queue_entry_id IS NULL")
 	require.NoError(t, err)
 	const quietTicks = 5
-	require.Eventually(t, func() bool {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		_, before := in.leaderIn(t, anyPhase()...)
-		f, _, err := in.db.ReadFence(t.Context(), "master")
-		require.NoError(t, err)
-		require.Eventually(t, func() bool {
-			_, now := in.leaderIn(t, anyPhase()...)
+		f := in.fence(t)
+		in.leaderWhen(t, func(_ *server, now replica.Status) bool {
 			return now.Epoch != before.Epoch || now.Ticks >= before.Ticks+quietTicks
-		}, patience, 5*time.Millisecond)
-		later, _, err := in.db.ReadFence(t.Context(), "master")
-		require.NoError(t, err)
-		return later.Writes == f.Writes && later.Epoch == f.Epoch
-	}, patience, 10*time.Millisecond, "the lab comes to rest")
+		}, "the leader goes on")
+		if later := in.fence(t); later.Writes == f.Writes && later.Epoch == f.Epoch {
+			return
+		}
+	}
+	t.Fatal("the lab does not come to rest")
 }
 
 func (s *server) recorder(t *testing.T) map[scheduler.HostID]scheduler.JobID {
 	t.Helper()
-	code, body, ok := s.get("/v1/recorder")
-	require.True(t, ok)
-	require.Equal(t, http.StatusOK, code)
+	body := s.answers(t, "/v1/recorder", http.StatusOK, "%s has a recorder", s.name)
 	var r web.Recorder
 	require.NoError(t, json.Unmarshal([]byte(body), &r))
 	return r.Hosts

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/replica"
@@ -94,10 +95,7 @@ func (s *server) second(t *testing.T) *server {
 	s.in.replicas = append(s.in.replicas, &other)
 	t.Cleanup(func() { other.stop(t) })
 	other.start(t)
-	require.Eventually(t, func() bool {
-		code, _, ok := other.get("/readyz?state=follower")
-		return ok && code == http.StatusOK
-	}, patience, 10*time.Millisecond, "the second replica stands by")
+	other.answers(t, "/readyz?state=follower", http.StatusOK, "the second replica stands by")
 	return &other
 }
 
@@ -137,7 +135,7 @@ func TestStandbyThatLagsBehind(t *testing.T) {
 			code, out := program(t, dsn, "check")
 			require.Equal(t, exitFailed, code, out)
 			require.Contains(t, out, "was given to this entry, and the database has lost that")
-			code, out = program(t, dsn, "shard", "resume", "master", "--reason", "looked at the hosts", "--yes", "--etcd-endpoints", leader.endpoint, "--cluster", "failover")
+			code, out = program(t, dsn, "shard", "resume", "master", "--reason", "looked at the hosts", "--yes", "--etcd-endpoints", leader.endpoint, "--cluster", testCluster)
 			require.Zero(t, code, out)
 			l.standby.assigns(t, patience)
 			_, out = program(t, dsn, "check")
@@ -161,13 +159,18 @@ func (in *installation) pausesAfterLoss(t *testing.T, l lagging) {
 			return ok && st.State == replica.StateLeader && strings.Contains(st.Paused, "the database lost commits")
 		})
 	}, patience, 10*time.Millisecond, "the status of the leader says why")
-	noticed := 0
-	for _, s := range in.replicas {
-		if _, ok := s.status(); ok && s.metric(t, "hostsched_lost_commits_total") == 1 {
-			noticed++
-			require.Contains(t, s.log(t), "the database lost commits")
+	alive := slices.DeleteFunc(slices.Clone(in.replicas), func(s *server) bool { return s.cmd.ProcessState != nil })
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		var noticed float64
+		for _, s := range alive {
+			times, ok := s.readCounter(ofMaster("hostsched_lost_commits_total"))
+			require.True(c, ok, "%s tells its metrics", s.name)
+			if times > 0 {
+				require.Contains(c, s.log(t), "the database lost commits")
+			}
+			noticed += times
 		}
-	}
-	require.Equal(t, 1, noticed)
+		require.EqualValues(c, 1, noticed)
+	}, patience, 20*time.Millisecond)
 	require.Equal(t, 1, storetest.Count(t, l.standby, "SELECT COUNT(*) FROM lab.hostsched_audit WHERE action = 'commits lost'"))
 }

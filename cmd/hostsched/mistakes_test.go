@@ -143,7 +143,6 @@ func TestALivingLabIsNotStopped(t *testing.T) {
 	}
 }
 
-// fence reads the fence of the master.
 // TestFenceRowsThatSomebodyEdited: the commands that look name them, and adopting the fence
 // makes them agree, also while their leader lives.
 func TestFenceRowsThatSomebodyEdited(t *testing.T) {
@@ -162,6 +161,7 @@ func TestFenceRowsThatSomebodyEdited(t *testing.T) {
 	require.Eventually(t, func() bool { f := in.fence(t); return f.Holder != "" && f.Epoch > before+1 }, patience, 10*time.Millisecond, "it is led again")
 }
 
+// fence reads the fence of the master.
 func (in *installation) fence(t *testing.T) store.Fence {
 	t.Helper()
 	f, _, err := in.db.ReadFence(t.Context(), shard.Master)

@@ -84,7 +84,7 @@ func TestPasswordIsChanged(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return strings.Contains(s.log(t), "Access denied") }, patience, 10*time.Millisecond)
 	require.NoError(t, os.WriteFile(file, []byte("sesame-two\n"), 0o600))
-	st, _ := s.status()
+	st := s.mustStatus(t)
 	require.Eventually(t, func() bool {
 		now, ok := s.status()
 		return ok && now.Ticks > st.Ticks

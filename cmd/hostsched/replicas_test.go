@@ -19,7 +19,9 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
@@ -39,11 +41,15 @@ const maxFailover = testTTL + 1500*time.Millisecond
 
 const patience = 30 * time.Second
 
+// testCluster is the name of every installation in its etcd.
+const testCluster = "failover"
+
 // installation is a lab on a database server, an etcd, and replicas as processes.
 type installation struct {
 	dsn      string
 	endpoint string
 	db       *store.DB
+	etcd     *clientv3.Client
 	history  *simlab.History
 	lab      *simlab.Lab
 	replicas []*server
@@ -76,6 +82,9 @@ func newInstallationOn(t *testing.T, dsn string, spec simlab.Spec, replicas int,
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	in.db = db
+	in.etcd, err = election.NewClient(clientv3.Config{Endpoints: []string{in.endpoint}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, in.etcd.Close()) })
 	_, err = schema.Up(ctx, db.DB, schema.Options{})
 	require.NoError(t, err)
 	_, err = db.SQL().Exec("ALTER TABLE afe_host_queue_entries DROP KEY hostsched_one_active_entry_per_host")
@@ -176,7 +185,7 @@ func (s *server) start(t *testing.T) {
 	log, err := os.OpenFile(filepath.Join(s.in.logDir, s.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(t, err)
 	// The DSN has a password field, so it goes by the environment.
-	args := append([]string{"serve", "--server", s.name, "--listen", s.listen, "--cluster", "failover",
+	args := append([]string{"serve", "--server", s.name, "--listen", s.listen, "--cluster", testCluster,
 		"--etcd-endpoints", s.endpoint, "--etcd-ttl", testTTL.String(), "--tick-min", "5ms", "--runner", "autotest"}, s.in.args...)
 	args = append(args, s.args...)
 	if !slices.Contains(args, "--config") { // a configuration file may set the level itself
@@ -225,7 +234,8 @@ func (s *server) stop(t *testing.T) {
 	require.True(t, early || s.cmd.ProcessState.Success(), "%s ends with %v", s.name, s.cmd.ProcessState)
 }
 
-// get asks a replica; ok is false if it does not answer.
+// get asks a replica once; ok is false if it does not answer within a second, which one that is
+// alive may fail to do on a busy machine.
 func (s *server) get(path string) (code int, body string, ok bool) {
 	client := &http.Client{Timeout: time.Second, Transport: s.keeper.Transport()}
 	res, err := client.Get(s.keeper.Scheme() + "://" + s.listen + path)
@@ -237,6 +247,20 @@ func (s *server) get(path string) (code int, body string, ok bool) {
 	return res.StatusCode, b.String(), err == nil && res.Body.Close() == nil
 }
 
+// answers waits until a replica answers a path with this code, and returns what it says. Only
+// for what stays so, because what a replica says of itself follows an event a moment later.
+func (s *server) answers(t *testing.T, path string, want int, msgAndArgs ...any) string {
+	t.Helper()
+	var body string
+	require.Eventually(t, func() bool {
+		var code int
+		var ok bool
+		code, body, ok = s.get(path)
+		return ok && code == want
+	}, patience, 20*time.Millisecond, msgAndArgs...)
+	return body
+}
+
 func (s *server) status() (replica.Status, bool) {
 	code, body, ok := s.get("/v1/status")
 	var st web.ServerStatus
@@ -246,49 +270,91 @@ func (s *server) status() (replica.Status, bool) {
 	return st.Shards[0], true
 }
 
+// mustStatus is the status of a replica that is alive, as soon as it says it.
+func (s *server) mustStatus(t *testing.T) (st replica.Status) {
+	t.Helper()
+	require.Eventually(t, func() (ok bool) {
+		st, ok = s.status()
+		return ok
+	}, patience, 20*time.Millisecond, "%s tells its status", s.name)
+	return st
+}
+
+// ofMaster is the name of a metric with the label of the master shard.
+func ofMaster(name string) string { return name + `{shard="master"}` }
+
 // metric reads a metric of the master shard.
 func (s *server) metric(t *testing.T, name string) float64 {
 	t.Helper()
-	return s.counter(t, name+`{shard="master"}`)
+	return s.counter(t, ofMaster(name))
 }
 
-// counter reads a metric by its name and labels.
-func (s *server) counter(t *testing.T, name string) float64 {
+// counter is a metric by its name and labels, as soon as a replica that is alive says it.
+func (s *server) counter(t *testing.T, name string) (value float64) {
 	t.Helper()
-	var body string
 	require.Eventually(t, func() (ok bool) {
-		_, body, ok = s.get("/metrics")
+		value, ok = s.readCounter(name)
 		return ok
-	}, patience, 20*time.Millisecond, "%s tells its metrics", s.name)
+	}, patience, 20*time.Millisecond, "%s tells its metric %s", s.name, name)
+	return value
+}
+
+// counts waits until a metric has a value.
+func (s *server) counts(t *testing.T, name string, want float64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		value, ok := s.readCounter(name)
+		return ok && value == want
+	}, patience, 20*time.Millisecond, "%s has %v as %s", s.name, want, name)
+}
+
+// readCounter asks a replica once for a metric by its name and labels.
+func (s *server) readCounter(name string) (value float64, ok bool) {
+	_, body, ok := s.get("/metrics")
+	if !ok {
+		return 0, false
+	}
 	for line := range strings.Lines(body) {
-		if value, found := strings.CutPrefix(line, name+" "); found {
-			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			require.NoError(t, err)
-			return v
+		if text, found := strings.CutPrefix(line, name+" "); found {
+			value, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			return value, err == nil
 		}
 	}
-	t.Fatalf("%s has no metric %s", s.name, name)
-	return 0
+	return 0, false
 }
 
 // leaderIn finds the leader at a moment when it is in one of the phases.
 func (in *installation) leaderIn(t *testing.T, phases ...replica.Phase) (*server, replica.Status) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		for _, s := range in.replicas {
-			st, ok := s.status()
-			if !ok || st.State != replica.StateLeader {
-				continue
-			}
-			for _, p := range phases {
-				if st.Phase == p {
-					return s, st
-				}
-			}
+		if s, st := in.leaderNow(phases...); s != nil {
+			return s, st
 		}
 	}
 	t.Fatalf("nobody leads in phase %v", phases)
 	return nil, replica.Status{}
+}
+
+// leaderNow asks each replica once whether it leads and is in one of the phases. The server
+// is nil if none says so.
+func (in *installation) leaderNow(phases ...replica.Phase) (*server, replica.Status) {
+	for _, s := range in.replicas {
+		st, ok := s.status()
+		if ok && st.State == replica.StateLeader && slices.Contains(phases, st.Phase) {
+			return s, st
+		}
+	}
+	return nil, replica.Status{}
+}
+
+// leaderWhen waits until the leader is as it should be.
+func (in *installation) leaderWhen(t *testing.T, is func(*server, replica.Status) bool, msgAndArgs ...any) (leader *server, st replica.Status) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		leader, st = in.leaderNow(anyPhase()...)
+		return leader != nil && is(leader, st)
+	}, patience, 5*time.Millisecond, msgAndArgs...)
+	return leader, st
 }
 
 func anyPhase() []replica.Phase {
@@ -321,14 +387,32 @@ func (in *installation) takenOver(t *testing.T, epoch int64, from time.Time) tim
 func (in *installation) followersReady(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		ready := 0
-		for _, s := range in.replicas {
-			if code, _, ok := s.get("/readyz"); ok && code == http.StatusOK {
-				ready++
-			}
+		// One that wakes up says that it is ready by what it knew before its sleep, until it
+		// learns that its lease has expired. Only etcd knows whether it has another one.
+		if !in.allAreMembers() {
+			return false
 		}
-		return ready == len(in.replicas)
+		return !slices.ContainsFunc(in.replicas, func(s *server) bool { return !s.ready() })
 	}, patience, 5*time.Millisecond, "all replicas ready")
+}
+
+// ready asks a replica once whether it takes part.
+func (s *server) ready() bool {
+	code, _, ok := s.get("/readyz")
+	return ok && code == http.StatusOK
+}
+
+// allAreMembers tells whether etcd has the keys of all replicas as members of the cluster.
+func (in *installation) allAreMembers() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	view, err := election.Look(ctx, in.etcd, testCluster)
+	if err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(in.replicas, func(s *server) bool {
+		return !slices.ContainsFunc(view.Servers, func(m election.Member) bool { return m.Server == s.name })
+	})
 }
 
 func (in *installation) requireNothingTwice(t *testing.T) {

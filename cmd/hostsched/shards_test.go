@@ -81,22 +81,45 @@ func (s *server) all() map[shard.Name]replica.Status {
 	return out
 }
 
-// leads counts the shards a replica leads.
-func (s *server) leads() int { return len(ledBy(s.in.leaders(), s)) }
+// claim is what a replica says of a shard that it leads.
+type claim struct {
+	*server
+	replica.Status
+}
 
-// leaders maps every led shard to its server: the one that says so and has the
+// claims asks each replica once what it leads, and maps each shard to the claim with the
 // latest epoch. One that has just woken up may believe that it still leads.
-func (in *installation) leaders() map[shard.Name]*server {
-	out := map[shard.Name]*server{}
-	epoch := map[shard.Name]int64{}
+func (in *installation) claims() map[shard.Name]claim {
+	out := map[shard.Name]claim{}
 	for _, s := range in.replicas {
 		for name, st := range s.all() {
-			if st.State == replica.StateLeader && st.Epoch > epoch[name] {
-				out[name], epoch[name] = s, st.Epoch
+			if st.State == replica.StateLeader && st.Epoch > out[name].Epoch {
+				out[name] = claim{s, st}
 			}
 		}
 	}
 	return out
+}
+
+// leaders maps every shard that somebody claims to lead to its server. A shard is missing
+// while its leader is too busy to answer.
+func (in *installation) leaders() map[shard.Name]*server {
+	out := map[shard.Name]*server{}
+	for name, c := range in.claims() {
+		out[name] = c.server
+	}
+	return out
+}
+
+// leaderOf waits until a server claims to lead a shard, and the fence says so, too.
+func (in *installation) leaderOf(t *testing.T, name shard.Name) (leader claim) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		leader = in.claims()[name]
+		f, _, err := in.db.ReadFence(t.Context(), name)
+		return err == nil && leader.server != nil && leader.Epoch == f.Epoch
+	}, patience, 10*time.Millisecond, "somebody leads shard %s", name)
+	return leader
 }
 
 // spread waits until n shards are led and no server leads more than most.
@@ -130,11 +153,13 @@ func (in *installation) balanced(t *testing.T) (leaders map[shard.Name]*server, 
 func (in *installation) ledByEach(t *testing.T, servers []*server) (leaders map[shard.Name]*server, fences map[shard.Name]store.Fence) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		leaders, fences = in.leaders(), in.epochs(t)
+		claims := in.claims()
+		leaders, fences = map[shard.Name]*server{}, in.epochs(t)
 		for name, f := range fences {
-			if leaders[name] == nil || leaders[name].all()[name].Epoch != f.Epoch {
+			if claims[name].server == nil || claims[name].Epoch != f.Epoch {
 				return false
 			}
+			leaders[name] = claims[name].server
 		}
 		return !slices.ContainsFunc(in.replicas, func(s *server) bool { return slices.Contains(servers, s) != (len(ledBy(leaders, s)) > 0) })
 	}, patience, 20*time.Millisecond, "every server that can leads something, and the fences say so, too")
@@ -295,11 +320,23 @@ func TestShardsComeAndGo(t *testing.T) {
 // command runs a command against the installation and returns what it prints.
 func (in *installation) command(t *testing.T, code int, args ...string) string {
 	t.Helper()
-	var out, errs strings.Builder
+	in.setEnvironment(t)
+	return prints(t, code, args...)
+}
+
+// setEnvironment makes the commands in this process reach the installation.
+func (in *installation) setEnvironment(t *testing.T) {
+	t.Helper()
 	t.Setenv("HOSTSCHED_DATABASE_DSN", in.dsn)
 	t.Setenv("HOSTSCHED_ETCD_ENDPOINTS", in.endpoint)
-	t.Setenv("HOSTSCHED_CLUSTER", "failover")
-	got := run(t.Context(), args, &out, &errs)
+	t.Setenv("HOSTSCHED_CLUSTER", testCluster)
+}
+
+// prints runs a command in this process, which has to end with a code, and returns what it
+// prints. It serves those who try again, too, for whom a failure is none of the test.
+func prints(t require.TestingT, code int, args ...string) string {
+	var out, errs strings.Builder
+	got := run(context.Background(), args, &out, &errs)
 	require.Equal(t, code, got, "hostsched %v: %s%s", args, &out, &errs)
 	return out.String()
 }
@@ -316,43 +353,34 @@ func TestRoles(t *testing.T) {
 	first, second, backup := in.replicas[0], in.replicas[1], in.replicas[2]
 	// Whoever starts first leads what it finds without a leader, the backup, too;
 	// the primaries get it back after the hold-off.
-	require.Eventually(t, func() bool {
-		return backup.leads() == 0 && first.leads() > 0 && first.leads()+second.leads() == 4
-	}, patience, 20*time.Millisecond, "the primaries lead everything")
-
-	old := in.epochs(t)
-	names := ledBy(in.leaders(), first)
+	leaders, old := in.ledByEach(t, []*server{first, second})
+	names := ledBy(leaders, first)
 	began := time.Now()
 	in.command(t, 0, "server", "role", "replica-1", "--remove", "host_scheduler", "--reason", "test", "--yes")
 	took := in.allTakenOver(t, names, old, began)
 	t.Logf("role taken away: %d shards handed over within %v", len(names), took.Round(time.Millisecond))
 	require.Less(t, took, maxHandOver)
-	require.Zero(t, backup.leads())
-	require.Eventually(t, func() bool {
-		terms, err := in.db.Terms(t.Context(), names[0], 2)
-		require.NoError(t, err)
-		return len(terms) == 2 && terms[1].Planned && strings.Contains(terms[1].Cause, "does not have the role host_scheduler")
-	}, patience, 20*time.Millisecond, "the history says why the term ended")
-	code, _, _ := first.get("/readyz")
-	require.Equal(t, http.StatusOK, code, "the process lives on")
+	_, handedOver := in.ledByEach(t, []*server{second})
+	for _, name := range names {
+		ended := in.requireCause(t, name, old[name].Epoch, "does not have the role host_scheduler")
+		require.True(t, ended.Planned, "%+v", ended)
+	}
+	first.answers(t, "/readyz", http.StatusOK, "the process lives on")
 
-	old = in.epochs(t)
+	old = handedOver
 	second.kill(t)
 	took = in.allTakenOver(t, []shard.Name{"master", "shard-1", "shard-2", "shard-3"}, old, time.Now())
 	t.Logf("all primaries gone: the backup leads after %v", took.Round(time.Millisecond))
 	require.LessOrEqual(t, took, maxFailover)
-	require.Eventually(t, func() bool { return backup.leads() == 4 }, patience, 5*time.Millisecond)
 
-	old = in.epochs(t)
+	_, old = in.ledByEach(t, []*server{backup})
 	second.start(t)
-	require.Eventually(t, func() bool { return second.leads() == 4 }, patience, 20*time.Millisecond, "the primary gets everything back")
-	for name, f := range in.epochs(t) {
+	_, back := in.ledByEach(t, []*server{second})
+	for name, f := range back {
 		require.Equal(t, old[name].Epoch+1, f.Epoch, "once, without flapping")
 	}
 	in.command(t, 0, "server", "retire", "replica-3", "--reason", "test", "--yes")
-	require.Eventually(t, func() bool {
-		return strings.Contains(in.command(t, 0, "cluster", "status"), "server replica-3 does not have the role")
-	}, patience, 50*time.Millisecond)
+	in.printedStatusSays(t, "server replica-3 does not have the role")
 	second.kill(t)
 	time.Sleep(2 * testTTL) // that nothing happens is the point
 	require.Empty(t, in.leaders(), "nobody who may not leads")
@@ -368,17 +396,17 @@ func TestRoles(t *testing.T) {
 func TestClusterCommands(t *testing.T) {
 	in := newInstallation(t, failoverLab, 3, withShards(3, 3))
 	in.simulate(t, busy)
-	in.spread(t, 4, 2)
-	var st ops.ClusterStatus
-	require.NoError(t, json.Unmarshal([]byte(in.command(t, 0, "cluster", "status", "-o", "json")), &st))
-	require.Len(t, st.Servers, 3)
-	require.Len(t, st.Shards, 4)
-	leaders := in.leaders()
-	for _, s := range st.Shards {
-		require.Equal(t, leaders[s.Shard].name, s.Leader)
-		require.Positive(t, s.Token)
-		require.Positive(t, s.Term)
-	}
+	in.followersReady(t)
+	leaders, _ := in.balanced(t)
+	in.clusterStatus(t, 0, func(t require.TestingT, _ string, st ops.ClusterStatus) {
+		require.Len(t, st.Servers, 3)
+		require.Len(t, st.Shards, 4)
+		for _, s := range st.Shards {
+			require.Equal(t, leaders[s.Shard].name, s.Leader)
+			require.Positive(t, s.Token)
+			require.Positive(t, s.Term)
+		}
+	})
 	in.command(t, 2, "shard", "switchover", "master", "--to", "nobody", "--yes")
 	in.command(t, 2, "shard", "switchover", "nowhere", "--to", "replica-1", "--yes")
 	in.command(t, 2, "shard", "switchover", "master", "--to", "replica-1")
@@ -389,19 +417,19 @@ func TestClusterCommands(t *testing.T) {
 	t.Log(in.command(t, 0, "shard", "switchover", "master", "--to", to.name, "--reason", "test", "--yes"))
 	require.Eventually(t, func() bool { return in.leaders()["master"] == to }, patience, 5*time.Millisecond)
 	time.Sleep(2 * holdOff) // that it stays there is the point
-	require.Equal(t, to.name, in.leaders()["master"].name)
+	require.Equal(t, to.name, in.leaderOf(t, "master").name)
 	in.command(t, 0, "shard", "switchover", "master", "--to", "any", "--yes")
 
 	in.command(t, 2, "shard", "pause", "shard-1", "--yes")
 	in.command(t, 0, "shard", "pause", "shard-1", "--reason", "power work", "--yes")
 	f, _, err := in.db.ReadFence(t.Context(), "shard-1")
 	require.NoError(t, err)
-	ticks := in.leaders()["shard-1"].all()["shard-1"].Ticks
-	require.Eventually(t, func() bool { return in.leaders()["shard-1"].all()["shard-1"].Ticks > ticks+20 }, patience, 10*time.Millisecond, "it continues to look")
+	ticks := in.leaderOf(t, "shard-1").Ticks
+	require.Eventually(t, func() bool { return in.claims()["shard-1"].Ticks > ticks+20 }, patience, 10*time.Millisecond, "it continues to look")
 	later, _, err := in.db.ReadFence(t.Context(), "shard-1")
 	require.NoError(t, err)
 	require.Equal(t, f.Writes, later.Writes, "but writes nothing")
-	require.Eventually(t, func() bool { return strings.Contains(in.command(t, 0, "cluster", "status"), "paused: power work") }, patience, 50*time.Millisecond)
+	in.printedStatusSays(t, "paused: power work")
 	in.command(t, 0, "shard", "resume", "shard-1", "--reason", "power is back", "--yes")
 	require.Eventually(t, func() bool {
 		f, _, err := in.db.ReadFence(t.Context(), "shard-1")
@@ -465,7 +493,6 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 	// A tick has several statements; together they take longer than slow.
 	const slow = 500 * time.Millisecond
 	link.Slow(t, slow/5)
-	leader := in.leaders()["master"]
 	require.Eventually(t, func() bool {
 		for _, s := range in.replicas {
 			if r := s.all()["west"].Recent; len(r) > 0 && r[len(r)-1] > slow {
@@ -474,12 +501,17 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 		}
 		return false
 	}, patience, 20*time.Millisecond, "its ticks are slow now")
-	before := leader.all()["master"].Ticks
+	before := in.leaderOf(t, "master")
 	time.Sleep(3 * time.Second) // the length is the point
-	now := leader.all()["master"]
-	t.Logf("master's ticks in 3 s while a shard's database is slow: %d, the latest %v", now.Ticks-before, now.Recent[len(now.Recent)-1].Round(time.Millisecond))
-	require.Greater(t, now.Ticks-before, int64(5))
-	require.Less(t, now.Recent[len(now.Recent)-1], slow)
+	now := in.leaderOf(t, "master")
+	require.Equal(t, before.Epoch, now.Epoch, "in the same term")
+	ticks := now.Ticks - before.Ticks
+	require.Greater(t, ticks, int64(5))
+	// One tick may be slow because the machine is, but not most of them.
+	since := slices.Sorted(slices.Values(now.Recent[max(0, len(now.Recent)-int(ticks)):]))
+	median := since[len(since)/2]
+	t.Logf("master's ticks in 3 s while a shard's database is slow: %d, half of them within %v", ticks, median.Round(time.Millisecond))
+	require.Less(t, median, slow)
 	in.requireNothingTwice(t)
 	twice, err := history.AssignedTwice(t.Context(), 0)
 	require.NoError(t, err)

@@ -58,10 +58,10 @@ func (s *server) waits(t *testing.T, reason string) {
 		code, ready, ok := s.get("/readyz")
 		return ok && code == http.StatusServiceUnavailable && strings.Contains(ready, reason)
 	}, patience, 10*time.Millisecond, "readyz says why it is not ready")
-	code, health, ok := s.get("/healthz")
-	require.True(t, ok)
-	require.Equal(t, http.StatusOK, code, "nothing is wrong with a replica that waits")
-	require.Contains(t, health, reason)
+	require.Eventually(t, func() bool {
+		code, health, ok := s.get("/healthz")
+		return ok && code == http.StatusOK && strings.Contains(health, reason)
+	}, patience, 10*time.Millisecond, "nothing is wrong with a replica that waits, which healthz says with the reason")
 	require.Contains(t, s.log(t), reason)
 }
 

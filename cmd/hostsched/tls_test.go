@@ -59,6 +59,10 @@ func TestReplicasOverTLS(t *testing.T) {
 		victim.kill(t)
 		took := in.allTakenOver(t, names, old, time.Now())
 		t.Logf("kill -9 of a server that leads %d shards, over TLS: all taken over after %v", len(names), took.Round(time.Millisecond))
+		// The cause tells the end of its connections from a silence, which takes hardly longer.
+		for _, name := range names {
+			in.requireCause(t, name, old[name].Epoch, "^crashed$")
+		}
 		victim.start(t)
 		in.followersReady(t)
 		return took
@@ -75,7 +79,7 @@ func TestReplicasOverTLS(t *testing.T) {
 		}, patience, 10*time.Millisecond, "the status names the new certificate")
 	}
 	best = min(best, kill())
-	require.Less(t, best, time.Second)
+	require.Less(t, best, 2*time.Second)
 
 	stopSimulator()
 	in.requireNothingTwice(t)
@@ -99,7 +103,7 @@ func (in *installation) requireExpiredCertificateIsSaid(t *testing.T, ca *testse
 		why := other.page(t).Unheard[s.name]
 		return strings.Contains(why, "expired") && strings.Contains(why, "valid until "+until.Format(time.RFC3339))
 	}, patience, 20*time.Millisecond, "the others say whose certificate expired, and when")
-	require.EqualValues(t, 1, other.counter(t, "hostsched_replicas_not_heard"))
+	other.counts(t, "hostsched_replicas_not_heard", 1)
 	require.Eventually(t, func() bool { return strings.Contains(other.log(t), "the heartbeats of a replica are not heard") }, patience, 20*time.Millisecond)
 	in.printedStatusSays(t, "does not hear the heartbeats of server "+s.name)
 
@@ -107,14 +111,14 @@ func (in *installation) requireExpiredCertificateIsSaid(t *testing.T, ca *testse
 	require.Eventually(t, func() bool { return len(other.page(t).Unheard) == 0 }, patience, 20*time.Millisecond, "heard again")
 	s.keeper = trusting
 	require.Eventually(t, func() bool { st := s.page(t).Certificate; return st != nil && st.Fault == "" }, patience, 20*time.Millisecond)
-	require.Zero(t, s.counter(t, "hostsched_certificate_fault"))
+	s.counts(t, "hostsched_certificate_fault", 0)
 }
 
 // printedStatusSays waits until the command, which has the certificate of a replica, prints
 // this. It says so of a replica that answers it in time.
 func (in *installation) printedStatusSays(t *testing.T, text string) {
 	t.Helper()
-	args := append([]string{"cluster", "status", "--cluster", "failover", "--etcd-endpoints", in.endpoint}, in.replicas[1].args...)
+	args := append([]string{"cluster", "status", "--cluster", testCluster, "--etcd-endpoints", in.endpoint}, in.replicas[1].args...)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		_, out := program(t, in.dsn, args...)
 		require.Contains(c, out, text)
@@ -261,8 +265,7 @@ func TestDatabaseThatRequiresACertificate(t *testing.T) {
 
 	ca.IssueNow(t, own, ownKey, "renewed", time.Hour)
 	storetest.Exec(t, server, "ALTER USER sched@'127.0.0.1' REQUIRE SUBJECT '/CN=renewed'")
-	before, ok := s.status()
-	require.True(t, ok)
+	before := s.mustStatus(t)
 	server.endSessionsOf(t, "sched")
 	require.Eventually(t, func() bool {
 		now, ok := s.status()
