@@ -133,19 +133,19 @@ type Membership struct {
 	mu       sync.Mutex
 	presence Presence
 	err      error
-	// changes counts those of the presence, shown is the latest of them that the key has.
-	// showing is closed, and replaced, when the key is written.
+	// changes counts those of the presence, from 1. shown is the latest of them that the key
+	// has, 0 while there is no key. showing is closed, and replaced, when the key is written.
 	changes, shown uint64
 	showing        chan struct{}
 }
 
-// showFirst bounds how long a revocation waits until the others can see what this replica
-// says of the dead one.
-const showFirst = 200 * time.Millisecond
+// ShowFirst bounds how long AwaitShown waits: a leader that is dead, or that failed, holds
+// its successor up for as long.
+const ShowFirst = 200 * time.Millisecond
 
 func newMembership(p Presence, keepOnce func(context.Context, *Membership) error, revoke func(context.Context, int64) error) *Membership {
 	p.Format, p.Oldest = Format, OldestFormat
-	return &Membership{server: p.Server, keepOnce: keepOnce, revoke: revoke, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1), showing: make(chan struct{})}
+	return &Membership{server: p.Server, keepOnce: keepOnce, revoke: revoke, presence: p, err: ErrNotYet, changed: make(chan struct{}, 1), changes: 1, showing: make(chan struct{})}
 }
 
 // Revoke ends all leases of a process that is dead: its key as a member and its
@@ -158,7 +158,7 @@ func newMembership(p Presence, keepOnce func(context.Context, *Membership) error
 func (m *Membership) Revoke(ctx context.Context, v View, holder string) error {
 	leases := v.Leases(holder)
 	if len(leases) > 0 {
-		m.waitShown(ctx, showFirst)
+		m.AwaitShown(ctx)
 	}
 	for _, lease := range leases {
 		if err := m.revoke(ctx, lease); err != nil {
@@ -179,9 +179,10 @@ func (m *Membership) Set(change func(*Presence)) {
 	m.again()
 }
 
-// waitShown waits until the key says what was set before, at most so long.
-func (m *Membership) waitShown(ctx context.Context, bound time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, bound)
+// AwaitShown waits until the key says what was set before, at most for ShowFirst. Whoever
+// ends a lease then is not followed by somebody who cannot know why.
+func (m *Membership) AwaitShown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, ShowFirst)
 	defer cancel()
 	m.mu.Lock()
 	set := m.changes
@@ -201,7 +202,7 @@ func (m *Membership) waitShown(ctx context.Context, bound time.Duration) {
 	}
 }
 
-// show notes up to which change the key says what was set.
+// show notes up to which change the key says what was set, 0 if there is no key.
 func (m *Membership) show(change uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -225,6 +226,7 @@ func (m *Membership) Run(ctx context.Context) {
 		if err := m.keepOnce(ctx, m); err != nil {
 			m.note(err)
 		}
+		m.show(0)
 		select {
 		case <-ctx.Done():
 		case <-time.After(watchPause):

@@ -167,6 +167,10 @@ type Controller struct {
 	// members are the servers of the view, and leaders the URLs of those who lead.
 	members []election.Member
 	leaders map[shard.Name]string
+	// first are the tokens with which the first candidates of shards lead, or would. sawView
+	// is closed, and replaced, with each view.
+	first   map[shard.Name]int64
+	sawView chan struct{}
 
 	// retiring are the replicas of shards that are not served any more.
 	retiring sync.WaitGroup
@@ -185,7 +189,7 @@ func New(cfg Config, elected Election, db Databases, observer replica.Observer, 
 		views: make(chan election.View, 1), polls: make(chan poll, 1), wake: make(chan struct{}, 1),
 		arrivals: map[int64]time.Time{}, orphans: map[shard.Name]time.Time{},
 		runners: map[shard.Name]*shardRunner{}, failures: map[shard.Name]failure{}, role: election.RoleNone, why: whyStarting,
-		faults: recurring.New(log),
+		faults: recurring.New(log), sawView: make(chan struct{}),
 	}
 	c.suspects = newSuspects(cfg.Certs, c.look)
 	c.waker = peers.NewWaker(cfg.Certs, c.cannotWake)

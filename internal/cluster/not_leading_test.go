@@ -52,7 +52,7 @@ func TestWhoDoesNotLeadSaysWhy(t *testing.T) {
 }
 
 // TestHangingSnapshot: a leader whose snapshot waits for somebody's lock says so after a
-// few seconds, once, and only for as long as that lasts.
+// few seconds, once, and only for as long as that lasts, even if its term is over meanwhile.
 func TestHangingSnapshot(t *testing.T) {
 	l := newLab(t, testserver.Database(t), 0)
 	a := l.start("a")
@@ -65,6 +65,12 @@ func TestHangingSnapshot(t *testing.T) {
 	slow := func() string { return a.status(shard.Master).Slow(time.Now()) }
 	l.until("the log says so", func() bool { return l.log.Count("a tick hangs") == 1 })
 	require.Contains(t, slow(), "the snapshot of shard master has been running since")
+	require.Nil(t, a.status(shard.Master).NotLeading)
+	l.election.Revoke(shard.Master)
+	l.until("the tick outlasts its term", func() bool {
+		why := a.controller.NotLeading()[shard.Master]
+		return why.Reason == replica.TickHangs && why.Text == slow()
+	})
 	_, err = other.ExecContext(t.Context(), "UNLOCK TABLES")
 	require.NoError(t, err)
 	ticks := a.status(shard.Master).Ticks

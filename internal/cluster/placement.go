@@ -20,11 +20,18 @@ func (c *Controller) saw(v election.View) {
 	c.members = v.Servers
 	c.forgetLastWrites(v)
 	c.leaders = leadersOf(v)
+	c.first = map[shard.Name]int64{}
 	for name, elected := range v.Shards {
-		if s := c.runners[name]; s != nil && len(elected.Candidates) > 0 {
+		if len(elected.Candidates) == 0 {
+			continue
+		}
+		c.first[name] = elected.Candidates[0].Revision
+		if s := c.runners[name]; s != nil {
 			s.sawEpoch(elected.Candidates[0].Epoch)
 		}
 	}
+	close(c.sawView)
+	c.sawView = make(chan struct{})
 	c.mu.Unlock()
 	c.suspects.follow(v, c.cfg.Replica.Holder)
 	arrivals := make(map[int64]time.Time, len(v.Servers))
@@ -39,6 +46,27 @@ func (c *Controller) saw(v election.View) {
 	if !slices.ContainsFunc(v.Servers, func(a election.Member) bool { return a.Server == c.cfg.Server }) {
 		// Another process with this server's name deleted the key when it ended.
 		c.announce()
+	}
+}
+
+// awaitWin waits, at most for so long as others waited to be seen, until the view has that
+// this replica won a shard: a campaign follows etcd by itself, and may be ahead of the view.
+// What others said of the former leader before its key went is in such a view.
+func (c *Controller) awaitWin(ctx context.Context, name shard.Name, token int64) {
+	ctx, cancel := context.WithTimeout(ctx, election.ShowFirst)
+	defer cancel()
+	for {
+		c.mu.Lock()
+		first, next := c.first[name], c.sawView
+		c.mu.Unlock()
+		if first >= token {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+		}
 	}
 }
 

@@ -83,10 +83,12 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	cfg.Scope.Shard = s.name
 	cfg.Scope.Shared = s.controller.cfg.Only == "" && s.dsn == ""
 	cfg.ReportFailure = func(err error) { s.controller.noteFailure(s.name, err) }
-	cfg.Deaths = s.controller.deaths
+	cfg.Deaths = func() map[string]store.Death { return s.controller.deaths(s.name) }
 	cfg.Epoch = s.epoch.Load
 	cfg.Ended = func(last store.LastWrites) { s.controller.noteLastWrites(s.name, last) }
 	cfg.Former = func() []store.LastWrites { return s.controller.formerTerms(s.name) }
+	cfg.AwaitShown = s.controller.membership.AwaitShown
+	cfg.AwaitSeen = func(ctx context.Context, token int64) { s.controller.awaitWin(ctx, s.name, token) }
 	db := s.controller.db.Main
 	if s.dsn != "" {
 		var err error
@@ -199,6 +201,9 @@ func (s *shardRunner) status() replica.Status {
 		return st
 	}
 	why := s.controller.whyNotLeading(s.name)
+	if slow := st.Slow(time.Now()); slow != "" {
+		why = replica.NotLeading{Reason: replica.TickHangs, Text: slow}
+	}
 	st.NotLeading = &why
 	switch {
 	case why.Reason == replica.Starting:

@@ -3,12 +3,14 @@ package cluster
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/peers"
 	"github.com/hostsched/hostsched/internal/suspicion"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -16,9 +18,9 @@ import (
 const (
 	// suspectInterval is how often contacts are looked at although nothing happened.
 	suspectInterval = 50 * time.Millisecond
-	// revokeTimeout bounds the revocation of a dead replica's leases. If it fails, it
-	// is tried again after as long.
-	revokeTimeout = time.Second
+	// revokeTimeout bounds the revocation of a dead replica's leases, before which the
+	// verdict is shown. If it fails, it is tried again after as long.
+	revokeTimeout = election.ShowFirst + time.Second
 	// rememberDead is how long it is known why a process died, so that its
 	// successors can write it into the history of their terms.
 	rememberDead = time.Minute
@@ -219,17 +221,17 @@ func (c *Controller) tell() {
 
 // deaths says why processes died, or why they hand their shards over without being able
 // to say so in the database, by name and as far as any replica knows. Successors write it
-// into the history.
-func (c *Controller) deaths() map[string]store.Death {
+// into the history of the shard.
+func (c *Controller) deaths(name shard.Name) map[string]store.Death {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return deathsKnown(c.members, election.Presence{Suspects: c.told, CameBack: c.cameBack})
+	return deathsKnown(name, c.members, election.Presence{Suspects: c.told, CameBack: c.cameBack})
 }
 
 // deathsKnown derives the deaths from what the members of the cluster say, and from what
 // this replica told them last, which its own key may not say yet. A process that came back
 // under another lease died only as far as its terms before that are concerned.
-func deathsKnown(members []election.Member, told election.Presence) map[string]store.Death {
+func deathsKnown(name shard.Name, members []election.Member, told election.Presence) map[string]store.Death {
 	present := map[string]election.Member{}
 	for _, m := range members {
 		present[m.Holder] = m
@@ -254,7 +256,7 @@ func deathsKnown(members []election.Member, told election.Presence) map[string]s
 		add(m.CameBack)
 	}
 	for _, m := range members {
-		if m.Database != "" {
+		if m.Database != "" || slices.Contains(m.Lost, name) {
 			known[m.Holder] = store.Death{Why: lostDatabase}
 		}
 	}

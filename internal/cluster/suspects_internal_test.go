@@ -9,6 +9,7 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/certs"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -22,6 +23,8 @@ func TestDeathsKnown(t *testing.T) {
 	back := member("b", 3, 30, nil, nil)
 	blind := back
 	blind.Database = "no answer"
+	elsewhere, here := back, back
+	elsewhere.Lost, here.Lost = []shard.Name{"t"}, []shard.Name{"t", "s"}
 	silent, crashed := says{"b": {Why: "silent", Lease: 2}}, says{"b": {Why: "crashed", Lease: 3}}
 	for name, tt := range map[string]struct {
 		members []election.Member
@@ -36,10 +39,12 @@ func TestDeathsKnown(t *testing.T) {
 		"it came back, unheard":     {[]election.Member{member("a", 1, 10, says{"b": {Why: "unreachable", Lease: 3}}, silent), back}, election.Presence{}, map[string]store.Death{"b": {Why: "silent", Before: 30}}},
 		"it came back, and died":    {[]election.Member{member("a", 1, 10, crashed, silent), back}, election.Presence{}, map[string]store.Death{"b": {Why: "crashed"}}},
 		"others saw it come back":   {[]election.Member{member("a", 1, 10, silent, nil), back}, election.Presence{}, map[string]store.Death{"b": {Why: "silent", Before: 30}}},
+		"it lost another database":  {[]election.Member{elsewhere}, election.Presence{}, map[string]store.Death{}},
+		"it lost the shard's own":   {[]election.Member{here}, election.Presence{}, map[string]store.Death{"b": {Why: lostDatabase}}},
 		"it lost the database, too": {[]election.Member{member("a", 1, 10, nil, silent), blind}, election.Presence{}, map[string]store.Death{"b": {Why: lostDatabase}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Empty(t, cmp.Diff(tt.want, deathsKnown(tt.members, tt.told)))
+			require.Empty(t, cmp.Diff(tt.want, deathsKnown("s", tt.members, tt.told)))
 		})
 	}
 }

@@ -245,7 +245,7 @@ func ailing(shards []replica.Status) string {
 			continue
 		}
 		switch s.NotLeading.Reason {
-		case replica.WaitingForEtcd, replica.DatabaseAway, replica.OldVersion:
+		case replica.WaitingForEtcd, replica.DatabaseAway, replica.OldVersion, replica.TickHangs:
 			return s.NotLeading.Text
 		}
 	}
@@ -454,7 +454,7 @@ func (f *facts) failures(name shard.Name) string {
 			continue
 		}
 		switch s.NotLeading.Reason {
-		case replica.TakeOverFailed, replica.DatabaseAway, replica.OldVersion:
+		case replica.TakeOverFailed, replica.DatabaseAway, replica.OldVersion, replica.TickHangs:
 			why[m.Server] = s.NotLeading.Text
 		}
 	}

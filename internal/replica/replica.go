@@ -52,6 +52,11 @@ type Config struct {
 	// way; Former, if set, returns those of such terms that any replica has told of.
 	Ended  func(store.LastWrites)
 	Former func() []store.LastWrites
+	// AwaitShown, if set, waits shortly until the others can see what this replica has said
+	// of itself, before it ends a term. AwaitSeen, if set, waits shortly until what Deaths,
+	// Epoch and Former return is as new as the beginning of the term with a token.
+	AwaitShown func(context.Context)
+	AwaitSeen  func(ctx context.Context, token int64)
 }
 
 // ErrHandOver is part of the cause with which a caller ends Run's context to
@@ -91,7 +96,8 @@ const (
 type Observer interface {
 	// Leading reports a new term, and how long the takeover took.
 	Leading(name shard.Name, token int64, takeOver time.Duration)
-	// Ended reports the end of a term.
+	// Ended reports that a term is over, and again once its last tick has ended, if one runs
+	// by then.
 	Ended(name shard.Name, cause error)
 	// Ticked reports a finished tick.
 	Ticked(name shard.Name, r Report)
@@ -270,8 +276,8 @@ func (r *Replica) announce(ctx context.Context, won *election.Term) {
 func (r *Replica) Holdings() map[scheduler.HostID]scheduler.JobID {
 	r.recorderMu.Lock()
 	defer r.recorderMu.Unlock()
-	if r.recorder == nil {
-		return nil
+	if r.recorder == nil || !r.Leads() {
+		return nil // the last tick of a term may outlast it
 	}
 	return r.recorder.Hosts()
 }

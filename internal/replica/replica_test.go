@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,7 +147,10 @@ type hangingTick struct {
 	replica.Silent
 	began, ended chan struct{}
 	once         sync.Once
+	over         atomic.Bool
 }
+
+func (h *hangingTick) Ended(shard.Name, error) { h.over.Store(true) }
 
 func (h *hangingTick) Ticked(shard.Name, replica.Report) {
 	h.once.Do(func() { close(h.began) })
@@ -163,8 +167,10 @@ func TestTermThatEndsBeforeItsTick(t *testing.T) {
 	defer goOn()
 	<-h.began
 	require.True(t, r.Leads())
+	require.NotNil(t, r.Holdings())
 	m.Revoke(shard.Master)
-	require.Eventually(t, func() bool { return !r.Leads() }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return !r.Leads() && h.over.Load() }, soon, time.Millisecond)
+	require.Nil(t, r.Holdings())
 
 	r.end()
 	goOn()

@@ -75,13 +75,17 @@ const (
 	slowPhase = 30 * time.Second
 )
 
-// Slow says that the leader's tick hangs, and where; it is empty if it does not.
+// Ticking tells whether a tick runs.
+func (s Status) Ticking() bool { return s.Phase != "" && s.Phase != PhaseIdle }
+
+// Slow says that a tick hangs, and where; it is empty if none does. The term may be over
+// already: whoever still waits for the database cannot lead.
 func (s Status) Slow(now time.Time) string {
 	took, limit := now.Sub(s.PhaseSince), slowPhase
 	if s.Phase == PhaseSnapshot {
 		limit = slowSnapshot
 	}
-	if s.State != StateLeader || s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
+	if !s.Ticking() || s.PhaseSince.IsZero() || took < limit {
 		return ""
 	}
 	return fmt.Sprintf("the %s of shard %s has been running since %s (%v); see whether the database answers and who holds locks there",

@@ -44,6 +44,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 			r.handOverNow(won)
 		}
 	})()
+	r.awaitSeen(ctx, won)
 	// What is seen later may be a successor's epoch.
 	led := r.lastEpoch()
 	began := time.Now()
@@ -86,15 +87,15 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	return errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
 }
 
-// followAfter makes the status say that this replica does not lead any more as soon as the
-// term is over: its last tick may go on for as long as the database does not answer.
+// followAfter makes status and metrics say that this replica does not lead any more as soon
+// as the term is over: its last tick may go on for as long as the database does not answer.
 func (r *Replica) followAfter(won *election.Term) (stop func()) {
 	var watching sync.WaitGroup
 	served := make(chan struct{})
 	watching.Go(func() {
 		select {
 		case <-won.Done():
-			r.status.set(func(s *Status) { s.State, s.LockedRows = StateCandidate, 0 })
+			r.over(won)
 		case <-served:
 		}
 	})
@@ -102,6 +103,12 @@ func (r *Replica) followAfter(won *election.Term) (stop func()) {
 		close(served)
 		watching.Wait()
 	}
+}
+
+// over says that a term is over.
+func (r *Replica) over(term *election.Term) {
+	r.observer.Ended(term.Shard, term.Cause())
+	r.status.set(func(s *Status) { s.State, s.LockedRows = StateCandidate, 0 })
 }
 
 // remember keeps what a term left in the database, and tells the others of it unless the
@@ -150,9 +157,12 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 	if cause == nil {
 		cause = context.Cause(ctx)
 	}
-	now := r.Status()
-	end := store.TermEnd{Planned: err == nil, Cause: cause.Error(), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
 	result := r.resign(term, cause, err)
+	if result != nil {
+		cause = result // the term may have been lost a moment before it was handed over
+	}
+	now := r.Status()
+	end := store.TermEnd{Planned: result == nil, Cause: cause.Error(), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
 	bound, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
 	if err := leader.EndTerm(bound, end); err != nil {
@@ -183,8 +193,20 @@ func (r *Replica) deaths() map[string]store.Death {
 	return r.cfg.Deaths()
 }
 
-// handOverNow lets others lead, whatever this replica still waits for.
+// awaitSeen makes sure that what others said before this term began is known, as far as they
+// could say it: a successor writes it into the history once.
+func (r *Replica) awaitSeen(ctx context.Context, won *election.Term) {
+	if r.cfg.AwaitSeen != nil {
+		r.cfg.AwaitSeen(ctx, won.Token)
+	}
+}
+
+// handOverNow lets others lead, whatever this replica still waits for. They begin at once, so
+// what this replica said of its end is shown before.
 func (r *Replica) handOverNow(term *election.Term) {
+	if r.cfg.AwaitShown != nil && term.Cause() == nil {
+		r.cfg.AwaitShown(context.Background())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
 	if err := term.Resign(ctx); err != nil {
@@ -197,11 +219,9 @@ func (r *Replica) handOverNow(term *election.Term) {
 // after a planned end.
 func (r *Replica) resign(term *election.Term, reason, err error) error {
 	r.handOverNow(term)
-	cause := term.Cause()
-	r.observer.Ended(term.Shard, cause)
+	r.over(term)
 	r.said()("term over", "token", term.Token, "reason", reason)
-	r.status.set(func(s *Status) { s.State, s.Phase, s.LockedRows = StateCandidate, PhaseIdle, 0 })
-	if err == nil && !errors.Is(cause, election.ErrResigned) {
+	if cause := term.Cause(); err == nil && !errors.Is(cause, election.ErrResigned) {
 		err = cause
 	}
 	return err

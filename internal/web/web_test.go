@@ -49,6 +49,9 @@ func TestReadiness(t *testing.T) {
 	away := replica.Status{State: replica.StateCandidate, NotLeading: &replica.NotLeading{Reason: replica.WaitingForEtcd, Text: "etcd does not answer"}}
 	standby := replica.Status{State: replica.StateCandidate, NotLeading: &replica.NotLeading{Reason: replica.AnotherLeads, Text: "server b leads"}}
 	slow := replica.Status{State: replica.StateLeader, Since: time.Now(), Phase: replica.PhaseSnapshot, PhaseSince: time.Now().Add(-7 * time.Second)}
+	slow.Shard = shard.Master
+	outlasting := slow
+	outlasting.State, outlasting.NotLeading = replica.StateCandidate, &replica.NotLeading{Reason: replica.TickHangs, Text: slow.Slow(time.Now())}
 	for _, c := range []struct {
 		status replica.Status
 		path   string
@@ -66,6 +69,7 @@ func TestReadiness(t *testing.T) {
 		{away, "/readyz", 503},
 		{standby, "/readyz", 200},
 		{slow, "/readyz", 503},
+		{outlasting, "/readyz", 503},
 		{leader, "/v1/recorder", 200},
 		{follower, "/v1/recorder", 503},
 		{leader, "/v1/recorder?shard=nope", 404},
@@ -83,8 +87,10 @@ func TestReadiness(t *testing.T) {
 	_, body = get(t, standby, "/readyz")
 	require.JSONEq(t, `{"state":"follower","reason":"server b leads"}`, body)
 	for _, path := range []string{"/readyz", "/healthz"} {
-		_, body = get(t, slow, path)
-		require.Contains(t, body, "the snapshot of shard master has been running since", path)
+		for _, st := range []replica.Status{slow, outlasting} {
+			_, body = get(t, st, path)
+			require.Contains(t, body, "the snapshot of shard master has been running since", path)
+		}
 	}
 	_, body = get(t, away, "/v1/status")
 	require.Contains(t, body, `"not_leading":{"reason":"waiting_for_etcd","text":"etcd does not answer"}`)
@@ -110,6 +116,8 @@ func TestHealth(t *testing.T) {
 		{replica.Status{State: replica.StateLeader, Since: time.Now()}, 200},
 		{replica.Status{State: replica.StateLeader, Since: long, LastTick: time.Now()}, 200},
 		{replica.Status{State: replica.StateLeader, Since: long, LastTick: long}, 500},
+		{replica.Status{State: replica.StateCandidate, Phase: replica.PhaseIdle, Since: long, LastTick: long}, 200},
+		{replica.Status{State: replica.StateCandidate, Phase: replica.PhaseApply, Since: long, LastTick: long}, 500},
 	} {
 		code, _ := get(t, c.status, "/healthz")
 		require.Equal(t, c.code, code)

@@ -1,0 +1,45 @@
+package cluster
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/certs"
+	"github.com/hostsched/hostsched/shard"
+)
+
+// TestAwaitWin: a winner waits until the view has its own win, with which it has what others
+// said before, and not for long if that does not come.
+func TestAwaitWin(t *testing.T) {
+	keeper, err := certs.Open(certs.Files{})
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		c := &Controller{cfg: Config{Server: "a"}, suspects: newSuspects(keeper, func() {}), sawView: make(chan struct{})}
+		defer c.suspects.watcher.Close()
+		view := func(token int64) election.View {
+			return election.View{
+				Servers: []election.Member{{Presence: election.Presence{Server: "a"}}},
+				Shards:  map[shard.Name]election.ShardElection{"s": {Candidates: []election.Candidate{{Revision: token}}}, "none": {}},
+			}
+		}
+		waited := func(token int64) time.Duration {
+			began := time.Now()
+			c.awaitWin(t.Context(), "s", token)
+			return time.Since(began)
+		}
+		c.saw(view(3))
+		require.Zero(t, waited(3), "seen already")
+		go func() {
+			time.Sleep(20 * time.Millisecond)
+			c.saw(view(4)) // another one led in between
+			time.Sleep(30 * time.Millisecond)
+			c.saw(view(5))
+		}()
+		require.Equal(t, 50*time.Millisecond, waited(5))
+		require.Equal(t, election.ShowFirst, waited(6))
+	})
+}
