@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -181,21 +180,23 @@ func TestDiskOfAStandaloneLabIsFullInMidRun(t *testing.T) {
 	l.joinAgent()
 	// What it writes while the disk is full is more than the files have room for themselves.
 	job := l.submit(map[string]any{"script": `echo begins; until [ -e $HOME_OF_TEST/full ]; do sleep 0.05; done; head -c 5000000 /dev/zero | tr '\0' x; echo; echo ends; touch $HOME_OF_TEST/ended; exit 3`, "env": map[string]string{"HOME_OF_TEST": l.home}})
-	require.Eventually(t, func() bool { return l.must("job", "logs", job) == "begins\n" }, patience, 50*time.Millisecond)
+	l.prints("begins\n", "job", "logs", job)
 	disk.Fill(t)
 	require.NoError(t, os.WriteFile(filepath.Join(l.home, "full"), nil, 0o600))
 	require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(l.home, "ended")); return err == nil }, patience, 10*time.Millisecond, "the job ends all the same")
-	page := func(path string) string {
-		res, err := apiClient.Get("http://" + l.listen + path)
-		require.NoError(t, err)
-		text, err := io.ReadAll(res.Body)
-		require.NoError(t, err)
-		require.NoError(t, res.Body.Close())
-		return string(text)
-	}
+	address := "http://" + l.listen
 	const says = "the database has no room"
-	require.Eventually(t, func() bool { return strings.Contains(page("/v1/status"), says) }, patience, 50*time.Millisecond)
-	require.Regexp(t, `hostsched_background_failures_total\{work="sweeps"\} [1-9]`, page("/metrics"))
+	shows := func(it bool) {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodGet, address+"/v1/status", nil)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			_, text, ok := askOnce(apiClient, req)
+			return ok && strings.Contains(string(text), says) == it
+		}, patience, 50*time.Millisecond, "whether the status says it: %v", it)
+	}
+	shows(true)
+	require.Regexp(t, `hostsched_background_failures_total\{work="sweeps"\} [1-9]`, string(answersWith(t, address+"/metrics", http.StatusOK)))
 	require.Contains(t, l.said(t), says)
 	require.Contains(t, l.must("job", "show", job, "-o", "json"), `"state": "running"`, "its end waits for its log")
 
@@ -205,5 +206,5 @@ func TestDiskOfAStandaloneLabIsFullInMidRun(t *testing.T) {
 	require.Equal(t, 3, *shown.Runs[0].ExitCode)
 	require.Len(t, shown.Runs, 1)
 	require.Equal(t, "begins\n"+strings.Repeat("x", 5000000)+"\nends\n", l.must("job", "logs", job))
-	require.Eventually(t, func() bool { return !strings.Contains(page("/v1/status"), says) }, patience, 50*time.Millisecond)
+	shows(false)
 }

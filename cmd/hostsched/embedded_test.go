@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/ops"
@@ -99,12 +100,25 @@ func leaderOf(t *testing.T, all []*member, within time.Duration) (leader *member
 	return leader
 }
 
-func etcdMembers(t *testing.T, m *member) (out []ops.EtcdMember) {
+// etcdMembers waits until the members of etcd are as they should be, and returns them. While
+// there is a new one, etcd may be without a leader, who alone knows them.
+func etcdMembers(t *testing.T, m *member, are func([]ops.EtcdMember) bool, msgAndArgs ...any) (members []ops.EtcdMember) {
 	t.Helper()
-	code, text, errs := runCommand(t, "etcd", "list", "--etcd-endpoints", m.client, "--database-dsn", "sqlite:unused", "-o", "json")
-	require.Equal(t, exitOK, code, errs)
-	require.NoError(t, json.Unmarshal([]byte(text), &out))
-	return out
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		var now []ops.EtcdMember
+		text := prints(c, exitOK, "etcd", "list", "--etcd-endpoints", m.client, "--database-dsn", "sqlite:unused", "-o", "json")
+		require.NoError(c, json.Unmarshal([]byte(text), &now))
+		require.True(c, are(now), "%+v", now)
+		members = now
+	}, patience, 50*time.Millisecond, msgAndArgs...)
+	return members
+}
+
+// votingMembers tells whether etcd has so many members, and all of them vote.
+func votingMembers(n int) func([]ops.EtcdMember) bool {
+	return func(all []ops.EtcdMember) bool {
+		return len(all) == n && !slices.ContainsFunc(all, func(m ops.EtcdMember) bool { return !m.Started || !m.Voting })
+	}
 }
 
 // TestServersAreTheirOwnEtcd: three servers need no other etcd. When one is killed the
@@ -139,10 +153,7 @@ func TestServersAreTheirOwnEtcd(t *testing.T) {
 	require.Contains(t, out, "initial_cluster_state: existing")
 	fresh.run(t, append(rest, fresh), "--etcd-initial-cluster-state", "existing")
 	require.Eventually(t, fresh.ready, patience, 10*time.Millisecond, "the new one takes part")
-	require.Eventually(t, func() bool {
-		members := etcdMembers(t, fresh)
-		return len(members) == 3 && !slices.ContainsFunc(members, func(m ops.EtcdMember) bool { return !m.Started || !m.Voting })
-	}, patience, 50*time.Millisecond, "all members vote")
+	etcdMembers(t, fresh, votingMembers(3), "all members vote")
 }
 
 // TestMembersTalkOverTLS: members of etcd talk to each other by their certificates, and to
@@ -163,7 +174,7 @@ func TestMembersTalkOverTLS(t *testing.T) {
 	for _, m := range all {
 		require.Eventually(t, m.ready, patience, 10*time.Millisecond, m.name)
 	}
-	for _, member := range etcdMembers(t, leader) {
+	for _, member := range etcdMembers(t, leader, votingMembers(3)) {
 		require.True(t, strings.HasPrefix(member.PeerURLs[0], "https:"), member.PeerURLs)
 	}
 
@@ -224,7 +235,7 @@ func TestGrowing(t *testing.T) {
 	all := []*member{first}
 	first.run(t, all, "--cluster", "default")
 	leaderOf(t, all, patience)
-	require.Eventually(t, func() bool { return etcdMembers(t, first)[0].PeerURLs[0] == first.peer }, patience, 10*time.Millisecond, "its peer address is the new one")
+	etcdMembers(t, first, func(all []ops.EtcdMember) bool { return slices.Equal(all[0].PeerURLs, []string{first.peer}) }, "its peer address is the new one")
 	for _, name := range []string{"sched-2", "sched-3"} {
 		m := newMember(t, in, name)
 		code, _, errs := runCommand(t, "etcd", "add", name, m.peer, "--etcd-endpoints", first.client, "--database-dsn", "sqlite:unused", "--yes")
@@ -233,9 +244,7 @@ func TestGrowing(t *testing.T) {
 		m.run(t, all, "--etcd-initial-cluster-state", "existing", "--cluster", "default")
 		require.Eventually(t, m.ready, patience, 10*time.Millisecond, name)
 	}
-	require.Eventually(t, func() bool {
-		return !slices.ContainsFunc(etcdMembers(t, first), func(m ops.EtcdMember) bool { return !m.Voting })
-	}, patience, 10*time.Millisecond, "all vote")
+	etcdMembers(t, first, votingMembers(3), "all vote")
 
 	first.kill(t)
 	next := leaderOf(t, all[1:], embeddedFailover)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/labapi"
@@ -157,11 +158,16 @@ func (l *runsLab) runsOf(t *testing.T, job, kind string) (of []labapi.Run) {
 	return of
 }
 
-func (l *runsLab) state(t *testing.T, job string) labapi.JobState {
+// becomes waits until a job has a state. Commands may fail while the servers are busy.
+func (l *runsLab) becomes(t *testing.T, job string, state labapi.JobState) {
 	t.Helper()
-	var j labapi.Job
-	require.NoError(t, json.Unmarshal([]byte(l.command(t, "job", "show", job, "-o", "json")), &j))
-	return j.State
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		out, err := l.process("job", "show", job, "-o", "json").Output()
+		require.NoError(c, err)
+		var j labapi.Job
+		require.NoError(c, json.Unmarshal(out, &j))
+		require.Equal(c, state, j.State)
+	}, patience, 100*time.Millisecond)
 }
 
 // atRest waits until the host is free, and nothing is left to do on it.
@@ -214,7 +220,7 @@ func (l *runsLab) runsOnceWhile(t *testing.T, name string, happens func()) {
 	happens()
 	require.NoError(t, os.WriteFile(l.path(name+".go"), nil, 0o600))
 	require.NoError(t, follower.Wait())
-	require.Equal(t, labapi.JobPassed, l.state(t, job))
+	l.becomes(t, job, labapi.JobPassed)
 	require.Equal(t, "begins\n", l.read(name))
 	runs := l.runsOf(t, job, "job")
 	require.Len(t, runs, 1)
@@ -265,7 +271,7 @@ func (l *runsLab) allServersAreAway(t *testing.T) {
 		s.start(t)
 	}
 	l.followersReady(t)
-	require.Eventually(t, func() bool { return l.state(t, job) == labapi.JobFailed }, patience, 100*time.Millisecond)
+	l.becomes(t, job, labapi.JobFailed)
 	require.Equal(t, before, storetest.Count(t, l.db, lost), "nobody is to blame but the servers")
 	runs := l.runsOf(t, job, "job")
 	require.Len(t, runs, 1)

@@ -89,6 +89,24 @@ func (l *runLab) must(args ...string) string {
 	return out
 }
 
+// prints waits until a command prints a text, and nothing else. It may fail while the servers are
+// busy.
+func (l *runLab) prints(text string, args ...string) {
+	l.t.Helper()
+	l.printsWhat(func(out string) bool { return out == text }, args...)
+}
+
+// printsWhat waits until a command ends well and prints what is right.
+func (l *runLab) printsWhat(right func(out string) bool, args ...string) (out string) {
+	l.t.Helper()
+	require.Eventually(l.t, func() bool {
+		var code int
+		out, _, code = l.call(args...)
+		return code == exitOK && right(out)
+	}, patience, 50*time.Millisecond, "what %v prints", args)
+	return out
+}
+
 // submit submits a job for a host of the agent.
 func (l *runLab) submit(spec map[string]any) string {
 	l.t.Helper()
@@ -229,9 +247,7 @@ func TestHowRunsEnded(t *testing.T) {
 	l.must("job", "abort", aborted, "--yes", "--reason", "test")
 	// It ignores the request, and is killed after the grace of half a minute: what is asked
 	// for is seen at once.
-	require.Eventually(t, func() bool {
-		return strings.Contains(l.must("job", "runs", aborted, "-o", "json"), `"stop_reason": "aborted"`)
-	}, patience, 100*time.Millisecond)
+	l.printsWhat(func(out string) bool { return strings.Contains(out, `"stop_reason": "aborted"`) }, "job", "runs", aborted, "-o", "json")
 
 	// Two agents of one name: the one that came last serves, the other one ends by itself.
 	second := filepath.Join(l.home, "second.yaml")
@@ -299,6 +315,9 @@ func TestACommandIsSubmittedOnce(t *testing.T) {
 	l := newRunLab(t)
 	link := testserver.NewLink(t, l.listen)
 	jobs := func() int { return strings.Count(l.must("job", "list", "-o", "name"), "\n") }
+	lists := func(n int) {
+		l.printsWhat(func(out string) bool { return strings.Count(out, "\n") == n }, "job", "list", "-o", "name")
+	}
 	start := func(args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
 		t.Helper()
 		cmd, stdout, stderr = l.command(append([]string{"run", "-l", "board:eve"}, args...)...), &bytes.Buffer{}, &bytes.Buffer{}
@@ -317,7 +336,7 @@ func TestACommandIsSubmittedOnce(t *testing.T) {
 	} {
 		c.breaks()
 		cmd, stdout, stderr := start("--", "echo", "ran")
-		require.Eventually(t, func() bool { return jobs() == before+1 }, patience, 50*time.Millisecond, c.name)
+		lists(before + 1)
 		c.heals()
 		require.NoError(t, cmd.Wait(), "%s: %s", c.name, stderr)
 		require.Equal(t, "ran\n", stdout.String(), c.name)
@@ -395,17 +414,14 @@ func TestACommandWhoseJobWasGivenUp(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	require.NoError(t, cmd.Start())
-	var first string
-	require.Eventually(t, func() bool {
-		first = strings.TrimSpace(l.must("job", "list", "-o", "name"))
-		return first != ""
-	}, patience, 50*time.Millisecond)
+	first := strings.TrimSpace(l.printsWhat(func(out string) bool { return out != "" }, "job", "list", "-o", "name"))
 	link.Cut(t)
 	db, err := store.Open(t.Context(), sqldb.Config{DSN: "sqlite:" + filepath.Join(l.dir, "lab.db")})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		storetest.Exec(t, db, "UPDATE hostsched_own_jobs SET seen = seen - 60000")
-		return strings.Contains(l.must("job", "show", first, "-o", "json"), `"state": "aborted"`)
+		shown, _, code := l.call("job", "show", first, "-o", "json")
+		return code == exitOK && strings.Contains(shown, `"state": "aborted"`)
 	}, patience, 200*time.Millisecond)
 	require.NoError(t, db.Close())
 	l.must("host", "unlock", "h1", "h2")
