@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -50,15 +49,6 @@ func setOwnClock(file string) {
 	}()
 }
 
-// shownTime is the replica's time by its wall clock.
-func (s *server) shownTime() time.Time {
-	var st web.ServerStatus
-	if _, body, ok := s.get("/v1/status"); !ok || json.Unmarshal([]byte(body), &st) != nil {
-		return time.Time{}
-	}
-	return st.Now
-}
-
 // worksOn requires that the same leader finishes some more ticks in the same term.
 func (in *installation) worksOn(t *testing.T, leader *server, before replica.Status) {
 	t.Helper()
@@ -85,7 +75,7 @@ func TestClockOfAReplicaJumps(t *testing.T) {
 	jump := func(s *server, by time.Duration) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(clocks[s.name], []byte(by.String()), 0o600))
-		require.Eventually(t, func() bool { return (time.Until(s.shownTime()) - by).Abs() < time.Minute }, patience, 10*time.Millisecond, "the clock of %s jumps by %v", s.name, by)
+		s.shows(t, func(page web.ServerStatus) bool { return (time.Until(page.Now) - by).Abs() < time.Minute }, "the clock of %s jumps by %v", s.name, by)
 	}
 	leader, st := in.leaderIn(t, anyPhase()...)
 	for _, by := range []time.Duration{5 * time.Hour, -5 * time.Hour, 400 * 24 * time.Hour} {

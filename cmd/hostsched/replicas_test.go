@@ -261,13 +261,29 @@ func (s *server) answers(t *testing.T, path string, want int, msgAndArgs ...any)
 	return body
 }
 
-func (s *server) status() (replica.Status, bool) {
+// page asks a replica once what it says of itself.
+func (s *server) page() (page web.ServerStatus, ok bool) {
 	code, body, ok := s.get("/v1/status")
-	var st web.ServerStatus
-	if !ok || code != http.StatusOK || json.Unmarshal([]byte(body), &st) != nil || len(st.Shards) != 1 {
+	ok = ok && code == http.StatusOK && json.Unmarshal([]byte(body), &page) == nil
+	return page, ok
+}
+
+// shows waits until a replica says of itself what is right.
+func (s *server) shows(t *testing.T, right func(web.ServerStatus) bool, msgAndArgs ...any) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		page, ok := s.page()
+		return ok && right(page)
+	}, patience, 20*time.Millisecond, msgAndArgs...)
+}
+
+// status asks a replica once for the only shard that it serves.
+func (s *server) status() (replica.Status, bool) {
+	page, ok := s.page()
+	if !ok || len(page.Shards) != 1 {
 		return replica.Status{}, false
 	}
-	return st.Shards[0], true
+	return page.Shards[0], true
 }
 
 // mustStatus is the status of a replica that is alive, as soon as it says it.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,7 +16,6 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
-	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
@@ -69,13 +67,12 @@ func (in *installation) requireOrderedEpochs(t *testing.T) {
 
 // all returns what a replica says about its shards.
 func (s *server) all() map[shard.Name]replica.Status {
-	code, body, ok := s.get("/v1/status")
-	var st web.ServerStatus
-	if !ok || code != http.StatusOK || json.Unmarshal([]byte(body), &st) != nil {
+	page, ok := s.page()
+	if !ok {
 		return nil
 	}
 	out := map[shard.Name]replica.Status{}
-	for _, r := range st.Shards {
+	for _, r := range page.Shards {
 		out[r.Shard] = r
 	}
 	return out

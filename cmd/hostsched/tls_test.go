@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,15 +37,6 @@ func secured(ca *testserver.Authority) before {
 	}
 }
 
-// page reads what a replica says of itself, which is nothing until it answers.
-func (s *server) page(t *testing.T) (st web.ServerStatus) {
-	t.Helper()
-	if _, body, ok := s.get("/v1/status"); ok {
-		require.NoError(t, json.Unmarshal([]byte(body), &st))
-	}
-	return st
-}
-
 // TestReplicasOverTLS: the end of a replica is noticed at once over TLS, too, also by and of
 // replicas whose certificates were replaced while they ran; and what is wrong with a
 // certificate is said where people look.
@@ -73,10 +63,9 @@ func TestReplicasOverTLS(t *testing.T) {
 		ca.IssueNow(t, s.files.Cert, s.files.Key, "renewed", time.Hour)
 		s.signal(t, syscall.SIGHUP)
 		require.Eventually(t, func() bool { return strings.Contains(s.log(t), "CN=renewed") }, patience, 10*time.Millisecond, "the log names the new certificate")
-		require.Eventually(t, func() bool {
-			c := s.page(t).Certificate
-			return c != nil && c.Subject == "CN=renewed"
-		}, patience, 10*time.Millisecond, "the status names the new certificate")
+		s.shows(t, func(page web.ServerStatus) bool {
+			return page.Certificate != nil && page.Certificate.Subject == "CN=renewed"
+		}, "the status names the new certificate")
 	}
 	best = min(best, kill())
 	require.Less(t, best, 2*time.Second)
@@ -99,18 +88,18 @@ func (in *installation) requireExpiredCertificateIsSaid(t *testing.T, ca *testse
 
 	s.stop(t)
 	s.start(t)
-	require.Eventually(t, func() bool {
-		why := other.page(t).Unheard[s.name]
+	other.shows(t, func(page web.ServerStatus) bool {
+		why := page.Unheard[s.name]
 		return strings.Contains(why, "expired") && strings.Contains(why, "valid until "+until.Format(time.RFC3339))
-	}, patience, 20*time.Millisecond, "the others say whose certificate expired, and when")
+	}, "the others say whose certificate expired, and when")
 	other.counts(t, "hostsched_replicas_not_heard", 1)
 	require.Eventually(t, func() bool { return strings.Contains(other.log(t), "the heartbeats of a replica are not heard") }, patience, 20*time.Millisecond)
 	in.printedStatusSays(t, "does not hear the heartbeats of server "+s.name)
 
 	ca.IssueNow(t, s.files.Cert, s.files.Key, "valid again", time.Hour)
-	require.Eventually(t, func() bool { return len(other.page(t).Unheard) == 0 }, patience, 20*time.Millisecond, "heard again")
+	other.shows(t, func(page web.ServerStatus) bool { return len(page.Unheard) == 0 }, "heard again")
 	s.keeper = trusting
-	require.Eventually(t, func() bool { st := s.page(t).Certificate; return st != nil && st.Fault == "" }, patience, 20*time.Millisecond)
+	s.shows(t, func(page web.ServerStatus) bool { return page.Certificate != nil && page.Certificate.Fault == "" }, "its certificate is well")
 	s.counts(t, "hostsched_certificate_fault", 0)
 }
 
@@ -135,9 +124,9 @@ func TestOneReplicaWithoutTLS(t *testing.T) {
 	plain.start(t)
 	stopSimulator := in.simulate(t, busy)
 	for _, s := range in.replicas[:2] {
-		require.Eventually(t, func() bool { return strings.Contains(s.page(t).Unheard[plain.name], "it has no TLS") }, patience, 20*time.Millisecond, s.name)
+		s.shows(t, func(page web.ServerStatus) bool { return strings.Contains(page.Unheard[plain.name], "it has no TLS") }, s.name)
 	}
-	require.Eventually(t, func() bool { return len(plain.page(t).Unheard) == 2 }, patience, 20*time.Millisecond)
+	plain.shows(t, func(page web.ServerStatus) bool { return len(page.Unheard) == 2 }, plain.name)
 	in.printedStatusSays(t, "does not hear the heartbeats of server "+plain.name)
 	leaders, old := in.balanced(t)
 	names := ledBy(leaders, plain)
