@@ -3,6 +3,8 @@ package main
 import (
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,37 +79,53 @@ func (in *installation) restart(t *testing.T, s *server) {
 }
 
 // watchTicks looks at all shards until the returned function is called, which
-// returns the longest time without a finished tick by shard.
+// returns the longest time without a finished tick by shard. It looks at each replica apart,
+// because one that does not answer must not hide the ticks of the others.
 func (in *installation) watchTicks(t *testing.T) func() map[shard.Name]time.Duration {
-	worst, last := map[shard.Name]time.Duration{}, map[shard.Name]time.Time{}
-	stop, done := make(chan struct{}), make(chan struct{})
-	look := func() {
-		for _, s := range in.replicas {
-			for name, st := range s.all() {
-				if !st.LastTick.After(last[name]) {
-					continue
-				}
-				if !last[name].IsZero() {
-					worst[name] = max(worst[name], st.LastTick.Sub(last[name]))
-				}
-				last[name] = st.LastTick
+	t.Helper()
+	var mu sync.Mutex
+	ticks := map[shard.Name][]time.Time{}
+	look := func(s *server) {
+		all := s.all()
+		mu.Lock()
+		defer mu.Unlock()
+		for name, st := range all {
+			if !st.LastTick.IsZero() {
+				ticks[name] = append(ticks[name], st.LastTick)
 			}
 		}
 	}
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(5 * time.Millisecond):
-				look()
+	stop := make(chan struct{})
+	var watching sync.WaitGroup
+	for _, s := range in.replicas {
+		watching.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(5 * time.Millisecond):
+					look(s)
+				}
 			}
-		}
-	}()
+		})
+	}
 	return func() map[shard.Name]time.Duration {
 		close(stop)
-		<-done
+		watching.Wait()
+		worst := map[shard.Name]time.Duration{}
+		for name, all := range ticks {
+			worst[name] = longestGap(all)
+		}
 		return worst
 	}
+}
+
+// longestGap is the longest time between two moments that follow each other, in whatever order
+// they were seen: the last tick of a former leader may be seen after the first of the next one.
+func longestGap(all []time.Time) (gap time.Duration) {
+	slices.SortFunc(all, time.Time.Compare)
+	for i := 1; i < len(all); i++ {
+		gap = max(gap, all[i].Sub(all[i-1]))
+	}
+	return gap
 }
