@@ -41,17 +41,17 @@ func (e *Etcd) grant(ctx context.Context, client *clientv3.Client, use string) (
 			return nil, err
 		}
 	}
-	sent := time.Now()
-	res, err := ask(ctx, e, "get a lease", func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
-		sent = time.Now()
-		return client.Grant(ctx, int64(e.cfg.TTL.Seconds()))
+	// A request may be sent more than once: what counts is when the one that is answered was.
+	return ask(ctx, e, "get a lease", func(ctx context.Context) (*lease, error) {
+		sent := time.Now()
+		res, err := client.Grant(ctx, int64(e.cfg.TTL.Seconds()))
+		if err != nil {
+			return nil, err
+		}
+		l := &lease{id: res.ID, client: client, ttl: e.cfg.TTL, over: make(chan struct{})}
+		l.trustFrom(sent)
+		return l, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	l := &lease{id: res.ID, client: client, ttl: e.cfg.TTL, over: make(chan struct{})}
-	l.trustFrom(sent)
-	return l, nil
 }
 
 // giveBack revokes a lease of this replica, which deletes its keys. One that cannot be given back

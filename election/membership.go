@@ -133,8 +133,9 @@ type Membership struct {
 	mu       sync.Mutex
 	presence Presence
 	err      error
-	// changes counts those of the presence, from 1. shown is the latest of them that the key
-	// has, 0 while there is no key. showing is closed, and replaced, when the key is written.
+	// changes counts those of the presence, from 1. shown is the latest of them that was
+	// written to the key, or could not be; 0 while there is no key. showing is closed, and
+	// replaced, when that changes.
 	changes, shown uint64
 	showing        chan struct{}
 }
@@ -180,7 +181,8 @@ func (m *Membership) Set(change func(*Presence)) {
 }
 
 // AwaitShown waits until the key says what was set before, at most for ShowFirst. Whoever
-// ends a lease then is not followed by somebody who cannot know why.
+// ends a lease then is not followed by somebody who cannot know why. It does not wait for a
+// key that cannot be written, because that is tried again later than it would wait.
 func (m *Membership) AwaitShown(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, ShowFirst)
 	defer cancel()
@@ -202,7 +204,7 @@ func (m *Membership) AwaitShown(ctx context.Context) {
 	}
 }
 
-// show notes up to which change the key says what was set, 0 if there is no key.
+// show notes up to which change the key was written, 0 if there is no key.
 func (m *Membership) show(change uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -226,7 +228,6 @@ func (m *Membership) Run(ctx context.Context) {
 		if err := m.keepOnce(ctx, m); err != nil {
 			m.note(err)
 		}
-		m.show(0)
 		select {
 		case <-ctx.Done():
 		case <-time.After(watchPause):
@@ -267,17 +268,17 @@ func (m *Membership) value() (value string, change uint64, err error) {
 // or the lease is lost. A write that fails does not give the lease up, with which
 // everybody still sees the last value: it is tried again.
 func (m *Membership) keepPut(ctx context.Context, lost <-chan struct{}, put func(value string) error) error {
+	defer m.show(0)
 	for {
 		value, change, err := m.value()
 		if err != nil {
 			return err
 		}
-		if err = put(value); err == nil {
-			m.show(change)
-		}
+		err = put(value)
 		if errors.Is(err, ErrLeaseLost) || errors.Is(err, errReconnect) {
 			return err
 		}
+		m.show(change)
 		var again <-chan time.Time
 		if err != nil {
 			again = time.After(putAgain)

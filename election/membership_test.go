@@ -197,6 +197,47 @@ func TestVerdictComesBeforeTheEnd(t *testing.T) {
 	})
 }
 
+// TestAwaitShown: what was set is in the key when the wait ends, also under a new lease, unless
+// the wait took as long as it may. It does not wait for what was shown, nor for a key that
+// cannot be written.
+func TestAwaitShown(t *testing.T) {
+	onBoth(t, func(t *testing.T, w world) {
+		var seen watcher
+		m := w.replica("a").Join(election.Presence{Role: election.RolePrimary}, seen.saw)
+		await := func() (inTime bool) {
+			began := time.Now()
+			m.AwaitShown(t.Context())
+			return time.Since(began) < election.ShowFirst
+		}
+		require.False(t, await(), "nobody keeps the key")
+		keep(t, m)
+		seen.until(t, "the key is there", func(v election.View) bool { return roleIn(v, "a") == election.RolePrimary })
+		const rounds = 20
+		for n := range rounds {
+			if n == rounds/2 {
+				lease := memberIn(w.view(), "a").Lease
+				w.loseMember("a")
+				seen.until(t, "a returns with another lease", func(v election.View) bool {
+					is := memberIn(v, "a").Lease
+					return is != 0 && is != lease
+				})
+			}
+			m.Set(func(p *election.Presence) { p.Weight = n })
+			if await() {
+				require.Equal(t, n, memberIn(w.view(), "a").Weight)
+			}
+		}
+		require.Eventually(t, await, soon, time.Millisecond, "nothing is left to be shown")
+
+		taken := w.replica("a").Join(election.Presence{Role: election.RoleBackup}, func(election.View) {})
+		keep(t, taken)
+		require.Eventually(t, func() bool { return errors.Is(taken.Err(), election.ErrNameTaken) }, soon, time.Millisecond)
+		began := time.Now()
+		taken.AwaitShown(t.Context())
+		require.Less(t, time.Since(began), election.ShowFirst)
+	})
+}
+
 // TestTwoReplicasOfOneServer: the key is of the first, whatever the second says about
 // itself, and the second learns who has its name. When the first ends, with a word or
 // without, the second takes the key over.

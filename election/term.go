@@ -42,12 +42,14 @@ type Term struct {
 	done   chan struct{}
 	cause  error
 	resign func(context.Context) error
+	// resigned is closed when resign has returned.
+	resigned chan struct{}
 	// announce writes what the leader says of itself into its key.
 	announce func(context.Context, Announcement) error
 }
 
 func newTerm(name shard.Name, server string, resign func(context.Context) error) *Term {
-	return &Term{Shard: name, Server: server, Since: time.Now(), done: make(chan struct{}), resign: resign}
+	return &Term{Shard: name, Server: server, Since: time.Now(), done: make(chan struct{}), resign: resign, resigned: make(chan struct{})}
 }
 
 // Done is closed when the term is over.
@@ -62,17 +64,22 @@ func (t *Term) Cause() error {
 
 // Resign ends the term if it still lasts, lets the next candidate win at once,
 // and frees everything that belongs to the term. It returns within a bound even if
-// etcd does not answer. Calling it again is allowed and does nothing.
+// etcd does not answer. Calling it again is allowed, and only waits for the first call.
 func (t *Term) Resign(ctx context.Context) error {
 	t.end(ErrResigned)
 	t.mu.Lock()
 	resign := t.resign
 	t.resign = nil
 	t.mu.Unlock()
-	if resign == nil {
-		return nil
+	if resign != nil {
+		defer close(t.resigned)
+		return resign(ctx)
 	}
-	return resign(ctx)
+	select {
+	case <-t.resigned:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // Announcement is what a leader says of itself in its key.

@@ -22,9 +22,15 @@ const leaderlessAfter = 3 * time.Second
 func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]string, now time.Time) {
 	all := make(map[shard.Name]replica.NotLeading, len(runners))
 	for _, s := range runners {
-		if !s.leading() {
-			all[s.name] = c.whyNot(s.name, should[s.name])
+		if s.leading() {
+			continue
 		}
+		why := c.whyNot(s.name, should[s.name])
+		if slow := s.slow(now); slow != "" && why.Healthy() {
+			why = replica.NotLeading{Reason: replica.TickHangs, Text: slow}
+			c.faults.Warn("a tick outlasts its term", "reason", slow)
+		}
+		all[s.name] = why
 	}
 	c.mu.Lock()
 	c.notLeading = all

@@ -79,16 +79,6 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 	if r != nil {
 		return r, nil
 	}
-	cfg := s.controller.cfg.Replica
-	cfg.Scope.Shard = s.name
-	cfg.Scope.Shared = s.controller.cfg.Only == "" && s.dsn == ""
-	cfg.ReportFailure = func(err error) { s.controller.noteFailure(s.name, err) }
-	cfg.Deaths = func() map[string]store.Death { return s.controller.deaths(s.name) }
-	cfg.Epoch = s.epoch.Load
-	cfg.Ended = func(last store.LastWrites) { s.controller.noteLastWrites(s.name, last) }
-	cfg.Former = func() []store.LastWrites { return s.controller.formerTerms(s.name) }
-	cfg.AwaitShown = s.controller.membership.AwaitShown
-	cfg.AwaitSeen = func(ctx context.Context, token int64) { s.controller.awaitWin(ctx, s.name, token) }
 	db := s.controller.db.Main
 	if s.dsn != "" {
 		var err error
@@ -96,7 +86,7 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 			return nil, err
 		}
 	}
-	r = replica.New(cfg, s.controller.election, db, s.controller.observer, s.controller.log)
+	r = replica.New(s.config(), s.controller.election, db, s.controller.observer, s.controller.log)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replica != nil {
@@ -111,6 +101,21 @@ func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
 		s.probes.Go(func() { s.probe.run(probing) })
 	}
 	return r, nil
+}
+
+// config is that of the shard's replica.
+func (s *shardRunner) config() replica.Config {
+	cfg := s.controller.cfg.Replica
+	cfg.Scope.Shard = s.name
+	cfg.Scope.Shared = s.controller.cfg.Only == "" && s.dsn == ""
+	cfg.ReportFailure = func(err error) { s.controller.noteFailure(s.name, err) }
+	cfg.Deaths = func() map[string]store.Death { return s.controller.deaths(s.name, s.dsn != "") }
+	cfg.Epoch = s.epoch.Load
+	cfg.Ended = func(last store.LastWrites) { s.controller.noteLastWrites(s.name, last) }
+	cfg.Former = func() []store.LastWrites { return s.controller.formerTerms(s.name) }
+	cfg.AwaitShown = s.controller.membership.AwaitShown
+	cfg.AwaitSeen = func(ctx context.Context, token int64) { s.controller.awaitWin(ctx, s.name, token) }
+	return cfg
 }
 
 // standBy reads the lab in advance if this server is the likely successor of the
@@ -185,6 +190,17 @@ func (s *shardRunner) lost(now time.Time) string {
 	return own.lost(now)
 }
 
+// slow says what hangs in the shard's replica, empty if nothing does.
+func (s *shardRunner) slow(now time.Time) string {
+	s.mu.Lock()
+	r := s.replica
+	s.mu.Unlock()
+	if r == nil {
+		return ""
+	}
+	return r.Status().Slow(now)
+}
+
 func (s *shardRunner) leading() bool { return s.status().State == replica.StateLeader }
 
 // status returns the status of the replica, or of a candidate if there is no
@@ -201,9 +217,6 @@ func (s *shardRunner) status() replica.Status {
 		return st
 	}
 	why := s.controller.whyNotLeading(s.name)
-	if slow := st.Slow(time.Now()); slow != "" {
-		why = replica.NotLeading{Reason: replica.TickHangs, Text: slow}
-	}
 	st.NotLeading = &why
 	switch {
 	case why.Reason == replica.Starting:

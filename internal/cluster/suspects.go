@@ -221,17 +221,22 @@ func (c *Controller) tell() {
 
 // deaths says why processes died, or why they hand their shards over without being able
 // to say so in the database, by name and as far as any replica knows. Successors write it
-// into the history of the shard.
-func (c *Controller) deaths(name shard.Name) map[string]store.Death {
+// into the history of the shard, which has a database of its own or not.
+func (c *Controller) deaths(name shard.Name, own bool) map[string]store.Death {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return deathsKnown(name, c.members, election.Presence{Suspects: c.told, CameBack: c.cameBack})
+	lost := func(m election.Member) bool { return m.Database != "" }
+	if own {
+		lost = func(m election.Member) bool { return slices.Contains(m.Lost, name) }
+	}
+	return deathsKnown(lost, c.members, election.Presence{Suspects: c.told, CameBack: c.cameBack})
 }
 
 // deathsKnown derives the deaths from what the members of the cluster say, and from what
-// this replica told them last, which its own key may not say yet. A process that came back
+// this replica told them last, which its own key may not say yet; lost tells which of them do
+// not reach the shard's database. A process that came back
 // under another lease died only as far as its terms before that are concerned.
-func deathsKnown(name shard.Name, members []election.Member, told election.Presence) map[string]store.Death {
+func deathsKnown(lost func(election.Member) bool, members []election.Member, told election.Presence) map[string]store.Death {
 	present := map[string]election.Member{}
 	for _, m := range members {
 		present[m.Holder] = m
@@ -256,7 +261,7 @@ func deathsKnown(name shard.Name, members []election.Member, told election.Prese
 		add(m.CameBack)
 	}
 	for _, m := range members {
-		if m.Database != "" || slices.Contains(m.Lost, name) {
+		if lost(m) {
 			known[m.Holder] = store.Death{Why: lostDatabase}
 		}
 	}

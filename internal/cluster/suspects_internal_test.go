@@ -23,8 +23,6 @@ func TestDeathsKnown(t *testing.T) {
 	back := member("b", 3, 30, nil, nil)
 	blind := back
 	blind.Database = "no answer"
-	elsewhere, here := back, back
-	elsewhere.Lost, here.Lost = []shard.Name{"t"}, []shard.Name{"t", "s"}
 	silent, crashed := says{"b": {Why: "silent", Lease: 2}}, says{"b": {Why: "crashed", Lease: 3}}
 	for name, tt := range map[string]struct {
 		members []election.Member
@@ -39,14 +37,23 @@ func TestDeathsKnown(t *testing.T) {
 		"it came back, unheard":     {[]election.Member{member("a", 1, 10, says{"b": {Why: "unreachable", Lease: 3}}, silent), back}, election.Presence{}, map[string]store.Death{"b": {Why: "silent", Before: 30}}},
 		"it came back, and died":    {[]election.Member{member("a", 1, 10, crashed, silent), back}, election.Presence{}, map[string]store.Death{"b": {Why: "crashed"}}},
 		"others saw it come back":   {[]election.Member{member("a", 1, 10, silent, nil), back}, election.Presence{}, map[string]store.Death{"b": {Why: "silent", Before: 30}}},
-		"it lost another database":  {[]election.Member{elsewhere}, election.Presence{}, map[string]store.Death{}},
-		"it lost the shard's own":   {[]election.Member{here}, election.Presence{}, map[string]store.Death{"b": {Why: lostDatabase}}},
 		"it lost the database, too": {[]election.Member{member("a", 1, 10, nil, silent), blind}, election.Presence{}, map[string]store.Death{"b": {Why: lostDatabase}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Empty(t, cmp.Diff(tt.want, deathsKnown("s", tt.members, tt.told)))
+			lost := func(m election.Member) bool { return m.Database != "" }
+			require.Empty(t, cmp.Diff(tt.want, deathsKnown(lost, tt.members, tt.told)))
 		})
 	}
+}
+
+// TestDeathsByDatabase: who lost a database hands over the shards in that one, and no others.
+func TestDeathsByDatabase(t *testing.T) {
+	member := func(holder, database string, lost ...shard.Name) election.Member {
+		return election.Member{Presence: election.Presence{Holder: holder, Database: database, Lost: lost}}
+	}
+	c := &Controller{members: []election.Member{member("main", "no answer"), member("own", "", "t", "s"), member("another", "", "t")}}
+	require.Equal(t, map[string]store.Death{"main": {Why: lostDatabase}}, c.deaths("s", false))
+	require.Equal(t, map[string]store.Death{"own": {Why: lostDatabase}}, c.deaths("s", true))
 }
 
 // TestThoseWhoComeBack: whoever was condemned and comes back is not condemned under its new

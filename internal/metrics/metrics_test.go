@@ -81,8 +81,10 @@ func TestWhatOnlyALeaderKnows(t *testing.T) {
 		m.Checked(name, admin.NoFindings())
 	}
 	m.Ended("over", nil)
+	m.Ticked("over", replica.Report{Contended: 4}) // the last tick outlasted the term
+	m.Ended("over", nil)
 	after := text(m)
-	for _, gauge := range []string{"leader", "token", "entries_without_host", "malformed_rows", "locked_rows"} {
+	for _, gauge := range []string{"leader", "token", "last_tick_timestamp_seconds", "entries_without_host", "malformed_rows", "locked_rows"} {
 		require.Contains(t, after, "hostsched_"+gauge+`{shard="over"} 0`)
 		require.NotContains(t, after, "hostsched_"+gauge+`{shard="stays"} 0`)
 	}

@@ -245,7 +245,7 @@ func ailing(shards []replica.Status) string {
 			continue
 		}
 		switch s.NotLeading.Reason {
-		case replica.WaitingForEtcd, replica.DatabaseAway, replica.OldVersion, replica.TickHangs:
+		case replica.WaitingForEtcd, replica.DatabaseAway, replica.OldVersion:
 			return s.NotLeading.Text
 		}
 	}

@@ -96,8 +96,8 @@ const (
 type Observer interface {
 	// Leading reports a new term, and how long the takeover took.
 	Leading(name shard.Name, token int64, takeOver time.Duration)
-	// Ended reports that a term is over, and again once its last tick has ended, if one runs
-	// by then.
+	// Ended reports that a term is over. If it was before its last tick ended, Ended reports
+	// it again then.
 	Ended(name shard.Name, cause error)
 	// Ticked reports a finished tick.
 	Ticked(name shard.Name, r Report)

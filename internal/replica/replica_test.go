@@ -147,10 +147,10 @@ type hangingTick struct {
 	replica.Silent
 	began, ended chan struct{}
 	once         sync.Once
-	over         atomic.Bool
+	over         atomic.Int32
 }
 
-func (h *hangingTick) Ended(shard.Name, error) { h.over.Store(true) }
+func (h *hangingTick) Ended(shard.Name, error) { h.over.Add(1) }
 
 func (h *hangingTick) Ticked(shard.Name, replica.Report) {
 	h.once.Do(func() { close(h.began) })
@@ -169,12 +169,21 @@ func TestTermThatEndsBeforeItsTick(t *testing.T) {
 	require.True(t, r.Leads())
 	require.NotNil(t, r.Holdings())
 	m.Revoke(shard.Master)
-	require.Eventually(t, func() bool { return !r.Leads() && h.over.Load() }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return !r.Leads() && h.over.Load() == 1 }, soon, time.Millisecond)
 	require.Nil(t, r.Holdings())
+	require.NotZero(t, r.Status().OverSince)
 
 	r.end()
 	goOn()
 	r.stop()
+	require.EqualValues(t, 2, h.over.Load(), "again after the tick, which reports what only a leader knows")
+	require.Zero(t, r.Status().OverSince)
+	requireLost(t, db)
+}
+
+// requireLost requires that the only term was lost.
+func requireLost(t *testing.T, db *store.DB) {
+	t.Helper()
 	terms, err := db.Terms(t.Context(), shard.Master, 2)
 	require.NoError(t, err)
 	require.Len(t, terms, 1)

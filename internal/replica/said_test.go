@@ -39,29 +39,76 @@ func (o *order) index(event string) int {
 func TestWhatIsSaidIsShownFirst(t *testing.T) {
 	db, m := openLab(t), election.NewMemory()
 	var o order
-	leads := func() bool { return len(m.View().Shards[shard.Master].Candidates) > 0 }
+	leads := func(token int64) bool {
+		c := m.View().Shards[shard.Master].Candidates
+		return len(c) > 0 && (token == 0 || c[0].Revision == token)
+	}
+	note := func(event string, holds bool) {
+		if holds {
+			o.add(event)
+		}
+	}
 	r := startReplica(t, replica.Config{
-		Holder:    "a",
-		AwaitSeen: func(_ context.Context, token int64) { o.add("seen"); require.Positive(t, token) },
-		Deaths:    func() map[string]store.Death { o.add("deaths"); return nil },
-		Epoch:     func() int64 { o.add("epoch"); return 0 },
-		Former:    func() []store.LastWrites { o.add("former"); return nil },
-		Ended:     func(store.LastWrites) { o.add("ended") },
-		AwaitShown: func(context.Context) {
-			if leads() {
-				o.add("shown")
-			}
-		},
+		Holder:     "a",
+		AwaitSeen:  func(_ context.Context, token int64) { note("seen", token != 0 && leads(token)) },
+		Deaths:     func() map[string]store.Death { o.add("deaths"); return nil },
+		Epoch:      func() int64 { o.add("epoch"); return 0 },
+		Former:     func() []store.LastWrites { o.add("former"); return nil },
+		Ended:      func(store.LastWrites) { o.add("ended") },
+		AwaitShown: func(context.Context) { note("shown", leads(0)) },
 	}, m.Replica("a"), db, replica.Silent{}, hclog.NewNullLogger())
 	require.Eventually(t, r.Leads, soon, time.Millisecond)
-	for _, event := range []string{"deaths", "epoch", "former"} {
-		require.Less(t, o.index("seen"), o.index(event), event)
-	}
 	require.Zero(t, o.index("seen"))
+	for _, event := range []string{"deaths", "epoch", "former"} {
+		require.Positive(t, o.index(event), event)
+	}
 
 	_, err := db.SQL().Exec("ALTER TABLE afe_users RENAME TO afe_users_away")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return o.index("shown") >= 0 }, soon, time.Millisecond)
 	require.Positive(t, o.index("ended"))
 	require.Less(t, o.index("ended"), o.index("shown"))
+}
+
+// TestLostWhileItIsHandedOver: a term that is lost in the moment before it is handed over was
+// lost, and the others are told what it wrote last.
+func TestLostWhileItIsHandedOver(t *testing.T) {
+	db, m := openLab(t), election.NewMemory()
+	over := &knownEnd{known: make(chan struct{})}
+	var o order
+	r := startReplica(t, replica.Config{
+		Holder: "a",
+		Ended:  func(store.LastWrites) { o.add("ended") },
+		AwaitShown: func(context.Context) {
+			m.Revoke(shard.Master)
+			<-over.known
+		},
+	}, m.Replica("a"), db, over, hclog.NewNullLogger())
+	require.Eventually(t, r.Leads, soon, time.Millisecond)
+	r.stop()
+	require.Zero(t, o.index("ended"))
+	requireLost(t, db)
+}
+
+// knownEnd is an Observer that waits for the end of a term.
+type knownEnd struct {
+	replica.Silent
+	known chan struct{}
+	once  sync.Once
+}
+
+func (k *knownEnd) Ended(shard.Name, error) { k.once.Do(func() { close(k.known) }) }
+
+// TestPausedIsWhatALeaderSays: whoever led a paused shard does not say that it is paused once
+// another replica may have resumed it.
+func TestPausedIsWhatALeaderSays(t *testing.T) {
+	db, m := openLab(t), election.NewMemory()
+	r := start(t, "a", m.Replica("a"), db, replica.Silent{})
+	require.Eventually(t, r.Leads, soon, time.Millisecond)
+	_, err := db.SQL().Exec("UPDATE hostsched_fence SET pause_reason = 'power work'")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return r.Status().Paused == "power work" }, soon, time.Millisecond)
+	r.stop()
+	require.Empty(t, r.Status().Paused)
+	require.Zero(t, r.Status().Waiting)
 }

@@ -39,13 +39,16 @@ type Status struct {
 	State State      `json:"state"`
 	Phase Phase      `json:"phase"`
 	// PhaseSince is when the phase began.
-	PhaseSince time.Time     `json:"phase_since,omitzero"`
-	Token      int64         `json:"token"`
-	Epoch      int64         `json:"epoch"`
-	Since      time.Time     `json:"since,omitzero"`
-	TakeOver   time.Duration `json:"takeover"`
-	Terms      int64         `json:"terms"`
-	LastError  string        `json:"last_error,omitempty"`
+	PhaseSince time.Time `json:"phase_since,omitzero"`
+	// OverSince is when the latest term was over, as long as this replica has not finished
+	// with it: its last tick may wait for the database.
+	OverSince time.Time     `json:"over_since,omitzero"`
+	Token     int64         `json:"token"`
+	Epoch     int64         `json:"epoch"`
+	Since     time.Time     `json:"since,omitzero"`
+	TakeOver  time.Duration `json:"takeover"`
+	Terms     int64         `json:"terms"`
+	LastError string        `json:"last_error,omitempty"`
 	// NotLeading is why this replica does not lead the shard; nil if it does.
 	NotLeading *NotLeading `json:"not_leading,omitempty"`
 	// Paused is why the leader schedules nothing, empty if it does.
@@ -68,6 +71,8 @@ type Status struct {
 }
 
 const (
+	// slowEnd is after how long a term that is over, and not finished with, is said to hang.
+	slowEnd = 5 * time.Second
 	// slowSnapshot is after how long a snapshot that is still being read is said to hang:
 	// the largest labs take about a second.
 	slowSnapshot = 5 * time.Second
@@ -75,17 +80,18 @@ const (
 	slowPhase = 30 * time.Second
 )
 
-// Ticking tells whether a tick runs.
-func (s Status) Ticking() bool { return s.Phase != "" && s.Phase != PhaseIdle }
-
 // Slow says that a tick hangs, and where; it is empty if none does. The term may be over
 // already: whoever still waits for the database cannot lead.
 func (s Status) Slow(now time.Time) string {
+	if !s.OverSince.IsZero() && now.Sub(s.OverSince) > slowEnd {
+		return fmt.Sprintf("the term of shard %s is over since %s (%v), and its last tick still waits; see whether the database answers and who holds locks there",
+			s.Shard, s.OverSince.UTC().Format(time.RFC3339), now.Sub(s.OverSince).Round(time.Second))
+	}
 	took, limit := now.Sub(s.PhaseSince), slowPhase
 	if s.Phase == PhaseSnapshot {
 		limit = slowSnapshot
 	}
-	if !s.Ticking() || s.PhaseSince.IsZero() || took < limit {
+	if s.State != StateLeader || s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
 		return ""
 	}
 	return fmt.Sprintf("the %s of shard %s has been running since %s (%v); see whether the database answers and who holds locks there",

@@ -44,10 +44,13 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 			r.handOverNow(won)
 		}
 	})()
+	began := time.Now()
 	r.awaitSeen(ctx, won)
+	if lost := won.Cause(); lost != nil {
+		return r.resign(won, lost, lost)
+	}
 	// What is seen later may be a successor's epoch.
 	led := r.lastEpoch()
-	began := time.Now()
 	t, err := r.takeOver(ctx, won)
 	if err != nil {
 		switch {
@@ -75,49 +78,54 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	})
 	r.led = true
 	before := r.Status()
-	defer r.followAfter(won)()
+	following := r.followAfter(won)
+	defer func() {
+		following.Wait()
+		r.status.set(func(s *Status) { s.OverSince = time.Time{} })
+	}()
 	r.announced = election.Announcement{}
 	r.keep(t.recorder)
 	err = r.lead(ctx, won, t)
 	if over := won.Cause(); err == nil && over != nil && !errors.Is(over, election.ErrResigned) {
 		err = over // the term was lost, even if it was to be handed over
 	}
+	if won.Cause() != nil {
+		r.over(won) // again, for what a last tick that outlasted the term has left
+	}
 	r.keep(nil)
-	r.remember(t.leader, err)
+	last := t.leader.LastWrites()
+	r.former = &last
+	r.tell(err)
 	return errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
 }
 
 // followAfter makes status and metrics say that this replica does not lead any more as soon
 // as the term is over: its last tick may go on for as long as the database does not answer.
-func (r *Replica) followAfter(won *election.Term) (stop func()) {
-	var watching sync.WaitGroup
-	served := make(chan struct{})
-	watching.Go(func() {
-		select {
-		case <-won.Done():
-			r.over(won)
-		case <-served:
+func (r *Replica) followAfter(won *election.Term) *sync.WaitGroup {
+	var following sync.WaitGroup
+	following.Go(func() {
+		<-won.Done()
+		r.over(won)
+	})
+	return &following
+}
+
+// over says that a term is over. What only a leader knows is nobody's word any more.
+func (r *Replica) over(term *election.Term) {
+	r.status.set(func(s *Status) {
+		s.State, s.LockedRows, s.Waiting, s.Paused = StateCandidate, 0, 0, ""
+		if s.OverSince.IsZero() {
+			s.OverSince = time.Now()
 		}
 	})
-	return func() {
-		close(served)
-		watching.Wait()
-	}
-}
-
-// over says that a term is over.
-func (r *Replica) over(term *election.Term) {
 	r.observer.Ended(term.Shard, term.Cause())
-	r.status.set(func(s *Status) { s.State, s.LockedRows = StateCandidate, 0 })
 }
 
-// remember keeps what a term left in the database, and tells the others of it unless the
-// shard is handed over as planned.
-func (r *Replica) remember(leader *store.Leader, err error) {
-	last := leader.LastWrites()
-	r.former = &last
+// tell tells the others what the latest term left in the database, unless the shard is handed
+// over as planned, for which err is nil.
+func (r *Replica) tell(err error) {
 	if err != nil && !errors.Is(err, store.ErrWentBack) && r.cfg.Ended != nil {
-		r.cfg.Ended(last)
+		r.cfg.Ended(*r.former)
 	}
 }
 
@@ -158,8 +166,9 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 		cause = context.Cause(ctx)
 	}
 	result := r.resign(term, cause, err)
-	if result != nil {
-		cause = result // the term may have been lost a moment before it was handed over
+	if err == nil && result != nil { // lost a moment before it was handed over
+		cause = result
+		r.tell(result)
 	}
 	now := r.Status()
 	end := store.TermEnd{Planned: result == nil, Cause: cause.Error(), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
@@ -204,7 +213,7 @@ func (r *Replica) awaitSeen(ctx context.Context, won *election.Term) {
 // handOverNow lets others lead, whatever this replica still waits for. They begin at once, so
 // what this replica said of its end is shown before.
 func (r *Replica) handOverNow(term *election.Term) {
-	if r.cfg.AwaitShown != nil && term.Cause() == nil {
+	if r.cfg.AwaitShown != nil {
 		r.cfg.AwaitShown(context.Background())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
@@ -219,7 +228,6 @@ func (r *Replica) handOverNow(term *election.Term) {
 // after a planned end.
 func (r *Replica) resign(term *election.Term, reason, err error) error {
 	r.handOverNow(term)
-	r.over(term)
 	r.said()("term over", "token", term.Token, "reason", reason)
 	if cause := term.Cause(); err == nil && !errors.Is(cause, election.ErrResigned) {
 		err = cause

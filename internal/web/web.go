@@ -137,8 +137,9 @@ type healthAnswer struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// health answers 200 unless a leader is stuck, or whoever led in a tick of its former term. A tick that hangs is said before it
-// counts as stuck, because restarting the process does not help a slow database.
+// health answers 200 unless a leader is stuck, or a replica in the last tick of a term that is
+// over. A tick that hangs is said before it counts as stuck, because restarting the process
+// does not help a slow database.
 func (c Config) health(w http.ResponseWriter, _ *http.Request) {
 	healthy := healthAnswer{Status: "ok"}
 	if reason := c.Waiting(); reason != "" {
@@ -152,7 +153,7 @@ func (c Config) health(w http.ResponseWriter, _ *http.Request) {
 		if last.Before(s.Since) {
 			last = s.Since
 		}
-		if ticking := s.State == replica.StateLeader || s.Ticking(); ticking && time.Since(last) > stuckAfter {
+		if ticks := s.State == replica.StateLeader || !s.OverSince.IsZero(); ticks && time.Since(last) > stuckAfter {
 			answer(w, http.StatusInternalServerError, healthAnswer{"stuck", fmt.Sprintf("shard %s: no tick finished since %s", s.Shard, last.UTC().Format(time.RFC3339))})
 			return
 		}

@@ -51,7 +51,8 @@ func TestReadiness(t *testing.T) {
 	slow := replica.Status{State: replica.StateLeader, Since: time.Now(), Phase: replica.PhaseSnapshot, PhaseSince: time.Now().Add(-7 * time.Second)}
 	slow.Shard = shard.Master
 	outlasting := slow
-	outlasting.State, outlasting.NotLeading = replica.StateCandidate, &replica.NotLeading{Reason: replica.TickHangs, Text: slow.Slow(time.Now())}
+	outlasting.State, outlasting.OverSince = replica.StateCandidate, slow.PhaseSince
+	outlasting.NotLeading = &replica.NotLeading{Reason: replica.TickHangs, Text: outlasting.Slow(time.Now())}
 	for _, c := range []struct {
 		status replica.Status
 		path   string
@@ -87,10 +88,10 @@ func TestReadiness(t *testing.T) {
 	_, body = get(t, standby, "/readyz")
 	require.JSONEq(t, `{"state":"follower","reason":"server b leads"}`, body)
 	for _, path := range []string{"/readyz", "/healthz"} {
-		for _, st := range []replica.Status{slow, outlasting} {
-			_, body = get(t, st, path)
-			require.Contains(t, body, "the snapshot of shard master has been running since", path)
-		}
+		_, body = get(t, slow, path)
+		require.Contains(t, body, "the snapshot of shard master has been running since", path)
+		_, body = get(t, outlasting, path)
+		require.Contains(t, body, "the term of shard master is over since", path)
 	}
 	_, body = get(t, away, "/v1/status")
 	require.Contains(t, body, `"not_leading":{"reason":"waiting_for_etcd","text":"etcd does not answer"}`)
@@ -116,8 +117,8 @@ func TestHealth(t *testing.T) {
 		{replica.Status{State: replica.StateLeader, Since: time.Now()}, 200},
 		{replica.Status{State: replica.StateLeader, Since: long, LastTick: time.Now()}, 200},
 		{replica.Status{State: replica.StateLeader, Since: long, LastTick: long}, 500},
-		{replica.Status{State: replica.StateCandidate, Phase: replica.PhaseIdle, Since: long, LastTick: long}, 200},
-		{replica.Status{State: replica.StateCandidate, Phase: replica.PhaseApply, Since: long, LastTick: long}, 500},
+		{replica.Status{State: replica.StateCandidate, Since: long, LastTick: long}, 200},
+		{replica.Status{State: replica.StateCandidate, OverSince: time.Now(), Since: long, LastTick: long}, 500},
 	} {
 		code, _ := get(t, c.status, "/healthz")
 		require.Equal(t, c.code, code)
