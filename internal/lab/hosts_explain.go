@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -26,7 +27,11 @@ func (l *Lab) ExplainHost(ctx context.Context, hostname string) (labapi.HostExpl
 	if err != nil {
 		return labapi.HostExplanation{}, err
 	}
-	e := labapi.HostExplanation{Hostname: h.Hostname, Reasons: whyNotGiven(&h), Users: []string{}}
+	fence, _, err := l.db.ReadFence(ctx, shard.Name(h.Shard))
+	if err != nil {
+		return labapi.HostExplanation{}, err
+	}
+	e := labapi.HostExplanation{Hostname: h.Hostname, Reasons: whyNotGiven(&h, fence.Paused), Users: []string{}}
 	for _, u := range users.Items {
 		e.Users = append(e.Users, u.Login)
 	}
@@ -41,8 +46,9 @@ func (l *Lab) ExplainHost(ctx context.Context, hostname string) (labapi.HostExpl
 	return e, nil
 }
 
-// whyNotGiven says what keeps the planner from giving a host to anybody.
-func whyNotGiven(h *labapi.Host) (reasons []string) {
+// whyNotGiven says what keeps the planner from giving a host to anybody. paused is why its
+// shard is paused, empty if it is not.
+func whyNotGiven(h *labapi.Host, paused string) (reasons []string) {
 	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
 	switch {
 	case h.Reservation != nil:
@@ -60,6 +66,9 @@ func whyNotGiven(h *labapi.Host) (reasons []string) {
 	}
 	if h.Drain != nil {
 		add("drained by %s: %s", h.Drain.By, h.Drain.Reason)
+	}
+	if paused != "" {
+		add("the shard is paused: %s", paused)
 	}
 	return reasons
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/admin"
 )
 
 var root = access.Caller{Login: "root", Role: access.Admin}
@@ -146,6 +147,12 @@ func TestPools(t *testing.T) {
 		e, err = l.ExplainHost(ctx, "other")
 		require.NoError(t, err)
 		require.Empty(t, e.Waiting)
+
+		require.NoError(t, admin.New(db).PauseShard(ctx, shard.Master, "root", "power work", "power work"))
+		e, err = l.ExplainHost(ctx, "h4")
+		require.NoError(t, err)
+		require.False(t, e.Given)
+		require.Equal(t, []string{"the shard is paused: power work"}, e.Reasons)
 	})
 }
 
