@@ -213,6 +213,7 @@ func TestAwaitShown(t *testing.T) {
 		keep(t, m)
 		seen.until(t, "the key is there", func(v election.View) bool { return roleIn(v, "a") == election.RolePrimary })
 		const rounds = 20
+		inTime := 0
 		for n := range rounds {
 			if n == rounds/2 {
 				lease := memberIn(w.view(), "a").Lease
@@ -224,10 +225,11 @@ func TestAwaitShown(t *testing.T) {
 			}
 			m.Set(func(p *election.Presence) { p.Weight = n })
 			if await() {
+				inTime++
 				require.Equal(t, n, memberIn(w.view(), "a").Weight)
 			}
 		}
-		require.Eventually(t, await, soon, time.Millisecond, "nothing is left to be shown")
+		require.Positive(t, inTime)
 
 		taken := w.replica("a").Join(election.Presence{Role: election.RoleBackup}, func(election.View) {})
 		keep(t, taken)

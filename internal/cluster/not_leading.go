@@ -25,19 +25,29 @@ func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]strin
 		if s.leading() {
 			continue
 		}
-		why := c.whyNot(s.name, should[s.name])
-		if slow := s.slow(now); slow != "" && why.Healthy() {
-			why = replica.NotLeading{Reason: replica.TickHangs, Text: slow}
-			c.faults.Warn("a tick outlasts its term", "reason", slow)
-		}
-		all[s.name] = why
+		all[s.name] = c.whyNot(s.name, should[s.name])
 	}
+	c.warnOfLeaderless(runners, all, now)
+	c.noteHanging(runners, all, now)
 	c.mu.Lock()
 	c.notLeading = all
 	c.mu.Unlock()
-	c.warnOfLeaderless(runners, all, now)
 	c.warnOfEtcd()
 	c.noteUnheard(now)
+}
+
+// noteHanging says of the shards that this replica could lead, or could succeed in, that the
+// last tick of its former term keeps it from that.
+func (c *Controller) noteHanging(runners []*shardRunner, all map[shard.Name]replica.NotLeading, now time.Time) {
+	for _, s := range runners {
+		why, not := all[s.name]
+		slow := s.slow(now)
+		if !not || !why.Healthy() || slow == "" {
+			continue
+		}
+		all[s.name] = replica.NotLeading{Reason: replica.TickHangs, Text: slow}
+		c.faults.Warn("a tick outlasts its term", "reason", slow)
+	}
 }
 
 // warnOfEtcd says in the log why the other replicas do not see this one as it is, and

@@ -99,16 +99,67 @@ type knownEnd struct {
 
 func (k *knownEnd) Ended(shard.Name, error) { k.once.Do(func() { close(k.known) }) }
 
-// TestPausedIsWhatALeaderSays: whoever led a paused shard does not say that it is paused once
-// another replica may have resumed it.
-func TestPausedIsWhatALeaderSays(t *testing.T) {
+// TestLostBeforeTheTakeover: a term that is lost while its winner waits for what others said is
+// not taken over in the database.
+func TestLostBeforeTheTakeover(t *testing.T) {
 	db, m := openLab(t), election.NewMemory()
-	r := start(t, "a", m.Replica("a"), db, replica.Silent{})
+	var o order
+	lost := make(chan struct{})
+	r := startReplica(t, replica.Config{
+		Holder: "a",
+		AwaitSeen: func(context.Context, int64) {
+			if o.index("won") < 0 {
+				o.add("won")
+				m.Revoke(shard.Master)
+				<-lost
+				return
+			}
+			o.add("won again")
+		},
+		Epoch: func() int64 { o.add("taken over"); return 0 },
+	}, noting{m.Replica("a"), lost}, db, replica.Silent{}, hclog.NewNullLogger())
 	require.Eventually(t, r.Leads, soon, time.Millisecond)
-	_, err := db.SQL().Exec("UPDATE hostsched_fence SET pause_reason = 'power work'")
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return r.Status().Paused == "power work" }, soon, time.Millisecond)
-	r.stop()
-	require.Empty(t, r.Status().Paused)
-	require.Zero(t, r.Status().Waiting)
+	require.Positive(t, o.index("won again"))
+	require.Less(t, o.index("won again"), o.index("taken over"))
+}
+
+// noting closes a channel when the first term that is won is over.
+type noting struct {
+	election.Campaigner
+	over chan struct{}
+}
+
+func (n noting) Campaign(ctx context.Context, name shard.Name) (*election.Term, error) {
+	term, err := n.Campaigner.Campaign(ctx, name)
+	if err == nil {
+		go func() {
+			<-term.Done()
+			select {
+			case <-n.over:
+			default:
+				close(n.over)
+			}
+		}()
+	}
+	return term, err
+}
+
+// TestWhatALeaderSays: whoever led a shard does not say that it is paused, or how many entries
+// wait, once another replica may know better.
+func TestWhatALeaderSays(t *testing.T) {
+	for _, paused := range []string{"", "power work"} {
+		t.Run(paused, func(t *testing.T) {
+			db, m := openLab(t), election.NewMemory()
+			r := start(t, "a", m.Replica("a"), db, replica.Silent{})
+			_, err := db.SQL().Exec("UPDATE afe_hosts SET locked = 1")
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return r.Status().Waiting > 0 }, soon, time.Millisecond)
+			_, err = db.SQL().Exec("UPDATE hostsched_fence SET pause_reason = ?", paused)
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { s := r.Status(); return s.Paused == paused && (paused != "" || s.Waiting > 0) }, soon, time.Millisecond)
+			r.stop()
+			require.Empty(t, r.Status().Paused)
+			require.Zero(t, r.Status().Waiting)
+		})
+	}
 }

@@ -91,7 +91,7 @@ func (s Status) Slow(now time.Time) string {
 	if s.Phase == PhaseSnapshot {
 		limit = slowSnapshot
 	}
-	if s.State != StateLeader || s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
+	if s.State != StateLeader && s.OverSince.IsZero() || s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
 		return ""
 	}
 	return fmt.Sprintf("the %s of shard %s has been running since %s (%v); see whether the database answers and who holds locks there",

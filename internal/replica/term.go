@@ -79,10 +79,6 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.led = true
 	before := r.Status()
 	following := r.followAfter(won)
-	defer func() {
-		following.Wait()
-		r.status.set(func(s *Status) { s.OverSince = time.Time{} })
-	}()
 	r.announced = election.Announcement{}
 	r.keep(t.recorder)
 	err = r.lead(ctx, won, t)
@@ -96,7 +92,10 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	last := t.leader.LastWrites()
 	r.former = &last
 	r.tell(err)
-	return errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
+	err = errors.Join(r.endTerm(ctx, won, t.leader, before, err), t.leader.Close())
+	following.Wait() // not if this panics: only the end of the term ends it
+	r.status.set(func(s *Status) { s.OverSince = time.Time{} })
+	return err
 }
 
 // followAfter makes status and metrics say that this replica does not lead any more as soon
