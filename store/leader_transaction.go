@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -48,16 +47,12 @@ func (t transaction) commit(ctx context.Context) error {
 	return err
 }
 
-// rollBackTimeout bounds a rollback whose transaction has run out of time. The
-// server rolls back by itself when the connection ends.
-const rollBackTimeout = time.Second
-
 // rollBack undoes everything because of err, and returns that.
 func (t transaction) rollBack(ctx context.Context, err error) error {
 	if t.tx != nil {
 		return sqldb.RollbackUnless(t.tx, err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollBackTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sqldb.RollBackTimeout)
 	defer cancel()
 	if _, rerr := t.conn.ExecContext(ctx, "ROLLBACK"); rerr != nil && !errors.Is(rerr, sql.ErrConnDone) && !sqldb.IsConnection(rerr) {
 		return errors.Join(err, fmt.Errorf("roll back: %w", rerr))

@@ -36,8 +36,8 @@ func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]strin
 	c.noteUnheard(now)
 }
 
-// noteHanging says of the shards that this replica could lead, or could succeed in, that the
-// last tick of its former term keeps it from that.
+// noteHanging says of the shards that this replica could lead, or could succeed in, that a
+// takeover, or the end of its former term, hangs.
 func (c *Controller) noteHanging(runners []*shardRunner, all map[shard.Name]replica.NotLeading, now time.Time) {
 	for _, s := range runners {
 		why, not := all[s.name]
@@ -46,7 +46,7 @@ func (c *Controller) noteHanging(runners []*shardRunner, all map[shard.Name]repl
 			continue
 		}
 		all[s.name] = replica.NotLeading{Reason: replica.TickHangs, Text: slow}
-		c.faults.Warn("a tick outlasts its term", "reason", slow)
+		c.faults.Warn("a replica cannot lead a shard, because it waits for the database", "reason", slow)
 	}
 }
 
@@ -69,12 +69,10 @@ func (c *Controller) whyNot(name shard.Name, should string) replica.NotLeading {
 	if n, ok := c.cannotLead(); ok {
 		return n
 	}
-	elected := c.view.Shards[name]
-	holder := elected.Holder()
-	won := holder != "" && elected.Candidates[0].State == election.StateLeader
+	holder := c.view.Shards[name].Holder()
 	failed := c.avoided(name)
 	switch {
-	case won && holder != c.cfg.Server:
+	case c.ledByAnother(name):
 		return replica.NotLeading{Reason: replica.AnotherLeads, Text: "server " + holder + " leads"}
 	case failed != "":
 		return replica.NotLeading{Reason: replica.TakeOverFailed, Text: failed}
@@ -84,6 +82,12 @@ func (c *Controller) whyNot(name shard.Name, should string) replica.NotLeading {
 		return replica.NotLeading{Reason: replica.AnotherShouldLead, Text: "server " + should + " should lead"}
 	}
 	return replica.NotLeading{Reason: replica.Campaigning, Text: "campaigning"}
+}
+
+// ledByAnother tells whether another replica leads a shard, as far as etcd says.
+func (c *Controller) ledByAnother(name shard.Name) bool {
+	elected := c.view.Shards[name]
+	return elected.Holder() != "" && elected.Holder() != c.cfg.Server && elected.Candidates[0].State == election.StateLeader
 }
 
 // cannotLead says why this replica cannot lead any shard, if that is so.
@@ -141,7 +145,7 @@ func (c *Controller) warnOfLeaderless(runners []*shardRunner, all map[shard.Name
 	since := make(map[shard.Name]time.Time, len(all))
 	for _, s := range runners {
 		why, not := all[s.name]
-		if !not || why.Reason == replica.AnotherLeads {
+		if !not || c.ledByAnother(s.name) {
 			continue
 		}
 		at, known := c.leaderless[s.name]

@@ -63,19 +63,19 @@ func TestHangingSnapshot(t *testing.T) {
 	_, err = other.ExecContext(t.Context(), "LOCK TABLES afe_hosts WRITE")
 	require.NoError(t, err)
 	slow := func() string { return a.status(shard.Master).Slow(time.Now()) }
-	l.until("the log says so", func() bool { return l.log.Count("a tick hangs") == 1 })
+	l.until("the log says so", func() bool { return l.log.Count("the work of a leader hangs") == 1 })
 	require.Contains(t, slow(), "the snapshot of shard master has been running since")
 	require.Nil(t, a.status(shard.Master).NotLeading)
 	l.election.Revoke(shard.Master)
 	l.until("the tick outlasts its term", func() bool {
 		why := a.controller.NotLeading()[shard.Master]
-		return why.Reason == replica.TickHangs && l.log.Count("a tick outlasts its term") == 1
+		return why.Reason == replica.TickHangs && l.log.Count("it waits for the database") == 1
 	})
 	require.Contains(t, a.status(shard.Master).NotLeading.Text, "shard master")
 	_, err = other.ExecContext(t.Context(), "UNLOCK TABLES")
 	require.NoError(t, err)
 	ticks := a.status(shard.Master).Ticks
 	l.until("ticking on", func() bool { return slow() == "" && a.status(shard.Master).Ticks > ticks })
-	require.Equal(t, 1, l.log.Count("a tick hangs"))
+	require.Equal(t, 1, l.log.Count("the work of a leader hangs"))
 	l.ledBy(a, shard.Master)
 }

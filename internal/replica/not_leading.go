@@ -31,7 +31,7 @@ const (
 	NoServerMayLead  Reason = "no_server_may_lead"
 	TakeOverFailed   Reason = "takeover_failed"
 	ShardIsNotServed Reason = "not_served"
-	// TickHangs: a term is over, and its last tick still waits for the database.
+	// TickHangs: a takeover, or what a term that is over left to do, waits for the database.
 	TickHangs Reason = "tick_hangs"
 	// Misconfigured: the settings do not fit the database, or those of other replicas.
 	Misconfigured Reason = "misconfigured"

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,6 +143,18 @@ func (n noting) Campaign(ctx context.Context, name shard.Name) (*election.Term, 
 		}()
 	}
 	return term, err
+}
+
+// TestTakeoverThatFails: the history says why a term ended before its first tick.
+func TestTakeoverThatFails(t *testing.T) {
+	db, m := openLab(t), election.NewMemory()
+	_, err := db.SQL().Exec("ALTER TABLE afe_jobs RENAME TO afe_jobs_away")
+	require.NoError(t, err)
+	start(t, "a", m.Replica("a"), db, replica.Silent{})
+	require.Eventually(t, func() bool {
+		terms, err := db.Terms(t.Context(), shard.Master, 1)
+		return err == nil && len(terms) == 1 && !terms[0].Planned && strings.Contains(terms[0].Cause, "afe_jobs")
+	}, soon, time.Millisecond)
 }
 
 // TestWhatALeaderSays: whoever led a shard does not say that it is paused, or how many entries

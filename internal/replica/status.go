@@ -23,7 +23,9 @@ type Phase string
 
 // The phases of a tick.
 const (
-	PhaseIdle     Phase = "idle"
+	PhaseIdle Phase = "idle"
+	// PhaseTakeOver comes before the first tick of a term.
+	PhaseTakeOver Phase = "takeover"
 	PhaseSnapshot Phase = "snapshot"
 	PhasePlan     Phase = "plan"
 	PhaseApply    Phase = "apply"
@@ -73,25 +75,25 @@ type Status struct {
 const (
 	// slowEnd is after how long a term that is over, and not finished with, is said to hang.
 	slowEnd = 5 * time.Second
-	// slowSnapshot is after how long a snapshot that is still being read is said to hang:
-	// the largest labs take about a second.
+	// slowSnapshot is after how long a takeover, or a snapshot that is still being read, is said
+	// to hang: the largest labs take about a second.
 	slowSnapshot = 5 * time.Second
 	// slowPhase is the same for the rest of a tick. The largest plans take seconds.
 	slowPhase = 30 * time.Second
 )
 
-// Slow says that a tick hangs, and where; it is empty if none does. The term may be over
-// already: whoever still waits for the database cannot lead.
+// Slow says that a takeover or a tick hangs, and where; it is empty if none does. The term may
+// be over already: whoever still waits for the database cannot lead.
 func (s Status) Slow(now time.Time) string {
 	if !s.OverSince.IsZero() && now.Sub(s.OverSince) > slowEnd {
-		return fmt.Sprintf("the term of shard %s is over since %s (%v), and its last tick still waits; see whether the database answers and who holds locks there",
+		return fmt.Sprintf("the term of shard %s is over since %s (%v), and this replica has not finished with it; see whether the database answers and who holds locks there",
 			s.Shard, s.OverSince.UTC().Format(time.RFC3339), now.Sub(s.OverSince).Round(time.Second))
 	}
 	took, limit := now.Sub(s.PhaseSince), slowPhase
-	if s.Phase == PhaseSnapshot {
+	if s.Phase == PhaseSnapshot || s.Phase == PhaseTakeOver {
 		limit = slowSnapshot
 	}
-	if s.State != StateLeader && s.OverSince.IsZero() || s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
+	if s.Phase == "" || s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
 		return ""
 	}
 	return fmt.Sprintf("the %s of shard %s has been running since %s (%v); see whether the database answers and who holds locks there",

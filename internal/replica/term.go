@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,8 +83,8 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.announced = election.Announcement{}
 	r.keep(t.recorder)
 	err = r.lead(ctx, won, t)
-	if over := won.Cause(); err == nil && over != nil && !errors.Is(over, election.ErrResigned) {
-		err = over // the term was lost, even if it was to be handed over
+	if over := won.Cause(); over != nil && !errors.Is(over, election.ErrResigned) {
+		err = lostBecause(over, err)
 	}
 	if won.Cause() != nil {
 		r.over(won) // again, for what a last tick that outlasted the term has left
@@ -96,6 +97,19 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	following.Wait() // not if this panics: only the end of the term ends it
 	r.status.set(func(s *Status) { s.OverSince = time.Time{} })
 	return err
+}
+
+// lostBecause is how a term ended that was lost, even if it was to be handed over, or if its
+// last tick failed, too. That another replica has taken over, or that the database has lost
+// commits, says more.
+func lostBecause(over, err error) error {
+	switch {
+	case err == nil || errors.Is(err, over):
+		return over
+	case errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrWentBack):
+		return err
+	}
+	return fmt.Errorf("%w; then: %w", over, err)
 }
 
 // followAfter makes status and metrics say that this replica does not lead any more as soon
@@ -171,23 +185,32 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 	}
 	now := r.Status()
 	end := store.TermEnd{Planned: result == nil, Cause: cause.Error(), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
+	r.recordEnd(leader, end)
+	return result
+}
+
+// recordEnd records in the history how a term ended.
+func (r *Replica) recordEnd(leader *store.Leader, end store.TermEnd) {
 	bound, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
 	if err := leader.EndTerm(bound, end); err != nil {
 		// The next leader then records this term as lost.
 		r.log.Debug("cannot record how the term ended", "error", err)
 	}
-	return result
 }
 
 func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, error) {
 	r.claim = store.Claim{Shard: won.Shard, Token: won.Token, Cluster: won.Cluster, ClusterName: r.cfg.Cluster, Holder: r.cfg.Holder, Shared: r.cfg.Scope.Shared, Journal: r.cfg.Journal, Former: r.formerTerms(), Deaths: r.deaths()}
+	r.phase(PhaseTakeOver)
+	defer r.phase(PhaseIdle)
+	defer r.warnIfSlow(slowSnapshot)()
 	leader, err := r.db.TakeOver(ctx, r.claim)
 	if err != nil {
 		return nil, err
 	}
 	recorder, err := r.db.Recorder(ctx, r.cfg.Scope)
 	if err != nil {
+		r.recordEnd(leader, store.TermEnd{Cause: cmp.Or(context.Cause(ctx), err).Error()})
 		return nil, errors.Join(err, leader.Close())
 	}
 	return &term{leader: leader, recorder: recorder}, nil

@@ -97,6 +97,8 @@ type conn struct {
 	socket net.Conn
 	eras   *eras
 	era    int64
+	// unfinished is true if it is not known whether its transaction has ended.
+	unfinished bool
 }
 
 func (c *conn) over() bool { return c.era != c.eras.now() }
@@ -120,7 +122,42 @@ func (c *conn) ResetSession(ctx context.Context) error {
 
 // IsValid implements driver.Validator. The pool calls it when it gets a connection
 // back.
-func (c *conn) IsValid() bool { return !c.over() && c.driverConn.IsValid() }
+func (c *conn) IsValid() bool { return !c.over() && !c.unfinished && c.driverConn.IsValid() }
+
+// BeginTx implements driver.ConnBeginTx.
+func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	tx, err := c.driverConn.BeginTx(ctx, opts)
+	if deadline, bounded := ctx.Deadline(); bounded && err == nil {
+		return boundedTx{c, deadline}, nil
+	}
+	return tx, err
+}
+
+// boundedTx is a transaction whose end is bounded as all else of it: the driver waits for ever
+// for the answer to COMMIT and ROLLBACK. Only the deadline counts. Whoever cancels a
+// transaction while it is committed still hears how it ended.
+type boundedTx struct {
+	conn     *conn
+	deadline time.Time
+}
+
+// RollBackTimeout bounds a rollback, also of a transaction that has run out of time. The server
+// rolls back by itself when the connection ends.
+const RollBackTimeout = time.Second
+
+// Commit implements driver.Tx.
+func (t boundedTx) Commit() error { return t.end("COMMIT", t.deadline) }
+
+// Rollback implements driver.Tx.
+func (t boundedTx) Rollback() error { return t.end("ROLLBACK", time.Now().Add(RollBackTimeout)) }
+
+func (t boundedTx) end(statement string, deadline time.Time) error {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	_, err := t.conn.ExecContext(ctx, statement, nil)
+	t.conn.unfinished = err != nil
+	return err
+}
 
 // Close implements driver.Conn.
 func (c *conn) Close() error {
