@@ -145,7 +145,8 @@ func (c *Controller) warnOfLeaderless(runners []*shardRunner, all map[shard.Name
 	since := make(map[shard.Name]time.Time, len(all))
 	for _, s := range runners {
 		why, not := all[s.name]
-		if !not || c.ledByAnother(s.name) {
+		// Without etcd, nobody knows whether that one still leads.
+		if !not || c.ledByAnother(s.name) && why.Reason != replica.WaitingForEtcd {
 			continue
 		}
 		at, known := c.leaderless[s.name]
