@@ -110,10 +110,27 @@ func (c *chaos) setGlobal(ctx context.Context, name, value, before string, hold 
 	if !ok {
 		return nil, nil
 	}
-	return &broken{what: name + " = " + value, hold: hold, use: stopsServer, mend: func(ctx context.Context) error {
+	// It is undone by the same session, because the server may take no other one meanwhile.
+	conn, err := c.db.SQL().Conn(ctx)
+	if err != nil {
 		free()
-		return c.exec(ctx, "SET GLOBAL "+name+" = "+before)
-	}}, c.exec(ctx, "SET GLOBAL "+name+" = "+value)
+		return nil, err
+	}
+	if _, err := conn.ExecContext(ctx, "SET GLOBAL "+name+" = "+value); err != nil {
+		discard(conn)
+		free()
+		return nil, err
+	}
+	undo := "SET GLOBAL " + name + " = " + before
+	return &broken{what: name + " = " + value, hold: hold, use: stopsServer, mend: func(ctx context.Context) error {
+		defer free()
+		_, err := conn.ExecContext(ctx, undo)
+		discard(conn)
+		if err == nil {
+			return nil
+		}
+		return c.exec(ctx, undo) // the session was lost
+	}}, nil
 }
 
 // onSession does something in a session of its own and undoes it later there. If
