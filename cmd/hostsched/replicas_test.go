@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -117,11 +116,7 @@ func newInstallationOn(t *testing.T, dsn string, spec simlab.Spec, replicas int,
 			s.link = testserver.NewLink(t, strings.TrimPrefix(in.endpoint, "http://"))
 			s.endpoint = "http://" + s.link.Addr
 			s.peerLink = testserver.NewLink(t, s.listen)
-			target, err := mysql.ParseDSN(strings.TrimPrefix(in.dsn, "mysql:"))
-			require.NoError(t, err)
-			s.dbLink = testserver.NewLink(t, target.Addr)
-			target.Addr = s.dbLink.Addr
-			s.dsn = "mysql:" + target.FormatDSN()
+			s.dbLink, s.dsn = testserver.LinkDatabase(t, in.dsn)
 		}
 		if in.prepareServer != nil {
 			in.prepareServer(s)

@@ -479,8 +479,7 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 	recordFence(t, west)
 	history, err := simlab.InstallHistory(t.Context(), west.SQL(), false)
 	require.NoError(t, err)
-	at, rest := strings.Index(dsn, "tcp(")+len("tcp("), strings.Index(dsn, ")")
-	link := testserver.NewLink(t, dsn[at:rest])
+	link, through := testserver.LinkDatabase(t, dsn)
 
 	in := newInstallation(t, failoverLab, 2)
 	in.simulate(t, busy)
@@ -491,7 +490,7 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 		cancel()
 		require.NoError(t, <-ended)
 	}()
-	in.command(t, 0, "shard", "add", "west", "--dsn", strings.Replace(dsn[:at]+link.Addr+dsn[rest:], ":@", "@", 1), "--yes")
+	in.command(t, 0, "shard", "add", "west", "--dsn", through, "--yes")
 	in.spread(t, 2, 2)
 	in.command(t, 2, "shard", "assign-label", "west", "board:b00", "--reason", "test", "--yes")
 	require.Eventually(t, func() bool {

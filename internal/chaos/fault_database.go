@@ -111,13 +111,8 @@ func (c *chaos) setGlobal(ctx context.Context, name, value, before string, hold 
 		return nil, nil
 	}
 	// It is undone by the same session, because the server may take no other one meanwhile.
-	conn, err := c.db.SQL().Conn(ctx)
+	conn, err := c.session(ctx, "SET GLOBAL "+name+" = "+value)
 	if err != nil {
-		free()
-		return nil, err
-	}
-	if _, err := conn.ExecContext(ctx, "SET GLOBAL "+name+" = "+value); err != nil {
-		discard(conn)
 		free()
 		return nil, err
 	}
@@ -139,6 +134,19 @@ func (c *chaos) onSession(ctx context.Context, hold time.Duration, undo string, 
 	if c.database.busy {
 		return nil, nil
 	}
+	conn, err := c.session(ctx, texts...)
+	if err != nil {
+		return nil, err
+	}
+	return &broken{what: texts[len(texts)-1], hold: hold, use: locksThings, mend: func(ctx context.Context) error {
+		_, _ = conn.ExecContext(ctx, undo) // or its end does the same
+		discard(conn)
+		return nil
+	}}, nil
+}
+
+// session does something in a session of its own, which the caller discards.
+func (c *chaos) session(ctx context.Context, texts ...string) (*sql.Conn, error) {
 	conn, err := c.db.SQL().Conn(ctx)
 	if err != nil {
 		return nil, err
@@ -149,11 +157,7 @@ func (c *chaos) onSession(ctx context.Context, hold time.Duration, undo string, 
 			return nil, fmt.Errorf("%s: %w", text, err)
 		}
 	}
-	return &broken{what: texts[len(texts)-1], hold: hold, use: locksThings, mend: func(ctx context.Context) error {
-		_, _ = conn.ExecContext(ctx, undo) // or its end does the same
-		discard(conn)
-		return nil
-	}}, nil
+	return conn, nil
 }
 
 // discard ends a session instead of giving it back to the pool: whatever state it

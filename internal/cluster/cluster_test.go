@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/election"
@@ -303,18 +302,12 @@ func (l *lab) stuckApply(db *store.DB, leader *server) (unlock func()) {
 func TestLeaderLosesAShardsOwnDatabase(t *testing.T) {
 	own := testserver.Database(t)
 	openLab(t, own)
-	target, err := mysql.ParseDSN(strings.TrimPrefix(own, "mysql:"))
-	require.NoError(t, err)
 	l := newLab(t, storetest.SQLiteFile(t), 0)
-	links := map[string]*testserver.Link{}
+	links, through := map[string]*testserver.Link{}, map[string]string{}
 	for _, name := range []string{"a", "b"} {
-		links[name] = testserver.NewLink(t, target.Addr)
+		links[name], through[name] = testserver.LinkDatabase(t, own)
 	}
-	l.route = func(server, _ string) string {
-		far := *target
-		far.Addr = links[server].Addr
-		return "mysql:" + far.FormatDSN()
-	}
+	l.route = func(server, _ string) string { return through[server] }
 	l.exec("INSERT INTO afe_shards (hostname) VALUES ('west')")
 	l.exec("INSERT INTO hostsched_shard_databases (shard_id, dsn) SELECT id, ? FROM afe_shards", own)
 	l.start("a")

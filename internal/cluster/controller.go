@@ -164,12 +164,11 @@ type Controller struct {
 	lastWrites map[shard.Name]election.LastWrites
 	// unheard are the servers whose heartbeats this replica does not hear.
 	unheard map[string]unheardPeer
-	// members are the servers of the view, and leaders the URLs of those who lead.
+	// members are the servers of the view, elected is what it says of shards, and leaders are
+	// the URLs of those who lead. sawView is closed, and replaced, with each view.
 	members []election.Member
+	elected map[shard.Name]election.ShardElection
 	leaders map[shard.Name]string
-	// first are the tokens with which the first candidates of shards lead, or would. sawView
-	// is closed, and replaced, with each view.
-	first   map[shard.Name]int64
 	sawView chan struct{}
 
 	// retiring are the replicas of shards that are not served any more.

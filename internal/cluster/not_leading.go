@@ -22,10 +22,9 @@ const leaderlessAfter = 3 * time.Second
 func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]string, now time.Time) {
 	all := make(map[shard.Name]replica.NotLeading, len(runners))
 	for _, s := range runners {
-		if s.leading() {
-			continue
+		if !s.leading() {
+			all[s.name] = c.whyNot(s.name, should[s.name])
 		}
-		all[s.name] = c.whyNot(s.name, should[s.name])
 	}
 	c.warnOfLeaderless(runners, all, now)
 	c.noteHanging(runners, all, now)
@@ -41,8 +40,11 @@ func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]strin
 func (c *Controller) noteHanging(runners []*shardRunner, all map[shard.Name]replica.NotLeading, now time.Time) {
 	for _, s := range runners {
 		why, not := all[s.name]
+		if !not || !why.Healthy() {
+			continue
+		}
 		slow := s.slow(now)
-		if !not || !why.Healthy() || slow == "" {
+		if slow == "" {
 			continue
 		}
 		all[s.name] = replica.NotLeading{Reason: replica.TickHangs, Text: slow}

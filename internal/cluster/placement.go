@@ -17,16 +17,11 @@ import (
 func (c *Controller) saw(v election.View) {
 	c.view, c.seen = v, true
 	c.mu.Lock()
-	c.members = v.Servers
+	c.members, c.elected = v.Servers, v.Shards
 	c.forgetLastWrites(v)
 	c.leaders = leadersOf(v)
-	c.first = map[shard.Name]int64{}
 	for name, elected := range v.Shards {
-		if len(elected.Candidates) == 0 {
-			continue
-		}
-		c.first[name] = elected.Candidates[0].Revision
-		if s := c.runners[name]; s != nil {
+		if s := c.runners[name]; s != nil && len(elected.Candidates) > 0 {
 			s.sawEpoch(elected.Candidates[0].Epoch)
 		}
 	}
@@ -57,9 +52,9 @@ func (c *Controller) awaitWin(ctx context.Context, name shard.Name, token int64)
 	defer cancel()
 	for {
 		c.mu.Lock()
-		first, next := c.first[name], c.sawView
+		candidates, next := c.elected[name].Candidates, c.sawView
 		c.mu.Unlock()
-		if first >= token {
+		if len(candidates) > 0 && candidates[0].Revision >= token {
 			return
 		}
 		select {

@@ -73,9 +73,7 @@ func (s *shardRunner) run(ctx context.Context) {
 // prepare returns the replica. When it is called first, it opens the shard's own
 // database and makes the replica.
 func (s *shardRunner) prepare(ctx context.Context) (*replica.Replica, error) {
-	s.mu.Lock()
-	r := s.replica
-	s.mu.Unlock()
+	r := s.served()
 	if r != nil {
 		return r, nil
 	}
@@ -192,25 +190,29 @@ func (s *shardRunner) lost(now time.Time) string {
 
 // slow says what hangs in the shard's replica, empty if nothing does.
 func (s *shardRunner) slow(now time.Time) string {
-	s.mu.Lock()
-	r := s.replica
-	s.mu.Unlock()
-	if r == nil {
-		return ""
+	if r := s.served(); r != nil {
+		return r.Slow(now)
 	}
-	return r.Status().Slow(now)
+	return ""
 }
 
-func (s *shardRunner) leading() bool { return s.status().State == replica.StateLeader }
+func (s *shardRunner) leading() bool {
+	r := s.served()
+	return r != nil && r.Leads()
+}
+
+// served is the shard's replica, nil if there is none yet.
+func (s *shardRunner) served() *replica.Replica {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replica
+}
 
 // status returns the status of the replica, or of a candidate if there is no
 // replica yet.
 func (s *shardRunner) status() replica.Status {
-	s.mu.Lock()
-	r := s.replica
-	s.mu.Unlock()
 	st := replica.Status{Shard: s.name, State: replica.StateCandidate}
-	if r != nil {
+	if r := s.served(); r != nil {
 		st = r.Status()
 	}
 	if st.State == replica.StateLeader {
@@ -230,11 +232,8 @@ func (s *shardRunner) status() replica.Status {
 }
 
 func (s *shardRunner) holdings() map[scheduler.HostID]scheduler.JobID {
-	s.mu.Lock()
-	r := s.replica
-	s.mu.Unlock()
-	if r == nil {
-		return nil
+	if r := s.served(); r != nil {
+		return r.Holdings()
 	}
-	return r.Holdings()
+	return nil
 }

@@ -234,8 +234,8 @@ func (c *Controller) deaths(name shard.Name, own bool) map[string]store.Death {
 
 // deathsKnown derives the deaths from what the members of the cluster say, and from what
 // this replica told them last, which its own key may not say yet; lost tells which of them do
-// not reach the shard's database. A process that came back
-// under another lease died only as far as its terms before that are concerned.
+// not reach the shard's database. A process that came back under another lease died only as
+// far as its terms before that are concerned.
 func deathsKnown(lost func(election.Member) bool, members []election.Member, told election.Presence) map[string]store.Death {
 	present := map[string]election.Member{}
 	for _, m := range members {

@@ -34,9 +34,7 @@ func (c *Controller) wakeOwn(name shard.Name, entries []int64) bool {
 	if s == nil {
 		return false
 	}
-	s.mu.Lock()
-	r := s.replica
-	s.mu.Unlock()
+	r := s.served()
 	if r == nil || !r.Leads() {
 		return false
 	}

@@ -317,10 +317,11 @@ func (r *Replica) phase(p Phase) {
 	r.status.set(func(s *Status) { s.Phase, s.PhaseSince = p, time.Now() })
 }
 
-// warnIfSlow says in the log that a takeover or a phase of a tick hangs, unless it is stopped in time.
+// warnIfSlow says in the log that a takeover or a phase of a tick hangs, unless it is stopped
+// in time.
 func (r *Replica) warnIfSlow(limit time.Duration) (stop func() bool) {
 	return time.AfterFunc(limit, func() {
-		if slow := r.Status().Slow(time.Now()); slow != "" {
+		if slow := r.Slow(time.Now()); slow != "" {
 			r.faults.Warn("the work of a leader hangs", "reason", slow)
 		}
 	}).Stop

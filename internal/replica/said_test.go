@@ -75,30 +75,21 @@ func TestWhatIsSaidIsShownFirst(t *testing.T) {
 // lost, and the others are told what it wrote last.
 func TestLostWhileItIsHandedOver(t *testing.T) {
 	db, m := openLab(t), election.NewMemory()
-	over := &knownEnd{known: make(chan struct{})}
+	lost := make(chan struct{})
 	var o order
 	r := startReplica(t, replica.Config{
 		Holder: "a",
 		Ended:  func(store.LastWrites) { o.add("ended") },
 		AwaitShown: func(context.Context) {
 			m.Revoke(shard.Master)
-			<-over.known
+			<-lost
 		},
-	}, m.Replica("a"), db, over, hclog.NewNullLogger())
+	}, noting{m.Replica("a"), lost}, db, replica.Silent{}, hclog.NewNullLogger())
 	require.Eventually(t, r.Leads, soon, time.Millisecond)
 	r.stop()
 	require.Zero(t, o.index("ended"))
 	requireLost(t, db)
 }
-
-// knownEnd is an Observer that waits for the end of a term.
-type knownEnd struct {
-	replica.Silent
-	known chan struct{}
-	once  sync.Once
-}
-
-func (k *knownEnd) Ended(shard.Name, error) { k.once.Do(func() { close(k.known) }) }
 
 // TestLostBeforeTheTakeover: a term that is lost while its winner waits for what others said is
 // not taken over in the database.

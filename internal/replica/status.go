@@ -93,7 +93,7 @@ func (s Status) Slow(now time.Time) string {
 	if s.Phase == PhaseSnapshot || s.Phase == PhaseTakeOver {
 		limit = slowSnapshot
 	}
-	if s.Phase == "" || s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
+	if s.Phase == PhaseIdle || s.PhaseSince.IsZero() || took < limit {
 		return ""
 	}
 	return fmt.Sprintf("the %s of shard %s has been running since %s (%v); see whether the database answers and who holds locks there",
@@ -132,6 +132,13 @@ func (r *Replica) Leads() bool {
 	r.status.mu.Lock()
 	defer r.status.mu.Unlock()
 	return r.status.s.State == StateLeader
+}
+
+// Slow says what hangs in the replica; see [Status.Slow].
+func (r *Replica) Slow(now time.Time) string {
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
+	return r.status.s.Slow(now)
 }
 
 // Status returns a copy.

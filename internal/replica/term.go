@@ -83,11 +83,11 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.announced = election.Announcement{}
 	r.keep(t.recorder)
 	err = r.lead(ctx, won, t)
-	if over := won.Cause(); over != nil && !errors.Is(over, election.ErrResigned) {
-		err = lostBecause(over, err)
-	}
-	if won.Cause() != nil {
+	if over := won.Cause(); over != nil {
 		r.over(won) // again, for what a last tick that outlasted the term has left
+		if !errors.Is(over, election.ErrResigned) {
+			err = lostBecause(over, err)
+		}
 	}
 	r.keep(nil)
 	last := t.leader.LastWrites()

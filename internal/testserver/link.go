@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 )
 
@@ -65,6 +67,17 @@ func NewLink(t testing.TB, upstream string) *Link {
 	require.NoError(t, err)
 	t.Cleanup(l.Close)
 	return l
+}
+
+// LinkDatabase opens a link to a database server as NewLink does, and returns the DSN that leads
+// through it.
+func LinkDatabase(t testing.TB, dsn string) (link *Link, through string) {
+	t.Helper()
+	target, err := mysql.ParseDSN(strings.TrimPrefix(dsn, "mysql:"))
+	require.NoError(t, err)
+	link = NewLink(t, target.Addr)
+	target.Addr = link.Addr
+	return link, "mysql:" + target.FormatDSN()
 }
 
 // OpenLink opens a link to the server at upstream on a free port. The caller

@@ -3,11 +3,9 @@ package sqldb_test
 import (
 	"context"
 	"database/sql"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/storetest"
@@ -18,13 +16,9 @@ import (
 // although the server does not answer, and what it had begun is not in the next one.
 func TestTransactionEndsInTime(t *testing.T) {
 	const deadline = 500 * time.Millisecond
-	dsn := testserver.Database(t)
-	target, err := mysql.ParseDSN(strings.TrimPrefix(dsn, "mysql:"))
-	require.NoError(t, err)
-	link := testserver.NewLink(t, target.Addr)
-	target.Addr = link.Addr
-	db := storetest.Open(t, "mysql:"+target.FormatDSN()).SQL()
-	_, err = db.Exec("CREATE TABLE numbers (n INT)")
+	link, dsn := testserver.LinkDatabase(t, testserver.Database(t))
+	db := storetest.Open(t, dsn).SQL()
+	_, err := db.Exec("CREATE TABLE numbers (n INT)")
 	require.NoError(t, err)
 	count := func() (n int) {
 		require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM numbers").Scan(&n))
