@@ -1,7 +1,6 @@
 package election_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +99,7 @@ func TestEtcdIsFull(t *testing.T) {
 		v := look(t, client)
 		return len(v.Servers) == 1 && len(v.Shards[shard.Master].Candidates) == 2
 	}, soon, 10*time.Millisecond)
-	fill(t, client)
+	free := testserver.FillEtcd(t, client)
 
 	member.Set(func(p *election.Presence) { p.Role, p.Why = election.RoleNone, "power work" })
 	require.Eventually(t, func() bool { return member.Err() != nil && strings.Contains(member.Err().Error(), "space exceeded") }, soon, 10*time.Millisecond)
@@ -111,16 +110,7 @@ func TestEtcdIsFull(t *testing.T) {
 	require.NoError(t, leader.Resign(t.Context()))
 	led := next.term(t)
 
-	_, err := client.Delete(t.Context(), "fill", clientv3.WithPrefix())
-	require.NoError(t, err)
-	res, err := client.Get(t.Context(), "fill")
-	require.NoError(t, err)
-	_, err = client.Compact(t.Context(), res.Header.Revision, clientv3.WithCompactPhysical())
-	require.NoError(t, err)
-	_, err = client.Defragment(t.Context(), server.Endpoint)
-	require.NoError(t, err)
-	_, err = client.AlarmDisarm(t.Context(), &clientv3.AlarmMember{})
-	require.NoError(t, err)
+	free()
 	disarmed := time.Now()
 	require.Eventually(t, func() bool {
 		v := look(t, client)
@@ -129,17 +119,4 @@ func TestEtcdIsFull(t *testing.T) {
 	}, soon, 10*time.Millisecond)
 	require.Less(t, time.Since(disarmed), testTTL)
 	require.NoError(t, led.Cause())
-}
-
-// fill writes to etcd until it refuses.
-func fill(t *testing.T, client *clientv3.Client) {
-	t.Helper()
-	value := strings.Repeat("x", 1<<20)
-	for i := range 100 {
-		if _, err := client.Put(t.Context(), fmt.Sprintf("fill/%d", i), value); err != nil {
-			require.ErrorContains(t, err, "space exceeded")
-			return
-		}
-	}
-	t.Fatal("etcd has no quota")
 }

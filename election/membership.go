@@ -83,6 +83,8 @@ type LastWrites struct {
 	// Given are the latest assignments of the term, as far as there is room: entry, job
 	// and host.
 	Given [][3]int64 `json:"given,omitempty"`
+	// Cause is why the term ended.
+	Cause string `json:"cause,omitempty"`
 }
 
 // Suspicion is what a replica thinks of another one that it cannot hear.

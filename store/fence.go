@@ -55,6 +55,16 @@ func (c Claim) death(holder string, token int64) string {
 	return ""
 }
 
+// told says why a former term ended, as its holder told the others, empty if it did not.
+func (c Claim) told(holder string, epoch int64) string {
+	for _, former := range c.Former {
+		if former.Holder == holder && former.Epoch == epoch {
+			return former.Cause
+		}
+	}
+	return ""
+}
+
 func (c Claim) tried() string {
 	return fmt.Sprintf("take over shard %s with token %d", c.Shard, c.Token)
 }

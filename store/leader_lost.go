@@ -150,6 +150,9 @@ type LastWrites struct {
 	Writes [][]string
 	// Given are the latest assignments of the term.
 	Given []Given
+	// Cause is why the term ended, empty if its holder has not said. The history has it even
+	// if its holder could not write it there.
+	Cause string
 }
 
 // LastWrites returns what this term has left. It writes nothing any more.

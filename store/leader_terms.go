@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hostsched/hostsched/shard"
@@ -73,11 +74,11 @@ func (l *Leader) beginTerm(ctx context.Context) error {
 // endLostTerm notes the end of a predecessor's term, unless the predecessor did. If it
 // did, but others took it for dead, the history says both.
 func (l *Leader) endLostTerm(ctx context.Context, tx sqldb.Querier) error {
-	var id, ended, token int64
+	var id, ended, token, epoch int64
 	var planned bool
 	var holder, cause string
-	err := tx.QueryRowContext(ctx, "SELECT id, holder, token, ended, planned, cause FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT 1", l.fence.Shard.String()).
-		Scan(&id, &holder, &token, &ended, &planned, &cause)
+	err := tx.QueryRowContext(ctx, "SELECT id, holder, token, epoch, ended, planned, cause FROM hostsched_terms WHERE shard = ? ORDER BY id DESC LIMIT 1", l.fence.Shard.String()).
+		Scan(&id, &holder, &token, &epoch, &ended, &planned, &cause)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -87,7 +88,7 @@ func (l *Leader) endLostTerm(ctx context.Context, tx sqldb.Querier) error {
 	death := l.claim.death(holder, token)
 	switch {
 	case ended == 0:
-		why := cmp.Or(death, causeExpired)
+		why := cmp.Or(death, l.claim.told(holder, epoch), causeExpired)
 		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_terms SET ended = "+l.db.Dialect.NowMillis+", cause = ? WHERE shard = ? AND ended = 0", why, l.fence.Shard.String()); err != nil {
 			return err
 		}
@@ -145,8 +146,11 @@ func (l *Leader) amendTerm(ctx context.Context, tx *sql.Tx, end TermEnd) error {
 	if err := tx.QueryRowContext(ctx, "SELECT cause FROM hostsched_terms WHERE id = ?", l.termID).Scan(&cause); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE hostsched_terms SET cause = ?, ticks = ?, assignments = ? WHERE id = ?",
-		butItLived(cause, end.Cause), end.Ticks, end.Assignments, l.termID)
+	why := end.Cause
+	if !strings.HasPrefix(why, cause) { // else it has told its successor, perhaps cut off
+		why = butItLived(cause, why)
+	}
+	_, err := tx.ExecContext(ctx, "UPDATE hostsched_terms SET cause = ?, ticks = ?, assignments = ? WHERE id = ?", why, end.Ticks, end.Assignments, l.termID)
 	return err
 }
 

@@ -286,3 +286,40 @@ func TestHistoryOfTheDead(t *testing.T) {
 		require.Equal(t, "lease lost", causes()[1], "it won this term after it had come back")
 	})
 }
+
+// TestHistoryOfWhoCouldNotWrite: the history says why a term ended whose holder could not write
+// so there, but told its successor, once, also if it can write later.
+func TestHistoryOfWhoCouldNotWrite(t *testing.T) {
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		const why = "stepping down after 3 failed ticks in a row: database unreachable"
+		cause := func() string {
+			terms, err := db.Terms(t.Context(), shard.Master, 10)
+			require.NoError(t, err)
+			require.False(t, terms[1].Planned)
+			return terms[1].Cause
+		}
+		leader := storetest.TakeOver(t, db, storetest.WholeLab, 1)
+		succeed := func(token int64, told store.LastWrites) (former *store.Leader) {
+			next, err := db.TakeOver(t.Context(), store.Claim{Shard: shard.Master, Token: token, Cluster: "test", Holder: fmt.Sprint("r", token), Former: []store.LastWrites{told}})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, next.Close()) })
+			require.NoError(t, leader.Close()) // every leader keeps connections
+			former, leader = leader, next
+			return former
+		}
+		told := leader.LastWrites()
+		told.Cause = why[:20] // etcd has little room
+		former := succeed(2, told)
+		require.Equal(t, why[:20], cause())
+		require.NoError(t, former.EndTerm(t.Context(), store.TermEnd{Cause: why}))
+		require.Equal(t, why, cause())
+
+		succeed(3, told)
+		require.Equal(t, "lease expired", cause(), "what was told is of an earlier term")
+
+		told = leader.LastWrites()
+		told.Cause = why
+		succeed(4, told)
+		require.Equal(t, why, cause())
+	})
+}

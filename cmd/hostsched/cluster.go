@@ -214,11 +214,11 @@ func clusterHistoryCommand() *cobra.Command {
 }
 
 // lasted is how long a term lasted by the database's clock, a dash if that clock was set
-// back meanwhile.
+// back meanwhile. Nobody has noted yet that a term is over whose holder could not.
 func lasted(t store.Term) string {
 	switch took := t.Ended.Sub(t.Began); {
 	case t.Ended.IsZero():
-		return "(leads)"
+		return "(not ended)"
 	case took < 0:
 		return "-"
 	default:

@@ -447,7 +447,7 @@ func TestClusterCommands(t *testing.T) {
 	}, patience, 10*time.Millisecond)
 
 	history := in.command(t, 0, "cluster", "history", "master")
-	require.Contains(t, history, "(leads)")
+	require.Contains(t, history, "(not ended)")
 	require.Contains(t, history, "handed over to "+to.name)
 	records, err := admin.New(in.db).AuditRecords(t.Context(), 100)
 	require.NoError(t, err)

@@ -27,7 +27,12 @@ type labMetrics struct {
 
 func (a *App) openLabMetrics() {
 	l := &labMetrics{}
-	a.metrics.Lab(l.latest.Load)
+	a.metrics.Lab(func() *metrics.Lab {
+		if !a.leadsFirst() {
+			return nil // its last count is nobody's word any more
+		}
+		return l.latest.Load()
+	})
 	a.inBackground(background{
 		name: workMetrics, fault: "cannot count what is in the lab for the metrics", pause: always(labMetricsInterval),
 		work: func(ctx context.Context) error {

@@ -42,7 +42,9 @@ func slope(all []Figures, of func(Figures) float64) float64 {
 
 // print writes all tables.
 func (r *results) print(w io.Writer) {
-	fmt.Fprintf(w, "\nMeasured on %s.\n", r.Server)
+	if r.Server != "" { // the plans need none
+		fmt.Fprintf(w, "\nMeasured on %s.\n", r.Server)
+	}
 	r.printTicks(w)
 	printPlans(w, r.Plans)
 	printDays(w, r.Days)

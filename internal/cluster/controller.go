@@ -103,8 +103,12 @@ type Election interface {
 	Join(p election.Presence, each func(election.View)) *election.Membership
 }
 
-// whyStarting is why a replica has no role until it has asked the database for it.
-const whyStarting = "starting"
+const (
+	// whyStarting is why a replica has no role until it has asked the database for it.
+	whyStarting = "starting"
+	// whyStopping is why it has none when it ends.
+	whyStopping = "shutting down"
+)
 
 // ErrShutdown is the cause of terms that end because their process does.
 var ErrShutdown = fmt.Errorf("%w: shut down", replica.ErrHandOver)
@@ -242,7 +246,7 @@ func (c *Controller) Run(ctx context.Context) {
 	c.background.Go(func() { c.watchClock(polling) })
 	c.loop(ctx)
 	endPolling()
-	c.setRole(election.RoleNone, "shutting down")
+	c.setRole(election.RoleNone, whyStopping)
 	c.stopAll(ErrShutdown)
 	leave()
 	c.background.Wait()

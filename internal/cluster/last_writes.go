@@ -14,6 +14,8 @@ const (
 	// of up to toldShards shards: a value in etcd has little room.
 	toldGiven  = 200
 	toldShards = 50
+	// toldCause is how many bytes of the cause it tells them.
+	toldCause = 300
 )
 
 // noteLastWrites tells the others what a term of this process left in the database, so that
@@ -24,7 +26,7 @@ func (c *Controller) noteLastWrites(name shard.Name, last store.LastWrites) {
 	if c.lastWrites == nil {
 		c.lastWrites = map[shard.Name]election.LastWrites{}
 	}
-	told := election.LastWrites{Epoch: last.Epoch, Writes: last.Writes}
+	told := election.LastWrites{Epoch: last.Epoch, Writes: last.Writes, Cause: last.Cause[:min(len(last.Cause), toldCause)]}
 	if len(c.lastWrites) < toldShards {
 		for _, g := range last.Given[max(0, len(last.Given)-toldGiven):] {
 			told.Given = append(told.Given, [3]int64{int64(g.Entry), int64(g.Job), int64(g.Host)})
@@ -59,7 +61,7 @@ func (c *Controller) formerTerms(name shard.Name) (out []store.LastWrites) {
 		if !known || m.Holder == c.cfg.Replica.Holder {
 			continue
 		}
-		former := store.LastWrites{Epoch: last.Epoch, Holder: m.Holder, Writes: last.Writes}
+		former := store.LastWrites{Epoch: last.Epoch, Holder: m.Holder, Writes: last.Writes, Cause: last.Cause}
 		for _, g := range last.Given {
 			former.Given = append(former.Given, store.Given{Entry: scheduler.EntryID(g[0]), Job: scheduler.JobID(g[1]), Host: scheduler.HostID(g[2])})
 		}

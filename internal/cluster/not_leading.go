@@ -27,7 +27,7 @@ func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]strin
 		}
 	}
 	c.warnOfLeaderless(runners, all, now)
-	c.noteHanging(runners, all, now)
+	c.noteTroubles(runners, all, now)
 	c.mu.Lock()
 	c.notLeading = all
 	c.mu.Unlock()
@@ -35,21 +35,29 @@ func (c *Controller) explain(runners []*shardRunner, should map[shard.Name]strin
 	c.noteUnheard(now)
 }
 
-// noteHanging says of the shards that this replica could lead, or could succeed in, that a
-// takeover, or the end of its former term, hangs.
-func (c *Controller) noteHanging(runners []*shardRunner, all map[shard.Name]replica.NotLeading, now time.Time) {
+// noteTroubles says of the shards that this replica could lead, or could succeed in, that a
+// takeover, or the end of its former term, hangs, or that etcd refuses its campaign.
+func (c *Controller) noteTroubles(runners []*shardRunner, all map[shard.Name]replica.NotLeading, now time.Time) {
 	for _, s := range runners {
 		why, not := all[s.name]
 		if !not || !why.Healthy() {
 			continue
 		}
-		slow := s.slow(now)
-		if slow == "" {
+		if slow := s.slow(now); slow != "" {
+			all[s.name] = replica.NotLeading{Reason: replica.TickHangs, Text: slow}
+			c.faults.Warn("a replica cannot lead a shard, because it waits for the database", "reason", slow)
 			continue
 		}
-		all[s.name] = replica.NotLeading{Reason: replica.TickHangs, Text: slow}
-		c.faults.Warn("a replica cannot lead a shard, because it waits for the database", "reason", slow)
+		// A campaign whose key is there waits for its turn, whatever became of the one before.
+		if fails := s.campaignFails(); fails != "" && !c.campaigns(s.name) {
+			all[s.name] = replica.NotLeading{Reason: replica.WaitingForEtcd, Text: fails}
+		}
 	}
+}
+
+// campaigns tells whether this replica is a candidate of a shard, as far as etcd says.
+func (c *Controller) campaigns(name shard.Name) bool {
+	return slices.ContainsFunc(c.view.Shards[name].Candidates, func(k election.Candidate) bool { return k.Holder == c.cfg.Replica.Holder })
 }
 
 // warnOfEtcd says in the log why the other replicas do not see this one as it is, and
@@ -71,15 +79,18 @@ func (c *Controller) whyNot(name shard.Name, should string) replica.NotLeading {
 	if n, ok := c.cannotLead(); ok {
 		return n
 	}
-	holder := c.view.Shards[name].Holder()
+	elected := c.view.Shards[name]
+	holder := elected.Holder()
 	failed := c.avoided(name)
 	switch {
-	case c.ledByAnother(name):
+	case c.ledByAnother(name) && elected.Candidates[0].Epoch != 0:
 		return replica.NotLeading{Reason: replica.AnotherLeads, Text: "server " + holder + " leads"}
 	case failed != "":
 		return replica.NotLeading{Reason: replica.TakeOverFailed, Text: failed}
 	case holder != "" && holder != c.cfg.Server:
 		return replica.NotLeading{Reason: replica.AnotherShouldLead, Text: "server " + holder + " is taking the shard over"}
+	case holder != "":
+		return replica.NotLeading{Reason: replica.Campaigning, Text: "taking the shard over"}
 	case should != "" && should != c.cfg.Server:
 		return replica.NotLeading{Reason: replica.AnotherShouldLead, Text: "server " + should + " should lead"}
 	}
@@ -175,6 +186,9 @@ func (c *Controller) warnOfLeaderless(runners []*shardRunner, all map[shard.Name
 func (c *Controller) whyNotLeading(name shard.Name) replica.NotLeading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.why == whyStopping {
+		return replica.NotLeading{Reason: replica.Stopping, Text: "this replica is shutting down"}
+	}
 	if n, known := c.notLeading[name]; known {
 		return n
 	}

@@ -196,6 +196,14 @@ func (s *shardRunner) slow(now time.Time) string {
 	return ""
 }
 
+// campaignFails says why the shard's replica cannot campaign, empty if it can or need not.
+func (s *shardRunner) campaignFails() string {
+	if r := s.served(); r != nil {
+		return r.CampaignFails()
+	}
+	return ""
+}
+
 func (s *shardRunner) leading() bool {
 	r := s.served()
 	return r != nil && r.Leads()

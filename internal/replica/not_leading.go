@@ -24,7 +24,8 @@ const (
 
 // The reasons of a replica that cannot do what it should.
 const (
-	Starting         Reason = "starting"
+	Starting Reason = "starting"
+	// WaitingForEtcd: etcd does not answer, or refuses what the replica writes.
 	WaitingForEtcd   Reason = "waiting_for_etcd"
 	DatabaseAway     Reason = "database_away"
 	OldVersion       Reason = "old_version"
@@ -33,6 +34,8 @@ const (
 	ShardIsNotServed Reason = "not_served"
 	// TickHangs: a takeover, or what a term that is over left to do, waits for the database.
 	TickHangs Reason = "tick_hangs"
+	// Stopping: the process ends.
+	Stopping Reason = "stopping"
 	// Misconfigured: the settings do not fit the database, or those of other replicas.
 	Misconfigured Reason = "misconfigured"
 )

@@ -213,6 +213,7 @@ func (r *Replica) Follow() {
 	r.status.set(func(s *Status) {
 		s.State, s.Phase, s.Token, s.Epoch, s.LastError = StateCandidate, PhaseIdle, 0, 0, ""
 	})
+	r.campaigned("")
 }
 
 func sleep(ctx context.Context, d time.Duration) {

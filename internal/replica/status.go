@@ -103,6 +103,8 @@ func (s Status) Slow(now time.Time) string {
 type status struct {
 	mu sync.Mutex
 	s  Status
+	// campaign is why the latest campaign failed, empty while none did.
+	campaign string
 }
 
 func (st *status) set(change func(*Status)) {
@@ -139,6 +141,21 @@ func (r *Replica) Slow(now time.Time) string {
 	r.status.mu.Lock()
 	defer r.status.mu.Unlock()
 	return r.status.s.Slow(now)
+}
+
+// CampaignFails says why the latest campaign failed, unless the one after it has waited for
+// a while or won. It is empty if this replica does not campaign.
+func (r *Replica) CampaignFails() string {
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
+	return r.status.campaign
+}
+
+// campaigned notes how the latest campaign went.
+func (r *Replica) campaigned(failed string) {
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
+	r.status.campaign = failed
 }
 
 // Status returns a copy.

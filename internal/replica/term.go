@@ -32,12 +32,17 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.status.set(func(s *Status) { s.State, s.Token, s.Epoch = StateCandidate, 0, 0 })
 	name := r.cfg.Scope.Shard
 	// A campaign that waits without an error is over whatever failed before.
-	recovered := time.AfterFunc(recoveredAfter, func() { r.status.set(func(s *Status) { s.LastError = "" }) })
+	recovered := time.AfterFunc(recoveredAfter, func() {
+		r.status.set(func(s *Status) { s.LastError = "" })
+		r.campaigned("")
+	})
 	won, err := r.campaigner.Campaign(ctx, name)
 	recovered.Stop()
 	if err != nil {
+		r.campaigned(err.Error())
 		return err
 	}
+	r.campaigned("")
 	// Whoever has lost the database cannot finish anything there. The shard does not
 	// wait for that: what this replica may still write is fenced.
 	defer context.AfterFunc(ctx, func() {
@@ -79,10 +84,13 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	})
 	r.led = true
 	before := r.Status()
-	following := r.followAfter(won)
+	// What a tick reads is of no use after the term, and whoever waits for it cannot campaign.
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	following := r.followAfter(won, stop)
 	r.announced = election.Announcement{}
 	r.keep(t.recorder)
-	err = r.lead(ctx, won, t)
+	err = r.lead(ctx, reading, won, t)
 	if over := won.Cause(); over != nil {
 		r.over(won) // again, for what a last tick that outlasted the term has left
 		if !errors.Is(over, election.ErrResigned) {
@@ -112,12 +120,14 @@ func lostBecause(over, err error) error {
 	return fmt.Errorf("%w; then: %w", over, err)
 }
 
-// followAfter makes status and metrics say that this replica does not lead any more as soon
-// as the term is over: its last tick may go on for as long as the database does not answer.
-func (r *Replica) followAfter(won *election.Term) *sync.WaitGroup {
+// followAfter ends reading, and makes status and metrics say that this replica does not lead
+// any more, as soon as the term is over: its last tick may go on writing for as long as the
+// database does not answer.
+func (r *Replica) followAfter(won *election.Term, stopReading func()) *sync.WaitGroup {
 	var following sync.WaitGroup
 	following.Go(func() {
 		<-won.Done()
+		stopReading()
 		r.over(won)
 	})
 	return &following
@@ -134,10 +144,14 @@ func (r *Replica) over(term *election.Term) {
 	r.observer.Ended(term.Shard, term.Cause())
 }
 
-// tell tells the others what the latest term left in the database, unless the shard is handed
-// over as planned, for which err is nil.
+// tell tells the others what the latest term left in the database and why it ended, unless the
+// shard is handed over as planned, for which err is nil.
 func (r *Replica) tell(err error) {
-	if err != nil && !errors.Is(err, store.ErrWentBack) && r.cfg.Ended != nil {
+	if err == nil {
+		return
+	}
+	r.former.Cause = err.Error()
+	if !errors.Is(err, store.ErrWentBack) && r.cfg.Ended != nil {
 		r.cfg.Ended(*r.former)
 	}
 }
@@ -257,8 +271,8 @@ func (r *Replica) resign(term *election.Term, reason, err error) error {
 	return err
 }
 
-// lead ticks until the term ends or ctx does.
-func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
+// lead ticks until the term ends, and reading with it, or ctx does.
+func (r *Replica) lead(ctx, reading context.Context, won *election.Term, t *term) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	pruning, end := context.WithCancel(ctx)
@@ -271,13 +285,13 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 		began := time.Now()
 		served, err := false, error(nil)
 		if r.due(p) > 0 {
-			served, err = r.newcomers(ctx, t)
+			served, err = r.newcomers(reading, t)
 		}
 		if !served && err == nil {
-			err = r.tick(ctx, t)
+			err = r.tick(reading, t)
 		}
 		if err == nil && r.cfg.CheckEvery > 0 && n%r.cfg.CheckEvery == 0 {
-			err = r.check(ctx, t.recorder)
+			err = r.check(reading, t.recorder)
 		}
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -286,6 +300,8 @@ func (r *Replica) lead(ctx context.Context, won *election.Term, t *term) error {
 			return r.wentBack(ctx, t.leader.Given(), t.leader.Fence().Epoch, err)
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, context.Canceled) && won.Cause() != nil:
+			return won.Cause()
 		case errors.Is(err, store.ErrNoShard):
 			r.backoff.failed(err)
 			return err
