@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"strconv"
 	"time"
 
+	"github.com/hostsched/hostsched/internal/simlab"
 	"github.com/hostsched/hostsched/internal/testserver"
 )
 
@@ -117,4 +119,24 @@ func (d *database) stop() error {
 		}
 	}
 	return nil
+}
+
+// sayWhoWaits lists the sessions of the database that do something, or are inside of a
+// transaction, into the journal: one of them may be why a shard stands still.
+func (c *chaos) sayWhoWaits(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	const sessions = "SELECT p.id, p.user, p.command, p.time, COALESCE(p.state, ''), COALESCE(t.trx_state, ''), COALESCE(LEFT(p.info, 200), '')" +
+		" FROM information_schema.processlist p LEFT JOIN information_schema.innodb_trx t ON t.trx_mysql_thread_id = p.id" +
+		" WHERE (p.command <> 'Sleep' OR t.trx_id IS NOT NULL) AND p.id <> CONNECTION_ID() ORDER BY p.time DESC LIMIT 40"
+	err := simlab.Each(ctx, c.db.SQL(), sessions, func(rows *sql.Rows) error {
+		var id, seconds int64
+		var user, command, state, trx, text string
+		err := rows.Scan(&id, &user, &command, &seconds, &state, &trx, &text)
+		c.journal.say("session %d of %s: %s for %d s, %s, transaction %s: %s", id, user, command, seconds, state, trx, text)
+		return err
+	})
+	if err != nil {
+		c.journal.say("cannot see who waits in the database: %v", err)
+	}
 }

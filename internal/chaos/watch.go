@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ type watch struct {
 	where          string
 	late           map[shard.Name]bool
 	delays         []string
+	// asked is when it was last looked who waits in the database while a shard stood still.
+	asked time.Time
 }
 
 // leader is a replica that says that it leads, and how far it has got.
@@ -41,6 +44,9 @@ type leader struct {
 
 const (
 	watchPoll = 100 * time.Millisecond
+	// unclearAfter is after how long a shard that nothing hinders stands still for a reason
+	// that somebody will want to know.
+	unclearAfter = 3 * time.Second
 	// deadLimit is how long a shard may stand still although nothing hinders it, on
 	// a machine that others use, too.
 	deadLimit = 20 * time.Second
@@ -69,6 +75,9 @@ func (w *watch) look(ctx context.Context) {
 		asking.Go(func() { answers[i], _ = r.status(ctx) }) // whoever does not answer leads nothing
 	}
 	asking.Wait()
+	if w.unclear() {
+		w.c.sayWhoWaits(ctx)
+	}
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -92,17 +101,38 @@ func (w *watch) look(ctx context.Context) {
 	w.leaders = found
 }
 
+// still is for how long a shard has stood still since nothing hindered it. It needs the
+// lock.
+func (w *watch) still(name shard.Name, now time.Time) time.Duration {
+	since := w.ticked[name]
+	if since.Before(w.mended) {
+		since = w.mended
+	}
+	return now.Sub(since)
+}
+
+// unclear tells, once in a while, whether a shard stands still although nothing hinders it.
+func (w *watch) unclear() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if w.outages > 0 || now.Sub(w.asked) < unclearAfter {
+		return false
+	}
+	if !slices.ContainsFunc(shards(), func(name shard.Name) bool { return w.still(name, now) > unclearAfter }) {
+		return false
+	}
+	w.asked = now
+	return true
+}
+
 // judge counts for how long a shard has stood still since nothing hindered it. It
 // needs the lock.
 func (w *watch) judge(name shard.Name, now time.Time) {
 	if w.outages > 0 {
 		return
 	}
-	since := w.ticked[name]
-	if since.Before(w.mended) {
-		since = w.mended
-	}
-	still := now.Sub(since)
+	still := w.still(name, now)
 	w.turnDead = max(w.turnDead, still)
 	if still > w.dead {
 		w.dead, w.where = still, fmt.Sprintf("shard %s, %.0f s after the beginning", name, now.Sub(w.c.journal.began).Seconds())

@@ -122,7 +122,7 @@ func (p pace) after(began time.Time, newcomers bool, t *term) pace {
 func (r *Replica) due(p pace) time.Duration {
 	wait := r.pause(p.took, p.quiet)
 	if time.Since(p.served) < newcomersCalm {
-		wait = max(wait, newcomersRest*p.took)
+		wait = max(wait, newcomersRest*min(p.took, longestWork))
 	}
 	return wait - time.Since(p.ended)
 }
