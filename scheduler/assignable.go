@@ -1,8 +1,8 @@
 package scheduler
 
 // assignable decides whether a host may be assigned in this tick. A host that is
-// leased, in use, locked, draining, contended or about to move to another shard may not be. No round
-// sees such a host, because numberHosts leaves it out of planner.free.
+// leased, in use, locked, draining, contended or about to move to another shard may not be, nor one
+// whose agent takes nothing. No round sees such a host, because numberHosts leaves it out of planner.free.
 func (p *planner) assignable(h *Host) bool { return p.outcomeAtStart(h) == outcomeFree }
 
 // hostOutcome is what became of a host in this tick.
@@ -13,6 +13,7 @@ const (
 	outcomeLeased
 	outcomeLocked
 	outcomeDraining
+	outcomeAway
 	outcomeContended
 	outcomeMoving
 	outcomeTask
@@ -32,6 +33,8 @@ func (p *planner) outcomeAtStart(h *Host) hostOutcome {
 		return outcomeLocked
 	case p.drains[h.ID] != nil:
 		return outcomeDraining
+	case p.away[h.ID] != nil:
+		return outcomeAway
 	case p.contended.hosts[h.ID]:
 		return outcomeContended
 	case h.Displaced:

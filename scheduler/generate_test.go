@@ -47,6 +47,9 @@ func labs() *rapid.Generator[*Snapshot] {
 			s.Hosts[id-1].OpenTask = true
 		}
 		s.Now, s.Holds = rapid.Int64Range(0, 2).Draw(t, "now"), genHolds(t, s)
+		for _, h := range some(t, s.Hosts, 5) {
+			s.Away = append(s.Away, Away{Host: h.ID, Agent: "a", Reason: "silent"})
+		}
 		if chance(t, 30) {
 			s.Contended = genContended(t, s)
 		}

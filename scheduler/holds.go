@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -25,6 +26,14 @@ type Hold struct {
 	// Abortable are the active entries of the host that nobody has aborted. They are known
 	// once the deadline is past.
 	Abortable []HeldEntry
+}
+
+// Away is a host whose agent takes nothing new, because it is silent, drained, stopped or
+// unfit. Nobody new gets the host, who would only wait for the agent; whoever has it keeps it.
+type Away struct {
+	Host HostID
+	// Agent is the name of the agent, and Reason why it takes nothing.
+	Agent, Reason string
 }
 
 // HeldEntry is an active entry of a draining host.
@@ -62,8 +71,14 @@ type Abort struct {
 	By, Reason string
 }
 
-// findDrains notes which hosts are draining, or bad.
+// findDrains notes which hosts are draining, or bad, and whose agents take nothing.
 func (p *planner) findDrains() {
+	if len(p.s.Away) > 0 {
+		p.away = make(map[HostID]*Away, len(p.s.Away))
+	}
+	for i := range p.s.Away {
+		p.away[p.s.Away[i].Host] = &p.s.Away[i]
+	}
 	for i := range p.s.Holds {
 		if h := &p.s.Holds[i]; h.Draining || h.Bad {
 			if p.drains == nil {
@@ -120,6 +135,11 @@ func (p *planner) holdsInOrder() []*Hold {
 // gets none while the host drains. A host whose repair failed stays leased.
 func (h *Host) unused() bool {
 	return h.ActiveEntry == 0 && (!h.Leased || !h.OpenTask && h.Status == HostRepairFailed)
+}
+
+// awayText says which agent serves a host, and why it takes nothing.
+func (p *planner) awayText(id HostID) string {
+	return fmt.Sprintf(" (agent %s: %s)", p.away[id].Agent, p.away[id].Reason)
 }
 
 // drainText says who drains a host and why, as far as this is known.

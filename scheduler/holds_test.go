@@ -33,6 +33,34 @@ func TestDrainingHost(t *testing.T) {
 	}
 }
 
+// TestHostOfAnAgentThatIsAway: nobody new gets it, and the reasons say so.
+func TestHostOfAnAgentThatIsAway(t *testing.T) {
+	s := reasonsLab()
+	s.Away = []Away{{Host: 6, Agent: "lab1", Reason: "silent since noon"}}
+	s.TaskHosts = []HostID{6}
+	p := MakePlan(s)
+	require.Empty(t, p.Assignments)
+	require.Empty(t, p.Leases, "a task would only wait for the agent, too")
+	reasons := func() map[EntryID]*Reason {
+		got := map[EntryID]*Reason{}
+		for _, w := range MakePlan(s).Waiting {
+			got[w.Entry] = w.Reason
+		}
+		return got
+	}
+	got := reasons()[2]
+	require.Equal(t, HostsBusy, got.Code)
+	require.Equal(t, 1, got.Away)
+	require.Contains(t, got.String(), "1 without an agent that takes anything (e6 (agent lab1: silent since noon))")
+
+	s.Jobs[5].Deps = nil
+	s.Entries[5].Host = 6
+	got = reasons()[s.Entries[5].ID]
+	require.Equal(t, AgentAway, got.Code)
+	require.False(t, got.Code.Lasting())
+	require.Equal(t, "names host e6, which has no agent that takes anything (agent lab1: silent since noon)", got.String())
+}
+
 // person is a lab of one host with what people and the leader do to its holds.
 type person struct {
 	host Host

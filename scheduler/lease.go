@@ -19,7 +19,7 @@ func (p *planner) leaseTaskHosts() {
 			continue
 		}
 		p.free.Clear(uint(num))
-		if !h.Leased && p.drains[h.ID] == nil {
+		if !h.Leased && p.drains[h.ID] == nil && p.away[h.ID] == nil {
 			p.plan.Leases = append(p.plan.Leases, Lease{Host: h.ID, Hostname: h.Hostname})
 		}
 	}

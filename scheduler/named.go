@@ -53,9 +53,12 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 	if h.Locked {
 		codes = append(codes, HostLocked)
 	}
-	draining := p.drains[h.ID] != nil
+	draining, away := p.drains[h.ID] != nil, p.away[h.ID] != nil
 	if draining {
 		codes = append(codes, HostDraining)
+	}
+	if away {
+		codes = append(codes, AgentAway)
 	}
 	switch {
 	case p.free.Test(bit):
@@ -65,7 +68,7 @@ func (p *planner) refuseNamed(e *pending, num int) []Code {
 		codes = append(codes, HostContended)
 	case h.Displaced && !h.Leased && h.ActiveEntry == 0:
 		codes = append(codes, HostMoving)
-	case h.Leased || h.ActiveEntry != 0 || !h.Locked && !draining:
+	case h.Leased || h.ActiveEntry != 0 || !h.Locked && !draining && !away:
 		codes = append(codes, HostLeased)
 	}
 	return codes
@@ -114,6 +117,8 @@ func (p *planner) namedText(e *pending, num int, code Code) string {
 		return "is locked" + lockText(h)
 	case HostDraining:
 		return "is draining" + p.drainText(h.ID)
+	case AgentAway:
+		return "has no agent that takes anything" + p.awayText(h.ID)
 	case HostContended:
 		return "is held by another transaction"
 	case HostMoving:

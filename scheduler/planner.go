@@ -70,6 +70,8 @@ type planner struct {
 	contended contended
 	// drains are the holds of draining hosts.
 	drains map[HostID]*Hold
+	// away are the hosts whose agents take nothing new.
+	away map[HostID]*Away
 
 	hosts   []*Host // by number
 	hostNum lookup  // id -> number

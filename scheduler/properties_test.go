@@ -110,6 +110,7 @@ var properties = []property{
 	{"contended rows are left alone: jobs", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Jobs = nil })},
 	{"contended rows are left alone: users", contendedAlone, mutate(func(s *Snapshot) { s.Contended.Users = nil })},
 	{"only eligible hosts: draining", onlyEligible, mutate(func(s *Snapshot) { s.Holds = nil })},
+	{"only eligible hosts: agent away", onlyEligible, mutate(func(s *Snapshot) { s.Away = nil })},
 	{"holds end as they should: nobody's other lock", holdsEnd, mutate(func(s *Snapshot) { s.Now += 100 })},
 	{"holds end as they should: what is used goes on", holdsEnd, mutateHosts(func(h *Host) { h.Leased, h.ActiveEntry = false, 0 })},
 	{"holds end as they should: contended", holdsEnd, mutate(func(s *Snapshot) { s.Contended.Hosts = nil })},
@@ -155,7 +156,7 @@ func clone(s *Snapshot) *Snapshot {
 	c.Hosts, c.Jobs, c.Entries = slices.Clone(s.Hosts), slices.Clone(s.Jobs), slices.Clone(s.Entries)
 	c.Labels, c.Users, c.Siblings = slices.Clone(s.Labels), slices.Clone(s.Users), slices.Clone(s.Siblings)
 	c.ReplacedLabels = slices.Clone(s.ReplacedLabels)
-	c.Holds = slices.Clone(s.Holds)
+	c.Holds, c.Away = slices.Clone(s.Holds), slices.Clone(s.Away)
 	c.Minimums, c.TaskHosts = slices.Clone(s.Minimums), slices.Clone(s.TaskHosts)
 	return &c
 }

@@ -65,7 +65,7 @@ var layers = map[string][]string{
 	"internal/simlab":     {},
 	"internal/paperlab":   {"scheduler"},
 	"internal/storetest":  {"internal/testserver", "internal/simlab", "store", "store/admin", "store/schema", "store/sqldb", "scheduler", "shard"},
-	"internal/config":     {"internal/certs", "internal/embedetcd", "internal/spelling", "store", "store/sqldb", "election", "scheduler", "shard"},
+	"internal/config":     {"internal/certs", "internal/embedetcd", "internal/spelling", "store", "store/schema", "store/sqldb", "election", "scheduler", "shard"},
 	"internal/suspicion":  {},
 	"internal/peers":      {"internal/certs", "internal/suspicion"},
 	"internal/replica":    {"election/recurring", "store", "store/admin", "store/sqldb", "election", "scheduler", "shard"},

@@ -37,6 +37,8 @@ const (
 	HostMoving Code = "host_moving"
 	// HostDraining goes away when whoever drains the host ends that.
 	HostDraining Code = "host_draining"
+	// AgentAway goes away when the agent of the host takes something again.
+	AgentAway Code = "agent_away"
 
 	// These go away when transactions of other clients end.
 	HostContended  Code = "host_contended"
@@ -47,7 +49,7 @@ const (
 // host or an ACL group.
 func (c Code) Lasting() bool {
 	switch c {
-	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken, HostMoving, HostDraining, HostContended, EntryContended:
+	case HostsBusy, Outranked, HostLocked, HostLeased, HostTaken, HostMoving, HostDraining, AgentAway, HostContended, EntryContended:
 		return false
 	}
 	return true
@@ -58,10 +60,10 @@ type Reason struct {
 	Code Code
 	// Matching is how many valid hosts carry all required labels. Eligible is how many of
 	// these share an ACL group with the owner. The others count what became of the
-	// eligible hosts: they are leased, locked but not leased, draining,
-	// contended, moving to another shard, wanted by special tasks without entry, or were
+	// eligible hosts: they are leased, locked but not leased, draining, served by an agent that
+	// takes nothing, contended, moving to another shard, wanted by special tasks without entry, or were
 	// assigned to other entries in this tick.
-	Matching, Eligible, Leased, Locked, Draining, Contended, Moving, ForTasks, GivenAway int
+	Matching, Eligible, Leased, Locked, Draining, Away, Contended, Moving, ForTasks, GivenAway int
 	// Minimum is the guaranteed minimum of the suite, and Held how many hosts it holds.
 	Minimum, Held int
 	// Ahead is how many entries of other requests are served before this one.
@@ -86,8 +88,8 @@ func (r *Reason) Equal(other *Reason) bool {
 	return r.Code == other.Code && r.counts() == other.counts() && r.String() == other.String()
 }
 
-func (r *Reason) counts() [12]int {
-	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Contended, r.Moving, r.ForTasks, r.GivenAway, r.Minimum, r.Held, r.Ahead}
+func (r *Reason) counts() [13]int {
+	return [...]int{r.Matching, r.Eligible, r.Leased, r.Locked, r.Draining, r.Away, r.Contended, r.Moving, r.ForTasks, r.GivenAway, r.Minimum, r.Held, r.Ahead}
 }
 
 // Own are entries that belong together, which are no others to whoever asks for one of them.
@@ -122,10 +124,18 @@ func (r *Reason) TextFor(own Own) string {
 		return wants + ": no valid host carries all of them" + r.elsewhere
 	case NoSharedACL:
 		return fmt.Sprintf("%s: %s, none in an ACL group of owner %q", wants, r.matchingText(), r.owner)
-	case JobHasHosts:
-		return wants + ": " + r.busyText(own) + "; every free one already belongs to another entry of the job"
 	}
-	return wants + ": " + r.busyText(own)
+	text := wants + ": " + r.busyText(own)
+	if r.Eligible > r.busy() {
+		text += "; every free one already belongs to another entry of the job"
+	}
+	return text
+}
+
+// busy is how many of the eligible hosts nobody could have been given in this tick, or somebody
+// was.
+func (r *Reason) busy() int {
+	return r.Leased + r.Locked + r.Draining + r.Away + r.Contended + r.Moving + r.ForTasks + r.GivenAway
 }
 
 // busyText says what became of the hosts that match.
@@ -143,6 +153,7 @@ func (r *Reason) busyText(own Own) string {
 	add(r.Leased, "leased", bracketed(entriesText("to ", d.leasedTo), r.idleText(), d.suites))
 	add(r.Locked, "locked", d.locks)
 	add(r.Draining, "draining", d.drains)
+	add(r.Away, "without an agent that takes anything", d.away)
 	add(r.Contended, "held by another transaction", "")
 	add(r.Moving, "moving to another shard", "")
 	add(r.ForTasks, "wanted by special tasks", "")
@@ -270,11 +281,11 @@ func (p *planner) groupReason(g *group, e *pending) *Reason {
 		return r
 	}
 	counts := p.count(m)
-	r.Leased, r.Locked, r.Draining, r.Contended = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeDraining], counts[outcomeContended]
+	r.Leased, r.Locked, r.Draining, r.Away, r.Contended = counts[outcomeLeased], counts[outcomeLocked], counts[outcomeDraining], counts[outcomeAway], counts[outcomeContended]
 	r.Moving, r.ForTasks, r.GivenAway = counts[outcomeMoving], counts[outcomeTask], counts[outcomeTaken]
 	r.details = p.details(g)
 	switch {
-	case r.Eligible > r.Leased+r.Locked+r.Draining+r.Contended+r.Moving+r.ForTasks+r.GivenAway:
+	case r.busy() == 0: // all of them are free, and the job had each before
 		r.Code = JobHasHosts
 	case r.GivenAway > 0:
 		r.Code = Outranked
@@ -304,8 +315,8 @@ func (p *planner) count(m *match) *outcomeCounts {
 // details are the names behind the numbers of a reason, ready to be printed, and which entries
 // have hosts, by id, or got them, in the order of the queue.
 type details struct {
-	suites, locks, drains, groups string
-	leasedTo, holders             []EntryID
+	suites, locks, drains, away, groups string
+	leasedTo, holders                   []EntryID
 }
 
 // idleText says how many leased hosts no entry has.
@@ -324,7 +335,7 @@ func (p *planner) details(g *group) *details {
 		return nil
 	}
 	suites, groups := map[string]bool{}, map[string]bool{}
-	var locks, drains []string
+	var locks, drains, away []string
 	var holders []int32
 	var leasedTo []EntryID
 	acls := p.sharing(g.key.acls)
@@ -346,6 +357,8 @@ func (p *planner) details(g *group) *details {
 			locks = append(locks, h.Hostname+lockText(h))
 		case p.outcome(num) == outcomeDraining:
 			drains = append(drains, h.Hostname+p.drainText(h.ID))
+		case p.outcome(num) == outcomeAway:
+			away = append(away, h.Hostname+p.awayText(h.ID))
 		case p.outcome(num) == outcomeTaken:
 			if e, ok := p.holderOf(num); ok {
 				holders = append(holders, e)
@@ -358,6 +371,7 @@ func (p *planner) details(g *group) *details {
 		suites:   suitesText(slices.Sorted(maps.Keys(suites))),
 		locks:    bracketed(listed("", locks)),
 		drains:   bracketed(listed("", drains)),
+		away:     bracketed(listed("", away)),
 		leasedTo: leasedTo,
 		holders:  p.idsOf(holders),
 		groups:   bracketed(listed("", slices.Sorted(maps.Keys(groups)))),

@@ -49,7 +49,8 @@ func (r *rules) carries(h *Host, l LabelID, named bool) bool {
 
 // free tells whether a host could be assigned to any entry when the tick began.
 func (r *rules) free(h *Host) bool {
-	return !h.Locked && !draining(r.s, h.ID) && !h.Leased && h.ActiveEntry == 0 && !h.Displaced && !slices.Contains(r.s.Contended.Hosts, h.ID) && !slices.Contains(r.s.TaskHosts, h.ID)
+	away := slices.ContainsFunc(r.s.Away, func(a Away) bool { return a.Host == h.ID })
+	return !h.Locked && !draining(r.s, h.ID) && !away && !h.Leased && h.ActiveEntry == 0 && !h.Displaced && !slices.Contains(r.s.Contended.Hosts, h.ID) && !slices.Contains(r.s.TaskHosts, h.ID)
 }
 
 func draining(s *Snapshot, id HostID) bool {

@@ -47,6 +47,9 @@ type Snapshot struct {
 
 	// Holds are the drains of hosts, and the ends of their locks.
 	Holds []Hold
+	// Away are the hosts whose agent takes nothing new. Hosts that no agent serves are not
+	// among them.
+	Away []Away
 
 	// Contended are the rows that others keep locked. They are not read from the database,
 	// but known from writing the last plans.

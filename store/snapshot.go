@@ -23,6 +23,9 @@ type Scope struct {
 	Rules scheduler.Rules
 	// Details also reads what is needed to explain at length.
 	Details bool
+	// Agents is true where agents run the jobs of the lab: nobody gets a host whose agent
+	// takes nothing new.
+	Agents bool
 	// DespitePause reads a paused shard as if it were not paused, to tell who
 	// waits in it. Snapshot.Basis still says that it is.
 	DespitePause bool
@@ -84,6 +87,9 @@ type labRows struct {
 	hosts    hostRows
 	queue    queueRows
 	jobs     jobRows
+	// awayAt is when it was last looked whose agents take nothing, in seconds by the
+	// database's clock.
+	awayAt int64
 	// due is how many holds are over, and how many entries are to be aborted for one.
 	due int
 }
@@ -149,6 +155,7 @@ func (t *Snapshots) next(r *sqldb.Reader, lab *labRows) (s *scheduler.Snapshot, 
 	users := readUsers(r, s, stale)
 	entries, tasks, read := lab.readQueue(r, stale, t.refreshRows)
 	holds := !t.scope.Bare && lab.readHolds(r, stale, moved)
+	away := !t.scope.Bare && t.scope.Agents && lab.readAway(r, stale, moved)
 	pending := (moved || hosts || entries) && lab.listPending()
 	uses := lab.deriveUses(hosts, entries, tasks)
 	jobs := (pending || len(read) > 0) && lab.readJobs(r, read)
@@ -157,7 +164,7 @@ func (t *Snapshots) next(r *sqldb.Reader, lab *labRows) (s *scheduler.Snapshot, 
 	siblings := lab.readSiblings(r, stale, pending || jobs)
 	listed := lab.listEntries()
 	lab.marks = times.markRead(lab.marks)
-	return s, changed || moved || labels || hosts || holds || users || uses || pending || jobs || owners || minimums || siblings || listed
+	return s, changed || moved || labels || hosts || holds || away || users || uses || pending || jobs || owners || minimums || siblings || listed
 }
 
 // renew replaces rows that were read before, and tells whether they are different.

@@ -73,7 +73,7 @@ func (t *Snapshots) Given(plan scheduler.Plan) {
 func (lab *labRows) withFreeHosts(given map[scheduler.HostID]bool) *labRows {
 	s := &lab.snapshot
 	few := &labRows{own: lab.own, basis: lab.basis, marks: lab.marks, snapshot: scheduler.Snapshot{
-		Rules: s.Rules, Basis: s.Basis, Labels: s.Labels, ReplacedLabels: s.ReplacedLabels, Users: s.Users, Holds: s.Holds, Contended: s.Contended,
+		Rules: s.Rules, Basis: s.Basis, Labels: s.Labels, ReplacedLabels: s.ReplacedLabels, Users: s.Users, Holds: s.Holds, Away: s.Away, Contended: s.Contended,
 	}}
 	few.hosts.num = make(map[int64]int32)
 	for i := range s.Hosts {

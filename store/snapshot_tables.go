@@ -50,7 +50,7 @@ const (
 var tablesRead = []string{
 	"afe_acl_groups", "afe_acl_groups_hosts", "afe_acl_groups_users", "afe_host_queue_entries", "afe_hosts", "afe_hosts_labels",
 	"afe_job_keyvals", "afe_jobs", "afe_jobs_dependency_labels", "afe_labels", "afe_replaced_labels", "afe_shards", "afe_shards_labels",
-	"afe_special_tasks", "afe_static_hosts_labels", "afe_static_labels", "afe_users", "hostsched_host_epochs", "hostsched_hosts", "hostsched_released_labels",
+	"afe_special_tasks", "afe_static_hosts_labels", "afe_static_labels", "afe_users", "hostsched_agent_hosts", "hostsched_agents", "hostsched_host_epochs", "hostsched_hosts", "hostsched_released_labels",
 }
 
 // readTableTimes asks for the times, and for what the fence says about

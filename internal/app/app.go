@@ -273,16 +273,18 @@ func (a *App) schedule(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("the database is there", "database", dbs.Main.Target(), "database server", dbs.Main.Server())
+	scope := a.cfg.Scope()
+	if scope.Agents, err = a.cfg.AgentsRun(ctx, dbs.Main); err != nil {
+		return err
+	}
 	c := cluster.New(cluster.Config{
 		Server: a.cfg.Server, Version: a.version, Weight: a.cfg.Placement.Weight, HoldOff: a.cfg.Placement.HoldOff, Only: shard.Name(a.cfg.Shard), Found: a.metrics.Serves, Gone: a.metrics.Forget,
 		Certs: a.certs, Condemned: a.metrics.Condemned, Needless: a.metrics.Needless,
-		Replica: replica.Config{Scope: a.cfg.Scope(), Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, Journal: a.journal, JournalDays: a.cfg.Journal.Days, LogAssignments: a.cfg.Log.Assignments},
+		Replica: replica.Config{Scope: scope, Holder: a.holder, Cluster: a.cfg.Cluster, MinTick: a.cfg.Tick.Min, CheckEvery: a.cfg.Audit.Every, KeepDays: a.cfg.History.Days, Journal: a.journal, JournalDays: a.cfg.Journal.Days, LogAssignments: a.cfg.Log.Assignments},
 	}, a.campaigner, dbs, a.observers, a.log)
 	a.controller.Store(c)
-	at := lab.New(dbs.Main, a.cfg.Scope())
-	if err := a.openRuns(ctx, dbs.Main, at); err != nil {
-		return err
-	}
+	at := lab.New(dbs.Main, scope)
+	a.openRuns(at, !scope.Agents)
 	if err := a.openBlobs(ctx, at); err != nil {
 		return err
 	}

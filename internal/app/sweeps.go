@@ -6,12 +6,9 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/cluster"
-	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/runs"
-	"github.com/hostsched/hostsched/store"
-	"github.com/hostsched/hostsched/store/schema"
 )
 
 // Bounds of sweeping.
@@ -21,21 +18,10 @@ const (
 )
 
 // openRuns makes what runs jobs, switched off where Autotest does.
-func (a *App) openRuns(ctx context.Context, db *store.DB, at *lab.Lab) error {
+func (a *App) openRuns(at *lab.Lab, off bool) {
 	r := runs.New(at)
-	r.Lease, r.Closed = a.cfg.Runs.Lease, a.runClosed
-	switch a.cfg.Runner {
-	case config.RunnerAutotest:
-		r.Off = true
-	case config.RunnerAuto:
-		status, err := schema.ReadStatus(ctx, db.DB)
-		if err != nil {
-			return err
-		}
-		r.Off = status.Lab != schema.LabOurs
-	}
+	r.Lease, r.Closed, r.Off = a.cfg.Runs.Lease, a.runClosed, off
 	a.runs.Store(r)
-	return nil
 }
 
 // openSweeps sweeps as long as this replica leads any shard. Several replicas may do so at

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -72,6 +74,16 @@ func (c *Config) Scope() store.Scope {
 			RespectStaticLabels: c.Labels.RespectStatic, Actions: c.Actions(),
 		},
 	}
+}
+
+// AgentsRun tells whether agents run the jobs of a lab. Where the configuration leaves it
+// open, they do in a lab whose tables hostsched has made.
+func (c *Config) AgentsRun(ctx context.Context, db *store.DB) (bool, error) {
+	if c.Runner != RunnerAuto {
+		return c.Runner != RunnerAutotest, nil
+	}
+	status, err := schema.ReadStatus(ctx, db.DB)
+	return status.Lab == schema.LabOurs, err
 }
 
 // Rules are the settings on which decisions depend, by their names. The replicas of a cluster

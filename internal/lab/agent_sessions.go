@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -224,6 +225,6 @@ func (l *Lab) WantsOfAgents(ctx context.Context, agents []int64) (map[int64]Agen
 
 // CallingAgents is how many agents call.
 func (l *Lab) CallingAgents(ctx context.Context) (n int, err error) {
-	err = l.db.Pool.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_agents WHERE session <> '' AND seen > "+l.db.Dialect.NowMillis+" - ?", unreachableAfter.Milliseconds()).Scan(&n)
+	err = l.db.Pool.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_agents WHERE session <> '' AND seen > "+l.db.Dialect.NowMillis+" - ?", store.AgentSilentAfter.Milliseconds()).Scan(&n)
 	return n, l.explain(err, "count the agents")
 }

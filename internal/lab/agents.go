@@ -12,13 +12,11 @@ import (
 
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/labapi"
+	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 const (
-	// unreachableAfter is how long an agent is silent until it is shown so. It calls at
-	// least every 20 seconds.
-	unreachableAfter = 45 * time.Second
 	// joinLasts is how long a join token is good.
 	joinLasts = 24 * time.Hour
 )
@@ -89,7 +87,7 @@ func (r *agentRow) state() string {
 		return labapi.AgentNew
 	case r.session == "":
 		return labapi.AgentStopped
-	case time.Duration(r.now-r.seen)*time.Millisecond > unreachableAfter:
+	case time.Duration(r.now-r.seen)*time.Millisecond > store.AgentSilentAfter:
 		return labapi.AgentUnreachable
 	case r.Desired == labapi.DesiredRun:
 		return labapi.AgentOnline

@@ -2,15 +2,18 @@ package lab_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/storetest"
+	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -278,5 +281,87 @@ func TestUnfitAgents(t *testing.T) {
 		count(1)
 		storetest.Exec(t, l.db, "UPDATE hostsched_agents SET seen = 1")
 		count(0)
+	})
+}
+
+// TestHostsOfAgentsThatTakeNothing: nobody gets a host whose agent is not online, or takes
+// nothing for a fault of its machine, and whoever asks is told of the agent. Where Autotest runs
+// the jobs, agents have no say.
+func TestHostsOfAgentsThatTakeNothing(t *testing.T) {
+	onEachAgentLab(t, func(t *testing.T, l agentLab) {
+		scope := whole()
+		scope.Agents = true
+		at := lab.New(l.db, scope)
+		snapshots := l.db.Snapshots(scope)
+		away := func() []scheduler.Away {
+			s, _, err := snapshots.Next(t.Context())
+			require.NoError(t, err)
+			return s.Away
+		}
+		now := l.db.Dialect.NowMillis
+		for _, revoked := range []string{"NULL", "1"} {
+			for _, seen := range []string{"NULL", now, now + " - 44000", now + " - 46000"} {
+				for _, session := range []string{"''", "'s'"} {
+					for _, desired := range []string{labapi.DesiredRun, labapi.DesiredDrain, labapi.DesiredStop} {
+						for _, unfit := range []string{"", "the disk is full"} {
+							storetest.Exec(t, l.db, "UPDATE hostsched_agents SET revoked = "+revoked+", seen = "+seen+", session = "+session+", desired = ?, desired_by = 'alice', desired_reason = 'power', unfit = ?", desired, unfit)
+							agent, err := at.Agent(t.Context(), "rack-1")
+							require.NoError(t, err)
+							takes := agent.State == labapi.AgentOnline && agent.Unfit == ""
+							got := away()
+							require.Equal(t, takes, len(got) == 0, "%+v: %+v", agent, got)
+							if !takes {
+								require.Equal(t, "rack-1", got[0].Agent)
+								require.NotEmpty(t, got[0].Reason)
+							}
+						}
+					}
+				}
+			}
+		}
+		set := func(set string) {
+			storetest.Exec(t, l.db, "UPDATE hostsched_agents SET revoked = NULL, session = 's', seen = "+now+", desired = 'run', unfit = ''"+set)
+		}
+		explained := func() string {
+			e, err := at.ExplainHost(t.Context(), "h1")
+			require.NoError(t, err)
+			require.Equal(t, len(e.Reasons) == 0, e.Given)
+			return e.Text
+		}
+		for change, why := range map[string]string{
+			", revoked = 1": "its token was revoked", ", seen = NULL": "it has never called", ", session = ''": "it has stopped", ", unfit = 'the disk is full'": "the disk is full",
+			", desired = 'drain', desired_by = 'alice', desired_reason = 'power'": "asked to drain by alice: power", ", seen = 1000000": "not heard since 1970-01-01T00:16:40Z",
+		} {
+			set(change)
+			require.Equal(t, why, away()[0].Reason)
+			require.Contains(t, explained(), "nobody gets host h1: its agent rack-1 takes nothing: "+why)
+		}
+		without, err := l.db.Snapshot(t.Context(), whole())
+		require.NoError(t, err)
+		require.Empty(t, without.Away)
+		set("")
+		require.NotContains(t, explained(), "agent")
+	})
+}
+
+// TestAnAgentFallsSilent: nobody writes down that an agent calls no more, and its hosts are
+// given to nobody all the same.
+func TestAnAgentFallsSilent(t *testing.T) {
+	onEachAgentLab(t, func(t *testing.T, l agentLab) {
+		scope := whole()
+		scope.Agents = true
+		snapshots := l.db.Snapshots(scope)
+		storetest.Exec(t, l.db, fmt.Sprintf("UPDATE hostsched_agents SET session = 's', seen = %s - %d", l.db.Dialect.NowMillis, (store.AgentSilentAfter-4*time.Second).Milliseconds()))
+		away := func() (n int, changed bool) {
+			s, changed, err := snapshots.Next(t.Context())
+			require.NoError(t, err)
+			return len(s.Away), changed
+		}
+		n, _ := away()
+		require.Zero(t, n)
+		require.Eventually(t, func() bool {
+			n, changed := away()
+			return n == 1 && changed
+		}, 20*time.Second, 50*time.Millisecond)
 	})
 }

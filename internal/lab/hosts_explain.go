@@ -32,6 +32,15 @@ func (l *Lab) ExplainHost(ctx context.Context, hostname string) (labapi.HostExpl
 		return labapi.HostExplanation{}, err
 	}
 	e := labapi.HostExplanation{Hostname: h.Hostname, Reasons: whyNotGiven(&h, fence.Paused), Users: []string{}}
+	if l.scope.Agents {
+		away, err := l.db.AgentsAway(ctx, "h.id = ?", h.ID)
+		if err != nil {
+			return e, err
+		}
+		for _, a := range away {
+			e.Reasons = append(e.Reasons, fmt.Sprintf("its agent %s takes nothing: %s", a.Agent, a.Reason))
+		}
+	}
 	for _, u := range users.Items {
 		e.Users = append(e.Users, u.Login)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store/admin"
-	"github.com/hostsched/hostsched/store/schema"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
@@ -249,6 +248,7 @@ func reasonsOf(r *scheduler.Reason, own scheduler.Own) (out []labapi.Reason) {
 	leasedTo := sqldb.Int64s(scheduler.Listed(r.LeasedTo()))
 	parts := []labapi.Reason{
 		{Reason: "leased", Hosts: r.Leased, Entries: leasedTo}, {Reason: "locked", Hosts: r.Locked}, {Reason: "draining", Hosts: r.Draining},
+		{Reason: "without an agent that takes anything", Hosts: r.Away},
 		{Reason: "held by another transaction", Hosts: r.Contended}, {Reason: "moving to another shard", Hosts: r.Moving}, {Reason: "wanted by special tasks", Hosts: r.ForTasks},
 	}
 	same, others := r.Given(own)
@@ -296,11 +296,32 @@ func (l *Lab) ExplainJob(ctx context.Context, id int64) (labapi.Explanation, err
 		began = time.Now() // entries that are newer than the view that was there
 	}
 	e := p.ofJob(job)
-	alone, err := l.withoutAgent(ctx, id)
-	if err == nil && len(alone) > 0 {
-		e.Text += "; no agent serves host " + strings.Join(alone, ", ") + ": 'hostsched agent' tells how to give it one"
+	missing, err := l.missingAgents(ctx, id)
+	if err == nil && missing != "" {
+		e.Text += "; " + missing
 	}
 	return e, err
+}
+
+// missingAgents says for which hosts that a job has it waits for an agent, empty if there is
+// none, or if the jobs of this lab need no agents.
+func (l *Lab) missingAgents(ctx context.Context, job int64) (string, error) {
+	if !l.scope.Agents {
+		return "", nil
+	}
+	alone, err := l.withoutAgent(ctx, job)
+	if err != nil {
+		return "", err
+	}
+	if len(alone) > 0 {
+		return "no agent serves host " + strings.Join(alone, ", ") + ": 'hostsched agent' tells how to give it one", nil
+	}
+	away, err := l.db.AgentsAway(ctx, "h.id IN (SELECT q.host_id FROM afe_host_queue_entries q WHERE q.job_id = ? AND q.active = 1 AND q.complete = 0)", job)
+	var texts []string
+	for _, a := range away[:min(len(away), 5)] {
+		texts = append(texts, fmt.Sprintf("agent %s: %s", a.Agent, a.Reason))
+	}
+	return strings.Join(slices.Compact(texts), "; "), err
 }
 
 // withoutAgent are some of the hosts on which a job would start if an agent served them.
@@ -313,14 +334,7 @@ func (l *Lab) withoutAgent(ctx context.Context, job int64) (names []string, err 
 		names = append(names, name)
 		return err
 	})
-	if err != nil || len(names) == 0 {
-		return nil, err
-	}
-	state, err := schema.ReadStatus(ctx, l.db.DB)
-	if err != nil || state.Lab != schema.LabOurs {
-		return nil, l.explain(err, "look whose lab this is") // monitor_db needs no agents
-	}
-	return names, nil
+	return names, err
 }
 
 // find collects what the plan says of entries.

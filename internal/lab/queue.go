@@ -105,7 +105,7 @@ func (g *grouping) group(e *scheduler.Entry, job *scheduler.Job, labels []string
 	if why != nil {
 		out.Reason, out.Never = why.String(), why.Code.Lasting()
 		out.QueueNumbers = labapi.QueueNumbers{
-			Matching: why.Matching, Eligible: why.Eligible, Leased: why.Leased, Locked: why.Locked, Draining: why.Draining,
+			Matching: why.Matching, Eligible: why.Eligible, Leased: why.Leased, Locked: why.Locked, Draining: why.Draining, Away: why.Away,
 			Given: why.GivenAway, Ahead: why.Ahead, Minimum: why.Minimum, Held: why.Held,
 		}
 	}

@@ -29,8 +29,9 @@ type QueueNumbers struct {
 	Leased   int `json:"leased"`
 	Locked   int `json:"locked"`
 	Draining int `json:"draining"`
+	Away     int `json:"away" doc:"Those whose agent takes nothing new."`
 	Given    int `json:"given" doc:"Given to others in the next tick."`
-	Ahead    int `json:"ahead" doc:"Entries that are served before the first one."`
+	Ahead    int `json:"ahead" doc:"Entries of other requests that are served before the first one."`
 	Minimum  int `json:"minimum,omitempty" doc:"What the suite of the first one is guaranteed."`
 	Held     int `json:"held,omitempty" doc:"What that suite holds."`
 }

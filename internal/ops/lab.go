@@ -224,6 +224,9 @@ func (l Lab) on(ctx context.Context, s admin.Shard, work func(Shard) error) erro
 		if scope.Bare, err = isBare(ctx, db); err != nil {
 			return err
 		}
+		if scope.Agents, err = l.Config.AgentsRun(ctx, l.Main.DB); err != nil {
+			return err
+		}
 		return work(Shard{Shard: s, DB: db, Scope: scope})
 	})
 }

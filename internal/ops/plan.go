@@ -153,6 +153,7 @@ type WaitingEntry struct {
 	LeasedTo  []int64 `json:"leased_to"`
 	Locked    int     `json:"locked"`
 	Draining  int     `json:"draining"`
+	Away      int     `json:"away"`
 	GivenAway int     `json:"given_away"`
 	// GivenTo are the first of the entries that got those.
 	GivenTo   []int64 `json:"given_to"`
@@ -365,7 +366,7 @@ func waitingFor(why *scheduler.Reason) WaitingEntry {
 	return WaitingEntry{
 		Code: string(why.Code), Never: why.Code.Lasting(), Reason: why.String(),
 		Matching: why.Matching, Eligible: why.Eligible, Leased: why.Leased, LeasedTo: listed(why.LeasedTo()), Locked: why.Locked,
-		Draining: why.Draining, GivenAway: why.GivenAway, GivenTo: listed(others.Entries), Contended: why.Contended, Moving: why.Moving, ForTasks: why.ForTasks,
+		Draining: why.Draining, Away: why.Away, GivenAway: why.GivenAway, GivenTo: listed(others.Entries), Contended: why.Contended, Moving: why.Moving, ForTasks: why.ForTasks,
 		Minimum: why.Minimum, Held: why.Held, Ahead: why.Ahead,
 	}
 }

@@ -358,6 +358,15 @@ func TestHostsWithoutAgent(t *testing.T) {
 		why, err := w.lab.ExplainJob(w.ctx, int64(storetest.Count(t, db, "SELECT job_id FROM afe_host_queue_entries WHERE id = ?", e)))
 		require.NoError(t, err)
 		require.Contains(t, why.Text, "no agent serves host h1")
+
+		h2 := w.host("h2")
+		w.agent("a1", "h2")
+		job := w.job(labapi.JobSpec{})
+		w.give(job.Entries[0], h2, "Reset")
+		storetest.Exec(t, db, "UPDATE hostsched_agents SET session = 's', seen = 1000000")
+		why, err = w.lab.ExplainJob(w.ctx, job.ID)
+		require.NoError(t, err)
+		require.Equal(t, "has host h2, and waits for its first task; agent a1: not heard since 1970-01-01T00:16:40Z", why.Text)
 	})
 }
 

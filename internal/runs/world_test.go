@@ -29,7 +29,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T, db *store.DB) *world {
-	l := lab.New(db, store.Scope{Shard: shard.Master, Shared: true})
+	l := lab.New(db, store.Scope{Shard: shard.Master, Shared: true, Agents: true})
 	w := &world{t: t, db: db, lab: l, Runs: runs.New(l), ctx: context.Background()}
 	_, err := l.AddUser(w.ctx, root, "root")
 	require.NoError(t, err)
