@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -222,12 +223,17 @@ func TestExampleIsComplete(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// The unit has systemd start the replica again for as long as its database is
-// away: by default it gives up after five attempts.
-func TestUnitNeverGivesUp(t *testing.T) {
-	text, err := os.ReadFile("../../deploy/hostsched.service")
+// The units have systemd start a process again for as long as its database is away, or its
+// disk full: by default it gives up after five attempts.
+func TestUnitsNeverGiveUp(t *testing.T) {
+	units, err := filepath.Glob("../../deploy/*.service")
 	require.NoError(t, err)
-	unit, _, _ := strings.Cut(string(text), "[Service]")
-	require.Contains(t, unit, "\nStartLimitIntervalSec=0\n")
-	require.Contains(t, string(text), "\nRestart=always\n")
+	require.GreaterOrEqual(t, len(units), 3)
+	for _, name := range units {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		unit, _, _ := strings.Cut(string(text), "[Service]")
+		require.Contains(t, unit, "\nStartLimitIntervalSec=0\n", name)
+		require.Regexp(t, "\nRestart=(always|on-failure)\n", string(text), name)
+	}
 }

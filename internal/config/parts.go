@@ -70,7 +70,7 @@ func (c *Config) Scope() store.Scope {
 	return store.Scope{
 		Shard: name, Shared: c.Shared(),
 		Rules: scheduler.Rules{
-			Policy: scheduler.Policy(c.Scheduler.Policy), Aging: c.Scheduler.Aging,
+			Policy: scheduler.Policy(c.Scheduler.Policy), Aging: c.Scheduler.Aging + 0, // of the two zeros the one without a sign
 			RespectStaticLabels: c.Labels.RespectStatic, Actions: c.Actions(),
 		},
 	}

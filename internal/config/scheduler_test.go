@@ -26,6 +26,10 @@ func TestPolicy(t *testing.T) {
 	require.Equal(t, scheduler.PolicyExact, c.Scope().Rules.Policy)
 	require.InDelta(t, 2.5, c.Scope().Rules.Aging, 0)
 
+	c, err = loadFile(t, "scheduler: {aging: -0.0}\n")
+	require.NoError(t, err)
+	require.Equal(t, "0", c.Rules()["scheduler.aging"], "two replicas with the two zeros have the same rules")
+
 	c, err = loadAutotest(t, webSection, "")
 	require.NoError(t, err)
 	require.Equal(t, scheduler.PolicyExact, c.Scope().Rules.Policy)

@@ -82,7 +82,7 @@ func (l *Lab) once(ctx context.Context, work func(*sql.Tx) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = sqldb.RollbackUnless(tx, err) }()
+	defer func() { err = sqldb.EndedBy(ctx, sqldb.RollbackUnless(tx, err)) }()
 	if err := work(tx); err != nil {
 		return err
 	}

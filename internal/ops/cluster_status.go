@@ -454,7 +454,7 @@ func (f *facts) failures(name shard.Name) string {
 			continue
 		}
 		switch s.NotLeading.Reason {
-		case replica.TakeOverFailed, replica.DatabaseAway, replica.OldVersion, replica.TickHangs:
+		case replica.TakeOverFailed, replica.DatabaseAway, replica.OldVersion, replica.TickHangs, replica.WaitingForEtcd:
 			why[m.Server] = s.NotLeading.Text
 		}
 	}

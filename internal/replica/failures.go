@@ -67,7 +67,7 @@ func (r *Replica) recover(ctx context.Context, t *term, err error, failures int)
 	t.emptyPlan = nil
 	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.faults.Error("tick failed", "error", err, "in a row", failures)
-	r.status.set(func(s *Status) { s.Errors++; s.LastError = err.Error() })
+	r.status.set(func(s *Status) { s.Errors++; s.LastError, s.FailedTicks = err.Error(), failures })
 	if failures >= maxFailures {
 		r.failed(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)

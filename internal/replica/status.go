@@ -67,6 +67,8 @@ type Status struct {
 	LockedRows int `json:"locked_rows"`
 
 	LastTick time.Time `json:"last_tick,omitzero"`
+	// FailedTicks is how many ticks have failed since the last that did not.
+	FailedTicks int `json:"failed_ticks"`
 	// Recent are the durations of the latest ticks, oldest first; the last one
 	// is tick number Ticks.
 	Recent []time.Duration `json:"recent"`
@@ -82,12 +84,16 @@ const (
 	slowPhase = 30 * time.Second
 )
 
-// Slow says that a takeover or a tick hangs, and where; it is empty if none does. The term may
+// Slow says that a takeover or a tick hangs, and where, or that ticks fail; it is empty if none does. The term may
 // be over already: whoever still waits for the database cannot lead.
 func (s Status) Slow(now time.Time) string {
 	if !s.OverSince.IsZero() && now.Sub(s.OverSince) > slowEnd {
 		return fmt.Sprintf("the term of shard %s is over since %s (%v), and this replica has not finished with it; see whether the database answers and who holds locks there",
 			s.Shard, s.OverSince.UTC().Format(time.RFC3339), now.Sub(s.OverSince).Round(time.Second))
+	}
+	if good := latest(s.LastTick, s.Since); s.State == StateLeader && s.FailedTicks > 0 && now.Sub(good) > slowSnapshot {
+		return fmt.Sprintf("no tick of shard %s has succeeded since %s (%v), %d failed; the last error is: %s",
+			s.Shard, good.UTC().Format(time.RFC3339), now.Sub(good).Round(time.Second), s.FailedTicks, s.LastError)
 	}
 	took, limit := now.Sub(s.PhaseSince), slowPhase
 	if s.Phase == PhaseSnapshot || s.Phase == PhaseTakeOver {
@@ -98,6 +104,13 @@ func (s Status) Slow(now time.Time) string {
 	}
 	return fmt.Sprintf("the %s of shard %s has been running since %s (%v); see whether the database answers and who holds locks there",
 		s.Phase, s.Shard, s.PhaseSince.UTC().Format(time.RFC3339), took.Round(time.Second))
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 type status struct {
@@ -121,7 +134,7 @@ func (st *status) ticked(rep Report) {
 		if !rep.Newcomers {
 			s.Waiting = len(rep.Result.Applied.Waiting)
 		}
-		s.LockedRows = rep.Contended
+		s.LockedRows, s.FailedTicks = rep.Contended, 0
 		s.LastTick = rep.Began.Add(rep.Total)
 		if s.Recent = append(s.Recent, rep.Total); len(s.Recent) > recentTicks {
 			s.Recent = s.Recent[1:]

@@ -80,7 +80,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.status.set(func(s *Status) {
 		s.State, s.Token, s.Epoch, s.Since, s.TakeOver = StateLeader, won.Token, fence.Epoch, won.Since, took
 		s.Terms++
-		s.LastError = ""
+		s.LastError, s.FailedTicks = "", 0
 	})
 	r.led = true
 	before := r.Status()

@@ -137,7 +137,11 @@ func (r *Runs) endEntries(ctx context.Context, ids []scheduler.EntryID, reason, 
 
 // step does one event that is due, if it still fits.
 func (r *Runs) step(ctx context.Context, s lifecycle.Step, done *Swept) error {
-	err := r.change(ctx, fmt.Sprintf("sweep job %d, host %d", s.Job, s.Host), sweeper, func() (target, error) { return r.stepTarget(ctx, s) }, func(c *change) error {
+	what := fmt.Sprintf("look after host %d", s.Host)
+	if s.Job != 0 {
+		what += fmt.Sprintf(" of job %d", s.Job)
+	}
+	err := r.change(ctx, what, sweeper, func() (target, error) { return r.stepTarget(ctx, s) }, func(c *change) error {
 		if err := c.apply(s.Event); err != nil {
 			return err
 		}

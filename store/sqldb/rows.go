@@ -234,6 +234,15 @@ func SelectIDs(ctx context.Context, q Querier, query string, args ...any) (ids [
 	return ids, err
 }
 
+// EndedBy is why a transaction was rolled back that its context has ended, of which
+// database/sql only says that it is over. Nothing of it was written.
+func EndedBy(ctx context.Context, err error) error {
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
 // RollbackUnless rolls a transaction back if err is set. A transaction that is
 // already over is no error.
 func RollbackUnless(tx *sql.Tx, err error) error {

@@ -2,8 +2,10 @@ package sqldb_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
@@ -38,6 +40,24 @@ func TestCommitted(t *testing.T) {
 		require.ErrorIs(t, sqldb.Committed(err), sqldb.ErrPartly, err)
 		require.ErrorIs(t, sqldb.Committed(err), err)
 	}
+}
+
+// TestEndedBy: a transaction that its context ended has written nothing, and says why, also if
+// the end is only noticed when it commits.
+func TestEndedBy(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	tx, err := db.Pool.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := tx.ExecContext(t.Context(), "SELECT 1") // not bounded as the transaction is
+		return errors.Is(err, sql.ErrTxDone)
+	}, 10*time.Second, time.Millisecond)
+	err = sqldb.EndedBy(ctx, sqldb.Committed(tx.Commit()))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NotErrorIs(t, err, sqldb.ErrPartly)
+	require.ErrorIs(t, sqldb.EndedBy(t.Context(), sql.ErrTxDone), sql.ErrTxDone)
 }
 
 func TestOpenAsLockedAccount(t *testing.T) {
