@@ -98,7 +98,7 @@ var layers = map[string][]string{
 	"internal/lab":         {"internal/traceid", "internal/access", "internal/jobspec", "internal/labapi", "internal/selector", "scheduler", "shard", "store", "store/admin", "store/schema", "store/sqldb"},
 	"internal/signin":      {},
 	"internal/apiframe":    {"store/sqldb"},
-	"internal/api":         {"internal/traceid", "internal/access", "internal/apiframe", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/runs", "internal/selector", "internal/signin", "shard"},
+	"internal/api":         {"internal/traceid", "internal/access", "internal/apiframe", "internal/jobspec", "internal/lab", "internal/ops", "internal/labapi", "internal/runs", "internal/selector", "internal/signin", "election/recurring", "shard"},
 	"internal/browser":     {},
 	"internal/screenshots": {"internal/browser", "internal/child", "internal/dev", "internal/labapi", "internal/labclient"},
 	"internal/console":     {"internal/access", "internal/api", "internal/apiframe", "internal/lab", "internal/labapi", "internal/ops"},

@@ -22,6 +22,8 @@ import (
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
+	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // embeddedFailover is what a fail-over may take when the member of etcd dies with its
@@ -214,6 +216,7 @@ func TestGrowing(t *testing.T) {
 	require.Equal(t, exitInput, code)
 	require.Contains(t, errs, "another process uses "+alone.dir)
 	alone.end(t, syscall.SIGKILL)
+	addMovedLog(t, "sqlite:"+filepath.Join(alone.dir, "lab.db"))
 
 	dsn := testserver.Database(t)
 	target, err := mysql.ParseDSN(strings.TrimPrefix(dsn, "mysql:"))
@@ -223,6 +226,9 @@ func TestGrowing(t *testing.T) {
 	code, out, errs := runCommand(t, "migrate", "copy", "--from", "sqlite:"+filepath.Join(alone.dir, "lab.db"), "--to", target.FormatDSN())
 	require.Equal(t, exitOK, code, errs)
 	require.Contains(t, out, "both have the same numbers of rows")
+	require.Contains(t, out, "lie outside of the database, and were not copied: 1")
+	require.Contains(t, out, filepath.Join(alone.dir, "blobs"))
+	require.Contains(t, out, "runs.blobs")
 
 	in := &installation{dsn: dsn, logDir: t.TempDir()}
 	t.Cleanup(func() {
@@ -250,4 +256,14 @@ func TestGrowing(t *testing.T) {
 	next := leaderOf(t, all[1:], embeddedFailover)
 	alone.listen = next.listen
 	require.Equal(t, "admin", alone.whoami(t, token).Role, "the token of the standalone lab is valid")
+}
+
+// addMovedLog enters a log of which the database has only the place.
+func addMovedLog(t *testing.T, dsn string) {
+	t.Helper()
+	db, err := store.Open(t.Context(), sqldb.Config{DSN: dsn})
+	require.NoError(t, err)
+	storetest.Exec(t, db, "INSERT INTO hostsched_runs (id, claim_key, kind, state, token_hash, lease_ms, lease_until, claimed, closed) VALUES (77, 'k', 'job', 'done', 't', 1, 1, 1, 1)")
+	storetest.Exec(t, db, "INSERT INTO hostsched_logs (run_id, stream, size, place) VALUES (77, 'output', 5, 'runs/77/output')")
+	require.NoError(t, db.Close())
 }

@@ -33,6 +33,9 @@ func migrateCopyCommand() *cobra.Command {
 of a standalone server into one of MariaDB or MySQL. All rows keep their ids. The
 source is read as it is at one moment, and the rows of each table are counted in both.
 A target that is not empty is refused; a copy that was stopped begins anew.
+Logs and files of runs that are over lie outside of the database if runs.blobs is
+set, and in the folder blobs of a standalone server. They are not copied: it is said
+at the end how many there are, and what to do.
 
 Without --to the target is the database of the configuration. Its password comes from
 database.password_file or HOSTSCHED_DATABASE_PASSWORD, that of the source from
@@ -76,7 +79,24 @@ func (c *labCopy) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.out.write(cmd, copied, func(w io.Writer) error { return copiedTable(w, copied) })
+	return c.out.write(cmd, copied, func(w io.Writer) error {
+		if err := copiedTable(w, copied); err != nil || copied.Files == 0 {
+			return err
+		}
+		return line(w, `logs and files of runs that lie outside of the database, and were not copied: %d
+copy %s with 'cp -r'
+to where all servers see it, and give them the setting runs.blobs with that place`, copied.Files, c.filesAt())
+	})
+}
+
+// filesAt is where the logs of the lab that is copied lie.
+func (c *labCopy) filesAt() string {
+	if absolute, err := sqldb.Absolute(c.from); err == nil {
+		if path, isFile := strings.CutPrefix(absolute, "sqlite:"); isFile && config.IsFolder(filepath.Dir(path)) {
+			return config.BlobsOf(filepath.Dir(path)) + " (or what runs.blobs of that server names)"
+		}
+	}
+	return "what runs.blobs of the former servers names"
 }
 
 // lockLab keeps a standalone server from starting with the lab that is copied. stopped

@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/hostsched/hostsched/election/recurring"
 	"github.com/hostsched/hostsched/internal/access"
 	"github.com/hostsched/hostsched/internal/apiframe"
 	"github.com/hostsched/hostsched/internal/lab"
@@ -88,17 +89,19 @@ type API struct {
 	clusterStatus shared[ops.ClusterStatus]
 	// droppedKeys is when old keys of requests were deleted last, in nanoseconds.
 	droppedKeys atomic.Int64
+	// faults are those that callers meet again and again.
+	faults *recurring.Log
 	// How long clients of long answers may read nothing.
 	streamPatience, downloadPatience time.Duration
 }
 
 // New returns the API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, walls: apiframe.NewWalls(cfg.Rate, cfg.LoginFailed), streamPatience: apiframe.StreamPatience, downloadPatience: apiframe.DownloadPatience}
+	a := &API{cfg: cfg, crossOrigin: http.NewCrossOriginProtection(), rules: map[string]access.Rule{}, faults: recurring.New(cfg.Log), walls: apiframe.NewWalls(cfg.Rate, cfg.LoginFailed), streamPatience: apiframe.StreamPatience, downloadPatience: apiframe.DownloadPatience}
 	a.router = apiframe.NewRouter(Prefix, a.fromElsewhere, cfg.Served)
 	a.watch.Frame = frame
-	a.watch.Failed = func(err error) { a.cfg.Log.Warn("a stream of events waits", "error", err) }
-	a.logWatch.Failed = func(err error) { a.cfg.Log.Warn("those who follow logs wait", "error", err) }
+	a.watch.Failed = func(err error) { a.faults.Warn("a stream of events waits", "error", err) }
+	a.logWatch.Failed = func(err error) { a.faults.Warn("those who follow logs wait", "error", err) }
 	a.api = humago.NewWithPrefix(a.router.Mux, Prefix, apiframe.Config("hostsched", cfg.Version, "A token of 'hostsched token create'."))
 	a.peopleRoutes()
 	a.loginRoutes()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -65,6 +66,7 @@ func (a *API) logRoutes() {
 			return answer(labapi.Page[labapi.Artifact]{Items: files}, err)
 		})
 	fetch := operation("read-artifact", "/artifacts/{path}", "A file that a run left")
+	fetch.Errors = []int{http.StatusGone}
 	fetch.Responses = bytesResponse("application/octet-stream")
 	route(a, access.Reading, fetch, a.readArtifact)
 	route(a, access.Reading, operation("list-results", "/results", "The results of single tests of a run"),
@@ -119,16 +121,53 @@ func (a *API) readArtifact(ctx context.Context, l *lab.Lab, in *struct {
 // connection breaks off.
 func (a *API) bytesOf(l *lab.Lab, run int64, stream string, from, upTo int64, header map[string]string) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
-		for name, value := range header {
-			hc.SetHeader(name, value)
+		to := &lateHead{begin: func() io.Writer {
+			for name, value := range header {
+				hc.SetHeader(name, value)
+			}
+			hc.SetHeader("X-Content-Type-Options", "nosniff")
+			hc.SetHeader("Content-Length", fmt.Sprint(max(0, upTo-from)))
+			hc.SetStatus(http.StatusOK)
+			return apiframe.NewStream(hc.BodyWriter(), a.downloadPatience)
+		}}
+		if err := l.WriteLog(hc.Context(), to, run, stream, from, upTo); err != nil {
+			a.logFailed(hc, to, err, run, stream)
+			return
 		}
-		hc.SetHeader("X-Content-Type-Options", "nosniff")
-		hc.SetHeader("Content-Length", fmt.Sprint(max(0, upTo-from)))
-		hc.SetStatus(http.StatusOK)
-		if err := l.WriteLog(hc.Context(), apiframe.NewStream(hc.BodyWriter(), a.downloadPatience), run, stream, from, upTo); err != nil {
-			a.cfg.Log.Debug("a log was not read to its end", "run", run, "stream", stream, "error", err)
-		}
+		to.head()
 	}}
+}
+
+// lateHead writes the head of an answer before its first byte, until which it can become a
+// problem.
+type lateHead struct {
+	begin func() io.Writer
+	w     io.Writer
+}
+
+func (h *lateHead) head() {
+	if h.w == nil {
+		h.w = h.begin()
+	}
+}
+
+// Write implements io.Writer.
+func (h *lateHead) Write(p []byte) (int, error) {
+	h.head()
+	return h.w.Write(p)
+}
+
+// logFailed tells why what a run left cannot be read: the log of the server, and whoever asked
+// if nothing was answered yet.
+func (a *API) logFailed(hc huma.Context, to *lateHead, err error, run int64, stream string) {
+	if lab.IsFileFault(err) {
+		a.faults.Error("what a run left cannot be read", "run", run, "stream", stream, "error", err)
+	} else {
+		a.cfg.Log.Debug("a log was not read to its end", "run", run, "stream", stream, "error", err)
+	}
+	if to.w == nil {
+		apiframe.Refuse(a.api, hc, a.asProblem(err), a.cfg.Log)
+	}
 }
 
 // followLog answers with what comes to a log until its run is over.
@@ -150,11 +189,17 @@ func (a *API) followLog(ctx context.Context, l *lab.Lab, in *logInput) (*huma.St
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer a.logWatch.End(f)
-		s := a.beginStream(hc)
-		err := s.Say(": a log follows\n\n")
-		if err == nil {
-			err = l.WriteLog(hc.Context(), &partWriter{s, from}, in.ID, in.Stream, from, f.From)
+		var s *apiframe.Stream
+		to := &lateHead{begin: func() io.Writer {
+			s = a.beginStream(hc)
+			return &partWriter{s, from}
+		}}
+		if err := l.WriteLog(hc.Context(), to, in.ID, in.Stream, from, f.From); err != nil {
+			a.logFailed(hc, to, err, in.ID, in.Stream)
+			return
 		}
+		to.head()
+		err := s.Say(": a log follows\n\n")
 		if err == nil {
 			err = followLog(hc.Context(), s, f, from)
 		}

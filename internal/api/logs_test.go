@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,10 +10,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
+	"gocloud.dev/blob/fileblob"
 
 	"github.com/hostsched/hostsched/internal/api"
 	"github.com/hostsched/hostsched/internal/lab"
@@ -174,4 +180,65 @@ func TestFilesOfRuns(t *testing.T) {
 		require.Equal(t, http.StatusOK, s.call(t, ann, http.MethodGet, "/runs/1/results?after="+results.After, nil, &results))
 		require.Equal(t, "b", results.Items[0].Name)
 	})
+}
+
+// TestFilesThatAreMissing: what a run left and is not where it was put, or cannot be read there,
+// is answered with a problem that says which file where, and the server says it in its log.
+func TestFilesThatAreMissing(t *testing.T) {
+	folder := t.TempDir()
+	files, err := fileblob.OpenBucket(folder, &fileblob.Options{NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, files.Close()) }()
+	var out bytes.Buffer
+	var writing sync.Mutex
+	said := func() string {
+		writing.Lock()
+		defer writing.Unlock()
+		return out.String()
+	}
+	s, ann, _ := newLabServerWith(t, storetest.NewLab(t, storetest.SQLiteFile(t)), func(c *api.Config) {
+		c.Log = hclog.New(&hclog.LoggerOptions{Output: &out, Mutex: &writing})
+	})
+	s.lab.KeepFilesIn(files, folder)
+	addRun(t, s.db, 1)
+	s.appendLog(t, 0, "hello")
+	sum := sha256.Sum256([]byte("file"))
+	_, err = s.lab.AppendArtifact(t.Context(), lab.ArtifactPart{Run: 1, Path: "a.txt", Size: 4, SHA256: hex.EncodeToString(sum[:]), Data: []byte("file")})
+	require.NoError(t, err)
+	require.NoError(t, s.lab.SealLogs(t.Context(), 1, []labapi.StreamEnd{{Stream: "output", Size: 5}}))
+	storetest.Exec(t, s.db, "UPDATE hostsched_runs SET state = 'done'")
+	moved, err := s.lab.MoveLogs(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 2, moved)
+	require.Equal(t, "hello", s.text(t, ann, "/runs/1/logs/output"))
+	require.Equal(t, "file", s.text(t, ann, "/runs/1/artifacts/a.txt"))
+
+	refused := func(status int, name, why string) {
+		t.Helper()
+		for path, file := range map[string]string{"/runs/1/logs/output": "runs/1/output", "/runs/1/artifacts/a.txt": "runs/1/artifact-1"} {
+			for _, accept := range []string{"*/*", "text/event-stream"} {
+				res := s.get(t, ann, path, map[string]string{"Accept": accept})
+				require.Equal(t, status, res.StatusCode, path+accept)
+				require.Equal(t, "application/problem+json", res.Header.Get("Content-Type"))
+				require.Empty(t, res.Header.Get("Hostsched-Log-Complete"))
+				var p problem
+				require.NoError(t, json.NewDecoder(res.Body).Decode(&p))
+				require.Equal(t, "/problems/"+name, p.Type)
+				require.Contains(t, p.Detail, file)
+				require.Contains(t, p.Detail, folder)
+				require.Contains(t, p.Detail, why)
+				require.Contains(t, said(), why)
+			}
+		}
+	}
+	for _, file := range []string{"output", "artifact-1"} {
+		require.NoError(t, os.Truncate(filepath.Join(folder, "runs", "1", file), 3))
+	}
+	refused(http.StatusGone, "file-missing", "has 3 bytes")
+	require.NoError(t, os.RemoveAll(filepath.Join(folder, "runs")))
+	refused(http.StatusGone, "file-missing", "there is no runs/1/")
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "runs"), nil, 0o600))
+	refused(http.StatusServiceUnavailable, "file-not-readable", "not a directory")
+	require.Empty(t, s.text(t, ann, "/runs/1/logs/errors"), "one of which nothing came is empty")
+	require.Equal(t, 1, strings.Count(said(), "there is no runs/1/output"), "said once, and not for each call")
 }

@@ -41,6 +41,8 @@ var problems = append([]apiframe.Meaning{
 	means(lab.ErrConflict, http.StatusConflict, "conflict"),
 	means(lab.ErrUnplaceable, http.StatusUnprocessableEntity, "no-host-can-ever-run"),
 	means(lab.ErrExpired, http.StatusGone, "cursor-expired"),
+	means(lab.ErrFileMissing, http.StatusGone, "file-missing"),
+	means(lab.ErrFile, http.StatusServiceUnavailable, "file-not-readable"),
 	means(lab.ErrKey, http.StatusBadRequest, "idempotency-key"),
 	means(lab.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency-key-reused"),
 	means(lab.ErrKeyRunning, http.StatusConflict, "request-running"),

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -32,8 +33,19 @@ func (a *App) openBlobs(ctx context.Context, at *lab.Lab) error {
 		return fmt.Errorf("%w: runs.blobs is %q: %w", config.ErrConfig, where, err)
 	}
 	a.closers = append(a.closers, files.Close)
-	at.KeepFilesIn(files)
+	at.KeepFilesIn(files, whereabouts(where))
 	return nil
+}
+
+// whereabouts is how people find a store of files, from any folder that they are in.
+func whereabouts(where string) string {
+	if bucket, _, _ := strings.Cut(where, "?"); strings.Contains(where, "://") {
+		return bucket
+	}
+	if absolute, err := filepath.Abs(where); err == nil {
+		return absolute
+	}
+	return where
 }
 
 func openBucket(ctx context.Context, where string) (*blob.Bucket, error) {

@@ -33,7 +33,7 @@ func TestLogsInABucket(t *testing.T) {
 	defer func() { require.NoError(t, files.Close()) }()
 
 	l, text := labWithLog(t)
-	l.KeepFilesIn(files)
+	l.KeepFilesIn(files, "the store")
 	moved, err := l.MoveLogs(ctx)
 	require.NoError(t, err)
 	require.Equal(t, 1, moved)
@@ -59,7 +59,7 @@ func TestFolderOfLogsIsFull(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, files.Close()) }()
 	l, text := labWithLog(t)
-	l.KeepFilesIn(files)
+	l.KeepFilesIn(files, "the store")
 	disk.Fill(t)
 	whole := func() {
 		w := httptest.NewRecorder()

@@ -31,6 +31,10 @@ func IsFolder(dir string) bool {
 	return err == nil
 }
 
+// BlobsOf is where a standalone server with this folder puts logs and files of runs that are
+// over, unless runs.blobs names another place.
+func BlobsOf(dir string) string { return filepath.Join(dir, blobsFolder) }
+
 // CheckFolder refuses a folder of which a standalone server would not know the files.
 func CheckFolder(dir string) error {
 	files, err := os.ReadDir(dir)
@@ -88,7 +92,7 @@ func (c *Config) standAlone() error {
 	c.Database.DSN = "sqlite:" + filepath.Join(dir, labFile)
 	c.Etcd.Embedded = true
 	c.Etcd.DataDir = filepath.Join(dir, etcdFolder)
-	c.Runs.Blobs = orElse(c.Runs.Blobs, filepath.Join(dir, blobsFolder))
+	c.Runs.Blobs = orElse(c.Runs.Blobs, BlobsOf(dir))
 	c.Etcd.ListenClientURLs = []string{"unix://" + filepath.Join(dir, etcdSocket)}
 	if c.API.Socket == "" {
 		c.API.Socket = filepath.Join(dir, apiSocket)

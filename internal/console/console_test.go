@@ -237,6 +237,22 @@ func TestPages(t *testing.T) {
 	})
 }
 
+// TestLogThatIsMissing: the page of its job says so, and shows all else.
+func TestLogThatIsMissing(t *testing.T) {
+	s := newSite(t, storetest.NewLab(t, storetest.SQLiteFile(t)))
+	storetest.FillLab(t, s.db)
+	storetest.Exec(t, s.db, "INSERT INTO hostsched_runs (id, claim_key, kind, state, job_id, token_hash, lease_ms, lease_until, claimed, closed) VALUES (77, 'k', 'job', 'done', 7, 't', 1, 1, 1, 1)")
+	storetest.Exec(t, s.db, "INSERT INTO hostsched_logs (run_id, stream, size, place) VALUES (77, 'output', 5, 'runs/77/output')")
+	v := s.visitor(t)
+	v.logIn(t, s.token(t, "root", "admin"))
+	status, text := v.get(t, "/jobs/7")
+	require.Equal(t, http.StatusOK, status, text)
+	require.Contains(t, text, "runs/77/output")
+	require.Contains(t, text, "What it asks for")
+	status, _ = v.get(t, "/runs/77/log/output")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+}
+
 // TestShardsAreForAdministrators: others see no form on the page of the cluster, and are refused
 // without one.
 func TestShardsAreForAdministrators(t *testing.T) {

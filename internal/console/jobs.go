@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -104,6 +105,11 @@ func (p *page) addRuns(v *jobView) error {
 		v.Runs = append(v.Runs, r)
 		if v.Log == nil && len(r.Logs) > 0 {
 			shown, err := p.readLog(run.ID, r.Logs[0].Stream, logQuery{tail: tailLines})
+			var refused *refusal
+			if errors.As(err, &refused) {
+				// All else about the job can be shown.
+				shown.Refused, err = refused.Detail, nil
+			}
 			if err != nil {
 				return err
 			}

@@ -42,6 +42,8 @@ type logView struct {
 	Text           string
 	Earlier, Later int
 	Follow         bool
+	// Refused is why the log cannot be read, if it cannot.
+	Refused string
 }
 
 type logLine struct {

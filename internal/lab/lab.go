@@ -28,6 +28,10 @@ var (
 	ErrStale = errors.New("changed meanwhile")
 	// ErrUnplaceable means that no host can ever run the job.
 	ErrUnplaceable = errors.New("no host can ever run this")
+	// ErrFileMissing means that a file is not where it was put when its run was over, and
+	// ErrFile that it cannot be read from there now.
+	ErrFileMissing = errors.New("what the run left is missing")
+	ErrFile        = errors.New("what the run left cannot be read now")
 )
 
 // changeBound is how long a change may take with all its repetitions. Whoever called
@@ -46,8 +50,10 @@ type Lab struct {
 	known         known
 	// logWriters has a value for each append to a log that is under way.
 	logWriters chan struct{}
-	// files is where complete logs lie; nil leaves them in the database.
-	files *blob.Bucket
+	// files is where complete logs lie, which people know as filesAt; nil leaves them in the
+	// database.
+	files   *blob.Bucket
+	filesAt string
 }
 
 // New returns the lab in a database, which must have the tables of a lab, as a leader with

@@ -23,9 +23,9 @@ const (
 	dropChunks = 256
 )
 
-// KeepFilesIn makes a store of files the place of complete logs and artifacts. It is said
-// before anybody uses the lab.
-func (l *Lab) KeepFilesIn(files *blob.Bucket) { l.files = files }
+// KeepFilesIn makes a store of files the place of complete logs and artifacts, and says where
+// people find it. It is said before anybody uses the lab.
+func (l *Lab) KeepFilesIn(files *blob.Bucket, at string) { l.files, l.filesAt = files, at }
 
 // streamKey names a stream of a run.
 type streamKey struct {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"gocloud.dev/gcerrors"
+
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -64,7 +66,8 @@ func (l *Lab) streamOf(ctx context.Context, run int64, stream string) (s labapi.
 }
 
 // WriteLog writes the bytes of a log from one offset up to another, wherever they lie. What
-// was deleted meanwhile is missing.
+// was deleted meanwhile is missing. Nothing was written if a file that has the first of them
+// is missing or cannot be opened.
 func (l *Lab) WriteLog(ctx context.Context, to io.Writer, run int64, stream string, from, upTo int64) error {
 	for from < upTo {
 		n, err := l.writeChunks(ctx, to, run, stream, from, upTo)
@@ -105,17 +108,35 @@ func (l *Lab) writeChunks(ctx context.Context, to io.Writer, run int64, stream s
 
 // writeFile writes what lies in the store of files.
 func (l *Lab) writeFile(ctx context.Context, to io.Writer, run int64, stream string, from, upTo int64) error {
-	_, place, err := l.streamOf(ctx, run, stream)
+	s, place, err := l.streamOf(ctx, run, stream)
 	if err != nil || place == "" {
 		return err
 	}
 	if l.files == nil {
-		return fmt.Errorf("%w: log %s of run %d lies in the store of files as %s, and this replica has none; give it the setting runs.blobs of the others", ErrConflict, stream, run, place)
+		return fmt.Errorf("%w: %s of run %d lies in the store of files as %s, and this replica has none; give it the setting runs.blobs of the others", ErrFile, stream, run, place)
 	}
 	r, err := l.files.NewRangeReader(ctx, place, from, upTo-from, nil)
 	if err != nil {
-		return fmt.Errorf("read %s from the store of files: %w", place, err)
+		return l.explainFile(ctx, err, place)
 	}
-	_, err = io.Copy(to, r)
+	if r.Size() < upTo {
+		err = fmt.Errorf("%w: %s in %s (runs.blobs) has %d bytes, and had %d when it was put there", ErrFileMissing, place, l.filesAt, r.Size(), s.Size)
+	} else {
+		_, err = io.Copy(to, r)
+	}
 	return errors.Join(err, r.Close())
+}
+
+// IsFileFault tells whether an error is about a file of a run, and not about all of them.
+func IsFileFault(err error) bool { return errors.Is(err, ErrFileMissing) || errors.Is(err, ErrFile) }
+
+// explainFile says of which file an error is, and what to do about it.
+func (l *Lab) explainFile(ctx context.Context, err error, place string) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("read %s in %s: %w", place, l.filesAt, ctx.Err())
+	case gcerrors.Code(err) == gcerrors.NotFound:
+		return fmt.Errorf("%w: there is no %s in %s (runs.blobs); if the lab was moved, copy all that its former store of files has", ErrFileMissing, place, l.filesAt)
+	}
+	return fmt.Errorf("%w: %s in %s (runs.blobs): %w", ErrFile, place, l.filesAt, err)
 }

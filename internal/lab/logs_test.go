@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -62,7 +63,7 @@ func TestLogIsWhatWasSent(t *testing.T) {
 		l, ctx := lab.New(db, whole()), t.Context()
 		files := memblob.OpenBucket(nil)
 		defer func() { require.NoError(t, files.Close()) }()
-		l.KeepFilesIn(files)
+		l.KeepFilesIn(files, "the store")
 		addRun(t, db, 1, "running")
 		all := someBytes(1, 3<<20)
 		at := int64(0)
@@ -208,7 +209,7 @@ func TestFollowers(t *testing.T) {
 		l, ctx := lab.New(db, whole()), t.Context()
 		files := memblob.OpenBucket(nil)
 		defer func() { require.NoError(t, files.Close()) }()
-		l.KeepFilesIn(files)
+		l.KeepFilesIn(files, "the store")
 		addRun(t, db, 1, "running")
 		all := someBytes(2, 2<<20)
 		w := &lab.LogWatch{Failed: func(err error) { t.Error(err) }}
@@ -348,7 +349,7 @@ func TestOldRunsArePruned(t *testing.T) {
 		l, ctx := lab.New(db, whole()), t.Context()
 		files := memblob.OpenBucket(nil)
 		defer func() { require.NoError(t, files.Close()) }()
-		l.KeepFilesIn(files)
+		l.KeepFilesIn(files, "the store")
 		for run := int64(1); run <= 3; run++ {
 			addRun(t, db, run, "running")
 			_, err := l.AppendLog(ctx, lab.LogPart{Run: run, Stream: "output", Data: []byte("hello"), Cap: logCap})
@@ -413,4 +414,32 @@ func TestResults(t *testing.T) {
 		require.Equal(t, []labapi.TestResult{tests[2]}, page.Items)
 		require.Empty(t, page.After)
 	})
+}
+
+// TestFollowersOfAMissingFile are cut off, and those of other logs get all.
+func TestFollowersOfAMissingFile(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	l, ctx := lab.New(db, whole()), t.Context()
+	files := memblob.OpenBucket(nil)
+	defer func() { require.NoError(t, files.Close()) }()
+	l.KeepFilesIn(files, "the store")
+	w := &lab.LogWatch{Failed: func(err error) { t.Error(err) }}
+	defer w.Close()
+	addRun(t, db, 1, "running")
+	addRun(t, db, 2, "running")
+	cutOff, err := w.Begin(ctx, l, 1, "output")
+	require.NoError(t, err)
+	other, err := w.Begin(ctx, l, 2, "output")
+	require.NoError(t, err)
+	// The file of a run that is over is lost before its followers got all.
+	storetest.Exec(t, db, "INSERT INTO hostsched_logs (run_id, stream, size, place) VALUES (1, 'output', 5, 'runs/1/output')")
+	for range cutOff.Parts {
+		t.Fatal("there is nothing to get")
+	}
+	_, err = l.AppendLog(ctx, lab.LogPart{Run: 2, Stream: "output", Data: []byte("hello"), Cap: logCap})
+	require.NoError(t, err)
+	require.Equal(t, "hello", string((<-other.Parts).Part.Data))
+	w.End(other)
+	require.ErrorIs(t, l.WriteLog(ctx, io.Discard, 1, "output", 0, 5), lab.ErrFileMissing)
+	require.ErrorIs(t, lab.New(db, whole()).WriteLog(ctx, io.Discard, 1, "output", 0, 5), lab.ErrFile, "a replica without a store of files")
 }

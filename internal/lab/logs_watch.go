@@ -161,7 +161,13 @@ func (w *LogWatch) readOnce(ctx context.Context, l *Lab) (more bool, err error) 
 		if have.Size > from {
 			upTo := min(have.Size, from+followBytes)
 			var data bytes.Buffer
-			if err := l.WriteLog(ctx, &data, key.run, key.name, from, upTo); err != nil {
+			err := l.WriteLog(ctx, &data, key.run, key.name, from, upTo)
+			if IsFileFault(err) {
+				// They hear why when they come back; those who follow other logs do not wait.
+				w.cutOff(key)
+				continue
+			}
+			if err != nil {
 				return false, err
 			}
 			w.hand(ctx, key, from, data.Bytes())
@@ -223,6 +229,20 @@ func (w *LogWatch) hand(ctx context.Context, key streamKey, from int64, data []b
 			close(f.Parts)
 			w.remove(s, f)
 		}
+	}
+}
+
+// cutOff ends the streams of all who follow a log.
+func (w *LogWatch) cutOff(key streamKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.streams[key]
+	if s == nil {
+		return
+	}
+	for f := range s.followers {
+		close(f.Parts)
+		w.remove(s, f)
 	}
 }
 

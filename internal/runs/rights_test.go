@@ -71,7 +71,7 @@ func (w *world) jobWithAllThatItLeaves(l *lab.Lab, a runs.Claimant, h int64) {
 	w.t.Helper()
 	files := memblob.OpenBucket(nil)
 	w.t.Cleanup(func() { require.NoError(w.t, files.Close()) })
-	l.KeepFilesIn(files)
+	l.KeepFilesIn(files, "the store")
 	e := w.job(labapi.JobSpec{}).Entries[0]
 	w.give(e, h, "Reset")
 	// A Reset takes the place of what nobody asked for.

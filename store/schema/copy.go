@@ -41,6 +41,9 @@ type Copied struct {
 	From   string        `json:"from"`
 	To     string        `json:"to"`
 	Tables []CopiedTable `json:"tables"`
+	// Files is how many logs and files of runs lie outside of the database, in the store of
+	// files (the setting runs.blobs) of the lab, from where nothing was copied.
+	Files int64 `json:"files_not_copied"`
 }
 
 // CopiedTable is a table with the number of rows that both databases have.
@@ -67,7 +70,9 @@ func Copy(ctx context.Context, from, to *sqldb.DB, opts CopyOptions) (Copied, er
 	if err != nil {
 		return out, err
 	}
-	out.Tables, err = c.run(ctx, tables)
+	if out.Files, err = c.filesElsewhere(ctx); err == nil {
+		out.Tables, err = c.run(ctx, tables)
+	}
 	return out, errors.Join(err, c.close())
 }
 
@@ -189,6 +194,12 @@ func (c *copier) run(ctx context.Context, tables []string) (out []CopiedTable, e
 		return out, c.stopped(err)
 	}
 	return out, nil
+}
+
+// filesElsewhere counts the logs and files of runs of which the database knows only the place.
+func (c *copier) filesElsewhere(ctx context.Context) (n int64, err error) {
+	err = c.source.QueryRowContext(ctx, "SELECT COUNT(*) FROM hostsched_logs WHERE place <> ''").Scan(&n)
+	return n, sqldb.Explain(err, "count logs outside of the database", c.from.Target())
 }
 
 // stopped says what to do about a copy that did not end.
