@@ -95,7 +95,7 @@ func TestEveryCommandRefusesBadInput(t *testing.T) {
 		"context use nonsense", "context add a", "context add a --server nonsense", "context add a --server http://", "context add a --server unix:lab.sock", "context add a --server http://u:p@lab",
 		"whoami --server nonsense", "whoami --context nonsense", "whoami --token-file /nowhere", "whoami --columns nonsense", "whoami --server http://a --context b", "whoami --ca-file /nowhere", "logout",
 		"token create a --role king", "token revoke", "token revoke 0", "token revoke 1", "token revoke x --yes", "token revoke --from /nowhere",
-		"host add", "host add a --attribute x", "host import", "host import -f /nowhere", "host label a", "host acl a", "host list --locked x", "host lock", "host lock a --forever", "host lock a --reason x", "host lock a --reason x --until 1h --forever",
+		"host add", "host add a --attribute x", "host import", "host import -f /nowhere", "host label a", "host acl a", "host list --locked x", "host list --status Redy", "job results 1 --status x", "host lock", "host lock a --forever", "host lock a --reason x", "host lock a --reason x --until 1h --forever",
 		"host lock a --all-with-label b --forever --reason x", "host lock --all-with-label b --forever --reason x", "host drain a", "host drain a --reason x --abort", "host unlock", "host undrain", "host remove", "host remove a",
 		"role add nonsense a viewer", "role add user a nonsense", "role remove nonsense a --yes", "role remove user a", "acl change a", "acl remove a", "label add", "label remove a", "user add", "user remove a",
 		"job submit /nowhere", "job submit - --count 0", "job submit - --priority 3000000000", "job list --state nonsense", "job list --mine --owner x", "job show 0", "job show x", "job explain -- -1",

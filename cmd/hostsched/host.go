@@ -100,6 +100,11 @@ func hostListCommand() *cobra.Command {
 			if locked != "" && locked != "true" && locked != "false" {
 				return fmt.Errorf("%w: --locked must be true or false", errUsage)
 			}
+			if status != "" {
+				if err := oneOf(status, labapi.HostStatuses); err != nil {
+					return fmt.Errorf("%w: --status: %w", errUsage, err)
+				}
+			}
 			if err := chosen.check(cmd); err != nil {
 				return err
 			}
@@ -127,12 +132,13 @@ func hostListCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVarP(&labels, "label", "l", nil, "only those that carry this label; all of them, if given again")
 	f.BoolVar(&mine, "mine", false, "only those that your jobs and reservations have")
-	f.StringVar(&status, "status", "", "only those with this status, like Ready")
+	f.StringVar(&status, "status", "", "only those with this status: "+strings.Join(labapi.HostStatuses, ", "))
 	f.StringVar(&acl, "acl", "", "only those in this ACL group")
 	f.StringVar(&heldBy, "held-by", "", "only those that this user locks or drains")
 	f.StringVar(&locked, "locked", "", "only those that are locked, or are not: true, false")
 	f.StringVarP(&text, "query", "q", "", "only those with this text in their name")
 	bind(cmd, &limit, "limit", maxLimit, 1, maxLimit, "how many at most")
+	completeFlag(cmd, "status", cobra.FixedCompletions(labapi.HostStatuses, cobra.ShellCompDirectiveNoFileComp))
 	completeLab(cmd, &conn, "label", labelsOf)
 	return cmd
 }

@@ -64,6 +64,9 @@ func (a *API) events(ctx context.Context, l *lab.Lab, in *eventsInput) (*huma.St
 		after, given = in.LastID, true
 	}
 	f := lab.EventFilter{Host: in.Host, Kind: in.Kind, Who: in.Who, Job: in.Job, Limit: in.Limit, Newest: in.Newest && !stream}
+	if err := f.CheckKind(); err != nil {
+		return nil, err
+	}
 	if given {
 		var err error
 		if f.After, err = strconv.ParseInt(after, 10, 64); err != nil || f.After < 0 {

@@ -294,7 +294,7 @@ func TestServerThatLeavesIDsOut(t *testing.T) {
 func TestClientThatNeverReads(t *testing.T) {
 	db := storetest.NewServerLab(t)
 	s, ann, _ := newLabServer(t, db)
-	reads := s.watch(t, ann, "?kind=last", "")
+	reads := s.watch(t, ann, "?kind=user.added", "")
 	req, err := http.NewRequest(http.MethodGet, s.URL+api.Prefix+"/events", nil)
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+ann)
@@ -306,8 +306,8 @@ func TestClientThatNeverReads(t *testing.T) {
 	for range 40 {
 		storetest.Exec(t, db, "INSERT INTO hostsched_events (at, kind, who, reason) VALUES "+strings.TrimSuffix(strings.Repeat("("+db.Dialect.NowMillis+", 'much', 'x', '"+long+"'), ", 1000), ", "))
 	}
-	storetest.Exec(t, db, "INSERT INTO hostsched_events (at, kind, who) VALUES ("+db.Dialect.NowMillis+", 'last', 'x')")
-	require.Equal(t, "last", reads.next(t).Kind)
+	storetest.Exec(t, db, "INSERT INTO hostsched_events (at, kind, who) VALUES ("+db.Dialect.NowMillis+", 'user.added', 'x')")
+	require.Equal(t, "user.added", reads.next(t).Kind)
 }
 
 // TestStreamsEndWithTheReplica: a replica that ends does not wait for those who watch.
@@ -344,5 +344,8 @@ func TestNewestEvents(t *testing.T) {
 		require.Equal(t, []int64{1000}, rest)
 		of, _ := ids("who=ann&kind=host.locked")
 		require.Equal(t, []int64{1003, 1000}, of)
+		for _, header := range []string{"application/json", "text/event-stream"} {
+			require.Equal(t, http.StatusUnprocessableEntity, s.status(t, s.admin, "/events?kind=host.lockd", map[string]string{"Accept": header}))
+		}
 	})
 }

@@ -84,7 +84,7 @@ type hostsInput struct {
 	Limit  int      `query:"limit" default:"100" minimum:"1" maximum:"10000"`
 	After  string   `query:"after" maxLength:"200" doc:"What the page before said."`
 	Labels []string `query:"label,explode" maxItems:"100" doc:"All of them must be carried."`
-	Status string   `query:"status" maxLength:"255"`
+	Status string   `query:"status" enum:"Ready,Pending,Running,Verifying,Cleaning,Resetting,Provisioning,Repairing,Repair Failed"`
 	State  string   `query:"state" enum:"held,broken,running,idle" doc:"As pools count hosts."`
 	ACL    string   `query:"acl" maxLength:"255" doc:"An ACL group that the host is in."`
 	HeldBy string   `query:"held_by" maxLength:"190" doc:"Who locked or drains the host."`

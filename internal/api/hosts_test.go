@@ -204,6 +204,10 @@ func TestHostFilters(t *testing.T) {
 			}
 			require.Equal(t, want, names, query)
 		}
+		for _, status := range labapi.HostStatuses {
+			require.Equal(t, http.StatusOK, s.call(t, s.admin, http.MethodGet, "/hosts?status="+url.QueryEscape(status), nil, nil), status)
+		}
+		require.Equal(t, http.StatusUnprocessableEntity, s.call(t, s.admin, http.MethodGet, "/hosts?status=Redy", nil, nil))
 		// Pages follow each other.
 		var one labapi.Page[labapi.Host]
 		require.Equal(t, http.StatusOK, s.call(t, s.admin, http.MethodGet, "/hosts?limit=2", nil, &one))

@@ -227,6 +227,7 @@ func TestFilesThatAreMissing(t *testing.T) {
 				require.Contains(t, p.Detail, file)
 				require.Contains(t, p.Detail, folder)
 				require.Contains(t, p.Detail, why)
+				require.NoError(t, res.Body.Close())
 				require.Contains(t, said(), why)
 			}
 		}

@@ -82,7 +82,7 @@ type auditView struct {
 }
 
 // nouns are what the journal is about.
-var nouns = []option{{"", "everything"}, {"host.", "hosts"}, {"job.", "jobs"}, {"suite.", "suites"}, {"entry.", "queue entries"}, {"run.", "runs"}, {"agent.", "agents"}, {"shard.", "shards"}, {"label.", "labels"}, {"acl.", "ACL groups"}, {"user.", "users"}, {"role.", "roles"}, {"token.", "tokens"}}
+var nouns = []option{{"", "everything"}, {"host.", "hosts"}, {"job.", "jobs"}, {"suite.", "suites"}, {"entry.", "queue entries"}, {"run.", "runs"}, {"task.", "special tasks"}, {"agent.", "agents"}, {"shard.", "shards"}, {"label.", "labels"}, {"acl.", "ACL groups"}, {"user.", "users"}, {"role.", "roles"}, {"token.", "tokens"}}
 
 func (p *page) audit() error {
 	form := p.r.URL.Query()

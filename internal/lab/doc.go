@@ -8,7 +8,7 @@
 //     the planner, for its words and for what the next tick would do; submit.go enters jobs and
 //     suites, many rows per statement (insert.go); idempotency.go makes repeated requests one.
 //   - jobs.go and suites.go read and list them; abort.go asks for their end.
-//   - events.go reads the journal, and watch.go once for all who watch it.
+//   - event_kinds.go has all kinds of events. events.go reads the journal, and watch.go once for all who watch it.
 //   - tokens.go and people.go say who a caller is.
 //   - agents.go is what administrators do with agents; agent_sessions.go is what agents say of
 //     themselves.

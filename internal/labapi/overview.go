@@ -13,6 +13,9 @@ type Summary struct {
 	Active int `json:"active"`
 }
 
+// HostStatuses are all that a host can have as its status.
+var HostStatuses = []string{"Ready", "Pending", "Running", "Verifying", "Cleaning", "Resetting", "Provisioning", "Repairing", "Repair Failed"}
+
 // States of hosts, as pools and summaries tell them apart.
 const (
 	HostHeld    = "held"
