@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/hostsched/hostsched/internal/durations"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -57,17 +58,24 @@ func (b bounded[T]) Set(text string) error {
 		return err
 	}
 	if v < b.low || v > b.high {
-		return fmt.Errorf("%s is out of bounds; it must be from %v to %v", text, b.low, b.high)
+		return fmt.Errorf("%s is out of bounds; it must be from %s to %s", text, boundText(b.low), boundText(b.high))
 	}
 	*b.value = v
 	return nil
 }
 
+func boundText(bound any) string {
+	if d, ok := bound.(time.Duration); ok {
+		return durations.Text(d)
+	}
+	return fmt.Sprint(bound)
+}
+
 func (b bounded[T]) parse(text string) (T, error) {
 	if b.Type() == "duration" {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			return 0, fmt.Errorf("%q is not a duration, like 50ms, 5s or 1h30m", text)
+		d, ok := durations.Parse(text)
+		if !ok {
+			return 0, fmt.Errorf("%q is not a duration, like 50ms, 5s, 1h30m or 2d", text)
 		}
 		return T(d), nil
 	}

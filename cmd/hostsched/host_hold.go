@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostsched/hostsched/internal/jobspec"
+	"github.com/hostsched/hostsched/internal/durations"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
 )
@@ -227,7 +227,7 @@ func (m *moment) Set(text string) error {
 }
 
 func parseMoment(text string, now time.Time) (time.Time, bool) {
-	if d, ok := jobspec.ParseDuration(text); ok {
+	if d, ok := durations.Parse(text); ok {
 		return now.Add(d), true
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostsched/hostsched/internal/durations"
 	"github.com/hostsched/hostsched/internal/jobspec"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/labclient"
@@ -41,7 +42,7 @@ release' does that earlier, 'hostsched host extend' later. Ctrl-C while it waits
 	}
 	conn.bind(cmd)
 	w.bind(cmd, &conn)
-	bind(cmd, &length, "for", 0, minReserve, jobspec.LongestReserve, "for how long, like 2h")
+	bind(cmd, &length, "for", 0, minReserve, jobspec.LongestReserve, "for how long, like 2h or 2d; at most "+durations.Text(jobspec.LongestReserve))
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who want the hosts, too")
 	cmd.ValidArgsFunction = completeMany(&conn, hostsOf)
 	return cmd
@@ -133,7 +134,7 @@ func hostExtendCommand() *cobra.Command {
 	}
 	conn.bind(cmd)
 	many.bind(cmd)
-	bind(cmd, &length, "for", 0, minReserve, jobspec.LongestReserve, "by how long, like 1h")
+	bind(cmd, &length, "for", 0, minReserve, jobspec.LongestReserve, "by how long, like 1h or 2d")
 	cmd.ValidArgsFunction = completeMany(&conn, hostsOf)
 	return cmd
 }

@@ -22,7 +22,7 @@ func tokenCommand() *cobra.Command {
 		Use: "token", Short: "Make, list and revoke tokens",
 		Long: `A token lets a program or a person call the API. It is shown once, when it is
 made; the lab keeps only its hash.`,
-		Example: "  hostsched token create ci --role user --expires 2160h",
+		Example: "  hostsched token create ci --role user --expires 90d",
 	}, tokenCreateCommand(), tokenListCommand(), tokenRevokeCommand())
 }
 
@@ -33,7 +33,7 @@ func tokenCreateCommand() *cobra.Command {
 	var lasts time.Duration
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a token and print it, once", Args: exactly("NAME"),
-		Example: `  hostsched token create ci --role user --expires 2160h > ci.token
+		Example: `  hostsched token create ci --role user --expires 90d > ci.token
   hostsched token create laptop --login alice`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.Name = args[0]
@@ -64,7 +64,7 @@ func tokenCreateCommand() *cobra.Command {
 	f.StringVar(&in.Login, "login", "", "whose token; your own if left out")
 	f.StringVar(&in.Role, "role", "", "the role that it has at most: viewer, user, operator, admin")
 	completeFlag(cmd, "role", cobra.FixedCompletions(roleNames, cobra.ShellCompDirectiveNoFileComp))
-	bind(cmd, &lasts, "expires", 0, 0, maxTokenLife, "when it ends, from now, like 2160h; never if 0")
+	bind(cmd, &lasts, "expires", 0, 0, maxTokenLife, "when it ends, from now, like 90d; never if 0")
 	return cmd
 }
 

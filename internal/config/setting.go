@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hostsched/hostsched/internal/durations"
 )
 
 // setting is one field of a Config. It is also the value of its flag.
@@ -155,8 +157,11 @@ func convert(like any, text string) (v any, err error) {
 		want = "a number"
 		v, err = strconv.ParseFloat(text, 64)
 	case time.Duration:
-		want = "a duration, like 50ms, 5s or 1h30m"
-		v, err = time.ParseDuration(text)
+		want = "a duration, like 50ms, 5s, 1h30m or 2d"
+		d, ok := durations.Parse(text)
+		if v = d; !ok {
+			err = strconv.ErrSyntax
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%q is not %s", text, want)

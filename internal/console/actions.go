@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hostsched/hostsched/internal/durations"
 	"github.com/hostsched/hostsched/internal/labapi"
 )
 
@@ -31,9 +32,9 @@ func (p *page) holdHosts() error {
 	}
 	in := labapi.HoldsInput{Action: f.Action, Hosts: f.Hosts, Reason: f.Reason, Steal: f.Steal}
 	if f.For != "" && (f.Action == labapi.ActionLock || f.Action == labapi.ActionDrain) {
-		d, err := time.ParseDuration(f.For)
-		if err != nil {
-			return &refusal{Status: http.StatusUnprocessableEntity, Detail: fmt.Sprintf("%q is no time like 90m or 24h.", f.For)}
+		d, ok := durations.Parse(f.For)
+		if !ok {
+			return &refusal{Status: http.StatusUnprocessableEntity, Detail: fmt.Sprintf("%q is no time like 90m, 24h or 2d.", f.For)}
 		}
 		at := time.Now().Add(d)
 		in.Until = &at

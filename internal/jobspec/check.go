@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/hostsched/hostsched/internal/durations"
 	"github.com/hostsched/hostsched/internal/labapi"
 )
 
@@ -218,7 +219,7 @@ func Minutes(text string, otherwise int) (int, error) {
 	if text == "" {
 		return otherwise, nil
 	}
-	d, ok := ParseDuration(text)
+	d, ok := durations.Parse(text)
 	if !ok {
 		return 0, fmt.Errorf("%q is no duration; write 90m, 24h or 2d", cut(text))
 	}
@@ -226,16 +227,6 @@ func Minutes(text string, otherwise int) (int, error) {
 		return 0, fmt.Errorf("%s is not between a minute and 366 days", cut(text))
 	}
 	return int((d + time.Minute - 1) / time.Minute), nil
-}
-
-// ParseDuration reads a duration as people write it: also in days.
-func ParseDuration(text string) (time.Duration, bool) {
-	if days, found := strings.CutSuffix(text, "d"); found {
-		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * 24 * time.Hour, err == nil
-	}
-	d, err := time.ParseDuration(text)
-	return d, err == nil
 }
 
 // rebootBefore and rebootAfter are the values of Autotest's columns, in their order.
