@@ -209,7 +209,8 @@ func switchoverCommand() *cobra.Command {
 follows at once. The request holds for as long as that replica lives, whatever
 placement would prefer; '--to any' withdraws it. If the shard is not handed over
 within --timeout, or the command is interrupted, the request is withdrawn.
-Recorded in hostsched_audit, and in the history with the reason.`,
+Recorded in hostsched_audit, and in the history with the reason. A request that holds
+already, or 'any' without one, changes nothing, and is not recorded.`,
 		Example: `  hostsched shard switchover lab-east --to sched-2 --reason 'kernel update of sched-1' --yes
   hostsched shard switchover lab-east --to any --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -226,15 +227,10 @@ Recorded in hostsched_audit, and in the history with the reason.`,
 					return err
 				}
 				h, err := lab.Switchover(ctx, client, args[0], to, c.by())
-				switch {
-				case err != nil:
+				if err != nil {
 					return err
-				case to == election.AnyServer:
-					err = line(cmd.OutOrStdout(), "shard %s: any server may lead it again", h.Shard)
-				default:
-					err = line(cmd.OutOrStdout(), "shard %s: %s leads (before: %s), after %v", h.Shard, to, orDash(h.From), h.Took.Round(time.Millisecond))
 				}
-				return err
+				return line(cmd.OutOrStdout(), "shard %s: %s", h.Shard, handoverText(h))
 			})
 		},
 	}
@@ -247,6 +243,21 @@ Recorded in hostsched_audit, and in the history with the reason.`,
 		return complete(cmd, cfg, leaderNames, prefix)
 	})
 	return cmd
+}
+
+// handoverText says what became of a switchover.
+func handoverText(h ops.Handover) string {
+	switch {
+	case h.Unchanged && h.To == election.AnyServer:
+		return "any server may lead it already; nothing was changed"
+	case h.Unchanged:
+		return h.To + " leads already, as was asked for; nothing was changed"
+	case h.To == election.AnyServer:
+		return "any server may lead it again"
+	case h.From == h.To:
+		return h.To + " leads already; it keeps the shard from now on, whatever placement prefers"
+	}
+	return fmt.Sprintf("%s leads (before: %s), after %v", h.To, orDash(h.From), h.Took.Round(time.Millisecond))
 }
 
 func pauseCommand() *cobra.Command {

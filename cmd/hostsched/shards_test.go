@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/ops"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/simlab"
+	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/internal/testserver"
 	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
@@ -427,7 +428,20 @@ func TestClusterCommands(t *testing.T) {
 	require.Eventually(t, func() bool { return in.leaders()["master"] == to }, patience, 5*time.Millisecond)
 	time.Sleep(2 * holdOff) // that it stays there is the point
 	require.Equal(t, to.name, in.leaderOf(t, "master").name)
-	in.command(t, 0, "shard", "switchover", "master", "--to", "any", "--yes")
+	switchovers := func() int {
+		return storetest.Count(t, in.db, "SELECT COUNT(*) FROM hostsched_audit WHERE action = 'shard switchover'")
+	}
+	require.Equal(t, 1, switchovers())
+	require.Contains(t, in.command(t, 0, "shard", "switchover", "master", "--to", to.name, "--yes"), to.name+" leads already, as was asked for; nothing was changed")
+	require.Equal(t, 1, switchovers())
+	require.Contains(t, in.command(t, 0, "shard", "switchover", "master", "--to", "any", "--yes"), "any server may lead it again")
+	require.Equal(t, 2, switchovers())
+	require.Contains(t, in.command(t, 0, "shard", "switchover", "master", "--to", "any", "--yes"), "nothing was changed")
+	require.Equal(t, 2, switchovers())
+	// Without a request the server may lose the shard again, so asking for it changes something.
+	leader := in.leaderOf(t, "shard-2").name
+	require.Contains(t, in.command(t, 0, "shard", "switchover", "shard-2", "--to", leader, "--yes"), leader+" leads already; it keeps the shard")
+	require.Equal(t, 1, storetest.Count(t, in.db, "SELECT COUNT(*) FROM hostsched_audit WHERE action = 'shard switchover' AND subject = 'shard-2' AND detail = ?", leader+" leads and is to keep it"))
 
 	in.command(t, 2, "shard", "pause", "shard-1", "--yes")
 	in.command(t, 0, "shard", "pause", "shard-1", "--reason", "power work", "--yes")

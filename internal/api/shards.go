@@ -66,7 +66,7 @@ func (a *API) shardRoutes() {
 		}
 		h, err := a.cfg.Shards.Switchover(ctx, in.Shard, in.Body.To, who)
 		a.shardChanged(in.Shard, err)
-		return answer(labapi.Handover{Shard: h.Shard.String(), From: h.From, To: h.To, Millis: h.Took.Milliseconds()}, err)
+		return answer(labapi.Handover{Shard: h.Shard.String(), From: h.From, To: h.To, Unchanged: h.Unchanged, Millis: h.Took.Milliseconds()}, err)
 	})
 }
 

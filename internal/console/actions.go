@@ -88,6 +88,7 @@ var deeds = map[string][2]string{
 	labapi.ActionDrain: {"1 host is being drained.", "%d hosts are being drained."}, labapi.ActionUndrain: {"1 host is not drained any more.", "%d hosts are not drained any more."},
 	"abort": {"Its end was asked for.", ""}, "requeue": {"This is the job once more.", ""},
 	"pause": {"Nothing is scheduled in the shard until it is resumed.", ""}, "resume": {"The shard is scheduled again.", ""}, "switchover": {"Another server leads the shard.", ""},
+	"unchanged": {"That was so already; nothing was changed.", ""}, "keep": {"The server led already, and keeps the shard from now on.", ""},
 	"agent-drain": {"The agent takes nothing new.", ""}, "agent-resume": {"The agent takes work again.", ""}, "agent-stop": {"The agent is asked to stop its runs, and to end.", ""},
 }
 

@@ -40,8 +40,19 @@ func (p *page) changeShard() error {
 	default:
 		return &refusal{Status: http.StatusUnprocessableEntity, Detail: "A shard can be paused, resumed or handed over."}
 	}
-	if err := p.do(nil, "/shards/"+url.PathEscape(p.r.FormValue("shard"))+"/"+action, change); err != nil {
+	var handover labapi.Handover
+	var out any
+	if action == "switchover" {
+		out = &handover
+	}
+	if err := p.do(out, "/shards/"+url.PathEscape(p.r.FormValue("shard"))+"/"+action, change); err != nil {
 		return err
+	}
+	switch {
+	case handover.Unchanged:
+		action = "unchanged"
+	case handover.To != "" && handover.From == handover.To:
+		action = "keep"
 	}
 	p.comeBack(action, 1)
 	return nil

@@ -16,6 +16,8 @@ type Handover struct {
 	Shard string `json:"shard"`
 	From  string `json:"from,omitempty" doc:"The server that led before, if any did."`
 	To    string `json:"to" doc:"The server that leads now, or any."`
+	// Unchanged is left out by servers of former versions.
+	Unchanged bool `json:"unchanged,omitempty" doc:"Nothing was changed: the server led already, as was asked for, or any server might lead."`
 	// Millis is how long it took.
 	Millis int64 `json:"took_ms"`
 }

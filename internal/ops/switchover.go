@@ -32,6 +32,9 @@ type Handover struct {
 	Shard shard.Name
 	// From is the server that led before, empty if nobody did, and To the one that leads now.
 	From, To string
+	// Unchanged tells that the request held already and that server led, or for any server that
+	// no request held.
+	Unchanged bool
 	// Took is the time from the request to the new leader's key.
 	Took time.Duration
 }
@@ -53,7 +56,8 @@ type switchover struct {
 
 // Switchover asks for a shard to be led by a server, or by its heir, and waits until it is. The request is
 // on record as soon as it is made, because it holds while that server lives. If the
-// server does not lead in time, the request is withdrawn, and that is on record, too.
+// server does not lead in time, the request is withdrawn, and that is on record, too. What would
+// change nothing is neither made nor recorded.
 func (l Lab) Switchover(ctx context.Context, client *clientv3.Client, arg, to string, by By) (Handover, error) {
 	if to != election.AnyServer && to != ToHeir {
 		if err := shard.CheckServer(to); err != nil {
@@ -83,8 +87,11 @@ func (l Lab) Switchover(ctx context.Context, client *clientv3.Client, arg, to st
 			return out, err
 		}
 	}
+	if out.Unchanged = w.holds(view); out.Unchanged {
+		return out, nil
+	}
 	began := time.Now()
-	if err := w.request(ctx, cmp.Or(out.From, "-")); err != nil || to == election.AnyServer {
+	if err := w.request(ctx, out.From); err != nil || to == election.AnyServer {
 		return out, err
 	}
 	if err := w.waitForLeader(ctx); err != nil {
@@ -100,6 +107,16 @@ func (w switchover) look(ctx context.Context) (election.View, error) {
 	return election.Look(ctx, w.client, w.Config.Cluster)
 }
 
+// holds tells whether the request would change nothing. A server that leads without a request is
+// still given one: placement may prefer another server.
+func (w switchover) holds(view election.View) bool {
+	wanted := view.Shards[w.shard].Wanted
+	if w.to == election.AnyServer {
+		return wanted == ""
+	}
+	return wanted == w.to && leads(view, w.shard, w.to)
+}
+
 // request makes the request and records it, both or none.
 func (w switchover) request(ctx context.Context, from string) error {
 	bound, cancel := context.WithTimeout(ctx, etcdTimeout)
@@ -108,7 +125,11 @@ func (w switchover) request(ctx context.Context, from string) error {
 	if err := election.Want(bound, w.client, w.Config.Cluster, w.shard, w.to, why); err != nil {
 		return fmt.Errorf("ask etcd for the switchover: %w", err)
 	}
-	err := w.audit(ctx, strings.TrimSpace(fmt.Sprintf("from %s to %s %s", from, w.to, w.by.Reason)))
+	what := fmt.Sprintf("from %s to %s", cmp.Or(from, "-"), w.to)
+	if from == w.to {
+		what = from + " leads and is to keep it"
+	}
+	err := w.audit(ctx, strings.TrimSpace(what+" "+w.by.Reason))
 	if err != nil && w.to != election.AnyServer {
 		return errors.Join(err, w.withdraw(ctx))
 	}
