@@ -62,10 +62,16 @@ lists who would get which host among those who wait.
 With --job, --suite or --label only what concerns those jobs is shown, or a note
 that nothing of them waits. At the end the waiting entries are summed up by reason.
 
+The plan is made by the rules of the replica that leads the shard (scheduler.policy,
+scheduler.aging and labels.*), which is asked for them. What the configuration, the
+environment or a flag of this command says of these settings goes before, and a note
+says in what the leader decides otherwise. A note also says if no replica that leads
+could be asked: then all is as the configuration says.
+
 With --policy, hosts are chosen in that way, and the plan says how many entries
-get a host under the policy that is configured: what a change of scheduler.policy
-would gain, for the jobs that are asked for with --job, --suite or --label. The
-configuration is the one that this command reads: give it that of the replicas.
+get a host under the policy that decides otherwise: what a change of
+scheduler.policy would gain, for the jobs that are asked for with --job, --suite or
+--label.
 
 With --shadow, plan at every tick beside another scheduler that runs on the same
 database, and report how far the two agree: how many entries got a host since the
@@ -73,7 +79,7 @@ last plan and had one in it, how many had the same host, and how many were not i
 it, because they came later or because the two differ. What comes and goes between
 two ticks is not seen, so tick about as often as that scheduler does. An entry that
 one policy leaves waiting counts at every tick as long as it waits, also while the
-shard is paused.
+shard is paused. The leader is asked for its rules once, at the beginning.
 
 Exit codes: 0 nothing to do, 1 there are changes, 2 there is no such job, suite,
 label or shard, 255 any other error.`,
@@ -92,6 +98,10 @@ label or shard, 255 any other error.`,
 			defer stop()
 			return planError(withLab(ctx, cfg, func(lab ops.Lab) error {
 				return lab.OnShard(ctx, shardArg(args), func(s ops.Shard) error {
+					s, err := lab.AsLed(ctx, s)
+					if err != nil {
+						return err
+					}
 					if shadow {
 						return runShadow(ctx, cmd, s, &out, policy.value, cfg.Tick.Min, ticks)
 					}
@@ -149,7 +159,7 @@ func (p *policyFlag) Set(text string) error {
 func (p *policyFlag) Type() string { return "policy" }
 
 func (p *policyFlag) bind(cmd *cobra.Command) {
-	cmd.Flags().Var(p, "policy", "choose hosts by this policy and compare with the configured one: "+strings.Join(policies, ", "))
+	cmd.Flags().Var(p, "policy", "choose hosts by this policy and compare with the one that decides: "+strings.Join(policies, ", "))
 	completeFlag(cmd, "policy", cobra.FixedCompletions(policies, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -200,15 +210,17 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 	for _, sum := range r.WaitingByReason {
 		t.line("reason   %s: %s, like entry %d: %s", sum.Code, countOf(sum.Entries, "entry"), sum.Entry, sum.Reason)
 	}
-	if r.Note != "" {
-		t.line("note     %s", r.Note)
+	for _, note := range []string{r.PlanRules.Note, r.Note} {
+		if note != "" {
+			t.line("note     %s", note)
+		}
 	}
 	for _, p := range r.Problems {
 		t.line("problem  %s", p)
 	}
 	if g := r.Gain; g != nil {
-		t.line("gain     %+d: under %s %s would get a host (%d of them after Provision), and %d (%d) under %s, which is configured%s",
-			g.More(), r.Policy, countOf(g.Assigned, "entry"), g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured, prioritiesText(g.ByPriority))
+		t.line("gain     %+d: under %s %s would get a host (%d of them after Provision), and %d (%d) under %s, %s%s",
+			g.More(), r.Policy, countOf(g.Assigned, "entry"), g.Provisions, g.ConfiguredAssigned, g.ConfiguredProvisions, g.Configured, whoseText(r.PlanRules), prioritiesText(g.ByPriority))
 	}
 	ends := ""
 	if n := len(r.Unlocks) + len(r.Drained) + len(r.Aborts); n > 0 {
@@ -217,6 +229,14 @@ func planTable(w io.Writer, r ops.PlanReport) error {
 	t.line("%d to assign, %d to lease, %d to change, %d to release, %d to move, %s%d waiting, of which %d can never run",
 		len(r.Assignments), len(r.Leases), len(r.Changes), len(r.Releases), len(r.Moves), ends, len(r.Waiting), r.Never)
 	return t.flush()
+}
+
+// whoseText says whose policy a plan is compared with.
+func whoseText(rules ops.PlanRules) string {
+	if rules.PolicyOfServer() {
+		return "by which server " + rules.Server + " decides"
+	}
+	return "which is configured"
 }
 
 func agingText(aging float64) string {
@@ -274,13 +294,18 @@ func agreementText(a ops.Agreement) string {
 }
 
 func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output, policy scheduler.Policy, minTick time.Duration, ticks int) error {
+	if s.Rules.Note != "" && out.format != outputJSON {
+		if err := line(cmd.OutOrStdout(), "note: %s", s.Rules.Note); err != nil {
+			return err
+		}
+	}
 	return ops.Shadow(ctx, s, policy, max(minTick, time.Millisecond), ticks, func(a ops.Agreement) error {
 		if out.format == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}
 		err := line(cmd.OutOrStdout(), "tick %d: %s, planned now %d", a.Ticks, agreementText(a), a.Open)
 		if policy != "" && err == nil {
-			err = line(cmd.OutOrStdout(), "  compared with what is configured, %s would give hosts to %+d entries now, and to %+.1f on average over all ticks", a.Policy, a.More, a.Mean)
+			err = line(cmd.OutOrStdout(), "  compared with the policy that decides, %s would give hosts to %+d entries now, and to %+.1f on average over all ticks", a.Policy, a.More, a.Mean)
 		}
 		return err
 	})

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,7 +17,6 @@ import (
 	"github.com/hostsched/hostsched/store/sqldb"
 )
 
-// TestPlanShowsThePolicy: the one that is configured, and what another one would gain.
 // TestPlanWritesNothing: a file is the same after it, to the byte, also one that no server ever
 // had open, and one that is no lab.
 func TestPlanWritesNothing(t *testing.T) {
@@ -48,6 +48,40 @@ func TestPlanWritesNothing(t *testing.T) {
 	}
 }
 
+// TestPlanFollowsTheLeader: a plan is made by the rules of the replica that leads. What somebody
+// says otherwise goes before, and is told, and so is that no leader answers.
+func TestPlanFollowsTheLeader(t *testing.T) {
+	alone := newStandalone(t)
+	alone.start(t, "--scheduler-policy", "exact", "--scheduler-aging", "5", "--labels-provision-keys", "image,firmware", "--server", "sched-1")
+	alone.leads(t)
+	at := []string{"plan", "--data-dir", alone.dir}
+	const rules = "policy   exact, with 5 points of priority more for each hour waited\n"
+	out := prints(t, exitOK, at...)
+	require.True(t, strings.HasPrefix(out, rules), out)
+	require.NotContains(t, out, "note ")
+	require.Contains(t, prints(t, exitOK, append(at, "--policy", "optimal")...), "under exact, by which server sched-1 decides")
+
+	var r ops.PlanReport
+	require.NoError(t, json.Unmarshal([]byte(prints(t, exitOK, append(at, "--scheduler-aging", "3", "-o", "json")...)), &r))
+	require.Equal(t, scheduler.PolicyExact, r.Policy)
+	require.InDelta(t, 3, r.Aging, 0)
+	require.Equal(t, "sched-1", r.Server)
+	require.Equal(t, `server sched-1 leads shard master and decides otherwise: scheduler.aging is "3" in the configuration and "5" there`, r.PlanRules.Note)
+
+	configured := append(at, "--scheduler-policy", "optimal", "--policy", "exact")
+	out = prints(t, exitOK, configured...)
+	require.Contains(t, out, `scheduler.policy is "optimal" in the configuration and "exact" there`)
+	require.Contains(t, out, "under optimal, which is configured")
+	out = prints(t, exitOK, append(at, "--shadow", "--ticks", "1", "--scheduler-aging", "3")...)
+	require.Contains(t, out, "note: server sched-1 leads shard master and decides otherwise: scheduler.aging")
+
+	alone.end(t, syscall.SIGKILL)
+	out = prints(t, exitOK, at...)
+	require.True(t, strings.HasPrefix(out, "policy   optimal\n"), out)
+	require.Contains(t, out, "note     policy, aging and labels are those of the configuration: server sched-1 led shard master last, and does not answer: ")
+}
+
+// TestPlanShowsThePolicy: the one that is configured, and what another one would gain.
 func TestPlanShowsThePolicy(t *testing.T) {
 	lab := newShardsLab(t, "http://127.0.0.1:1")
 	_, out, errs := lab.run(t, "plan")

@@ -315,6 +315,7 @@ func (c *Config) fill(s *setting, env map[string]string, file map[string]reflect
 		return nil
 	}
 	if text, ok := autotest.ours[s.key]; ok {
+		s.imported = true
 		if err := s.setText(text); err != nil {
 			return fmt.Errorf("%w: %s: %s: %w", ErrConfig, c.autotest, s.key, err)
 		}

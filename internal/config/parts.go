@@ -5,9 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -84,20 +81,6 @@ func (c *Config) AgentsRun(ctx context.Context, db *store.DB) (bool, error) {
 	}
 	status, err := schema.ReadStatus(ctx, db.DB)
 	return status.Lab == schema.LabOurs, err
-}
-
-// Rules are the settings on which decisions depend, by their names. The replicas of a cluster
-// need the same: whoever leads decides by its own.
-func (c *Config) Rules() map[string]string {
-	r, list := c.Scope().Rules, func(keys []string) string { return strings.Join(slices.Sorted(slices.Values(keys)), ",") }
-	return map[string]string{
-		"scheduler.policy":      string(r.Policy.OrDefault()),
-		"scheduler.aging":       strconv.FormatFloat(r.Aging, 'g', -1, 64),
-		"labels.respect_static": strconv.FormatBool(r.RespectStaticLabels),
-		"labels.provision_keys": list(r.Actions.Provision),
-		"labels.dropped_keys":   list(r.Actions.Other),
-		"labels.skip_provision": r.Actions.SkipProvision,
-	}
 }
 
 // CertificateFiles is the part of the configuration for TLS between replicas.

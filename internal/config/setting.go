@@ -22,6 +22,8 @@ type setting struct {
 	tag        reflect.StructTag
 	// given: somebody said what it should be. A list may be given by several flags.
 	given bool
+	// imported: Autotest's files say what it is.
+	imported bool
 }
 
 var groupNames = map[string]Groups{"database": DatabaseGroup, "etcd": EtcdGroup, "replica": ReplicaGroup}

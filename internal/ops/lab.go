@@ -38,6 +38,8 @@ type Shard struct {
 	DB *admin.Lab
 	// Scope is what a replica with the same configuration would read of DB.
 	Scope store.Scope
+	// Rules are whose rules are in Scope.
+	Rules PlanRules
 }
 
 // By says who changes something, and why. Both go into the audit record.

@@ -20,7 +20,8 @@ type PlanReport struct {
 	Policy scheduler.Policy `json:"policy"`
 	// Aging is how many points of priority a job gains for each hour it waits.
 	Aging float64 `json:"aging"`
-	// Gain is nil unless another policy was asked for than the one that is configured.
+	PlanRules
+	// Gain is nil unless another policy was asked for than the one that decides.
 	Gain *Gain `json:"gain,omitempty"`
 	// Paused is nil unless the shard is paused. Then a tick changes nothing, and
 	// whoever would get a host is among Waiting.
@@ -46,7 +47,8 @@ type PlanReport struct {
 	Pending         []scheduler.EntryID `json:"-"`
 }
 
-// Gain compares the plan with the one under the policy that is configured.
+// Gain compares the plan with the one under the policy that decides: that of the rules that a
+// plan without --policy follows.
 type Gain struct {
 	Configured scheduler.Policy `json:"configured"`
 	// Assigned are how many entries get a host, and Provisions how many of them need a
@@ -171,8 +173,8 @@ type WaitingEntry struct {
 const codePaused = "paused"
 
 // MakePlanReport plans the next tick of a shard and changes nothing. The suite
-// recorder is rebuilt from the database, as after a failover. An empty policy means the
-// one that is configured.
+// recorder is rebuilt from the database, as after a failover. An empty policy means that of
+// the shard's scope.
 func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filter PlanFilter) (PlanReport, error) {
 	scope := s.Scope
 	scope.Details, scope.DespitePause = true, true
@@ -202,7 +204,7 @@ func MakePlanReport(ctx context.Context, s Shard, policy scheduler.Policy, filte
 		return PlanReport{}, err
 	}
 	r := report(scope.Shard, plan)
-	r.Policy, r.Aging = policy, snapshot.Rules.Aging
+	r.Policy, r.Aging, r.PlanRules = policy, snapshot.Rules.Aging, s.Rules
 	asked := filter.jobs(snapshot, label)
 	if policy != configured {
 		snapshot.Rules.Policy = configured

@@ -21,17 +21,18 @@ type Agreement struct {
 	Unexpected int `json:"unexpected"`
 	Open       int `json:"open"`
 	// Policy is how hosts were chosen in our plans. More is how many more entries our last
-	// plan served than one under the configured policy would have, at the same moment, and
+	// plan served than one under the policy that decides would have, at the same moment, and
 	// Mean is the mean of More over all ticks. Both are 0 if the policies are the same.
 	Policy scheduler.Policy `json:"policy"`
 	More   int              `json:"more"`
 	Mean   float64          `json:"mean_more"`
+	PlanRules
 }
 
 // Shadow plans at every interval, reads what the running scheduler did since,
 // and reports the agreement so far to each. It writes nothing. It ends after
 // ticks intervals, or never if ticks is 0, or when ctx does. An empty policy means
-// the one that is configured.
+// that of the shard's scope.
 func Shadow(ctx context.Context, s Shard, policy scheduler.Policy, interval time.Duration, ticks int, each func(Agreement) error) (err error) {
 	defer func() {
 		if ctx.Err() != nil {
@@ -78,7 +79,7 @@ func Shadow(ctx context.Context, s Shard, policy scheduler.Policy, interval time
 
 // compare adds what the policy gained in a plan.
 func (a *Agreement) compare(r PlanReport) {
-	a.Policy = r.Policy
+	a.Policy, a.PlanRules = r.Policy, r.PlanRules
 	if r.Gain == nil {
 		return
 	}
