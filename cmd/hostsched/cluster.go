@@ -70,7 +70,8 @@ Etcd, the database and all replicas are asked at the same time, and everything i
 shown within three seconds. If etcd or the database does not answer, the rest is
 shown, with the reason. All times are UTC.
 
-The exit code is 1 if a shard has no leader or something did not answer.`,
+The exit code is 1 if a shard has no leader, or if etcd, a database or a replica did
+not answer.`,
 		Example: `  hostsched cluster status --config /etc/hostsched.yaml
   hostsched cluster status --watch
   hostsched cluster status -o json | jq '.shards[] | {shard, leader}'`,

@@ -107,6 +107,23 @@ func TestStatusOfHalfACluster(t *testing.T) {
 	require.Zero(t, <-ended)
 }
 
+// TestStatusOfALeaderThatDoesNotAnswer: etcd says for as long as its lease lasts that it leads, and the
+// exit code that it does not answer.
+func TestStatusOfALeaderThatDoesNotAnswer(t *testing.T) {
+	in := newInstallation(t, failoverLab, 1, func(_ *testing.T, in *installation) { in.args = []string{"--etcd-ttl", "1m"} })
+	leader, _ := in.leaderIn(t, anyPhase()...)
+	in.clusterStatus(t, exitOK, func(t require.TestingT, _ string, st ops.ClusterStatus) {
+		require.Equal(t, leader.name, st.Shards[0].Leader)
+	})
+	leader.kill(t)
+	in.clusterStatus(t, exitFailed, func(t require.TestingT, table string, st ops.ClusterStatus) {
+		require.Contains(t, table, "the leader does not answer: ")
+		require.Empty(t, st.Missing)
+		require.Equal(t, leader.name, st.Shards[0].Leader)
+		require.NotEmpty(t, st.Servers[0].Error)
+	})
+}
+
 // TestStatusSaysWhyNobodyLeads: from the cluster's name to the takeover.
 func TestStatusSaysWhyNobodyLeads(t *testing.T) {
 	in := newInstallation(t, failoverLab, 2)

@@ -83,13 +83,16 @@ type ShardStatus struct {
 	Labels   []string `json:"labels"`
 	Hosts    int      `json:"hosts"`
 	// Slow says that the leader's tick hangs.
-	Slow  string `json:"slow,omitempty"`
+	Slow string `json:"slow,omitempty"`
+	// Error says that the shard's own database or its leader does not answer.
 	Error string `json:"error,omitempty"`
 }
 
-// Whole tells whether nothing is missing and every shard has a leader.
+// Whole tells whether everything answered and every shard has a leader.
 func (c ClusterStatus) Whole() bool {
-	return len(c.Missing) == 0 && !slices.ContainsFunc(c.Shards, func(s ShardStatus) bool { return s.Leader == "" })
+	return len(c.Missing) == 0 &&
+		!slices.ContainsFunc(c.Servers, func(s ServerStatus) bool { return s.Error != "" }) &&
+		!slices.ContainsFunc(c.Shards, func(s ShardStatus) bool { return s.Leader == "" || s.Error != "" })
 }
 
 // status puts the facts together.
@@ -358,7 +361,7 @@ func (f *facts) readLeader(st *ShardStatus) {
 	}
 	a, err := f.answer(st.Leader)
 	if err != nil {
-		st.Slow = "the leader does not answer: " + err.Error()
+		st.Error = strings.TrimPrefix(st.Error+"; the leader does not answer: "+err.Error(), "; ")
 		return
 	}
 	r := statusOf(a, st.Shard)

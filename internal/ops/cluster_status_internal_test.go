@@ -88,9 +88,16 @@ func TestStatusOfServersThatDoNotAnswer(t *testing.T) {
 	require.Equal(t, "refused", st.Servers[0].Error)
 	require.Contains(t, st.Servers[1].Error, "server c answers at its address http://b:1")
 	require.Equal(t, "a", st.Shards[0].Leader)
-	require.Contains(t, st.Shards[0].Slow, "the leader does not answer: refused")
+	require.Contains(t, st.Shards[0].Error, "the leader does not answer: refused")
 	require.EqualValues(t, -1, st.Shards[0].Assignments, "not known")
-	require.True(t, st.Whole(), "the shard is led")
+	require.False(t, st.Whole())
+
+	f = someFacts()
+	require.True(t, f.status().Whole())
+	f.answers["http://b:1"] = answer{err: errors.New("refused")}
+	st = f.status()
+	require.Empty(t, st.Shards[0].Error, "its leader answers")
+	require.False(t, st.Whole(), "a follower does not")
 }
 
 func TestStatusSaysWhoFailedToTakeOver(t *testing.T) {
