@@ -23,8 +23,8 @@ func configCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check [FILE]", Short: "Check a configuration and all that it names, and write nothing",
 		Long: `Check every key of the configuration, the files with passwords and certificates and
-until when these are valid, the addresses, etcd and the rights there, the
-databases: their versions, schema, rights, guard and clocks, and whether the mail
+until when these are valid, the addresses, etcd, all its members and the rights
+there, the databases: their versions, schema, rights, guard and clocks, and whether the mail
 server, metadata.url, tracing.endpoint and the identity provider answer. Nothing is written.
 
 Without FILE the configuration is that of the other commands: --config, else

@@ -158,6 +158,51 @@ func TestServersAreTheirOwnEtcd(t *testing.T) {
 	etcdMembers(t, fresh, votingMembers(3), "all members vote")
 }
 
+// TestMembersOfEtcdThatDoNotAnswer: whoever asks one server hears which others are lost, and how many
+// more may be, also when etcd decides nothing any more.
+func TestMembersOfEtcdThatDoNotAnswer(t *testing.T) {
+	in, all := newMembers(t)
+	for _, m := range all {
+		m.run(t, all)
+	}
+	leaderOf(t, all, patience)
+	for _, m := range all {
+		require.Eventually(t, m.ready, patience, 10*time.Millisecond, m.name)
+	}
+	t.Setenv("HOSTSCHED_DATABASE_DSN", in.dsn)
+	asked := all[2]
+	doctor := slices.Concat([]string{"doctor", "--server", asked.name, "--listen", asked.listen, "--cluster", testCluster}, asked.args)
+	says := func(code int, right func(assert.TestingT, map[string]ops.CheckResult)) {
+		t.Helper()
+		require.EventuallyWithT(t, func(c *assert.CollectT) { right(c, checks(c, code, doctor...)) }, patience, 50*time.Millisecond)
+	}
+	says(exitOK, func(c assert.TestingT, r map[string]ops.CheckResult) {
+		assert.Equal(c, ops.CheckResult{Check: "etcd members", Result: ops.CheckOK, Detail: "3 of 3 voting members answer, and 2 must: one more may be lost"}, r["etcd members"])
+	})
+
+	all[0].kill(t)
+	says(exitFailed, func(c assert.TestingT, r map[string]ops.CheckResult) {
+		assert.Equal(c, ops.CheckFailed, r["etcd member "+all[0].name].Result)
+		assert.Contains(c, r["etcd member "+all[0].name].Detail, "it does not answer: ")
+		assert.Equal(c, ops.CheckOK, r["etcd member "+all[1].name].Result)
+		assert.Equal(c, ops.CheckResult{Check: "etcd members", Result: ops.CheckWarning, Detail: "2 of 3 voting members answer, and 2 must: one more loss ends the lab, because nobody leads any more"}, r["etcd members"])
+	})
+	r := checks(t, exitOK, "config", "check", "--listen", "127.0.0.1:0", "--cluster", testCluster, "--etcd-endpoints", asked.client)
+	require.Equal(t, ops.CheckWarning, r["etcd member "+all[0].name].Result, "an etcd of somebody else: perhaps it is not meant for us")
+	require.Equal(t, ops.CheckWarning, r["etcd members"].Result)
+	require.Contains(t, r["etcd members"].Detail, "etcdctl endpoint status")
+	list := []string{"etcd", "list", "--etcd-endpoints", asked.client, "--database-dsn", "sqlite:unused"}
+	require.Regexp(t, all[0].name+` .* yes +yes +no +\S`, prints(t, exitOK, list...))
+
+	all[1].signal(t, syscall.SIGSTOP) // it takes connections, and says nothing
+	says(exitFailed, func(c assert.TestingT, r map[string]ops.CheckResult) {
+		assert.Equal(c, ops.CheckFailed, r["etcd member "+all[1].name].Result)
+		assert.Equal(c, ops.CheckResult{Check: "etcd members", Result: ops.CheckFailed, Detail: "1 of 3 voting members answer, and 2 must: etcd decides nothing and nobody leads; start those that do not answer"}, r["etcd members"])
+	})
+	require.Contains(t, prints(t, exitFailed, list...), "etcd decides nothing")
+	all[1].signal(t, syscall.SIGCONT)
+}
+
 // TestMembersTalkOverTLS: members of etcd talk to each other by their certificates, and to
 // nobody else; when one is lost the others lead.
 func TestMembersTalkOverTLS(t *testing.T) {

@@ -23,13 +23,15 @@ members of an etcd that somebody else runs are changed with etcdctl.`,
 }
 
 // onEtcd completes a command that only needs etcd.
-func onEtcd(cmd *cobra.Command, work func(*cobra.Command, []string, *clientv3.Client) error) *cobra.Command {
+func onEtcd(cmd *cobra.Command, work func(*cobra.Command, *config.Config, []string, *clientv3.Client) error) *cobra.Command {
 	cfg := &config.Config{}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := loadLab(cfg); err != nil {
 			return err
 		}
-		return withEtcd(cfg, func(client *clientv3.Client) error { return work(cmd, args, client) })
+		return withEtcd(cfg, func(client *clientv3.Client) error {
+			return cfg.EtcdConnection().Explain(cmd.Context(), work(cmd, cfg, args, client))
+		})
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	return cmd
@@ -38,24 +40,39 @@ func onEtcd(cmd *cobra.Command, work func(*cobra.Command, []string, *clientv3.Cl
 func etcdListCommand() *cobra.Command {
 	var out output
 	cmd := onEtcd(&cobra.Command{
-		Use: "list", Short: "List the members", Args: noArgs,
+		Use: "list", Short: "List the members, and ask each whether it is there", Args: noArgs,
+		Long: `List the members as the member of this machine knows them, also while etcd has no
+leader, and ask all of them at the same time whether they are there: at their
+addresses for clients, or, if these are for their own machines only, at those for
+the other members. The last line says how many more may be lost.
+
+The exit code is 1 if so few answer that etcd decides nothing.`,
 		Example: "  hostsched etcd list --data-dir /var/lib/hostsched",
-	}, func(cmd *cobra.Command, _ []string, client *clientv3.Client) error {
-		members, err := ops.EtcdMembers(cmd.Context(), client)
+	}, func(cmd *cobra.Command, cfg *config.Config, _ []string, client *clientv3.Client) error {
+		members, err := ops.AskEtcdMembers(cmd.Context(), cfg, client)
 		if err != nil {
 			return err
 		}
-		return out.write(cmd, members, func(w io.Writer) error {
-			t := newTable(w)
-			t.row("ID", "NAME", "PEER URLS", "STARTED", "VOTING")
-			for _, m := range members {
-				t.row(m.ID, orDash(m.Name), strings.Join(m.PeerURLs, ","), yesNo(m.Started), yesNo(m.Voting))
-			}
-			return t.flush()
-		})
+		text, spare := ops.EtcdQuorum(members)
+		err = out.write(cmd, members, func(w io.Writer) error { return membersTable(w, members, text) })
+		if err == nil && spare < 0 {
+			err = coded{code: exitFailed}
+		}
+		return err
 	})
 	out.bind(cmd)
 	return cmd
+}
+
+func membersTable(w io.Writer, members []ops.EtcdMember, quorum string) error {
+	t := newTable(w)
+	t.row("ID", "NAME", "PEER URLS", "STARTED", "VOTING", "ANSWERS", "WHY NOT")
+	for _, m := range members {
+		t.row(m.ID, orDash(m.Name), strings.Join(m.PeerURLs, ","), yesNo(m.Started), yesNo(m.Voting), yesNo(m.Answers), orDash(m.Error))
+	}
+	t.row()
+	t.line("%s", quorum)
+	return t.flush()
 }
 
 func yesNo(b bool) string {
@@ -73,7 +90,7 @@ func etcdAddCommand() *cobra.Command {
 with which its server starts. The new member votes as soon as it has the others'
 data; until then they decide without it.`,
 		Example: "  hostsched etcd add sched-2 http://10.0.0.2:2380 --yes",
-	}, func(cmd *cobra.Command, args []string, client *clientv3.Client) error {
+	}, func(cmd *cobra.Command, _ *config.Config, args []string, client *clientv3.Client) error {
 		if err := c.ask(cmd, "add member "+args[0]+" to etcd"); err != nil {
 			return err
 		}
@@ -103,7 +120,7 @@ func etcdRemoveCommand() *cobra.Command {
 		Long: `Remove a member for good, because its server is lost or goes. Its server cannot come
 back with the data that it has: it is added anew, and starts with an empty folder.`,
 		Example: "  hostsched etcd remove sched-2 --yes",
-	}, func(cmd *cobra.Command, args []string, client *clientv3.Client) error {
+	}, func(cmd *cobra.Command, _ *config.Config, args []string, client *clientv3.Client) error {
 		if err := c.ask(cmd, "remove member "+args[0]+" from etcd"); err != nil {
 			return err
 		}

@@ -53,8 +53,8 @@ func (c *Config) apiAddress() (key, address string) {
 	return "listen", c.Listen
 }
 
-// loopback tells whether only this machine can reach an address.
-func loopback(address string) bool {
+// Loopback tells whether only this machine can reach an address.
+func Loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
 	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())

@@ -374,7 +374,7 @@ func (c *Config) check() error {
 	if err := c.checkAddresses(); err != nil {
 		return err
 	}
-	if key, address := c.apiAddress(); c.API.Auth == "none" && !loopback(address) {
+	if key, address := c.apiAddress(); c.API.Auth == "none" && !Loopback(address) {
 		return fmt.Errorf("%w: api.auth is none, which makes everybody an administrator, and %s is %q; that is only allowed on a loopback address like 127.0.0.1:8470", ErrConfig, key, address)
 	}
 	if err := c.checkSockets(); err != nil {

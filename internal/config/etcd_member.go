@@ -123,7 +123,7 @@ func (c *Config) checkEmbeddedEtcd() error {
 	}
 	for _, u := range m.ListenClient {
 		// Whoever reaches this port decides who leads.
-		if u.Scheme != "unix" && (u.Scheme != "http" || !loopback(u.Host)) {
+		if u.Scheme != "unix" && (u.Scheme != "http" || !Loopback(u.Host)) {
 			return fmt.Errorf("%w: etcd.listen_client_urls has %q; the embedded member serves this machine only: it must be http on a loopback address, like http://127.0.0.1:2379", ErrConfig, u.String())
 		}
 	}

@@ -49,6 +49,11 @@ func (c *Config) DatabaseFiles() certs.Files {
 // left to the DSN.
 func (c *Config) DatabaseTLS() func() (*tls.Config, error) { return certs.Client(c.DatabaseFiles()) }
 
+// EtcdPeerFiles are the certificates by which the embedded members of etcd talk to each other.
+func (c *Config) EtcdPeerFiles() certs.Files {
+	return certs.Files{Cert: c.Etcd.PeerCertFile, Key: c.Etcd.PeerKeyFile, CA: c.Etcd.PeerTrustedCAFile}
+}
+
 // Actions are the labels that special tasks act on.
 func (c *Config) Actions() scheduler.Actions {
 	return scheduler.Actions{Provision: c.Labels.ProvisionKeys, Other: c.Labels.DroppedKeys, SkipProvision: c.Labels.SkipProvision}

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -167,7 +169,7 @@ func (c *Checkup) certificates(now time.Time) {
 		{"tls", c.config.CertificateFiles()},
 		{"database.cert_file", c.config.DatabaseFiles()},
 		{"etcd.cert_file", certs.Files{Cert: e.CertFile, Key: e.KeyFile, CA: e.CAFile}},
-		{"etcd.peer_cert_file", certs.Files{Cert: e.PeerCertFile, Key: e.PeerKeyFile, CA: e.PeerTrustedCAFile}},
+		{"etcd.peer_cert_file", c.config.EtcdPeerFiles()},
 	} {
 		keeper, err := certs.Open(x.files)
 		if err != nil {
@@ -210,6 +212,7 @@ func (c *Checkup) etcd(ctx context.Context) {
 	c.clocksOfEtcd(ctx, answers)
 	for _, a := range answers {
 		if a.Result != CheckFailed && a.Detail != noOwnMember {
+			c.etcdMembers(ctx, client)
 			c.etcdRights(ctx, client)
 			return
 		}
@@ -238,6 +241,44 @@ func (c *Checkup) endpoint(ctx context.Context, client *clientv3.Client, endpoin
 		return CheckResult{name, CheckWarning, "this member of etcd does not vote yet"}
 	}
 	return CheckResult{name, CheckOK, fmt.Sprintf("version %s, cluster %x, answers within %v", status.Version, status.Header.ClusterId, time.Since(asked).Round(time.Millisecond))}
+}
+
+// etcdMembers looks at all members, those included that no endpoint of this configuration is. Of an
+// etcd that somebody else runs, not every address need be meant for this machine.
+func (c *Checkup) etcdMembers(ctx context.Context, client *clientv3.Client) {
+	members, err := AskEtcdMembers(ctx, c.config, client)
+	if err != nil {
+		c.add("etcd members", CheckFailed, "%v", err)
+		return
+	}
+	silent, quorum := CheckWarning, CheckFailed
+	if c.config.Etcd.Embedded {
+		silent = CheckFailed
+	}
+	text, spare := EtcdQuorum(members)
+	lost := slices.ContainsFunc(members, func(m EtcdMember) bool { return m.Started && !m.Answers })
+	switch {
+	case lost && !c.config.Etcd.Embedded:
+		quorum, text = CheckWarning, "some do not answer this machine; whether they are lost, etcd itself says: 'etcdctl endpoint status --cluster'"
+	case spare == 0 && len(members) > 1:
+		quorum = CheckWarning
+	case spare >= 0:
+		quorum = CheckOK
+	}
+	for _, m := range members {
+		name := "etcd member " + cmp.Or(m.Name, m.ID)
+		switch {
+		case !m.Started:
+			c.add(name, CheckWarning, "it was added at %s and has never run; start it, or remove it with 'hostsched etcd remove %s'", strings.Join(m.PeerURLs, ","), m.ID)
+		case !m.Answers:
+			c.add(name, silent, "it does not answer: %s", m.Error)
+		case !m.Voting:
+			c.add(name, CheckWarning, "it answers, and does not vote yet")
+		default:
+			c.add(name, CheckOK, "it answers, and votes")
+		}
+	}
+	c.add("etcd members", quorum, "%s", text)
 }
 
 // clocksOfEtcd compares the clocks of the members that answer with this machine's. A member

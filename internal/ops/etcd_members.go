@@ -30,25 +30,30 @@ type EtcdMember struct {
 	ID       string   `json:"id"`
 	Name     string   `json:"name"`
 	PeerURLs []string `json:"peer_urls"`
+	// ClientURLs are empty for one that was added and has never run.
+	ClientURLs []string `json:"client_urls"`
 	// Started is false for one that was added and has never run.
 	Started bool `json:"started"`
 	// Voting is false for one that still gets the others' data.
 	Voting bool `json:"voting"`
+	// Answers tells whether it answered when it was asked; Error says why not.
+	Answers bool   `json:"answers"`
+	Error   string `json:"error,omitempty"`
 
 	id uint64
 }
 
-// EtcdMembers lists the members. One that was added has the name that it will have.
-func EtcdMembers(ctx context.Context, client *clientv3.Client) ([]EtcdMember, error) {
+// etcdMembers lists the members, by default as most of them know it.
+func etcdMembers(ctx context.Context, client *clientv3.Client, how ...clientv3.OpOption) ([]EtcdMember, error) {
 	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
 	defer cancel()
-	list, err := client.MemberList(ctx)
+	list, err := client.MemberList(ctx, how...)
 	if err != nil {
 		return nil, fmt.Errorf("list the members of etcd at %v: %w", client.Endpoints(), err)
 	}
 	out := []EtcdMember{}
 	for _, m := range list.Members {
-		out = append(out, EtcdMember{ID: fmt.Sprintf("%x", m.ID), Name: m.Name, PeerURLs: m.PeerURLs, Started: m.Name != "", Voting: !m.IsLearner, id: m.ID})
+		out = append(out, EtcdMember{ID: fmt.Sprintf("%x", m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: append([]string{}, m.ClientURLs...), Started: m.Name != "", Voting: !m.IsLearner, id: m.ID})
 	}
 	return out, nil
 }
@@ -59,7 +64,7 @@ func AddEtcdMember(ctx context.Context, client *clientv3.Client, name, peerURL s
 	if err := config.CheckEtcdMember(name, peerURL); err != nil {
 		return nil, err
 	}
-	members, err := EtcdMembers(ctx, client)
+	members, err := etcdMembers(ctx, client)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +94,7 @@ func AddEtcdMember(ctx context.Context, client *clientv3.Client, name, peerURL s
 // RemoveEtcdMember removes a member for good, by its name or its id. Etcd refuses what would
 // leave it without a majority.
 func RemoveEtcdMember(ctx context.Context, client *clientv3.Client, nameOrID string) (EtcdMember, error) {
-	members, err := EtcdMembers(ctx, client)
+	members, err := etcdMembers(ctx, client)
 	if err != nil {
 		return EtcdMember{}, err
 	}
