@@ -66,6 +66,10 @@ leader has assigned, and FAILOVERS: how often the shard was lost and not handed
 over, within the days that the history is kept (history.days). NOTE says why
 nobody leads a shard.
 
+With -o wide, HEIR is the server that stands by and would take the shard over, and
+CANDIDATES are those that campaign for it besides its leader. They do so only while
+it changes hands, so that there mostly are none.
+
 Etcd, the database and all replicas are asked at the same time, and everything is
 shown within three seconds. If etcd or the database does not answer, the rest is
 shown, with the reason. All times are UTC.

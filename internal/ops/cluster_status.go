@@ -70,11 +70,13 @@ type ShardStatus struct {
 	// Assignments are those since the leader's process began; -1 if it does not say.
 	Assignments int64 `json:"assignments"`
 	// Failovers is -1 if the database does not say.
-	Failovers  int      `json:"failovers"`
-	Paused     string   `json:"paused,omitempty"`
-	Candidates []string `json:"candidates"`
+	Failovers int    `json:"failovers"`
+	Paused    string `json:"paused,omitempty"`
+	// Candidates campaign besides the leader. Whoever only stands by does not: the heir campaigns
+	// once the leader is lost or hands over.
+	Candidates []string `json:"candidates" doc:"servers that campaign besides the leader, which they do only while the shard changes hands; who stands by is in heir"`
 	// Heir is the server that would follow the leader, as far as one can tell; empty if none would.
-	Heir string `json:"heir,omitempty"`
+	Heir string `json:"heir,omitempty" doc:"server that would take the shard over from its leader"`
 	// Ignored are keys in etcd among those of the candidates that are nobody's.
 	Ignored  []string `json:"ignored,omitempty"`
 	Wanted   string   `json:"wanted,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/election"
+	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/replica"
 	"github.com/hostsched/hostsched/internal/web"
 	"github.com/hostsched/hostsched/shard"
@@ -152,4 +153,11 @@ func TestStatusOfWorkThatFails(t *testing.T) {
 	a.status.Failing = map[string]string{"sweeps": "cannot look after runs: no right", "logs": "cannot move logs: no room"}
 	f.answers["http://b:1"] = a
 	require.Equal(t, []string{"server b cannot move logs: no room", "server b cannot look after runs: no right"}, f.status().Warnings)
+}
+
+// TestDoctorNamesTheHeir: who stands by is told, although nobody campaigns besides the leader.
+func TestDoctorNamesTheHeir(t *testing.T) {
+	up := NewCheckup(&config.Config{})
+	up.cluster(someFacts().status())
+	require.Contains(t, up.Results, CheckResult{"shard master", CheckOK, "a leads it in term 3, and b would take over"})
 }

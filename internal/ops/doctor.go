@@ -100,7 +100,7 @@ func (c *Checkup) shard(s ShardStatus) {
 	case s.Heir == "":
 		c.add(name, CheckWarning, "%s leads it, and no other server could take over", s.Leader)
 	default:
-		c.add(name, CheckOK, "%s leads it in term %d, and %d servers campaign for it", s.Leader, s.Term, len(s.Candidates))
+		c.add(name, CheckOK, "%s leads it in term %d, and %s would take over", s.Leader, s.Term, s.Heir)
 	}
 }
 
