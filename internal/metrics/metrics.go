@@ -101,7 +101,7 @@ func New(registry *prometheus.Registry) *Metrics {
 	m.lastTick = m.gauge("last_tick_timestamp_seconds", "When the latest tick of this replica as leader of the shard ended well, 0 while it does not lead.")
 	m.token = m.gauge("token", "Fencing token of the current term, 0 if none.")
 	m.condemned = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_condemned_replicas_total", Help: "Other replicas whose leases were revoked because they seemed dead, by reason."}, []string{"reason"})
-	m.needless = prometheus.NewCounter(prometheus.CounterOpts{Name: "hostsched_needless_takeovers_total", Help: "How often the others took this replica for dead although it lived."})
+	m.needless = prometheus.NewCounter(prometheus.CounterOpts{Name: "hostsched_needless_takeovers_total", Help: "How often the others took this replica for dead although it lived and had not stood still."})
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hostsched_api_requests_total", Help: "Requests to the API, by route and class of status."}, []string{"route", "status"})
 	m.requestTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hostsched_api_request_seconds", Help: "How long requests to the API took, but for streams.", Buckets: fastBuckets}, []string{"route"})
 	m.failedLogins = prometheus.NewCounter(prometheus.CounterOpts{Name: "hostsched_api_failed_logins_total", Help: "Tokens and logins that the API refused."})
@@ -359,7 +359,8 @@ func (m *Metrics) wholeTick(s string, r replica.Report) {
 // Condemned counts a replica whose leases were revoked.
 func (m *Metrics) Condemned(reason string) { m.condemned.WithLabelValues(reason).Inc() }
 
-// Needless counts that the others took this replica for dead although it lived.
+// Needless counts that the others took this replica for dead although it lived and had not
+// stood still.
 func (m *Metrics) Needless() { m.needless.Inc() }
 
 // Checked implements replica.Observer.
