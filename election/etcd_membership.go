@@ -116,7 +116,7 @@ func (e *Etcd) putMember(ctx context.Context, client *clientv3.Client, l *lease,
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return ErrLeaseLost
-	case err != nil && refused(err):
+	case err != nil && Refused(err):
 		return e.refused(err)
 	case err != nil || res.Succeeded:
 		return err

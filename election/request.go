@@ -72,8 +72,8 @@ func temporary(err error) bool {
 	return false
 }
 
-// refused tells whether etcd does not take our user, password or token.
-func refused(err error) bool {
+// Refused tells whether etcd does not take our user, password or token.
+func Refused(err error) bool {
 	var e rpctypes.EtcdError
 	return code(err) == codes.Unauthenticated || code(err) == codes.PermissionDenied ||
 		errors.As(err, &e) && strings.HasPrefix(e.Error(), rpctypes.ErrAuthFailed.Error())

@@ -198,8 +198,12 @@ func TestMembersOfEtcdThatDoNotAnswer(t *testing.T) {
 	says(exitFailed, func(c assert.TestingT, r map[string]ops.CheckResult) {
 		assert.Equal(c, ops.CheckFailed, r["etcd member "+all[1].name].Result)
 		assert.Equal(c, ops.CheckResult{Check: "etcd members", Result: ops.CheckFailed, Detail: "1 of 3 voting members answer, and 2 must: etcd decides nothing and nobody leads; start those that do not answer"}, r["etcd members"])
+		assert.Contains(c, r["etcd rights"].Detail, "not checked, because etcd does not answer: ", "it is no matter of rights")
+		assert.Contains(c, r["etcd rights"].Detail, "it is not healthy: ")
 	})
 	require.Contains(t, prints(t, exitFailed, list...), "etcd decides nothing")
+	_, _, errs := runCommand(t, "etcd", "remove", all[0].name, "--etcd-endpoints", asked.client, "--database-dsn", "sqlite:unused", "--yes")
+	require.Contains(t, errs, "it is not healthy: ", "why etcd did not answer in time")
 	all[1].signal(t, syscall.SIGCONT)
 }
 

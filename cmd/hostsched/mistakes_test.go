@@ -194,6 +194,12 @@ func TestHistoryOfARemovedShard(t *testing.T) {
 	code, out, errs := lab.run(t, "cluster", "history", "lab-east")
 	require.Equal(t, exitOK, code, errs)
 	require.Contains(t, out, "leader-of-lab-east")
+	_, err = lab.main.SQL().Exec("UPDATE hostsched_terms SET cause = ?", "lease lost\nno answer")
+	require.NoError(t, err)
+	for _, format := range []string{"table", "json"} {
+		_, out, _ = lab.run(t, "cluster", "history", "lab-east", "-o", format)
+		require.Contains(t, out, "lease lost; no answer")
+	}
 	code, _, errs = lab.run(t, "cluster", "history", "nowhere")
 	require.Equal(t, exitInput, code)
 	require.Contains(t, errs, "no such shard: nowhere; there are lab-west, master")

@@ -51,8 +51,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-// oneLine is an error as people read it. Joined errors are separated by line breaks.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+// oneLine is an error as people read it.
+func oneLine(err error) string { return shard.OneLine(err.Error()) }
 
 // errUsage is a mistake on the command line.
 var errUsage = errors.New("usage")

@@ -26,5 +26,8 @@ func TestRecordsAreLines(t *testing.T) {
 	var out strings.Builder
 	c := &Config{}
 	c.Logger(&out).Error("it failed", "error", errors.New("first\nsecond"), "shard", "b")
-	require.Contains(t, out.String(), `it failed: error="first\nsecond" shard=b`)
+	require.Contains(t, out.String(), `it failed: error="first; second" shard=b`)
+	out.Reset()
+	c.Logger(&out).Error("it failed", "host", "first\nsecond", "shard", "b")
+	require.Contains(t, out.String(), `it failed: host="first\nsecond" shard=b`, "another name than that with a semicolon")
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/internal/certs"
 	"github.com/hostsched/hostsched/internal/config"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
 	"github.com/hostsched/hostsched/store/schema"
@@ -60,7 +61,7 @@ func (c *Checkup) Failed() (n int) {
 }
 
 func (c *Checkup) add(check, result, format string, args ...any) {
-	c.Results = append(c.Results, CheckResult{check, result, fmt.Sprintf(format, args...)})
+	c.Results = append(c.Results, CheckResult{check, result, shard.OneLine(fmt.Sprintf(format, args...))})
 }
 
 // verdict is ok with a detail, or failed with an error.
@@ -313,8 +314,12 @@ func (c *Checkup) etcdRights(ctx context.Context, client *clientv3.Client) {
 	key := prefix + "check"
 	never := clientv3.Compare(clientv3.Version(key), "<", 0)
 	_, err := client.Txn(bounded).If(never).Then(clientv3.OpPut(key, "")).Else(clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())).Commit()
-	if err != nil {
+	switch {
+	case err == nil:
+	case election.Refused(err):
 		err = fmt.Errorf("user %q may not read and write the keys below %s: %w", c.config.Etcd.User, prefix, err)
+	default:
+		err = fmt.Errorf("not checked, because etcd does not answer: %w", c.config.EtcdConnection().Explain(ctx, err))
 	}
 	c.verdict("etcd rights", err, "may read and write the keys below "+prefix)
 }

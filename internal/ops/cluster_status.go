@@ -115,7 +115,34 @@ func (f *facts) status() ClusterStatus {
 			}
 		}
 	}
+	out.oneLine()
 	return out
+}
+
+// oneLine puts what replicas, databases and the history said of faults on one line each.
+func (c *ClusterStatus) oneLine() {
+	var texts []*string
+	for i := range c.Missing {
+		texts = append(texts, &c.Missing[i].Why)
+	}
+	for i := range c.Warnings {
+		texts = append(texts, &c.Warnings[i])
+	}
+	for i := range c.Servers {
+		s := &c.Servers[i]
+		texts = append(texts, &s.Why, &s.Error)
+		s.Avoids = maps.Clone(s.Avoids)
+		for name, why := range s.Avoids {
+			s.Avoids[name] = shard.OneLine(why)
+		}
+	}
+	for i := range c.Shards {
+		s := &c.Shards[i]
+		texts = append(texts, &s.WhyNobody, &s.Slow, &s.Error)
+	}
+	for _, text := range texts {
+		*text = shard.OneLine(*text)
+	}
 }
 
 func (f *facts) warnings() []string {

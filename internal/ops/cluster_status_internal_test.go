@@ -161,3 +161,22 @@ func TestDoctorNamesTheHeir(t *testing.T) {
 	up.cluster(someFacts().status())
 	require.Contains(t, up.Results, CheckResult{"shard master", CheckOK, "a leads it in term 3, and b would take over"})
 }
+
+// TestStatusIsOnOneLine: joined errors are read as one sentence after the other.
+func TestStatusIsOnOneLine(t *testing.T) {
+	joined, flat := errors.Join(errors.New("lease lost"), errors.New("no answer")), "lease lost; no answer"
+	f := someFacts()
+	f.etcd.view.Servers[0].Why = joined.Error()
+	f.etcd.view.Servers[1].Avoids = map[shard.Name]string{shard.Master: joined.Error()}
+	f.answers["http://a:1"] = answer{err: joined}
+	f.etcd.view.Shards = nil
+	f.database.histories = map[shard.Name]store.History{shard.Master: {Latest: store.Term{Holder: "a/1/x/a:1", Ended: time.Now(), Cause: joined.Error()}}}
+	st := f.status()
+	require.Equal(t, flat, st.Servers[0].Why)
+	require.Equal(t, flat, st.Servers[0].Error)
+	require.Equal(t, flat, st.Servers[1].Avoids[shard.Master])
+	require.Contains(t, st.Shards[0].WhyNobody, flat)
+	require.NotContains(t, st.Shards[0].WhyNobody, "\n")
+	f.etcdErr, f.databaseErr = joined, joined
+	require.Equal(t, []Missing{{"etcd", flat}, {"database", flat}}, f.status().Missing)
+}

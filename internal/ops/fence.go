@@ -70,13 +70,15 @@ func (l Lab) AdoptFence(ctx context.Context, client *clientv3.Client, arg string
 
 // Terms lists the latest terms of a shard, also of one that was removed.
 func (l Lab) Terms(ctx context.Context, arg string, limit int) (terms []store.Term, err error) {
-	if terms, err = l.formerTerms(ctx, arg, limit); err != nil || len(terms) > 0 {
-		return terms, err
+	if terms, err = l.formerTerms(ctx, arg, limit); err == nil && len(terms) == 0 {
+		err = l.OnShard(ctx, arg, func(s Shard) error {
+			terms, err = s.DB.Terms(ctx, s.Name, limit)
+			return err
+		})
 	}
-	err = l.OnShard(ctx, arg, func(s Shard) error {
-		terms, err = s.DB.Terms(ctx, s.Name, limit)
-		return err
-	})
+	for i := range terms {
+		terms[i].Cause = shard.OneLine(terms[i].Cause)
+	}
 	return terms, err
 }
 

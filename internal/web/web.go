@@ -77,6 +77,7 @@ type ServerStatus struct {
 
 // Handler returns the handler of all paths.
 func Handler(cfg Config) http.Handler {
+	cfg.Status = onOneLine(cfg.Status)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", cfg.Metrics)
 	mux.HandleFunc("GET /healthz", cfg.health)
@@ -91,6 +92,23 @@ func Handler(cfg Config) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/recorder", cfg.recorder)
 	return mux
+}
+
+// onOneLine returns the status of shards with what went wrong on one line each.
+func onOneLine(status func() []replica.Status) func() []replica.Status {
+	return func() []replica.Status {
+		all := slices.Clone(status())
+		for i := range all {
+			s := &all[i]
+			s.LastError = shard.OneLine(s.LastError)
+			if why := s.NotLeading; why != nil {
+				said := *why
+				said.Text = shard.OneLine(said.Text)
+				s.NotLeading = &said
+			}
+		}
+		return all
+	}
 }
 
 // Recorder is the answer of /v1/recorder.

@@ -163,3 +163,14 @@ func TestStatusOfAStranger(t *testing.T) {
 	_, err := web.Client{}.ReadStatus(t.Context(), s.Listener.Addr().String(), time.Minute)
 	require.ErrorContains(t, err, "404")
 }
+
+// TestStatusIsOnOneLine: joined errors are told as one sentence after the other.
+func TestStatusIsOnOneLine(t *testing.T) {
+	s := replica.Status{State: replica.StateCandidate, LastError: "lease lost\nno answer", NotLeading: &replica.NotLeading{Reason: replica.WaitingForEtcd, Text: "etcd is away\nno answer"}}
+	_, page := get(t, s, "/v1/status")
+	require.Contains(t, page, `"lease lost; no answer"`)
+	require.Contains(t, page, `"etcd is away; no answer"`)
+	_, ready := get(t, s, "/readyz")
+	require.Contains(t, ready, `"etcd is away; no answer"`)
+	require.Contains(t, s.NotLeading.Text, "\n", "what the replica knows stays as it is")
+}
