@@ -76,18 +76,23 @@ func (f PlanFilter) apply(jobs map[int64]bool, r *PlanReport) {
 	}
 }
 
+// isSuite is the condition on a job to be one that 'hostsched suite list' shows: the parent of
+// others, or one with a guaranteed minimum.
+const isSuite = " AND (EXISTS (SELECT 1 FROM afe_jobs c WHERE c.parent_job_id = j.id)" +
+	" OR EXISTS (SELECT 1 FROM afe_job_keyvals k WHERE k.job_id = j.id AND k.`key` = 'suite_min_duts'))"
+
 // find refuses what is not in the database, where an empty plan would say that nothing of it
 // waits. It returns the id of the label.
 func (f PlanFilter) find(ctx context.Context, s Shard) (scheduler.LabelID, error) {
 	for _, row := range []struct {
-		noun string
-		id   int64
-	}{{"job", f.Job}, {"suite", f.Suite}} {
+		noun, condition string
+		id              int64
+	}{{"job", "", f.Job}, {"suite", isSuite, f.Suite}} {
 		if row.id == 0 {
 			continue
 		}
 		what := fmt.Sprintf("plan for %s %d", row.noun, row.id)
-		found, err := sqldb.SelectIDs(ctx, s.DB.Pool, "SELECT id FROM afe_jobs WHERE id = ?", row.id)
+		found, err := sqldb.SelectIDs(ctx, s.DB.Pool, "SELECT id FROM afe_jobs j WHERE id = ?"+row.condition, row.id)
 		if err != nil {
 			return 0, sqldb.Explain(err, what, s.DB.Target())
 		}

@@ -63,6 +63,9 @@ func TestPlanOfWhatDoesNotExist(t *testing.T) {
 	suite := storetest.Count(t, db, "SELECT MAX(parent_job_id) FROM afe_jobs")
 	_, err := db.SQL().Exec("UPDATE afe_host_queue_entries SET complete = 1, status = 'Completed'")
 	require.NoError(t, err)
+	empty := storetest.Count(t, db, "SELECT MIN(id) FROM afe_jobs WHERE parent_job_id IS NOT NULL AND id NOT IN (SELECT parent_job_id FROM afe_jobs WHERE parent_job_id IS NOT NULL)")
+	_, err = db.SQL().Exec("INSERT INTO afe_job_keyvals (job_id, `key`, value) VALUES (?, 'suite_min_duts', '2')", empty)
+	require.NoError(t, err)
 	_, err = db.SQL().Exec("INSERT INTO afe_labels (name, invalid, only_if_needed) VALUES ('board:unused', 0, 0)")
 	require.NoError(t, err)
 	for _, c := range []struct {
@@ -77,6 +80,8 @@ func TestPlanOfWhatDoesNotExist(t *testing.T) {
 		{ops.PlanFilter{Job: int64(ended), Suite: int64(suite)}, "", fmt.Sprintf("nothing of job %d of suite %d waits for a host in shard master", ended, suite)},
 		{ops.PlanFilter{Job: 4711}, "plan for job 4711: there is no such job in ", ""},
 		{ops.PlanFilter{Suite: 4711}, "plan for suite 4711: there is no such suite in ", ""},
+		{ops.PlanFilter{Suite: int64(ended)}, fmt.Sprintf("plan for suite %d: there is no such suite in ", ended), ""},
+		{ops.PlanFilter{Suite: int64(empty)}, "", fmt.Sprintf("nothing of suite %d waits for a host in shard master", empty)},
 		{ops.PlanFilter{Label: "board:none"}, `plan for label "board:none": there is no such label in `, ""},
 		{ops.PlanFilter{Job: int64(ended), Suite: 4711}, "plan for suite 4711: ", ""},
 	} {
