@@ -377,7 +377,11 @@ func entriesTable(w io.Writer, entries []labapi.Entry) error {
 
 func jobExplainCommand() *cobra.Command {
 	var out output
-	return showCommand(&cobra.Command{Use: "explain ID", Short: "Say why a job waits, or which hosts it gets", Example: "  hostsched job explain 7"},
+	return showCommand(&cobra.Command{Use: "explain ID", Short: "Say why a job waits, or which hosts it gets",
+		Long: `Say why a job waits, or which hosts it gets from the next tick. The lab is read for the
+answer. Where reading takes longer than 50 ms, as in large labs, those who ask
+within a second share what was read, so that an answer may be up to a second old.`,
+		Example: "  hostsched job explain 7"},
 		jobsOf, pathOfID(jobPath, "explain"), func(cmd *cobra.Command) { out.bind(cmd, outputYAML) },
 		func(cmd *cobra.Command, e labapi.Explanation) error {
 			return out.write(cmd, e, func(w io.Writer) error { return explanationTable(w, e) })

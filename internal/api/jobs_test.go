@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hostsched/hostsched/internal/api"
@@ -498,6 +499,27 @@ func TestExplanationOfAJobKnowsItsEntries(t *testing.T) {
 		require.Equal(t, []labapi.Reason{{Reason: "given to other entries of this job in this tick", Hosts: 1}, {Reason: "given to others in this tick", Hosts: 1, Entries: first.Entries[:1]}}, explain(two.ID).Entries[1].Reasons)
 		last := s.submit(t, ann, labapi.JobSpec{Name: "last", Labels: []string{"board:eve"}})
 		require.Contains(t, explain(last.ID).Text, fmt.Sprintf("2 given to others in this tick (entries %d, %d)", first.Entries[0], two.Entries[0]))
+	})
+}
+
+// TestExplanationIsNotOlderThanTheQuestion: whoever changes something and asks at once hears what is so
+// now, and not what was told before. A busy machine reads slowly at times, and then shares an answer.
+func TestExplanationIsNotOlderThanTheQuestion(t *testing.T) {
+	const inARow = 5
+	storetest.OnEachLab(t, func(t *testing.T, db *store.DB) {
+		s, ann, _ := newLabServer(t, db)
+		job := s.submit(t, ann, labapi.JobSpec{Name: "waits", Labels: []string{"board:eve"}})
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			for range inARow {
+				for locked, says := range map[int]string{1: "locked", 0: "the next tick gives 1 host"} {
+					_, err := db.SQL().Exec("UPDATE afe_hosts SET locked = ?", locked)
+					require.NoError(c, err)
+					var e labapi.Explanation
+					require.Equal(c, http.StatusOK, s.call(t, ann, http.MethodGet, fmt.Sprint("/jobs/", job.ID, "/explain"), nil, &e))
+					require.Contains(c, e.Text, says)
+				}
+			}
+		}, 30*time.Second, 10*time.Millisecond)
 	})
 }
 

@@ -27,24 +27,46 @@ type views struct {
 
 // view is a snapshot of a shard with the plan of its next tick.
 type view struct {
+	// read is when reading began, and took how long that and the plan lasted.
 	read     time.Time
+	took     time.Duration
 	snapshot *scheduler.Snapshot
 	paused   string
 	plan     scheduler.Plan
 }
 
-// viewLasts is how old a view may be for those who only look.
-const viewLasts = time.Second
+const (
+	// viewLasts is how old a view may be for those who only look.
+	viewLasts = time.Second
+	// readQuickly is how long reading may take that is done for everybody who looks: in most labs
+	// nobody is told what was so before they asked.
+	readQuickly = 50 * time.Millisecond
+)
+
+// staleFor tells whether a view is too old for somebody who only looks since a time.
+func (v *view) staleFor(asked time.Time) bool {
+	return v.read.Before(asked) && (v.took < readQuickly || v.read.Before(asked.Add(-viewLasts)))
+}
 
 // withView works with a view that was not read before a time. The snapshot must not be changed.
 func (l *Lab) withView(ctx context.Context, name shard.Name, notBefore time.Time, work func(*view)) error {
+	return l.withViewUnless(ctx, name, func(v *view) bool { return v.read.Before(notBefore) }, work)
+}
+
+// look works with a view for somebody who only looks since a time. The snapshot must not be changed.
+func (l *Lab) look(ctx context.Context, name shard.Name, asked time.Time, work func(*view)) error {
+	return l.withViewUnless(ctx, name, func(v *view) bool { return v.staleFor(asked) }, work)
+}
+
+// withViewUnless works with the view that there is, or with a new one if that is too old.
+func (l *Lab) withViewUnless(ctx context.Context, name shard.Name, tooOld func(*view) bool, work func(*view)) error {
 	l.views.mu.Lock()
 	defer l.views.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	v := l.views.all[name]
-	if v == nil || v.read.Before(notBefore) {
+	if v == nil || tooOld(v) {
 		var err error
 		if v, err = l.readView(ctx, name); err != nil {
 			return err
@@ -83,6 +105,7 @@ func (l *Lab) readView(ctx context.Context, name shard.Name) (*view, error) {
 	}
 	v.paused, v.snapshot.Basis.Paused = v.snapshot.Basis.Paused, ""
 	v.plan = scheduler.MakePlan(v.snapshot)
+	v.took = time.Since(v.read)
 	return v, nil
 }
 
@@ -269,6 +292,7 @@ func reasonsOf(r *scheduler.Reason, own scheduler.Own) (out []labapi.Reason) {
 
 // ExplainJob says why the entries of a job wait, or what became of them.
 func (l *Lab) ExplainJob(ctx context.Context, id int64) (labapi.Explanation, error) {
+	asked := time.Now()
 	job, err := l.Job(ctx, id)
 	if err != nil {
 		return labapi.Explanation{}, err
@@ -285,15 +309,15 @@ func (l *Lab) ExplainJob(ctx context.Context, id int64) (labapi.Explanation, err
 	}
 	own := scheduler.Own{Name: "this job", Has: func(entry scheduler.EntryID) bool { return waiting[int64(entry)] }}
 	p := planned{wanted: len(waiting), own: own}
-	began := time.Now().Add(-viewLasts)
+	see := l.look
 	for round := 0; round < 2 && len(p.entries) < len(waiting); round++ {
 		p.entries = nil
 		for name := range names {
-			if err := l.withView(ctx, name, began, func(v *view) { v.find(waiting, &p) }); err != nil {
+			if err := see(ctx, name, asked, func(v *view) { v.find(waiting, &p) }); err != nil {
 				return labapi.Explanation{}, l.explain(err, "explain a job")
 			}
 		}
-		began = time.Now() // entries that are newer than the view that was there
+		see, asked = l.withView, time.Now() // for entries that are newer than the view that was there
 	}
 	e := p.ofJob(job)
 	missing, err := l.missingAgents(ctx, id)

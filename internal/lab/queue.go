@@ -25,7 +25,7 @@ func (l *Lab) Queue(ctx context.Context) ([]labapi.RequestGroup, error) {
 	}
 	out := []labapi.RequestGroup{}
 	for _, name := range names {
-		err := l.withView(ctx, shard.Name(name), time.Now().Add(-viewLasts), func(v *view) { out = append(out, v.groups(name)...) })
+		err := l.look(ctx, shard.Name(name), time.Now(), func(v *view) { out = append(out, v.groups(name)...) })
 		if err != nil {
 			return nil, l.explain(err, "read the queue")
 		}
