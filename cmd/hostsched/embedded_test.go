@@ -146,13 +146,17 @@ func TestServersAreTheirOwnEtcd(t *testing.T) {
 
 	// Its disk is lost: it is removed, and another one is added.
 	leader.kill(t)
-	code, _, errs := runCommand(t, "etcd", "remove", leader.name, "--etcd-endpoints", rest[0].client, "--database-dsn", "sqlite:unused", "--yes")
+	code, _, errs := runCommand(t, "etcd", "remove", leader.name, "--etcd-endpoints", rest[0].client, "--database-dsn", in.dsn, "--cluster", testCluster, "--reason", "disk lost", "--yes")
 	require.Equal(t, exitOK, code, errs)
 	fresh := newMember(t, in, "sched-4")
-	code, out, errs := runCommand(t, "etcd", "add", fresh.name, fresh.peer, "--etcd-endpoints", rest[0].client, "--database-dsn", "sqlite:unused", "--yes")
+	code, out, errs := runCommand(t, "etcd", "add", fresh.name, fresh.peer, "--etcd-endpoints", rest[0].client, "--database-dsn", in.dsn, "--cluster", testCluster, "--yes")
 	require.Equal(t, exitOK, code, errs)
 	require.Contains(t, out, fresh.name+"="+fresh.peer)
 	require.Contains(t, out, "initial_cluster_state: existing")
+	code, out, errs = runCommand(t, "audit", "--database-dsn", in.dsn)
+	require.Equal(t, exitOK, code, errs)
+	require.Regexp(t, "etcd remove +"+leader.name+" +"+leader.peer+" disk lost", out)
+	require.Regexp(t, "etcd add +"+fresh.name+" +"+fresh.peer, out)
 	fresh.run(t, append(rest, fresh), "--etcd-initial-cluster-state", "existing")
 	require.Eventually(t, fresh.ready, patience, 10*time.Millisecond, "the new one takes part")
 	etcdMembers(t, fresh, votingMembers(3), "all members vote")
@@ -293,13 +297,13 @@ func TestGrowing(t *testing.T) {
 	etcdMembers(t, first, func(all []ops.EtcdMember) bool { return slices.Equal(all[0].PeerURLs, []string{first.peer}) }, "its peer address is the new one")
 	for _, name := range []string{"sched-2", "sched-3"} {
 		m := newMember(t, in, name)
-		code, _, errs := runCommand(t, "etcd", "add", name, m.peer, "--etcd-endpoints", first.client, "--database-dsn", "sqlite:unused", "--yes")
+		code, _, errs := runCommand(t, "etcd", "add", name, m.peer, "--etcd-endpoints", first.client, "--database-dsn", target.FormatDSN(), "--yes")
 		require.Equal(t, exitOK, code, errs)
 		all = append(all, m)
 		m.run(t, all, "--etcd-initial-cluster-state", "existing", "--cluster", "default")
 		require.Eventually(t, m.ready, patience, 10*time.Millisecond, name)
+		etcdMembers(t, first, votingMembers(len(all)), "all vote")
 	}
-	etcdMembers(t, first, votingMembers(3), "all vote")
 
 	first.kill(t)
 	next := leaderOf(t, all[1:], embeddedFailover)

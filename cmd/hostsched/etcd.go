@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -22,24 +24,10 @@ members of an etcd that somebody else runs are changed with etcdctl.`,
 	}, etcdListCommand(), etcdAddCommand(), etcdRemoveCommand())
 }
 
-// onEtcd completes a command that only needs etcd.
-func onEtcd(cmd *cobra.Command, work func(*cobra.Command, *config.Config, []string, *clientv3.Client) error) *cobra.Command {
-	cfg := &config.Config{}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := loadLab(cfg); err != nil {
-			return err
-		}
-		return withEtcd(cfg, func(client *clientv3.Client) error {
-			return cfg.EtcdConnection().Explain(cmd.Context(), work(cmd, cfg, args, client))
-		})
-	}
-	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
-	return cmd
-}
-
 func etcdListCommand() *cobra.Command {
+	cfg := &config.Config{}
 	var out output
-	cmd := onEtcd(&cobra.Command{
+	cmd := &cobra.Command{
 		Use: "list", Short: "List the members, and ask each whether it is there", Args: noArgs,
 		Long: `List the members as the member of this machine knows them, also while etcd has no
 leader, and ask all of them at the same time whether they are there: at their
@@ -48,20 +36,32 @@ the other members. The last line says how many more may be lost.
 
 The exit code is 1 if so few answer that etcd decides nothing.`,
 		Example: "  hostsched etcd list --data-dir /var/lib/hostsched",
-	}, func(cmd *cobra.Command, cfg *config.Config, _ []string, client *clientv3.Client) error {
-		members, err := ops.AskEtcdMembers(cmd.Context(), cfg, client)
-		if err != nil {
-			return err
-		}
-		text, spare := ops.EtcdQuorum(members)
-		err = out.write(cmd, members, func(w io.Writer) error { return membersTable(w, members, text) })
-		if err == nil && spare < 0 {
-			err = coded{code: exitFailed}
-		}
-		return err
-	})
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := loadLab(cfg); err != nil {
+				return err
+			}
+			return withEtcd(cfg, func(client *clientv3.Client) error {
+				return cfg.EtcdConnection().Explain(cmd.Context(), listMembers(cmd, cfg, &out, client))
+			})
+		},
+	}
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
 	out.bind(cmd)
 	return cmd
+}
+
+// listMembers fails with exit code 1 if etcd decides nothing.
+func listMembers(cmd *cobra.Command, cfg *config.Config, out *output, client *clientv3.Client) error {
+	members, err := ops.AskEtcdMembers(cmd.Context(), cfg, client)
+	if err != nil {
+		return err
+	}
+	text, spare := ops.EtcdQuorum(members)
+	err = out.write(cmd, members, func(w io.Writer) error { return membersTable(w, members, text) })
+	if err == nil && spare < 0 {
+		err = coded{code: exitFailed}
+	}
+	return err
 }
 
 func membersTable(w io.Writer, members []ops.EtcdMember, quorum string) error {
@@ -75,27 +75,42 @@ func membersTable(w io.Writer, members []ops.EtcdMember, quorum string) error {
 	return t.flush()
 }
 
-func yesNo(b bool) string {
-	if b {
-		return "yes"
+// changeMembers completes a command that changes the members of etcd, and records it.
+func changeMembers(cmd *cobra.Command, what string, work func(*cobra.Command, []string, ops.Lab, *clientv3.Client, ops.By) error) *cobra.Command {
+	cfg := &config.Config{}
+	var c consent
+	cmd.Long += "\nRecorded in hostsched_audit."
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := c.ask(cmd, fmt.Sprintf(what, args[0])); err != nil {
+			return err
+		}
+		return changeLab(cmd.Context(), cfg, func(lab ops.Lab) error {
+			return withEtcd(cfg, func(client *clientv3.Client) error {
+				return cfg.EtcdConnection().Explain(cmd.Context(), work(cmd, args, lab, client, c.by()))
+			})
+		})
 	}
-	return "no"
+	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)
+	c.bind(cmd, false)
+	return cmd
 }
 
 func etcdAddCommand() *cobra.Command {
-	var c consent
-	cmd := onEtcd(&cobra.Command{
-		Use: "add NAME PEER-URL", Short: "Add a member, before its server starts for the first time", Args: exactly("NAME", "PEER-URL"),
+	return changeMembers(&cobra.Command{
+		Use: "add NAME PEER-URL", Short: "Add a member, before its server starts for the first time",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := exactly("NAME", "PEER-URL")(cmd, args); err != nil {
+				return err
+			}
+			return config.CheckEtcdMember(args[0], args[1])
+		},
 		Long: `Add a member to the etcd that the servers run themselves, and print the settings
 with which its server starts. The new member votes as soon as it has the others'
-data; until then they decide without it.`,
+data; until then they decide without it, and no other one can be added.`,
 		Example: "  hostsched etcd add sched-2 http://10.0.0.2:2380 --yes",
-	}, func(cmd *cobra.Command, _ *config.Config, args []string, client *clientv3.Client) error {
-		if err := c.ask(cmd, "add member "+args[0]+" to etcd"); err != nil {
-			return err
-		}
-		all, err := ops.AddEtcdMember(cmd.Context(), client, args[0], args[1])
-		if err != nil {
+	}, "add member %s to etcd", func(cmd *cobra.Command, args []string, lab ops.Lab, client *clientv3.Client, by ops.By) error {
+		all, err := lab.AddEtcdMember(cmd.Context(), client, args[0], args[1], by)
+		if len(all) == 0 {
 			return err
 		}
 		for _, text := range []string{
@@ -103,33 +118,30 @@ data; until then they decide without it.`,
 			"etcd:", "  embedded: true", "  name: " + args[0],
 			"  initial_cluster: [" + strings.Join(all, ", ") + "]", "  initial_cluster_state: existing",
 		} {
-			if err := line(cmd.OutOrStdout(), "%s", text); err != nil {
-				return err
-			}
+			err = errors.Join(err, line(cmd.OutOrStdout(), "%s", text))
 		}
-		return nil
+		return err
 	})
-	c.bindYes(cmd)
-	return cmd
 }
 
 func etcdRemoveCommand() *cobra.Command {
-	var c consent
-	cmd := onEtcd(&cobra.Command{
+	return changeMembers(&cobra.Command{
 		Use: "remove NAME|ID", Short: "Remove a member for good", Args: exactly("NAME"),
 		Long: `Remove a member for good, because its server is lost or goes. Its server cannot come
 back with the data that it has: it is added anew, and starts with an empty folder.`,
-		Example: "  hostsched etcd remove sched-2 --yes",
-	}, func(cmd *cobra.Command, _ *config.Config, args []string, client *clientv3.Client) error {
-		if err := c.ask(cmd, "remove member "+args[0]+" from etcd"); err != nil {
+		Example: "  hostsched etcd remove sched-2 --reason 'its disk is lost' --yes",
+	}, "remove member %s from etcd", func(cmd *cobra.Command, args []string, lab ops.Lab, client *clientv3.Client, by ops.By) error {
+		m, err := lab.RemoveEtcdMember(cmd.Context(), client, args[0], by)
+		if m.ID == "" {
 			return err
 		}
-		m, err := ops.RemoveEtcdMember(cmd.Context(), client, args[0])
-		if err != nil {
-			return err
-		}
-		return line(cmd.OutOrStdout(), "member %s at %s was removed", orDash(m.Name), strings.Join(m.PeerURLs, ","))
+		return errors.Join(err, line(cmd.OutOrStdout(), "member %s at %s was removed", orDash(m.Name), strings.Join(m.PeerURLs, ",")))
 	})
-	c.bindYes(cmd)
-	return cmd
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }

@@ -27,6 +27,8 @@ var commandsThatChange = []string{
 	"server add replica-1 --yes",
 	"server role replica-1 --status backup --yes",
 	"server retire replica-1 --reason test --yes",
+	"etcd add replica-9 http://10.0.0.9:2380 --yes",
+	"etcd remove replica-9 --yes",
 }
 
 // TestTheConfiguredShardMustExist: whoever mistypes it would lead the whole database beside

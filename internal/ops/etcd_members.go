@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/hostsched/hostsched/internal/config"
 	"github.com/hostsched/hostsched/internal/embedetcd"
 	"github.com/hostsched/hostsched/store/admin"
 )
@@ -59,27 +59,18 @@ func etcdMembers(ctx context.Context, client *clientv3.Client, how ...clientv3.O
 }
 
 // AddEtcdMember adds a member, which votes as soon as it has the others' data: until then
-// the others decide without it. It returns the setting etcd.initial_cluster of the new one.
-func AddEtcdMember(ctx context.Context, client *clientv3.Client, name, peerURL string) (initialCluster []string, err error) {
-	if err := config.CheckEtcdMember(name, peerURL); err != nil {
+// the others decide without it. It returns the setting etcd.initial_cluster of the new one, also
+// with an error if that is about the record alone. The caller has checked name and peerURL.
+func (l Lab) AddEtcdMember(ctx context.Context, client *clientv3.Client, name, peerURL string, by By) (initialCluster []string, err error) {
+	if err := admin.FitsAudit(by.Who, name, memberDetail(peerURL, by)); err != nil {
 		return nil, err
 	}
 	members, err := etcdMembers(ctx, client)
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range members {
-		switch {
-		case !m.Started:
-			return nil, fmt.Errorf("%w: the member at %s was added before and has never run; start it, or remove it with 'hostsched etcd remove %s'", admin.ErrInput, strings.Join(m.PeerURLs, ","), m.ID)
-		case m.Name == name, slices.Contains(m.PeerURLs, peerURL):
-			return nil, fmt.Errorf("%w: there is a member %s at %s already", admin.ErrInput, m.Name, strings.Join(m.PeerURLs, ","))
-		case embedetcd.IsLonely(m.PeerURLs):
-			return nil, fmt.Errorf("%w: member %s has no port for other members; start that server with etcd.initial_cluster first, see docs/growing.md", admin.ErrInput, m.Name)
-		}
-		for _, u := range m.PeerURLs {
-			initialCluster = append(initialCluster, m.Name+"="+u)
-		}
+	if initialCluster, err = mayAdd(members, name, peerURL); err != nil {
+		return nil, err
 	}
 	err = whenHealthy(ctx, func(ctx context.Context) error {
 		_, err := client.MemberAddAsLearner(ctx, []string{peerURL})
@@ -88,12 +79,44 @@ func AddEtcdMember(ctx context.Context, client *clientv3.Client, name, peerURL s
 	if err != nil {
 		return nil, fmt.Errorf("add member %s to etcd at %v: %w", name, client.Endpoints(), err)
 	}
+	return initialCluster, l.auditMember(ctx, by, "etcd add", name, memberDetail(peerURL, by))
+}
+
+// auditMember records what was done to a member.
+func (l Lab) auditMember(ctx context.Context, by By, action, name, detail string) error {
+	if err := l.Main.Audit(ctx, by.Who, action, name, detail); err != nil {
+		return fmt.Errorf("%s %s was done, but is not on record: %w", action, name, err)
+	}
+	return nil
+}
+
+func memberDetail(peerURLs string, by By) string {
+	return strings.TrimSpace(peerURLs + " " + by.Reason)
+}
+
+// mayAdd refuses a member that would not fit to the others, and returns all with the new one.
+func mayAdd(members []EtcdMember, name, peerURL string) (initialCluster []string, err error) {
+	for _, m := range members {
+		switch {
+		case !m.Started:
+			return nil, fmt.Errorf("%w: the member at %s was added before and has never run; start it, or remove it with 'hostsched etcd remove %s'", admin.ErrInput, strings.Join(m.PeerURLs, ","), m.ID)
+		case m.Name == name, slices.Contains(m.PeerURLs, peerURL):
+			return nil, fmt.Errorf("%w: there is a member %s at %s already", admin.ErrInput, m.Name, strings.Join(m.PeerURLs, ","))
+		case embedetcd.IsLonely(m.PeerURLs):
+			return nil, fmt.Errorf("%w: member %s has no port for other members; start that server with etcd.initial_cluster first, see docs/growing.md", admin.ErrInput, m.Name)
+		case !m.Voting:
+			return nil, fmt.Errorf("member %s at %s still gets the others' data, and etcd takes one new member at a time: wait until 'hostsched etcd list' shows that it votes, and try again; or remove it with 'hostsched etcd remove %s'", m.Name, strings.Join(m.PeerURLs, ","), m.Name)
+		}
+		for _, u := range m.PeerURLs {
+			initialCluster = append(initialCluster, m.Name+"="+u)
+		}
+	}
 	return append(initialCluster, name+"="+peerURL), nil
 }
 
 // RemoveEtcdMember removes a member for good, by its name or its id. Etcd refuses what would
-// leave it without a majority.
-func RemoveEtcdMember(ctx context.Context, client *clientv3.Client, nameOrID string) (EtcdMember, error) {
+// leave it without a majority. An error with a member is about the record alone.
+func (l Lab) RemoveEtcdMember(ctx context.Context, client *clientv3.Client, nameOrID string, by By) (EtcdMember, error) {
 	members, err := etcdMembers(ctx, client)
 	if err != nil {
 		return EtcdMember{}, err
@@ -105,14 +128,19 @@ func RemoveEtcdMember(ctx context.Context, client *clientv3.Client, nameOrID str
 	case len(members) == 1:
 		return EtcdMember{}, fmt.Errorf("%w: %s is the only member of etcd", admin.ErrInput, nameOrID)
 	}
+	gone := members[i]
+	subject, detail := cmp.Or(gone.Name, gone.ID), memberDetail(strings.Join(gone.PeerURLs, ","), by)
+	if err := admin.FitsAudit(by.Who, subject, detail); err != nil {
+		return EtcdMember{}, err
+	}
 	err = whenHealthy(ctx, func(ctx context.Context) error {
-		_, err := client.MemberRemove(ctx, members[i].id)
+		_, err := client.MemberRemove(ctx, gone.id)
 		return err
 	})
 	if err != nil {
 		return EtcdMember{}, fmt.Errorf("remove member %s from etcd at %v: %w", nameOrID, client.Endpoints(), err)
 	}
-	return members[i], nil
+	return gone, l.auditMember(ctx, by, "etcd remove", subject, detail)
 }
 
 // whenHealthy changes the members, and waits if etcd is not ready for it: for some seconds
