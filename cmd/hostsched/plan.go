@@ -303,7 +303,11 @@ func runShadow(ctx context.Context, cmd *cobra.Command, s ops.Shard, out *output
 		if out.format == outputJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 		}
-		err := line(cmd.OutOrStdout(), "tick %d: %s, planned now %d", a.Ticks, agreementText(a), a.Open)
+		now := fmt.Sprintf("planned now %d", a.Open)
+		if a.Paused != nil {
+			now = fmt.Sprintf("nothing is planned, because the shard is paused %s", a.Paused)
+		}
+		err := line(cmd.OutOrStdout(), "tick %d: %s, %s", a.Ticks, agreementText(a), now)
 		if policy != "" && err == nil {
 			err = line(cmd.OutOrStdout(), "  compared with the policy that decides, %s would give hosts to %+d entries now, and to %+.1f on average over all ticks", a.Policy, a.More, a.Mean)
 		}

@@ -45,7 +45,7 @@ func shardListCommand() *cobra.Command {
 		Example: "  hostsched shard list -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withLab(cmd.Context(), cfg, func(lab ops.Lab) error {
-				all, err := lab.Shards(cmd.Context())
+				all, err := lab.ListShards(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -58,13 +58,18 @@ func shardListCommand() *cobra.Command {
 	return cmd
 }
 
-func shardsTable(w io.Writer, all []admin.Shard, wide bool) error {
+func shardsTable(w io.Writer, all []ops.ListedShard, wide bool) error {
 	t := newTable(w)
 	t.row("SHARD", "HOSTS", "IN USE", "LABELS", inWide(wide, "ID", "DATABASE"), "NOTE")
 	for _, s := range all {
 		note := ""
-		if s.NotServed != "" {
+		switch {
+		case s.NotServed != "":
 			note = "not served: " + s.NotServed
+		case s.Paused != "":
+			note = "paused: " + s.Paused
+		case s.Fault != "":
+			note = "cannot be asked whether it is paused: " + s.Fault
 		}
 		t.row(s.Name, s.Hosts, s.InUse, orDash(strings.Join(s.Labels, ",")), inWide(wide, s.ID, orDash(s.DSN)), note)
 	}

@@ -453,6 +453,8 @@ func TestClusterCommands(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, f.Writes, later.Writes, "but writes nothing")
 	in.printedStatusSays(t, "paused: power work")
+	require.Regexp(t, `(?m)^shard-1 .* paused: power work$`, in.command(t, 0, "shard", "list", "-o", "wide"))
+	require.Contains(t, in.command(t, 0, "plan", "shard-1", "--shadow", "--ticks", "1"), "nothing is planned, because the shard is paused by ")
 	in.command(t, 0, "shard", "resume", "shard-1", "--reason", "power is back", "--yes")
 	require.Eventually(t, func() bool {
 		f, _, err := in.db.ReadFence(t.Context(), "shard-1")
@@ -507,6 +509,9 @@ func TestShardWithItsOwnDatabase(t *testing.T) {
 	in.command(t, 0, "shard", "add", "west", "--dsn", through, "--yes")
 	in.spread(t, 2, 2)
 	in.command(t, 2, "shard", "assign-label", "west", "board:b00", "--reason", "test", "--yes")
+	in.command(t, 0, "shard", "pause", "west", "--reason", "power work", "--yes")
+	require.Regexp(t, `(?m)^west .* paused: power work$`, in.command(t, 0, "shard", "list"))
+	in.command(t, 0, "shard", "resume", "west", "--reason", "power is back", "--yes")
 	require.Eventually(t, func() bool {
 		n, err := history.Count(t.Context(), simlab.Counts{})
 		return err == nil && n.Assignments > termAssignments

@@ -27,6 +27,8 @@ type Agreement struct {
 	More   int              `json:"more"`
 	Mean   float64          `json:"mean_more"`
 	PlanRules
+	// Paused is nil unless the shard is paused: a leader of hostsched gives nothing then.
+	Paused *Pause `json:"paused,omitempty"`
 }
 
 // Shadow plans at every interval, reads what the running scheduler did since,
@@ -68,7 +70,7 @@ func Shadow(ctx context.Context, s Shard, policy scheduler.Policy, interval time
 		}
 		pending = report.Pending
 		sum.Ticks++
-		sum.Open = len(report.Plan.Assignments)
+		sum.Open, sum.Paused = len(report.Plan.Assignments), report.Paused
 		sum.compare(report)
 		if err := each(sum); err != nil {
 			return err

@@ -33,6 +33,9 @@ func (l Lab) Shards(ctx context.Context) ([]admin.Shard, error) {
 		if s.Name == whole {
 			sum.ID = s.ID
 		}
+		if s.Name == whole {
+			sum.Paused = s.Paused
+		}
 		sum.Hosts, sum.InUse, sum.Labels = sum.Hosts+s.Hosts, sum.InUse+s.InUse, append(sum.Labels, s.Labels...)
 		if s.DSN != "" {
 			out = append(out, s)
@@ -40,6 +43,47 @@ func (l Lab) Shards(ctx context.Context) ([]admin.Shard, error) {
 	}
 	slices.Sort(sum.Labels)
 	return append([]admin.Shard{sum}, out...), nil
+}
+
+// pauseTimeout bounds the question to the database of one shard whether it is paused.
+const pauseTimeout = 3 * time.Second
+
+// ListedShard is a shard as it is listed.
+type ListedShard struct {
+	admin.Shard
+	// Fault is why its own database does not say whether it is paused.
+	Fault string `json:"fault,omitempty"`
+}
+
+// ListShards is Shards, and asks shards with databases of their own whether they are paused.
+func (l Lab) ListShards(ctx context.Context) ([]ListedShard, error) {
+	all, err := l.Shards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]ListedShard, len(all))
+	for i, s := range all {
+		out[i].Shard = s
+		if s.DSN == "" || s.NotServed != "" {
+			continue
+		}
+		var fault error
+		if out[i].Paused, fault = l.pauseOf(ctx, s); fault != nil {
+			out[i].Fault = fault.Error()
+		}
+	}
+	return out, nil
+}
+
+func (l Lab) pauseOf(ctx context.Context, s admin.Shard) (reason string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pauseTimeout)
+	defer cancel()
+	err = l.on(ctx, s, func(s Shard) error {
+		f, _, err := s.DB.ReadFence(ctx, s.Name)
+		reason = f.Paused
+		return err
+	})
+	return reason, err
 }
 
 // mayDivide refuses to change what belongs to which shard where the configuration gives the

@@ -84,11 +84,15 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /readyz", cfg.ready)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		role, why := cfg.Role()
-		answer(w, http.StatusOK, ServerStatus{
+		shards := []shardAnswer{}
+		for _, s := range cfg.Status() {
+			shards = append(shards, shardStatus(s))
+		}
+		answer(w, http.StatusOK, statusAnswer{Shards: shards, ServerStatus: ServerStatus{
 			Server: cfg.Server, Version: cfg.Version, Now: time.Now().UTC(), Role: role, Why: why, Rules: cfg.Rules,
-			Shards: cfg.Status(), NotServed: cfg.NotServed(), MetadataFault: cfg.MetadataFault(), Failing: cfg.Failing(),
+			NotServed: cfg.NotServed(), MetadataFault: cfg.MetadataFault(), Failing: cfg.Failing(),
 			Certificate: cfg.Certificate(), Unheard: cfg.Unheard(),
-		})
+		}})
 	})
 	mux.HandleFunc("GET /v1/recorder", cfg.recorder)
 	return mux
@@ -109,6 +113,28 @@ func onOneLine(status func() []replica.Status) func() []replica.Status {
 		}
 		return all
 	}
+}
+
+// statusAnswer is a ServerStatus as it is written.
+type statusAnswer struct {
+	ServerStatus
+	Shards []shardAnswer `json:"shards"`
+}
+
+// shardAnswer leaves out what is not known.
+type shardAnswer struct {
+	replica.Status
+	Waiting *int `json:"waiting,omitempty"`
+}
+
+// shardStatus is what a replica says of a shard. Who does not lead it, or leads it while it is
+// paused, reads no queue.
+func shardStatus(s replica.Status) shardAnswer {
+	out := shardAnswer{Status: s}
+	if s.State == replica.StateLeader && s.Paused == "" {
+		out.Waiting = &s.Waiting
+	}
+	return out
 }
 
 // Recorder is the answer of /v1/recorder.

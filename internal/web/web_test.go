@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,6 +100,16 @@ func TestReadiness(t *testing.T) {
 	require.Contains(t, body, "shard master is not led here: server b leads")
 	_, body = get(t, standby, "/v1/status")
 	require.NotContains(t, body, "0001-01-01", "a time that never was is left out")
+	for want, s := range map[string]replica.Status{
+		`"waiting":3`: {State: replica.StateLeader, Waiting: 3}, `"waiting":0`: {State: replica.StateLeader},
+		"": {State: replica.StateLeader, Paused: "power work"},
+	} {
+		_, body = get(t, s, "/v1/status")
+		require.Contains(t, body, want)
+		require.Equal(t, want == "", !strings.Contains(body, `"waiting"`), "whoever reads no queue does not know")
+	}
+	_, body = get(t, follower, "/v1/status")
+	require.NotContains(t, body, `"waiting"`)
 	_, body = get(t, leader, "/v1/status")
 	require.Contains(t, body, `"not_served":{"a/b":"it has a slash"}`)
 	require.Contains(t, body, `"metadata_fault":"400 mapper_parsing_exception"`)

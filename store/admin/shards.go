@@ -21,6 +21,9 @@ type Shard struct {
 	Name shard.Name `json:"shard"`
 	// NotServed says why no replica can lead it, empty if one can.
 	NotServed string `json:"not_served,omitempty"`
+	// Paused is why nothing is scheduled in it, as the fences of this database say; empty if it
+	// is scheduled.
+	Paused string `json:"paused,omitempty"`
 	// Labels are the names of the labels it owns.
 	Labels []string `json:"labels"`
 	// DSN is the shard's own database, empty if it shares this one.
@@ -36,9 +39,16 @@ type Shard struct {
 func (lab *Lab) Shards(ctx context.Context) ([]Shard, error) {
 	byID := map[shard.ID]*Shard{shard.MasterID: {Name: shard.Master, Labels: []string{}}}
 	err := lab.Read(ctx, func(r *sqldb.Reader) {
+		paused := map[shard.Name]string{}
+		r.Rows("SELECT shard, pause_reason FROM hostsched_fence WHERE pause_reason <> ''", func(v sqldb.Row) {
+			paused[shard.Name(v.Text(0))] = v.Text(1)
+		})
 		layout := store.ReadLayout(r, true)
 		for id, name := range layout.Names {
 			byID[id] = &Shard{ID: id, Name: name, NotServed: layout.Unserved[id], Labels: []string{}}
+		}
+		for _, s := range byID {
+			s.Paused = paused[s.Name]
 		}
 		r.Rows("SELECT s.shard_id, l.name FROM afe_shards_labels s JOIN afe_labels l ON l.id = s.label_id ORDER BY l.name", func(v sqldb.Row) {
 			if s := byID[shard.ID(v.Int(0).N)]; s != nil {

@@ -117,6 +117,8 @@ func TestLongestTextsAreStoredWhole(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, name, shards[len(shards)-1].Name)
 		require.Equal(t, text(shard.MaxDSN), shards[len(shards)-1].DSN)
+		require.Equal(t, pause, shards[len(shards)-1].Paused)
+		require.Empty(t, shards[0].Paused)
 		fence, _, err := db.ReadFence(t.Context(), name)
 		require.NoError(t, err)
 		require.Equal(t, []string{pause, who}, []string{fence.Paused, fence.PausedBy})
