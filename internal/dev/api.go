@@ -104,10 +104,9 @@ func (d *dev) commands() []string {
 	)
 }
 
-// locate finds out what other terminals, which may be in any folder, have to be told. The
-// program has the name by which it was called, which may be a link to another one.
+// locate finds out what other terminals, which may be in any folder, have to be told.
 func (d *dev) locate() error {
-	program, err := exec.LookPath(os.Args[0])
+	program, err := thisProgram()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
@@ -117,6 +116,26 @@ func (d *dev) locate() error {
 	d.dataDir, err = filepath.Abs(d.opts.DataDir)
 	d.envFile = filepath.Join(d.dataDir, "env")
 	return err
+}
+
+// thisProgram is its file under the name by which it was called, which may be a link to it. Whoever
+// started it may have told it any other name.
+func thisProgram() (string, error) {
+	own, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	called, err := exec.LookPath(os.Args[0])
+	if err != nil || !sameFile(called, own) {
+		return own, nil
+	}
+	return called, nil
+}
+
+func sameFile(a, b string) bool {
+	of, err := os.Stat(a)
+	other, otherErr := os.Stat(b)
+	return errors.Join(err, otherErr) == nil && os.SameFile(of, other)
 }
 
 func (d *dev) writeEnvFile() error {
