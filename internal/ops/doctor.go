@@ -97,6 +97,8 @@ func (c *Checkup) shard(s ShardStatus) {
 		c.add(name, CheckWarning, "paused: %s", s.Paused)
 	case len(s.Ignored) > 0:
 		c.add(name, CheckWarning, "etcd has keys that are nobody's: %v", s.Ignored)
+	case s.Heir == "" && c.config.Standalone:
+		c.add(name, CheckOK, "%s leads it in term %d, and is the only server of a standalone lab", s.Leader, s.Term)
 	case s.Heir == "":
 		c.add(name, CheckWarning, "%s leads it, and no other server could take over", s.Leader)
 	default:
