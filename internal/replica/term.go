@@ -10,6 +10,7 @@ import (
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/scheduler"
+	"github.com/hostsched/hostsched/shard"
 	"github.com/hostsched/hostsched/store"
 )
 
@@ -150,7 +151,7 @@ func (r *Replica) tell(err error) {
 	if err == nil {
 		return
 	}
-	r.former.Cause = err.Error()
+	r.former.Cause = shard.OneLine(err.Error())
 	if !errors.Is(err, store.ErrWentBack) && r.cfg.Ended != nil {
 		r.cfg.Ended(*r.former)
 	}
@@ -198,7 +199,7 @@ func (r *Replica) endTerm(ctx context.Context, term *election.Term, leader *stor
 		r.tell(result)
 	}
 	now := r.Status()
-	end := store.TermEnd{Planned: result == nil, Cause: cause.Error(), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
+	end := store.TermEnd{Planned: result == nil, Cause: shard.OneLine(cause.Error()), Ticks: now.Ticks - before.Ticks, Assignments: now.Assignments - before.Assignments}
 	r.recordEnd(leader, end)
 	return result
 }
@@ -224,7 +225,7 @@ func (r *Replica) takeOver(ctx context.Context, won *election.Term) (*term, erro
 	}
 	recorder, err := r.db.Recorder(ctx, r.cfg.Scope)
 	if err != nil {
-		r.recordEnd(leader, store.TermEnd{Cause: cmp.Or(context.Cause(ctx), err).Error()})
+		r.recordEnd(leader, store.TermEnd{Cause: shard.OneLine(cmp.Or(context.Cause(ctx), err).Error())})
 		return nil, errors.Join(err, leader.Close())
 	}
 	return &term{leader: leader, recorder: recorder}, nil
