@@ -279,9 +279,8 @@ func TestGrowing(t *testing.T) {
 	code, out, errs := runCommand(t, "migrate", "copy", "--from", "sqlite:"+filepath.Join(alone.dir, "lab.db"), "--to", target.FormatDSN())
 	require.Equal(t, exitOK, code, errs)
 	require.Contains(t, out, "both have the same numbers of rows")
-	require.Contains(t, out, "lie outside of the database, and were not copied: 1")
-	require.Contains(t, out, filepath.Join(alone.dir, "blobs"))
-	require.Contains(t, out, "runs.blobs")
+	require.Contains(t, out, "lie outside of the database, and were not copied: 1\ncopy "+filepath.Join(alone.dir, "blobs"))
+	require.Contains(t, out, "the setting runs.blobs")
 
 	in := &installation{dsn: dsn, logDir: t.TempDir()}
 	t.Cleanup(func() {

@@ -83,9 +83,9 @@ func (c *labCopy) run(cmd *cobra.Command) (err error) {
 		if err := copiedTable(w, copied); err != nil || copied.Files == 0 {
 			return err
 		}
-		return line(w, `logs and files of runs that lie outside of the database, and were not copied: %d
-copy %s with 'cp -r'
-to where all servers see it, and give them the setting runs.blobs with that place`, copied.Files, c.filesAt())
+		return errors.Join(
+			line(w, "logs and files of runs that lie outside of the database, and were not copied: %d", copied.Files),
+			line(w, "copy %s with 'cp -r' to where all servers see it, and give them the setting runs.blobs with that place", c.filesAt()))
 	})
 }
 
