@@ -3,6 +3,7 @@ package scheduler
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -58,12 +59,37 @@ func TestRank(t *testing.T) {
 		{2, NoPriority, hour / 4, NoPriority},
 		{2, NoPriority, 3 * hour, 6},
 		{2, -10, 3 * hour, -4},
+		{2, math.MaxInt64, 3 * hour, math.MaxInt64},
+		{2, math.MaxInt64 - 6, 3 * hour, math.MaxInt64},
+		{2, math.MaxInt64 - 7, 3 * hour, math.MaxInt64 - 1},
+		{2, math.MinInt64, 3 * hour, math.MinInt64 + 6},
+		{1e30, 10, 3 * hour, 1<<62 + 10},
+		{1e30, math.MaxInt64, 3 * hour, math.MaxInt64},
 	} {
 		s := &Snapshot{Now: 1_000_000, Rules: Rules{Aging: c.aging}}
 		require.Equal(t, c.want, s.rank(&Job{Priority: c.priority, Created: s.Now - c.waited}), "%+v", c)
 	}
 	unknown := &Snapshot{Now: 1_000_000, Rules: Rules{Aging: 2}}
 	require.Equal(t, int64(10), unknown.rank(&Job{Priority: 10}), "nobody knows when the job was created")
+}
+
+// TestHighestPriorityComesFirst: a job of the highest priority that the database can hold comes
+// before all others also after it has waited.
+func TestHighestPriorityComesFirst(t *testing.T) {
+	s := &Snapshot{
+		Now: 1_000_000, Rules: Rules{Aging: 5}, Users: []User{{1, "alice", []ACLID{1}}},
+		Jobs: []Job{
+			{ID: 1, Owner: "alice", User: 1, SynchCount: 1, Created: 1_000_000 - 7200},
+			{ID: 2, Owner: "alice", User: 1, SynchCount: 1, Created: 1_000_000 - 7200, Priority: math.MaxInt64},
+		},
+		Entries: []Entry{{ID: 1, Job: 1, MetaHost: 1}, {ID: 2, Job: 2, MetaHost: 1}},
+		Hosts:   []Host{{ID: 1, Hostname: "h1", Ready: true, ACLs: []ACLID{1}}},
+	}
+	for _, s.Rules.Policy = range []Policy{PolicyExact, PolicyOptimal} {
+		p := MakePlan(s)
+		require.Len(t, p.Assignments, 1)
+		require.EqualValues(t, 2, p.Assignments[0].Entry, "under %s", s.Rules.Policy)
+	}
 }
 
 // TestNobodyWaitsForEver lets jobs of the highest priority arrive for ever, as many as the
