@@ -40,6 +40,47 @@ func repeatedLabs() *rapid.Generator[*Snapshot] {
 	})
 }
 
+// wishfulLabs generates labs whose jobs want builds and firmware that some hosts carry, and have
+// had hosts that are free again. So it matters who gets which host, also for those who come
+// later.
+func wishfulLabs() *rapid.Generator[*Snapshot] {
+	return rapid.Custom(func(t *rapid.T) *Snapshot {
+		s := &Snapshot{Labels: []Label{{1, "wifi"}, {2, "cros-version:1"}, {3, "fwrw-version:1"}}, Users: []User{{1, "alice", []ACLID{1}}}, Recorder: NewRecorder(nil)}
+		hosts := rapid.IntRange(2, 6).Draw(t, "hosts")
+		for id := range hosts {
+			s.Hosts = append(s.Hosts, Host{
+				ID: HostID(id + 1), Hostname: fmt.Sprint("h", id+1), Status: HostReady, Ready: true, ACLs: []ACLID{1}, Labels: some(t, []LabelID{1, 2, 3}, 50),
+			})
+		}
+		tried := EntryID(100)
+		for id := range rapid.IntRange(2, 7).Draw(t, "jobs") {
+			job := Job{ID: JobID(id + 1), User: 1, Owner: "alice", SynchCount: 1, Deps: append(some(t, []LabelID{1}, 20), some(t, []LabelID{2, 3}, 60)...)}
+			s.Jobs = append(s.Jobs, job)
+			s.Entries = append(s.Entries, Entry{ID: EntryID(id + 1), Job: job.ID, MetaHost: 1})
+			for _, host := range some(t, s.Hosts, 30) {
+				s.Siblings = append(s.Siblings, Sibling{ID: tried, Job: job.ID, Host: host.ID, Status: "Completed"})
+				tried++
+			}
+		}
+		return s
+	})
+}
+
+// TestWishesOfRetries: hosts are given away in the best way too if jobs may not have the same
+// of them.
+func TestWishesOfRetries(t *testing.T) {
+	for _, p := range optimalProperties {
+		t.Run(p.name, func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				s := wishfulLabs().Draw(t, "lab")
+				if err := p.holds(s, onCopy(MakePlan)); err != nil {
+					t.Fatalf("%v\n%s", err, MakePlan(s))
+				}
+			})
+		})
+	}
+}
+
 // TestMinimumsOfPartOfAGroup: a minimum that is for some entries of a group only is for those
 // that leave most to other suites.
 func TestMinimumsOfPartOfAGroup(t *testing.T) {

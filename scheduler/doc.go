@@ -40,7 +40,7 @@
 //   - requests.go: what entries require, and the groups of entries that require the same
 //   - match.go: which hosts match a request
 //   - named.go, minimums.go, rounds.go: the rounds 0, 1 and 2
-//   - optimal.go, matcher.go: the rounds 1 and 2 under [PolicyOptimal]
+//   - optimal.go, ranked.go, matcher.go, choice.go: the rounds 1 and 2 under [PolicyOptimal]
 //   - activate.go, prejob.go, synch.go: what happens to an entry that got a host, its
 //     pre-job tasks, and jobs whose entries start together
 //   - reasons.go: why an entry still waits

@@ -24,8 +24,10 @@ type match struct {
 	alive []int32
 	// started is true once alive is filled in.
 	started bool
-	deps    setID
-	acls    setID
+	// open is a position of eligible. No host before it can be promised to anybody who has none.
+	open int
+	deps setID
+	acls setID
 	// counts are the outcomes of the eligible hosts. They are valid if counted is true.
 	counts  outcomeCounts
 	counted bool

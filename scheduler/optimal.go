@@ -36,30 +36,33 @@ const promised = -2
 func (p *planner) serveOptimal(g *group, n int, round Round) {
 	switch {
 	case round == RoundMinimum && g.chosen != nil:
-		p.promise(g, g.chosen, n, round, anyDemand)
+		p.promise(g, g.chosen, n, round, anyJob)
 		return
 	case round == RoundMinimum && n < len(g.entries):
-		n -= p.promise(g, g.entries, n, round, func(d *demand) bool { return d.refused == 0 })
+		n -= p.promise(g, g.entries, n, round, func(job *jobInfo) bool { return !g.mixed || len(p.refusedHosts(g.match, job)) == 0 })
 	}
-	p.promise(g, g.entries, n, round, anyDemand)
+	p.promise(g, g.entries, n, round, anyJob)
 }
 
-func anyDemand(*demand) bool { return true }
+func anyJob(*jobInfo) bool { return true }
 
-// promise promises a host to up to n of the entries of a group whose demands are wanted. It
+// promise promises a host to up to n of the entries of a group whose jobs are wanted. It
 // returns to how many.
-func (p *planner) promise(g *group, entries []int32, n int, round Round, wanted func(*demand) bool) int {
+func (p *planner) promise(g *group, entries []int32, n int, round Round, wanted func(*jobInfo) bool) int {
 	promises := 0
+	if p.exhausted(g.match) {
+		return promises
+	}
 	for _, at := range entries {
 		if promises == n {
 			break
 		}
 		e := &p.entries[at]
-		if e.host == promised {
+		if e.host == promised || g.mixed && !p.mayServe(g, e.job) {
 			continue
 		}
-		switch d := p.demandOf(g, e); {
-		case wanted(d) && p.matcher.serve(d):
+		switch {
+		case wanted(e.job) && p.matcher.serve(p.demandOf(g, e.job)):
 			e.host, e.round = promised, round
 			promises++
 		case !g.mixed:
@@ -67,6 +70,24 @@ func (p *planner) promise(g *group, entries []int32, n int, round Round, wanted 
 		}
 	}
 	return promises
+}
+
+// exhausted tells whether no host of a match can be promised to anybody who has none yet. If so,
+// its hosts need not be ranked.
+func (p *planner) exhausted(m *match) bool {
+	for ; m.open < len(m.eligible); m.open++ {
+		num := m.eligible[m.open]
+		if p.free.Test(uint(num)) && !p.matcher.isClosed(num) {
+			return false
+		}
+	}
+	return true
+}
+
+// mayServe tells whether one of the hosts of a group may still be promised to a job. If not,
+// the job needs no demand.
+func (p *planner) mayServe(g *group, job *jobInfo) bool {
+	return p.matcher.mayServe(p.rankedOf(g), func(num int32) bool { return slices.Contains(job.held, p.hosts[num].ID) })
 }
 
 // keepPromises assigns the hosts that were promised. Entries of one demand get them in the
@@ -79,25 +100,22 @@ func (p *planner) keepPromises() {
 		g := &p.groups[i]
 		for _, n := range g.entries {
 			if e := &p.entries[n]; e.host == promised {
-				p.give(e, p.matcher.nextHeld(p.demandOf(g, e)), e.round)
+				p.give(e, p.matcher.nextHeld(p.demandOf(g, e.job)), e.round)
 			}
 		}
 	}
 }
 
-// demandOf returns the demand of an entry. It is that of the entry's group, unless the job
-// already has a host that the group could get. All entries of a job have the same.
-func (p *planner) demandOf(g *group, e *pending) *demand {
+// demandOf returns the demand of the entries of a job. It is that of all jobs of the group which
+// had no host that the group could get.
+func (p *planner) demandOf(g *group, job *jobInfo) *demand {
 	if !g.mixed {
-		if g.demand == nil {
-			g.demand = p.demand(g, 0)
-		}
-		return g.demand
+		return &p.rankedOf(g).whole
 	}
-	if e.job.demand == nil {
-		e.job.demand = p.demand(g, p.refusals.intern(p.refusedHosts(g.match, e.job)))
+	if job.demand == nil {
+		job.demand = p.demand(g, p.refusals.intern(p.refusedHosts(g.match, job)))
 	}
-	return e.job.demand
+	return job.demand
 }
 
 // refusedHosts returns the hosts of a match that the job cannot be assigned because one of
@@ -120,28 +138,50 @@ func (p *planner) refusedHosts(m *match, job *jobInfo) []int64 {
 // demand finds the demand of jobs of a group that are refused some hosts. It creates it if it
 // is new.
 func (p *planner) demand(g *group, refused setID) *demand {
-	key := demandKey{g.match, g.key.preferred, refused}
+	l := p.rankedOf(g)
+	if refused == 0 {
+		return &l.whole
+	}
+	key := demandKey{l, refused}
 	if d := p.demandsBy[key]; d != nil {
 		return d
 	}
 	d := p.demands.next()
-	d.preferred, d.refused = g.key.preferred, refused
-	d.hosts = p.lists.copyWithin(g.match.eligible, p.free)
-	if without := p.refusals.get(refused); len(without) > 0 {
-		d.hosts = slices.DeleteFunc(d.hosts, func(num int32) bool {
-			_, found := slices.BinarySearch(without, int64(num))
-			return found
-		})
-	}
-	d.ends = p.sortByPreferred(d.hosts, g.key.preferred)
+	*d = demand{ranked: l, refused: p.refusals.get(refused), first: noHost}
 	p.demandsBy[key] = d
 	return d
 }
 
-// demandKey tells demands apart.
+// demandKey tells demands apart that may not have all hosts of a list.
 type demandKey struct {
-	match              *match
-	preferred, refused setID
+	ranked  *ranked
+	refused setID
+}
+
+// rankedKey tells lists of hosts apart.
+type rankedKey struct {
+	match     *match
+	preferred setID
+}
+
+// rankedOf returns the hosts that entries of a group may get. It finds them at the first call.
+func (p *planner) rankedOf(g *group) *ranked {
+	if g.ranked != nil {
+		return g.ranked
+	}
+	key := rankedKey{g.match, g.key.preferred}
+	g.ranked = p.rankedBy[key]
+	if g.ranked == nil {
+		l := p.rankeds.next()
+		l.hosts = p.lists.copyWithin(g.match.eligible, p.free)
+		l.ends = p.sortByPreferred(l.hosts, g.key.preferred)
+		l.whole = demand{ranked: l, first: noHost}
+		p.rankedBy[key], g.ranked = l, l
+	}
+	if g.mixed {
+		g.ranked.share()
+	}
+	return g.ranked
 }
 
 // sortByPreferred sorts hosts by how many of the preferred labels they lack, and keeps

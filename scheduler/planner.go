@@ -103,6 +103,8 @@ type planner struct {
 	sets      setTable   // interned label and ACL sets
 	labelSets []labelled // by label set
 	matches   slab[match]
+	rankeds   slab[ranked]
+	rankedBy  map[rankedKey]*ranked
 	demands   slab[demand]
 	demandsBy map[demandKey]*demand
 	matcher   *matcher // nil unless the policy is PolicyOptimal

@@ -29,9 +29,9 @@ type group struct {
 	// ahead is how many entries of other groups are served before this one.
 	ahead int
 	match *match
-	// demand is nil until it is needed, and always under PolicyExact. mixed is true if any
+	// ranked is nil until it is needed, and always under PolicyExact. mixed is true if any
 	// job of the group has had hosts, so that its entries may have a demand of their own.
-	demand *demand
+	ranked *ranked
 	mixed  bool
 	// chosen are the positions of the entries that a minimum is for, if that had to be chosen.
 	chosen []int32
