@@ -87,9 +87,7 @@ type labRows struct {
 	hosts    hostRows
 	queue    queueRows
 	jobs     jobRows
-	// awayAt is when it was last looked whose agents take nothing, in seconds by the
-	// database's clock.
-	awayAt int64
+	away     agentsAway
 	// due is how many holds are over, and how many entries are to be aborted for one.
 	due int
 }
@@ -155,7 +153,7 @@ func (t *Snapshots) next(r *sqldb.Reader, lab *labRows) (s *scheduler.Snapshot, 
 	users := readUsers(r, s, stale)
 	entries, tasks, read := lab.readQueue(r, stale, t.refreshRows)
 	holds := !t.scope.Bare && lab.readHolds(r, stale, moved)
-	away := !t.scope.Bare && t.scope.Agents && lab.readAway(r, stale, moved)
+	away := !t.scope.Bare && t.scope.Agents && lab.readAway(r, stale)
 	pending := (moved || hosts || entries) && lab.listPending()
 	uses := lab.deriveUses(hosts, entries, tasks)
 	jobs := (pending || len(read) > 0) && lab.readJobs(r, read)

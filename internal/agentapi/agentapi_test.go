@@ -481,14 +481,16 @@ func TestAutotest(t *testing.T) {
 	require.ErrorIs(t, err, agentclient.ErrAutotest)
 }
 
-// TestPauses: however many agents there are, they do not call too often.
+// TestPauses: however many agents there are, they do not call too often, nor so seldom that
+// they count as silent.
 func TestPauses(t *testing.T) {
+	require.Less(t, agentapi.LongestSilence, store.AgentSilentAfter)
 	for _, tt := range []struct {
 		agents      int
 		wait        time.Duration
 		least, most time.Duration
 	}{
-		{1, 20 * time.Second, 0, 0}, {1000, 20 * time.Second, 0, 0}, {3000, 20 * time.Second, 32 * time.Second, 40 * time.Second}, {100, 0, 1600 * time.Millisecond, 2 * time.Second}, {0, 0, 0, 0},
+		{1, 20 * time.Second, 0, 0}, {1000, 20 * time.Second, 0, 0}, {1200, 20 * time.Second, 3200 * time.Millisecond, 4 * time.Second}, {3000, 20 * time.Second, 8 * time.Second, 10 * time.Second}, {100_000, 0, 24 * time.Second, 30 * time.Second}, {100, 0, 1600 * time.Millisecond, 2 * time.Second}, {0, 0, 0, 0},
 	} {
 		for range 100 {
 			got := agentapi.NextMillis(tt.agents, tt.wait)

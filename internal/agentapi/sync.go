@@ -13,8 +13,10 @@ import (
 const (
 	// maxWait is how long a call may wait. Proxies cut longer ones.
 	maxWait = 20 * time.Second
-	// syncsPerSecond bounds how many calls all agents together make.
-	syncsPerSecond = 50
+	// syncsPerSecond bounds how many calls all agents together make, as long as each of them
+	// calls at least every longestInterval: who is silent for longer gets nothing new.
+	syncsPerSecond  = 50
+	longestInterval = 30 * time.Second
 )
 
 func (a *API) syncRoute() {
@@ -47,7 +49,7 @@ func (a *API) sync(ctx context.Context, agent lab.AgentCaller, in labapi.AgentSy
 	}
 	seat := a.hub.enter(agent, in)
 	if err := a.hub.noteSeen(ctx, l); err != nil {
-		a.cfg.Log.Debug("not noted which agents were seen; the next call does", "error", err)
+		a.hub.faults.Warn("cannot note which agents were seen; nobody new gets the hosts of those that count as silent", "error", err)
 	}
 	seat.tell(&out)
 	wait := waitOf(in, a.cfg.Runs().Lease)
@@ -93,7 +95,7 @@ func waitOf(in labapi.AgentSync, lease time.Duration) time.Duration {
 // nextMillis is how long an agent pauses before its next call, if so many agents would call
 // too often otherwise.
 func nextMillis(agents int, wait time.Duration) time.Duration {
-	pause := time.Duration(agents)*time.Second/syncsPerSecond - wait
+	pause := min(time.Duration(agents)*time.Second/syncsPerSecond, longestInterval) - wait
 	if pause <= 0 {
 		return 0
 	}

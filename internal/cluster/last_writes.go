@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"maps"
+	"strings"
 
 	"github.com/hostsched/hostsched/election"
 	"github.com/hostsched/hostsched/scheduler"
@@ -26,7 +27,7 @@ func (c *Controller) noteLastWrites(name shard.Name, last store.LastWrites) {
 	if c.lastWrites == nil {
 		c.lastWrites = map[shard.Name]election.LastWrites{}
 	}
-	told := election.LastWrites{Epoch: last.Epoch, Writes: last.Writes, Cause: last.Cause[:min(len(last.Cause), toldCause)]}
+	told := election.LastWrites{Epoch: last.Epoch, Writes: last.Writes, Cause: strings.ToValidUTF8(last.Cause[:min(len(last.Cause), toldCause)], "")}
 	if len(c.lastWrites) < toldShards {
 		for _, g := range last.Given[max(0, len(last.Given)-toldGiven):] {
 			told.Given = append(told.Given, [3]int64{int64(g.Entry), int64(g.Job), int64(g.Host)})

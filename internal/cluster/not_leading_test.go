@@ -63,6 +63,7 @@ func TestHangingSnapshot(t *testing.T) {
 	l := newLab(t, testserver.Database(t), 0)
 	a := l.start("a")
 	l.ledBy(a, shard.Master)
+	l.until("all is given out", func() bool { return a.status(shard.Master).Ticks > 20 })
 	other, err := l.db.SQL().Conn(t.Context())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, other.Close()) }()

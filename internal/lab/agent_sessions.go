@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hostsched/hostsched/internal/labapi"
@@ -155,19 +156,34 @@ type AgentSeen struct {
 }
 
 // NoteSeen notes that agents were seen, all with one statement, and what changed, with one
-// each.
+// each. It does not wait for an agent whose row another client keeps locked: the others would
+// count as silent meanwhile.
 func (l *Lab) NoteSeen(ctx context.Context, agents []AgentSeen) error {
 	if len(agents) == 0 {
 		return nil
 	}
 	ids := sqldb.IDsOf(agents, func(a AgentSeen) int64 { return a.ID })
-	_, err := l.db.Pool.ExecContext(ctx, "UPDATE hostsched_agents SET seen = "+l.db.Dialect.NowMillis+" WHERE id IN "+sqldb.List(ids))
-	for _, a := range agents {
-		if err == nil && a.Changed {
-			_, err = l.db.Pool.ExecContext(ctx, "UPDATE hostsched_agents SET capacity = ?, unfit = ? WHERE id = ?", a.Capacity, a.Unfit, a.ID)
+	return l.change(ctx, "note which agents were seen", func(tx *sql.Tx) error {
+		free, err := sqldb.SelectIDs(ctx, tx, "SELECT id FROM hostsched_agents WHERE id IN "+sqldb.List(ids)+l.db.Dialect.ForUpdate+l.db.Dialect.SkipLocked)
+		if sqldb.IsSyntax(err) { // before MariaDB 10.6
+			free, err = ids, nil
 		}
-	}
-	return l.explain(err, "note which agents were seen")
+		if err != nil || len(free) == 0 {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE hostsched_agents SET seen = "+l.db.Dialect.NowMillis+" WHERE id IN "+sqldb.List(free)); err != nil {
+			return err
+		}
+		for _, a := range agents {
+			if !a.Changed || !slices.Contains(free, a.ID) {
+				continue
+			}
+			if _, err := tx.ExecContext(ctx, "UPDATE hostsched_agents SET capacity = ?, unfit = ? WHERE id = ?", a.Capacity, a.Unfit, a.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // AskForDrain is what an agent does that is to be stopped on its own machine: it gets nothing

@@ -340,18 +340,24 @@ func (l *Lab) missingAgents(ctx context.Context, job int64) (string, error) {
 	if len(alone) > 0 {
 		return "no agent serves host " + strings.Join(alone, ", ") + ": 'hostsched agent' tells how to give it one", nil
 	}
-	away, err := l.db.AgentsAway(ctx, "h.id IN (SELECT q.host_id FROM afe_host_queue_entries q WHERE q.job_id = ? AND q.active = 1 AND q.complete = 0)", job)
+	away, err := l.db.AgentsAway(ctx, "h.id IN (SELECT q.host_id FROM afe_host_queue_entries q WHERE q.job_id = ? AND q.active = 1 AND q.complete = 0 AND (q.status = 'Queued' OR q.status = 'Starting'"+notOwn+"))"+
+		" AND NOT EXISTS (SELECT 1 FROM hostsched_host_epochs e JOIN hostsched_runs r ON r.id = e.run_id WHERE e.host_id = h.id AND r.state IN ('claimed', 'running', 'finishing'))", job)
 	var texts []string
-	for _, a := range away[:min(len(away), 5)] {
+	for _, a := range away {
 		texts = append(texts, fmt.Sprintf("agent %s: %s", a.Agent, a.Reason))
 	}
-	return strings.Join(slices.Compact(texts), "; "), err
+	slices.Sort(texts)
+	texts = slices.Compact(texts)
+	return strings.Join(texts[:min(len(texts), 5)], "; "), err
 }
+
+// notOwn leaves out entries q of jobs that their submitters run themselves.
+const notOwn = " AND NOT EXISTS (SELECT 1 FROM hostsched_own_jobs o WHERE o.job_id = q.job_id)"
 
 // withoutAgent are some of the hosts on which a job would start if an agent served them.
 func (l *Lab) withoutAgent(ctx context.Context, job int64) (names []string, err error) {
 	query := "SELECT COALESCE(h.hostname, '') FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id WHERE q.job_id = ? AND q.status = 'Starting' AND q.complete = 0" +
-		" AND NOT EXISTS (SELECT 1 FROM hostsched_agent_hosts a WHERE a.host_id = q.host_id) AND NOT EXISTS (SELECT 1 FROM hostsched_own_jobs o WHERE o.job_id = q.job_id) ORDER BY q.id LIMIT 5"
+		" AND NOT EXISTS (SELECT 1 FROM hostsched_agent_hosts a WHERE a.host_id = q.host_id)" + notOwn + " ORDER BY q.id LIMIT 5"
 	err = l.each(ctx, "look which hosts have no agent", query, []any{job}, func(scan sqldb.Scanner) error {
 		var name string
 		err := scan(&name)

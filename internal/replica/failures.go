@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hostsched/hostsched/store"
 	"github.com/hostsched/hostsched/store/admin"
@@ -60,25 +61,39 @@ func (r *Replica) wentBack(ctx context.Context, given []store.Given, epoch int64
 	}
 }
 
-// recover prepares the next tick after a failed one. It asks the database whether
+// recover prepares the next tick after one that failed, and began at a time. It asks the database whether
 // the term is over, because a successor may have ended the connection, and
 // reconciles the recorder with that part of the plan which was applied.
-func (r *Replica) recover(ctx context.Context, t *term, err error, failures int) error {
+func (r *Replica) recover(ctx, reading context.Context, t *term, began time.Time, err error, failures int) error {
 	t.emptyPlan = nil
 	r.observer.Failed(r.cfg.Scope.Shard, err)
 	r.faults.Error("tick failed", "error", err, "in a row", failures)
-	r.status.set(func(s *Status) { s.Errors++; s.LastError, s.FailedTicks = err.Error(), failures })
+	r.status.set(func(s *Status) {
+		s.Errors++
+		s.LastError = err.Error()
+		if s.FailingSince.IsZero() {
+			s.FailingSince = began
+		}
+	})
 	if failures >= maxFailures {
 		r.failed(err)
 		return fmt.Errorf("stepping down after %d failed ticks in a row: %w", failures, err)
 	}
-	switch verr := t.leader.Verify(ctx); {
+	r.phase(PhaseSnapshot)
+	defer r.phase(PhaseIdle)
+	defer r.warnIfSlow(slowSnapshot)()
+	bound, cancel := context.WithTimeout(reading, snapshotTimeout)
+	defer cancel()
+	switch verr := t.leader.Verify(bound); {
 	case errors.Is(verr, store.ErrFenced):
 		return r.fenced(verr)
 	case errors.Is(verr, store.ErrWentBack):
 		return r.wentBack(ctx, t.leader.Given(), t.leader.Fence().Epoch, verr)
 	}
-	rebuilt, rerr := r.db.Recorder(ctx, r.cfg.Scope)
+	rebuilt, rerr := r.db.Recorder(bound, r.cfg.Scope)
+	if reading.Err() != nil {
+		return rerr // nobody needs it any more
+	}
 	if rerr != nil {
 		r.failed(rerr)
 		return fmt.Errorf("stepping down: %w", errors.Join(err, rerr))

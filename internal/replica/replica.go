@@ -214,9 +214,8 @@ func (r *Replica) attempt(ctx context.Context) error {
 // Follow sets the status to that of a healthy replica which does not lead.
 func (r *Replica) Follow() {
 	r.status.set(func(s *Status) {
-		s.State, s.Phase, s.Token, s.Epoch, s.LastError = StateCandidate, PhaseIdle, 0, 0, ""
+		s.State, s.Phase, s.Token, s.Epoch, s.LastError, s.campaign = StateCandidate, PhaseIdle, 0, 0, "", ""
 	})
-	r.campaigned("")
 }
 
 func sleep(ctx context.Context, d time.Duration) {

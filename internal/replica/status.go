@@ -67,11 +67,15 @@ type Status struct {
 	LockedRows int `json:"locked_rows"`
 
 	LastTick time.Time `json:"last_tick,omitzero"`
-	// FailedTicks is how many ticks have failed since the last that did not.
-	FailedTicks int `json:"failed_ticks"`
+	// FailingSince is when the first of the ticks began that have failed since the last that
+	// did not.
+	FailingSince time.Time `json:"failing_since,omitzero"`
 	// Recent are the durations of the latest ticks, oldest first; the last one
 	// is tick number Ticks.
 	Recent []time.Duration `json:"recent"`
+
+	// campaign is why the latest campaign failed, empty while none did.
+	campaign string
 }
 
 const (
@@ -91,9 +95,8 @@ func (s Status) Slow(now time.Time) string {
 		return fmt.Sprintf("the term of shard %s is over since %s (%v), and this replica has not finished with it; see whether the database answers and who holds locks there",
 			s.Shard, s.OverSince.UTC().Format(time.RFC3339), now.Sub(s.OverSince).Round(time.Second))
 	}
-	if good := latest(s.LastTick, s.Since); s.State == StateLeader && s.FailedTicks > 0 && now.Sub(good) > slowSnapshot {
-		return fmt.Sprintf("no tick of shard %s has succeeded since %s (%v), %d failed; the last error is: %s",
-			s.Shard, good.UTC().Format(time.RFC3339), now.Sub(good).Round(time.Second), s.FailedTicks, s.LastError)
+	if s.State == StateLeader && !s.FailingSince.IsZero() && now.Sub(s.FailingSince) > slowSnapshot {
+		return fmt.Sprintf("ticks of shard %s have failed since %s (%v): %s", s.Shard, s.FailingSince.UTC().Format(time.RFC3339), now.Sub(s.FailingSince).Round(time.Second), s.LastError)
 	}
 	took, limit := now.Sub(s.PhaseSince), slowPhase
 	if s.Phase == PhaseSnapshot || s.Phase == PhaseTakeOver {
@@ -106,18 +109,9 @@ func (s Status) Slow(now time.Time) string {
 		s.Phase, s.Shard, s.PhaseSince.UTC().Format(time.RFC3339), took.Round(time.Second))
 }
 
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
 type status struct {
 	mu sync.Mutex
 	s  Status
-	// campaign is why the latest campaign failed, empty while none did.
-	campaign string
 }
 
 func (st *status) set(change func(*Status)) {
@@ -134,7 +128,7 @@ func (st *status) ticked(rep Report) {
 		if !rep.Newcomers {
 			s.Waiting = len(rep.Result.Applied.Waiting)
 		}
-		s.LockedRows, s.FailedTicks = rep.Contended, 0
+		s.LockedRows, s.FailingSince = rep.Contended, time.Time{}
 		s.LastTick = rep.Began.Add(rep.Total)
 		if s.Recent = append(s.Recent, rep.Total); len(s.Recent) > recentTicks {
 			s.Recent = s.Recent[1:]
@@ -161,14 +155,7 @@ func (r *Replica) Slow(now time.Time) string {
 func (r *Replica) CampaignFails() string {
 	r.status.mu.Lock()
 	defer r.status.mu.Unlock()
-	return r.status.campaign
-}
-
-// campaigned notes how the latest campaign went.
-func (r *Replica) campaigned(failed string) {
-	r.status.mu.Lock()
-	defer r.status.mu.Unlock()
-	r.status.campaign = failed
+	return r.status.s.campaign
 }
 
 // Status returns a copy.

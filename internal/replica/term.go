@@ -33,17 +33,25 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.status.set(func(s *Status) { s.State, s.Token, s.Epoch = StateCandidate, 0, 0 })
 	name := r.cfg.Scope.Shard
 	// A campaign that waits without an error is over whatever failed before.
+	over := false // guarded by the status
 	recovered := time.AfterFunc(recoveredAfter, func() {
-		r.status.set(func(s *Status) { s.LastError = "" })
-		r.campaigned("")
+		r.status.set(func(s *Status) {
+			if !over {
+				s.LastError, s.campaign = "", ""
+			}
+		})
 	})
 	won, err := r.campaigner.Campaign(ctx, name)
 	recovered.Stop()
+	r.status.set(func(s *Status) {
+		over, s.campaign = true, ""
+		if err != nil {
+			s.campaign = err.Error()
+		}
+	})
 	if err != nil {
-		r.campaigned(err.Error())
 		return err
 	}
-	r.campaigned("")
 	// Whoever has lost the database cannot finish anything there. The shard does not
 	// wait for that: what this replica may still write is fenced.
 	defer context.AfterFunc(ctx, func() {
@@ -81,7 +89,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.status.set(func(s *Status) {
 		s.State, s.Token, s.Epoch, s.Since, s.TakeOver = StateLeader, won.Token, fence.Epoch, won.Since, took
 		s.Terms++
-		s.LastError, s.FailedTicks = "", 0
+		s.LastError, s.FailingSince = "", time.Time{}
 	})
 	r.led = true
 	before := r.Status()
@@ -137,7 +145,7 @@ func (r *Replica) followAfter(won *election.Term, stopReading func()) *sync.Wait
 // over says that a term is over. What only a leader knows is nobody's word any more.
 func (r *Replica) over(term *election.Term) {
 	r.status.set(func(s *Status) {
-		s.State, s.LockedRows, s.Waiting, s.Paused = StateCandidate, 0, 0, ""
+		s.State, s.LockedRows, s.Waiting, s.Paused, s.FailingSince = StateCandidate, 0, 0, "", time.Time{}
 		if s.OverSince.IsZero() {
 			s.OverSince = time.Now()
 		}
@@ -317,7 +325,12 @@ func (r *Replica) lead(ctx, reading context.Context, won *election.Term, t *term
 			r.announce(ctx, won)
 		default:
 			failures++
-			if err := r.recover(ctx, t, err, failures); err != nil && ctx.Err() == nil {
+			err := r.recover(ctx, reading, t, began, err, failures)
+			switch over := won.Cause(); {
+			case ctx.Err() != nil:
+			case over != nil && errors.Is(err, context.Canceled):
+				return over
+			case err != nil:
 				return err
 			}
 		}
