@@ -172,7 +172,7 @@ func (m *matcher) reach(d, from *demand, via int32) (free int32) {
 func (m *matcher) shift(d *demand, free int32) {
 	m.hold(d, free)
 	for ; d.from != nil; d = d.from {
-		m.leave(d, d.via)
+		m.leave(d.via)
 		m.hold(d.from, d.via)
 	}
 }
@@ -186,17 +186,14 @@ func (m *matcher) hold(d *demand, num int32) {
 	d.first = num
 }
 
-// leave takes a host from the demand to which it is promised.
-func (m *matcher) leave(d *demand, num int32) {
+// leave takes a host from the demand to which it is promised. That must have got another one
+// since, so there is one before this.
+func (m *matcher) leave(num int32) {
 	l := m.links[num]
+	m.links[l.before].after = l.after
 	if l.after != noHost {
 		m.links[l.after].before = l.before
 	}
-	if l.before != noHost {
-		m.links[l.before].after = l.after
-		return
-	}
-	d.first = l.after
 }
 
 // raise raises the levels of the demands that a search without success reached, and the
