@@ -202,3 +202,28 @@ func TestReasonsOfContendedRows(t *testing.T) {
 		})
 	}
 }
+
+// TestJobThatHadHosts: an entry can never run if its job was on all the hosts that it could have,
+// and waits if somebody else has one of them.
+func TestJobThatHadHosts(t *testing.T) {
+	s := &Snapshot{
+		Labels: []Label{{1, "board:eve"}}, Users: []User{{1, "alice", []ACLID{1}}},
+		Hosts: []Host{{ID: 1, Hostname: "e1", Ready: true, Labels: []LabelID{1}, ACLs: []ACLID{1}}, {ID: 2, Hostname: "e2", Ready: true, Labels: []LabelID{1}, ACLs: []ACLID{1}}},
+		Jobs:  []Job{{ID: 10, Owner: "alice", User: 1, Deps: []LabelID{1}}}, Entries: []Entry{{ID: 3, Job: 10, MetaHost: 1}},
+		Siblings: []Sibling{{ID: 1, Job: 10, Host: 1, Status: "Completed"}, {ID: 2, Job: 10, Host: 2, Status: "Completed"}},
+	}
+	const had = "; every free one already belongs to another entry of the job"
+	why := MakePlan(s).Waiting[0].Reason
+	require.Equal(t, JobHasHosts, why.Code)
+	require.True(t, why.Code.Lasting())
+	require.Equal(t, "needs board:eve: 2 hosts match; 0 entries ahead"+had, why.String())
+
+	s.Siblings = s.Siblings[:1]
+	s.Hosts[1].Locked = true
+	why = MakePlan(s).Waiting[0].Reason
+	require.Equal(t, HostsBusy, why.Code)
+	require.False(t, why.Code.Lasting())
+	require.Equal(t, "needs board:eve: 2 hosts match; 1 locked; 0 entries ahead"+had, why.String())
+	s.Hosts[1].Locked = false
+	require.Len(t, MakePlan(s).Assignments, 1)
+}

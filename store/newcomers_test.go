@@ -162,3 +162,17 @@ func TestHostsOfNewcomersAreCheckedAgain(t *testing.T) {
 	require.Len(t, res.Conflicts, 3)
 	require.Len(t, res.Applied.Assignments, len(plan.Assignments)-3)
 }
+
+// TestNewcomersGetNoHostOfAnAgentThatIsAway: what is free is not all that may be given out.
+func TestNewcomersGetNoHostOfAnAgentThatIsAway(t *testing.T) {
+	a := newArrivals(t, scheduler.PolicyExact)
+	storetest.Exec(t, a.db, "INSERT INTO hostsched_agents (name, created, created_by) VALUES ('a1', 1, 'me')")
+	storetest.Exec(t, a.db, "INSERT INTO hostsched_agent_hosts (host_id, agent_id) SELECT h.id, a.id FROM afe_hosts h, hostsched_agents a")
+	a.scope.Agents = true
+	a.snapshots = a.db.Snapshots(a.scope)
+	a.snapshots.TrustTimes()
+	a.settle()
+	if s := a.newcomers(a.arrive(12)); s != nil {
+		require.Empty(t, scheduler.MakePlan(s).Assignments)
+	}
+}

@@ -88,6 +88,15 @@ var singleChanges = [][]string{{ // Hosts.
 	"UPDATE afe_hosts SET lock_time = '2020-02-03 04:05:07' WHERE id = 32", // another lock
 	"INSERT INTO hostsched_hosts (host_id, drain_since, drain_by, drain_abort, drain_deadline) VALUES (1, 1, 'me', 1, 1)",
 	"UPDATE afe_host_queue_entries SET aborted = 1 WHERE id = 1",
+}, { // Agents.
+	"INSERT INTO hostsched_agents (name, created, created_by, session, seen) VALUES ('a1', 1, 'me', 's', 99999999999999)",
+	"INSERT INTO hostsched_agent_hosts (host_id, agent_id) SELECT 33, id FROM hostsched_agents",
+	"UPDATE hostsched_agents SET desired = 'drain', desired_by = 'me', desired_reason = 'power'",
+	"INSERT INTO hostsched_agent_hosts (host_id, agent_id) SELECT 34, id FROM hostsched_agents",
+	"UPDATE hostsched_agents SET desired_reason = 'more power'",
+	"DELETE FROM hostsched_agent_hosts WHERE host_id = 33",
+	"UPDATE hostsched_agents SET desired = 'run'",
+	"UPDATE hostsched_agents SET unfit = 'the disk is full'",
 }, { // Minimums of suites, and special tasks.
 	"UPDATE afe_job_keyvals SET value = '9' WHERE `key` = 'suite_min_duts'",
 	"DELETE FROM afe_job_keyvals WHERE `key` = 'suite_min_duts'",
@@ -107,7 +116,9 @@ var singleChanges = [][]string{{ // Hosts.
 
 // invisible are the changes of those that no snapshot shows.
 var invisible = []string{
-	"UPDATE afe_host_queue_entries SET active = 0, complete = 1, status = 'Aborted' WHERE id = 2", // it was not pending before
+	"UPDATE afe_host_queue_entries SET active = 0, complete = 1, status = 'Aborted' WHERE id = 2",                         // it was not pending before
+	"INSERT INTO hostsched_agents (name, created, created_by, session, seen) VALUES ('a1', 1, 'me', 's', 99999999999999)", // it takes everything
+	"INSERT INTO hostsched_agent_hosts (host_id, agent_id) SELECT 33, id FROM hostsched_agents",
 }
 
 // quiet waits until a commit that comes now has another time than all before it.
@@ -172,6 +183,7 @@ func newChangingLab(t *testing.T, dsn string, changes []string) *changingLab {
 	lab := &changingLab{db: db, changes: changes}
 	lab.job = fmt.Sprint(storetest.Count(t, db, "SELECT job_id FROM afe_host_queue_entries WHERE id = 12"))
 	for _, scope := range []store.Scope{storetest.WholeLab, storetest.SharedScope(shard.Master), storetest.SharedScope("a")} {
+		scope.Agents = true
 		f := &followed{db: db, scope: scope, snapshots: db.Snapshots(scope)}
 		f.snapshots.RefreshRows(1 << 20)
 		f.snapshots.TrustTimes()

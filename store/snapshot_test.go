@@ -28,7 +28,7 @@ func comparable(s *scheduler.Snapshot) scheduler.Snapshot {
 	c := scheduler.Snapshot{Rules: s.Rules, Basis: s.Basis, Labels: slices.Clone(s.Labels), ReplacedLabels: slices.Clone(s.ReplacedLabels), TaskHosts: slices.Clone(s.TaskHosts), Siblings: slices.Clone(s.Siblings)}
 	slices.SortFunc(c.Labels, func(a, b scheduler.Label) int { return cmp.Compare(a.ID, b.ID) })
 	slices.Sort(c.TaskHosts)
-	c.Holds = slices.Clone(s.Holds)
+	c.Holds, c.Away = slices.Clone(s.Holds), slices.Clone(s.Away)
 	slices.SortFunc(c.Siblings, func(a, b scheduler.Sibling) int { return cmp.Compare(a.ID, b.ID) })
 	for _, h := range s.Hosts {
 		h.Labels, h.ACLs = slices.Sorted(slices.Values(h.Labels)), slices.Sorted(slices.Values(h.ACLs))

@@ -49,6 +49,37 @@ func TestWhoeverLeadsSweeps(t *testing.T) {
 	}
 }
 
+// TestHostOfAnAgentThatNeverCalled is given to nobody, and another one is.
+func TestHostOfAnAgentThatNeverCalled(t *testing.T) {
+	dsn := newLab(t)
+	a, err := New(Options{Config: load(t, "--server", "lab-1", "--database-dsn", dsn, "--etcd-endpoints", testserver.Etcd(t).Endpoint), Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Stop(context.WithoutCancel(t.Context()))) })
+	require.NoError(t, a.Start(t.Context()))
+	require.Eventually(t, func() bool { return leads(a) && a.lab.Load() != nil }, patience, 10*time.Millisecond)
+	l, root := a.lab.Load(), access.Caller{Login: "root", Role: access.Admin}
+	_, err = l.AddUser(t.Context(), root, "root")
+	require.NoError(t, err)
+	_, _, err = l.AddHost(t.Context(), root, labapi.HostInput{Hostname: "host1", Labels: []string{"pool:x"}})
+	require.NoError(t, err)
+	_, err = l.AddAgent(t.Context(), root, labapi.AgentInput{Name: "agent", Hosts: []string{"host1"}})
+	require.NoError(t, err)
+	job, _, err := l.SubmitJob(t.Context(), lab.Submission{Who: root, MaxPriority: 100}, labapi.JobSpec{Name: "a job", Labels: []string{"pool:x"}})
+	require.NoError(t, err)
+	host := func() string {
+		j, err := l.Job(t.Context(), job.ID)
+		require.NoError(t, err)
+		return j.Entries[0].Host
+	}
+	testserver.Throughout(t, func() bool { return host() == "" }, time.Second, 50*time.Millisecond)
+	why, err := l.ExplainJob(t.Context(), job.ID)
+	require.NoError(t, err)
+	require.Contains(t, why.Text, "1 without an agent that takes anything (host1 (agent agent: it has never called))")
+	_, _, err = l.AddHost(t.Context(), root, labapi.HostInput{Hostname: "host2", Labels: []string{"pool:x"}})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return host() == "host2" }, patience, 10*time.Millisecond)
+}
+
 // TestSweepsThatFail are in the status and in a metric for as long as they fail.
 func TestSweepsThatFail(t *testing.T) {
 	dsn := newLab(t)

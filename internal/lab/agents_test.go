@@ -15,6 +15,7 @@ import (
 	"github.com/hostsched/hostsched/internal/storetest"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store"
+	"github.com/hostsched/hostsched/store/sqldb"
 )
 
 // agentLab is a lab with hosts h1 to h3 and one agent, which serves h1.
@@ -364,4 +365,29 @@ func TestAnAgentFallsSilent(t *testing.T) {
 			return n == 1 && changed
 		}, 20*time.Second, 50*time.Millisecond)
 	})
+}
+
+// TestNotedBesideALockedAgent: an agent whose row another client keeps locked does not make the
+// others silent.
+func TestNotedBesideALockedAgent(t *testing.T) {
+	db := storetest.NewServerLab(t)
+	l := newAgentLab(t, db)
+	_, err := l.AddAgent(t.Context(), root, labapi.AgentInput{Name: "rack-2", Hosts: []string{"h2"}})
+	require.NoError(t, err)
+	storetest.Exec(t, db, "UPDATE hostsched_agents SET session = 's', seen = 1")
+	other, err := db.SQL().BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = other.ExecContext(t.Context(), "SELECT id FROM hostsched_agents WHERE name = 'rack-1' FOR UPDATE")
+	require.NoError(t, err)
+	ids, err := sqldb.SelectIDs(t.Context(), db.Pool, "SELECT id FROM hostsched_agents ORDER BY name")
+	require.NoError(t, err)
+	began := time.Now()
+	require.NoError(t, l.NoteSeen(t.Context(), []lab.AgentSeen{{ID: ids[0]}, {ID: ids[1], Capacity: 4, Changed: true}}))
+	require.Less(t, time.Since(began), 5*time.Second, "it waits for nobody")
+	require.NoError(t, other.Rollback())
+	require.Equal(t, labapi.AgentUnreachable, l.state(t))
+	second, err := l.Agent(t.Context(), "rack-2")
+	require.NoError(t, err)
+	require.Equal(t, labapi.AgentOnline, second.State)
+	require.Equal(t, 4, second.Capacity)
 }
