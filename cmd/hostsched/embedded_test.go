@@ -206,7 +206,7 @@ func TestMembersOfEtcdThatDoNotAnswer(t *testing.T) {
 		assert.Contains(c, r["etcd rights"].Detail, "it is not healthy: ")
 	})
 	require.Contains(t, prints(t, exitFailed, list...), "etcd decides nothing")
-	_, _, errs := runCommand(t, "etcd", "remove", all[0].name, "--etcd-endpoints", asked.client, "--database-dsn", "sqlite:unused", "--yes")
+	_, _, errs := runCommand(t, "etcd", "remove", all[0].name, "--etcd-endpoints", asked.client, "--database-dsn", in.dsn, "--cluster", testCluster, "--yes")
 	require.Contains(t, errs, "it is not healthy: ", "why etcd did not answer in time")
 	all[1].signal(t, syscall.SIGCONT)
 }

@@ -82,14 +82,14 @@ func (r *Replica) recover(ctx, reading context.Context, t *term, began time.Time
 	r.phase(PhaseSnapshot)
 	defer r.phase(PhaseIdle)
 	defer r.warnIfSlow(slowSnapshot)()
-	bound, cancel := context.WithTimeout(reading, snapshotTimeout)
-	defer cancel()
-	switch verr := t.leader.Verify(bound); {
+	switch verr := r.verify(ctx, t.leader); {
 	case errors.Is(verr, store.ErrFenced):
 		return r.fenced(verr)
 	case errors.Is(verr, store.ErrWentBack):
 		return r.wentBack(ctx, t.leader.Given(), t.leader.Fence().Epoch, verr)
 	}
+	bound, cancel := context.WithTimeout(reading, snapshotTimeout)
+	defer cancel()
 	rebuilt, rerr := r.db.Recorder(bound, r.cfg.Scope)
 	if reading.Err() != nil {
 		return rerr // nobody needs it any more
@@ -102,4 +102,13 @@ func (r *Replica) recover(ctx, reading context.Context, t *term, began time.Time
 	defer r.recorderMu.Unlock()
 	t.recorder.Reconcile(rebuilt)
 	return nil
+}
+
+// verify asks whether the term is over in the database, also if it is over in etcd: a leader
+// that stood still wants to know whether it was fenced. It does not wait for long, because
+// whoever waits cannot campaign.
+func (r *Replica) verify(ctx context.Context, leader *store.Leader) error {
+	ctx, cancel := context.WithTimeout(ctx, resignTimeout)
+	defer cancel()
+	return leader.Verify(ctx)
 }

@@ -72,7 +72,7 @@ const (
 	// snapshotTimeout bounds the reading of a snapshot, which takes about a second in
 	// the largest labs.
 	snapshotTimeout = 30 * time.Second
-	// resignTimeout bounds the end of a term.
+	// resignTimeout bounds the end of a term, and the question whether it has come.
 	resignTimeout = time.Second
 	// pruneInterval is how often a leader deletes old history, and pruneTimeout how long it
 	// may take.
