@@ -67,8 +67,9 @@ func (in *installation) killInMidTick(t *testing.T) {
 // wakes it: what it still writes is refused, and it is a candidate again.
 func (in *installation) pauseAndGoOn(t *testing.T) {
 	// Whether the pause hits while the leader has something to write cannot be
-	// told from outside: the phase may just be over. So it may take a few.
-	for range 5 {
+	// told from outside: the phase may just be over, and what is read ends with the term. So it
+	// may take a few: about two of three pauses hit.
+	for range 8 {
 		in.followersReady(t)
 		leader, st := in.leaderIn(t, replica.PhasePlan, replica.PhaseApply)
 		leader.signal(t, syscall.SIGSTOP)

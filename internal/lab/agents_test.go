@@ -352,7 +352,7 @@ func TestAnAgentFallsSilent(t *testing.T) {
 		scope := whole()
 		scope.Agents = true
 		snapshots := l.db.Snapshots(scope)
-		storetest.Exec(t, l.db, fmt.Sprintf("UPDATE hostsched_agents SET session = 's', seen = %s - %d", l.db.Dialect.NowMillis, (store.AgentSilentAfter-4*time.Second).Milliseconds()))
+		storetest.Exec(t, l.db, fmt.Sprintf("UPDATE hostsched_agents SET session = 's', seen = %s - %d", l.db.Dialect.NowMillis, (store.AgentSilentAfter-2*time.Second).Milliseconds()))
 		away := func() (n int, changed bool) {
 			s, changed, err := snapshots.Next(t.Context())
 			require.NoError(t, err)
