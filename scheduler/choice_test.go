@@ -69,31 +69,13 @@ func wishfulLabs() *rapid.Generator[*Snapshot] {
 // TestWishesOfRetries: hosts are given away in the best way too if jobs may not have the same
 // of them.
 func TestWishesOfRetries(t *testing.T) {
-	for _, p := range optimalProperties {
-		t.Run(p.name, func(t *testing.T) {
-			rapid.Check(t, func(t *rapid.T) {
-				s := wishfulLabs().Draw(t, "lab")
-				if err := p.holds(s, onCopy(MakePlan)); err != nil {
-					t.Fatalf("%v\n%s", err, MakePlan(s))
-				}
-			})
-		})
-	}
+	requireAll(t, optimalProperties, wishfulLabs())
 }
 
 // TestMinimumsOfPartOfAGroup: a minimum that is for some entries of a group only is for those
 // that leave most to other suites.
 func TestMinimumsOfPartOfAGroup(t *testing.T) {
-	for _, p := range optimalProperties {
-		t.Run(p.name, func(t *testing.T) {
-			rapid.Check(t, func(t *rapid.T) {
-				s := repeatedLabs().Draw(t, "lab")
-				if err := p.holds(s, onCopy(MakePlan)); err != nil {
-					t.Fatalf("%v\n%s", err, MakePlan(s))
-				}
-			})
-		})
-	}
+	requireAll(t, optimalProperties, repeatedLabs())
 }
 
 // TestMinimumsOfTheFirstOfAGroup: a minimum that always is for the first entries of a group

@@ -162,10 +162,15 @@ func clone(s *Snapshot) *Snapshot {
 }
 
 func TestProperties(t *testing.T) {
-	for _, p := range slices.Concat(properties, optimalProperties, agingProperties) {
+	requireAll(t, slices.Concat(properties, optimalProperties, agingProperties), labs())
+}
+
+// requireAll checks that properties hold in labs.
+func requireAll(t *testing.T, all []property, labs *rapid.Generator[*Snapshot]) {
+	for _, p := range all {
 		t.Run(p.name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
-				s := labs().Draw(t, "lab")
+				s := labs.Draw(t, "lab")
 				if err := p.holds(s, onCopy(MakePlan)); err != nil {
 					t.Fatalf("%v\n%s", err, MakePlan(s))
 				}

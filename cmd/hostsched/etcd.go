@@ -40,9 +40,7 @@ The exit code is 1 if so few answer that etcd decides nothing.`,
 			if err := loadLab(cfg); err != nil {
 				return err
 			}
-			return withEtcd(cfg, func(client *clientv3.Client) error {
-				return cfg.EtcdConnection().Explain(cmd.Context(), listMembers(cmd, cfg, &out, client))
-			})
+			return withEtcd(cfg, func(client *clientv3.Client) error { return listMembers(cmd, cfg, &out, client) })
 		},
 	}
 	cfg.Bind(cmd.Flags(), config.DatabaseGroup|config.EtcdGroup)

@@ -17,20 +17,34 @@ import (
 	"github.com/hostsched/hostsched/internal/testserver"
 )
 
+// startApp starts a server on a database, with an etcd of its own.
+func startApp(t *testing.T, dsn string, args ...string) *App {
+	t.Helper()
+	args = append([]string{"--server", "lab-1", "--database-dsn", dsn, "--etcd-endpoints", testserver.Etcd(t).Endpoint}, args...)
+	a, err := New(Options{Config: load(t, args...), Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Stop(context.WithoutCancel(t.Context()))) })
+	require.NoError(t, a.Start(t.Context()))
+	return a
+}
+
+// ledLab is the lab of a server once that leads it, with a user.
+func ledLab(t *testing.T, a *App) (*lab.Lab, access.Caller) {
+	t.Helper()
+	require.Eventually(t, func() bool { return leads(a) && a.lab.Load() != nil }, patience, 10*time.Millisecond)
+	l, root := a.lab.Load(), access.Caller{Login: "root", Role: access.Admin}
+	_, err := l.AddUser(t.Context(), root, "root")
+	require.NoError(t, err)
+	return l, root
+}
+
 // TestWhoeverLeadsSweeps: a job whose host no agent serves is prepared by the sweeps, unless
 // Autotest runs the jobs.
 func TestWhoeverLeadsSweeps(t *testing.T) {
 	for _, runner := range []string{"auto", "autotest"} {
 		t.Run(runner, func(t *testing.T) {
-			a, err := New(Options{Config: load(t, "--server", "lab-1", "--database-dsn", newLab(t), "--etcd-endpoints", testserver.Etcd(t).Endpoint, "--runner", runner), Listen: "127.0.0.1:0"})
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, a.Stop(context.WithoutCancel(t.Context()))) })
-			require.NoError(t, a.Start(t.Context()))
-			require.Eventually(t, func() bool { return leads(a) && a.lab.Load() != nil }, patience, 10*time.Millisecond)
-			l, root := a.lab.Load(), access.Caller{Login: "root", Role: access.Admin}
-			_, err = l.AddUser(t.Context(), root, "root")
-			require.NoError(t, err)
-			_, _, err = l.AddHost(t.Context(), root, labapi.HostInput{Hostname: "host1"})
+			l, root := ledLab(t, startApp(t, newLab(t), "--runner", runner))
+			_, _, err := l.AddHost(t.Context(), root, labapi.HostInput{Hostname: "host1"})
 			require.NoError(t, err)
 			job, _, err := l.SubmitJob(t.Context(), lab.Submission{Who: root, MaxPriority: 100}, labapi.JobSpec{Name: "a job", Hosts: []string{"host1"}})
 			require.NoError(t, err)
@@ -51,16 +65,8 @@ func TestWhoeverLeadsSweeps(t *testing.T) {
 
 // TestHostOfAnAgentThatNeverCalled is given to nobody, and another one is.
 func TestHostOfAnAgentThatNeverCalled(t *testing.T) {
-	dsn := newLab(t)
-	a, err := New(Options{Config: load(t, "--server", "lab-1", "--database-dsn", dsn, "--etcd-endpoints", testserver.Etcd(t).Endpoint), Listen: "127.0.0.1:0"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, a.Stop(context.WithoutCancel(t.Context()))) })
-	require.NoError(t, a.Start(t.Context()))
-	require.Eventually(t, func() bool { return leads(a) && a.lab.Load() != nil }, patience, 10*time.Millisecond)
-	l, root := a.lab.Load(), access.Caller{Login: "root", Role: access.Admin}
-	_, err = l.AddUser(t.Context(), root, "root")
-	require.NoError(t, err)
-	_, _, err = l.AddHost(t.Context(), root, labapi.HostInput{Hostname: "host1", Labels: []string{"pool:x"}})
+	l, root := ledLab(t, startApp(t, newLab(t)))
+	_, _, err := l.AddHost(t.Context(), root, labapi.HostInput{Hostname: "host1", Labels: []string{"pool:x"}})
 	require.NoError(t, err)
 	_, err = l.AddAgent(t.Context(), root, labapi.AgentInput{Name: "agent", Hosts: []string{"host1"}})
 	require.NoError(t, err)
@@ -85,10 +91,7 @@ func TestSweepsThatFail(t *testing.T) {
 	dsn := newLab(t)
 	db := storetest.Open(t, dsn)
 	storetest.Exec(t, db, "ALTER TABLE hostsched_own_jobs RENAME TO elsewhere")
-	a, err := New(Options{Config: load(t, "--server", "lab-1", "--database-dsn", dsn, "--etcd-endpoints", testserver.Etcd(t).Endpoint), Listen: "127.0.0.1:0"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, a.Stop(context.WithoutCancel(t.Context()))) })
-	require.NoError(t, a.Start(t.Context()))
+	a := startApp(t, dsn)
 	require.Eventually(t, func() bool { return a.failing.all()[workSweeps] != "" }, patience, 10*time.Millisecond)
 	page := func(path string) string {
 		w := httptest.NewRecorder()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/lifecycle"
 	"github.com/hostsched/hostsched/internal/simlab"
 )
@@ -32,7 +33,7 @@ func (d *dev) lookAtRuns(ctx context.Context) (c runCounts, latest []run, err er
 		return c, nil, nil
 	}
 	const stopped = "stop_reason = '" + string(lifecycle.StopAgentStop) + "'"
-	err = d.db.SQL().QueryRowContext(ctx, `SELECT COALESCE(SUM(kind = 'job' AND state IN ('claimed', 'running', 'finishing')), 0), COALESCE(SUM(kind = 'job' AND result = 'passed'), 0),
+	err = d.db.SQL().QueryRowContext(ctx, `SELECT COALESCE(SUM(kind = 'job' AND state IN `+lab.OpenRuns+`), 0), COALESCE(SUM(kind = 'job' AND result = 'passed'), 0),
   COALESCE(SUM(kind = 'job' AND (state = 'lost' OR state = 'done' AND result <> 'passed' AND NOT `+stopped+`)), 0),
   COALESCE(SUM(kind = 'job' AND state = 'done' AND result <> 'passed' AND `+stopped+`), 0), COALESCE(SUM(kind NOT IN ('job', 'reserve') AND state = 'done'), 0) FROM hostsched_runs`).Scan(&c.open, &c.passed, &c.failed, &c.stopped, &c.tasks)
 	if err != nil {

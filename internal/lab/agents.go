@@ -35,6 +35,13 @@ type agentRow struct {
 	busy bool
 }
 
+// OpenRuns are the states of runs that are not closed, in SQL, and FreeHost holds for hosts h on
+// which none goes on.
+const (
+	OpenRuns = "('claimed', 'running', 'finishing')"
+	FreeHost = "NOT EXISTS (SELECT 1 FROM hostsched_host_epochs e JOIN hostsched_runs r ON r.id = e.run_id WHERE e.host_id = h.id AND r.state IN " + OpenRuns + ")"
+)
+
 const agentColumns = "a.id, a.name, a.desired, a.desired_by, a.desired_reason, a.session, a.seen, a.version, a.protocol, a.address, a.capacity, a.unfit, a.created, a.created_by, a.revoked IS NOT NULL, a.token_hash IS NOT NULL"
 
 func (l *Lab) agentRows(ctx context.Context, q sqldb.Querier, condition string, args ...any) ([]agentRow, error) {
@@ -68,7 +75,7 @@ func (l *Lab) fillAgents(ctx context.Context, q sqldb.Querier, rows []agentRow) 
 		a := byID[v.Int(0).N]
 		a.Hosts = append(a.Hosts, v.Text(1))
 	})
-	r.RowsOf("SELECT agent_id, id FROM hostsched_runs WHERE state IN ('claimed', 'running', 'finishing') AND agent_id IN "+in+" ORDER BY id", nil, func(v sqldb.Row) {
+	r.RowsOf("SELECT agent_id, id FROM hostsched_runs WHERE state IN "+OpenRuns+" AND agent_id IN "+in+" ORDER BY id", nil, func(v sqldb.Row) {
 		a := byID[v.Int(0).N]
 		a.Runs, a.busy = append(a.Runs, v.Int(1).N), true
 	})
@@ -104,7 +111,7 @@ func (l *Lab) AgentStates(ctx context.Context) (states map[string]int, unfit int
 	for _, s := range labapi.AgentStates {
 		states[s] = 0
 	}
-	query := "SELECT a.desired, a.session, a.seen, a.unfit, a.revoked IS NOT NULL, EXISTS (SELECT 1 FROM hostsched_runs r WHERE r.agent_id = a.id AND r.state IN ('claimed', 'running', 'finishing')), " + l.db.Dialect.NowMillis + " FROM hostsched_agents a"
+	query := "SELECT a.desired, a.session, a.seen, a.unfit, a.revoked IS NOT NULL, EXISTS (SELECT 1 FROM hostsched_runs r WHERE r.agent_id = a.id AND r.state IN " + OpenRuns + "), " + l.db.Dialect.NowMillis + " FROM hostsched_agents a"
 	err = l.each(ctx, "count the agents of the lab", query, nil, func(scan sqldb.Scanner) error {
 		var r agentRow
 		var seen sql.NullInt64

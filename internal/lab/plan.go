@@ -341,7 +341,7 @@ func (l *Lab) missingAgents(ctx context.Context, job int64) (string, error) {
 		return "no agent serves host " + strings.Join(alone, ", ") + ": 'hostsched agent' tells how to give it one", nil
 	}
 	away, err := l.db.AgentsAway(ctx, "h.id IN (SELECT q.host_id FROM afe_host_queue_entries q WHERE q.job_id = ? AND q.active = 1 AND q.complete = 0 AND (q.status = 'Queued' OR q.status = 'Starting'"+notOwn+"))"+
-		" AND NOT EXISTS (SELECT 1 FROM hostsched_host_epochs e JOIN hostsched_runs r ON r.id = e.run_id WHERE e.host_id = h.id AND r.state IN ('claimed', 'running', 'finishing'))", job)
+		" AND "+FreeHost, job)
 	var texts []string
 	for _, a := range away {
 		texts = append(texts, fmt.Sprintf("agent %s: %s", a.Agent, a.Reason))

@@ -61,18 +61,17 @@ func (l Lab) ListShards(ctx context.Context) ([]ListedShard, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]ListedShard, len(all))
-	for i, s := range all {
-		out[i].Shard = s
+	return inParallel(all, func(s admin.Shard) ListedShard {
+		listed := ListedShard{Shard: s}
 		if s.DSN == "" || s.NotServed != "" {
-			continue
+			return listed
 		}
 		var fault error
-		if out[i].Paused, fault = l.pauseOf(ctx, s); fault != nil {
-			out[i].Fault = fault.Error()
+		if listed.Paused, fault = l.pauseOf(ctx, s); fault != nil {
+			listed.Fault = fault.Error()
 		}
-	}
-	return out, nil
+		return listed
+	}), nil
 }
 
 func (l Lab) pauseOf(ctx context.Context, s admin.Shard) (reason string, err error) {

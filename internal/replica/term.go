@@ -33,10 +33,10 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	r.status.set(func(s *Status) { s.State, s.Token, s.Epoch = StateCandidate, 0, 0 })
 	name := r.cfg.Scope.Shard
 	// A campaign that waits without an error is over whatever failed before.
-	over := false // guarded by the status
+	ended := false // guarded by the status
 	recovered := time.AfterFunc(recoveredAfter, func() {
 		r.status.set(func(s *Status) {
-			if !over {
+			if !ended {
 				s.LastError, s.campaign = "", ""
 			}
 		})
@@ -44,7 +44,7 @@ func (r *Replica) serveTerm(ctx context.Context) (err error) {
 	won, err := r.campaigner.Campaign(ctx, name)
 	recovered.Stop()
 	r.status.set(func(s *Status) {
-		over, s.campaign = true, ""
+		ended, s.campaign = true, ""
 		if err != nil {
 			s.campaign = err.Error()
 		}

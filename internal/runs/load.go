@@ -87,7 +87,7 @@ func (c *change) loadEntries() error {
 		where = fmt.Sprintf("q.job_id = %d", c.job)
 	}
 	query := "SELECT q.id, COALESCE(q.host_id, 0), COALESCE(q.status, ''), COALESCE(q.active, 0), COALESCE(q.complete, 0), q.aborted, q.meta_host IS NOT NULL, q.started_on IS NOT NULL, q.finished_on IS NOT NULL, q.execution_subdir," +
-		" EXISTS (SELECT 1 FROM hostsched_run_hosts x JOIN hostsched_runs r ON r.id = x.run_id WHERE x.entry_id = q.id AND r.state IN " + openStates + ")" +
+		" EXISTS (SELECT 1 FROM hostsched_run_hosts x JOIN hostsched_runs r ON r.id = x.run_id WHERE x.entry_id = q.id AND r.state IN " + lab.OpenRuns + ")" +
 		" FROM afe_host_queue_entries q WHERE " + where + " ORDER BY q.id" + c.dialect().ForUpdate
 	return c.rows(query, nil, func(scan sqldb.Scanner) error {
 		var id scheduler.EntryID

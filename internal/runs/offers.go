@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/lifecycle"
 	"github.com/hostsched/hostsched/scheduler"
@@ -14,9 +15,6 @@ import (
 
 // order is that in which monitor_db starts the tasks of a host.
 var order = []lifecycle.Kind{lifecycle.Repair, lifecycle.Cleanup, lifecycle.Verify, lifecycle.Reset, lifecycle.Provision}
-
-// freeHost holds for hosts h on which nothing goes on.
-const freeHost = "NOT EXISTS (SELECT 1 FROM hostsched_host_epochs e JOIN hostsched_runs r ON r.id = e.run_id WHERE e.host_id = h.id AND r.state IN " + openStates + ")"
 
 // offeredTask is a special task that could start.
 type offeredTask struct {
@@ -59,7 +57,7 @@ func (r *Runs) Offers(ctx context.Context, agents []int64) (map[int64][]labapi.O
 func (r *Runs) waitingTasks(ctx context.Context, q sqldb.Querier, condition string) (out []offeredTask, err error) {
 	query := "SELECT t.id, t.task, h.id, COALESCE(h.hostname, ''), COALESCE(m.agent_id, 0), COALESCE(t.queue_entry_id, 0), COALESCE(q.job_id, 0)" +
 		" FROM afe_special_tasks t JOIN afe_hosts h ON h.id = t.host_id LEFT JOIN hostsched_agent_hosts m ON m.host_id = h.id LEFT JOIN afe_host_queue_entries q ON q.id = t.queue_entry_id" +
-		" WHERE t.is_active = 0 AND t.is_complete = 0 AND h.locked = 0 AND h.leased = 1 AND h.invalid = 0 AND " + condition + " AND " + freeHost +
+		" WHERE t.is_active = 0 AND t.is_complete = 0 AND h.locked = 0 AND h.leased = 1 AND h.invalid = 0 AND " + condition + " AND " + lab.FreeHost +
 		" AND (t.queue_entry_id IS NULL OR t.task = '" + string(lifecycle.Repair) + "' OR q.active = 1 AND q.aborted = 0 AND q.host_id = h.id)" +
 		" AND NOT EXISTS (SELECT 1 FROM afe_host_queue_entries x WHERE x.host_id = h.id AND x.active = 1 AND x.id <> COALESCE(t.queue_entry_id, 0))" +
 		" AND NOT EXISTS (SELECT 1 FROM afe_special_tasks o WHERE o.host_id = h.id AND o.is_active = 1 AND o.is_complete = 0)"
@@ -79,7 +77,7 @@ func (r *Runs) waitingTasks(ctx context.Context, q sqldb.Querier, condition stri
 func (r *Runs) startingJobs(ctx context.Context, q sqldb.Querier, each func(agent int64, o labapi.Offer)) error {
 	query := "SELECT q.id, q.job_id, q.execution_subdir, COALESCE(h.hostname, ''), COALESCE(m.agent_id, 0)" +
 		" FROM afe_host_queue_entries q JOIN afe_hosts h ON h.id = q.host_id LEFT JOIN hostsched_agent_hosts m ON m.host_id = h.id" +
-		" WHERE q.status = '" + string(scheduler.StatusStarting) + "' AND q.complete = 0 AND q.aborted = 0 AND " + freeHost +
+		" WHERE q.status = '" + string(scheduler.StatusStarting) + "' AND q.complete = 0 AND q.aborted = 0 AND " + lab.FreeHost +
 		" AND NOT EXISTS (SELECT 1 FROM hostsched_own_jobs o WHERE o.job_id = q.job_id) ORDER BY q.job_id, q.execution_subdir, q.id"
 	var last string
 	var agent int64

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/lifecycle"
 	"github.com/hostsched/hostsched/scheduler"
 	"github.com/hostsched/hostsched/store/sqldb"
@@ -42,7 +43,7 @@ func readRuns(q *sqldb.Reader, p *lifecycle.Picture) {
 		" OR EXISTS (SELECT 1 FROM afe_special_tasks t JOIN afe_host_queue_entries e ON e.id = t.queue_entry_id WHERE t.id = r.task_id AND e.aborted = 1) THEN 1 ELSE 0 END"
 	query := "SELECT r.id, r.state, CASE WHEN r.kind = '" + string(lifecycle.Repair) + "' THEN 1 ELSE 0 END, r.lease_until, r.claimed, COALESCE(r.started, 0), r.hard_ms, COALESCE(o.until, 0), " + aborted +
 		", COALESCE((SELECT t.is_aborted FROM afe_special_tasks t WHERE t.id = r.task_id), 0), CASE WHEN a.desired = 'stop' OR a.revoked IS NOT NULL THEN 1 ELSE 0 END, COALESCE(r.stop_since, 0), r.lease_ms, CASE WHEN a.session = r.session THEN COALESCE(a.seen, 0) ELSE 0 END" +
-		" FROM hostsched_runs r LEFT JOIN hostsched_own_jobs o ON o.job_id = r.job_id AND r.kind = '" + kindReserve + "' LEFT JOIN hostsched_agents a ON a.id = r.agent_id WHERE r.state IN " + openStates
+		" FROM hostsched_runs r LEFT JOIN hostsched_own_jobs o ON o.job_id = r.job_id AND r.kind = '" + kindReserve + "' LEFT JOIN hostsched_agents a ON a.id = r.agent_id WHERE r.state IN " + lab.OpenRuns
 	q.Rows(query, func(v sqldb.Row) {
 		p.Runs = append(p.Runs, lifecycle.Run{
 			ID: lifecycle.RunID(v.Int(0).N), State: lifecycle.RunState(v.Text(1)), Repair: v.Int(2).N == 1, LeaseUntil: v.Int(3).N, Claimed: v.Int(4).N, Started: v.Int(5).N,
@@ -72,7 +73,7 @@ func readWaiting(q *sqldb.Reader, p *lifecycle.Picture, whole bool) {
 		return "CASE WHEN e.host_id IS NULL AND e.meta_host IS NULL THEN (SELECT COUNT(*) FROM afe_jobs k JOIN afe_host_queue_entries x ON x.job_id = k.id WHERE k.parent_job_id = e.job_id" + condition + ") ELSE 0 END"
 	}
 	query := "SELECT e.id, e.job_id, COALESCE(e.host_id, 0), e.status, COALESCE(e.active, 0), e.aborted, CASE WHEN e.meta_host IS NULL THEN 0 ELSE 1 END," +
-		" CASE WHEN EXISTS (SELECT 1 FROM hostsched_run_hosts x JOIN hostsched_runs r ON r.id = x.run_id WHERE x.entry_id = e.id AND r.state IN " + openStates + ") THEN 1 ELSE 0 END, " +
+		" CASE WHEN EXISTS (SELECT 1 FROM hostsched_run_hosts x JOIN hostsched_runs r ON r.id = x.run_id WHERE x.entry_id = e.id AND r.state IN " + lab.OpenRuns + ") THEN 1 ELSE 0 END, " +
 		open("") + ", " + open(" AND t.is_active = 1") + ", " + deadline + ", COALESCE(o.seen, 0), " + children("") + ", " + children(" AND x.complete = 0") + ", " + children(" AND x.complete = 1 AND x.status <> '"+string(lifecycle.StatusCompleted)+"'") +
 		" FROM (" + strings.Join(ids, " UNION ") + ") due JOIN afe_host_queue_entries e ON e.id = due.id JOIN afe_jobs j ON j.id = e.job_id LEFT JOIN hostsched_own_jobs o ON o.job_id = e.job_id WHERE e.complete = 0 ORDER BY e.id"
 	q.Rows(query, func(v sqldb.Row) {
@@ -86,7 +87,7 @@ func readWaiting(q *sqldb.Reader, p *lifecycle.Picture, whole bool) {
 }
 
 func readTasks(q *sqldb.Reader, p *lifecycle.Picture) {
-	query := "SELECT t.id, COALESCE(e.job_id, 0), t.host_id, CASE WHEN EXISTS (SELECT 1 FROM hostsched_runs r WHERE r.task_id = t.id AND r.state IN " + openStates + ") THEN 1 ELSE 0 END" +
+	query := "SELECT t.id, COALESCE(e.job_id, 0), t.host_id, CASE WHEN EXISTS (SELECT 1 FROM hostsched_runs r WHERE r.task_id = t.id AND r.state IN " + lab.OpenRuns + ") THEN 1 ELSE 0 END" +
 		" FROM afe_special_tasks t LEFT JOIN afe_host_queue_entries e ON e.id = t.queue_entry_id WHERE t.is_active = 1 AND t.is_complete = 0 ORDER BY t.id"
 	q.Rows(query, func(v sqldb.Row) {
 		p.Tasks = append(p.Tasks, lifecycle.SweptTask{ID: lifecycle.TaskID(v.Int(0).N), Job: scheduler.JobID(v.Int(1).N), Host: scheduler.HostID(v.Int(2).N), Claimed: v.Int(3).N == 1})
@@ -109,7 +110,7 @@ func readJobs(q *sqldb.Reader, p *lifecycle.Picture) {
 
 // readHosts reads the hosts of which something might have to be made.
 func readHosts(q *sqldb.Reader, p *lifecycle.Picture) {
-	query := "SELECT h.id, h.status, COALESCE(h.locked, 0), CASE WHEN EXISTS (SELECT 1 FROM afe_host_queue_entries e WHERE e.host_id = h.id AND e.active = 1) OR EXISTS (SELECT 1 FROM hostsched_host_epochs x JOIN hostsched_runs r ON r.id = x.run_id WHERE x.host_id = h.id AND r.state IN " + openStates + ") THEN 1 ELSE 0 END," +
+	query := "SELECT h.id, h.status, COALESCE(h.locked, 0), CASE WHEN EXISTS (SELECT 1 FROM afe_host_queue_entries e WHERE e.host_id = h.id AND e.active = 1) OR EXISTS (SELECT 1 FROM hostsched_host_epochs x JOIN hostsched_runs r ON r.id = x.run_id WHERE x.host_id = h.id AND r.state IN " + lab.OpenRuns + ") THEN 1 ELSE 0 END," +
 		" (SELECT COUNT(*) FROM afe_special_tasks t WHERE t.host_id = h.id AND t.is_active IN (0, 1) AND t.is_complete = 0) FROM afe_hosts h WHERE h.invalid = 0 AND h.status <> '" + scheduler.HostReady + "' ORDER BY h.id"
 	q.Rows(query, func(v sqldb.Row) {
 		locked := v.Int(2)

@@ -56,7 +56,7 @@ func (r *Runs) List(ctx context.Context, f Filter) (page labapi.Page[labapi.Run]
 		restrict("r.kind = ?", f.Kind)
 	}
 	if f.Open {
-		where += " AND r.state IN " + openStates
+		where += " AND r.state IN " + lab.OpenRuns
 	}
 	if f.Before != 0 {
 		restrict("r.id < ?", f.Before)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/internal/lifecycle"
 	"github.com/hostsched/hostsched/scheduler"
@@ -71,7 +72,7 @@ func (r *Runs) openRuns(ctx context.Context, agent int64) (open []agentRun, boot
 	if err := db.Pool.QueryRowContext(ctx, "SELECT COALESCE(MAX(boot_id), '') FROM hostsched_agents WHERE id = ?", agent).Scan(&boot); err != nil {
 		return nil, "", r.lab.Explain(err, "read an agent")
 	}
-	err = sqldb.EachRow(ctx, db.Pool, "SELECT "+runColumns+", r.session FROM hostsched_runs r WHERE r.agent_id = ? AND r.state IN "+openStates+" ORDER BY r.id", []any{agent}, func(scan sqldb.Scanner) error {
+	err = sqldb.EachRow(ctx, db.Pool, "SELECT "+runColumns+", r.session FROM hostsched_runs r WHERE r.agent_id = ? AND r.state IN "+lab.OpenRuns+" ORDER BY r.id", []any{agent}, func(scan sqldb.Scanner) error {
 		var run agentRun
 		err := run.scan(scan, &run.session)
 		open = append(open, run)
@@ -87,7 +88,7 @@ func (r *Runs) renewAll(ctx context.Context, ids []int64, session string) error 
 	db := r.lab.DB()
 	now := db.Dialect.NowMillis
 	lease := r.Lease.Milliseconds()
-	_, err := db.Pool.ExecContext(ctx, "UPDATE hostsched_runs SET session = ?, lease_ms = ?, lease_until = CASE WHEN "+mayRenew(now)+" THEN "+now+" + ? ELSE lease_until END WHERE state IN "+openStates+" AND id IN "+sqldb.List(ids), session, lease, lease)
+	_, err := db.Pool.ExecContext(ctx, "UPDATE hostsched_runs SET session = ?, lease_ms = ?, lease_until = CASE WHEN "+mayRenew(now)+" THEN "+now+" + ? ELSE lease_until END WHERE state IN "+lab.OpenRuns+" AND id IN "+sqldb.List(ids), session, lease, lease)
 	return r.lab.Explain(err, "renew the runs of an agent")
 }
 
@@ -172,7 +173,7 @@ func (c *change) lost(run Run, entries []scheduler.EntryID, begun bool) error {
 // them any more. What they leave behind is for the sweeps.
 func (r *Runs) dropRun(ctx context.Context, run Run, reason string) error {
 	db := r.lab.DB()
-	res, err := db.Pool.ExecContext(ctx, "UPDATE hostsched_runs SET state = 'lost', closed = "+db.Dialect.NowMillis+", result = ?, detail = ? WHERE id = ? AND state IN "+openStates, resultInfra, reason, run.ID)
+	res, err := db.Pool.ExecContext(ctx, "UPDATE hostsched_runs SET state = 'lost', closed = "+db.Dialect.NowMillis+", result = ?, detail = ? WHERE id = ? AND state IN "+lab.OpenRuns, resultInfra, reason, run.ID)
 	if err != nil {
 		return r.lab.Explain(err, fmt.Sprintf("give run %d up", run.ID))
 	}

@@ -71,7 +71,7 @@ func (r *Runs) Touch(ctx context.Context, run Run) (labapi.RunAnswer, error) {
 func (r *Runs) renewed(ctx context.Context, run Run, set string, args ...any) (labapi.RunAnswer, error) {
 	db := r.lab.DB()
 	now := db.Dialect.NowMillis
-	query := "UPDATE hostsched_runs SET lease_ms = ?, lease_until = CASE WHEN " + mayRenew(now) + " THEN " + now + " + ? ELSE lease_until END" + set + " WHERE id = ? AND state IN " + openStates
+	query := "UPDATE hostsched_runs SET lease_ms = ?, lease_until = CASE WHEN " + mayRenew(now) + " THEN " + now + " + ? ELSE lease_until END" + set + " WHERE id = ? AND state IN " + lab.OpenRuns
 	lease := r.Lease.Milliseconds()
 	args = append(append([]any{lease, lease}, args...), run.ID)
 	if _, err := db.Pool.ExecContext(ctx, query, args...); err != nil {

@@ -65,7 +65,7 @@ func (r *Runs) Extend(ctx context.Context, who access.Caller, id int64, by time.
 			query string
 			args  []any
 		}{
-			{"UPDATE hostsched_runs SET lease_until = ?, hard_ms = hard_ms + ? WHERE id = ? AND state IN " + openStates, []any{until, by.Milliseconds(), id}},
+			{"UPDATE hostsched_runs SET lease_until = ?, hard_ms = hard_ms + ? WHERE id = ? AND state IN " + lab.OpenRuns, []any{until, by.Milliseconds(), id}},
 			{"UPDATE hostsched_own_jobs SET until = ? WHERE job_id = ?", []any{until, run.Job}},
 			{"UPDATE afe_jobs SET max_runtime_mins = max_runtime_mins + ? WHERE id = ?", []any{int64((by + time.Minute - 1) / time.Minute), run.Job}},
 		} {
@@ -105,7 +105,7 @@ func (r *Runs) endReservation(ctx context.Context, run Run) error {
 // process that could be asked to.
 func (r *Runs) endReservations(ctx context.Context, done *Swept) error {
 	db := r.lab.DB()
-	ids, err := sqldb.SelectIDs(ctx, db.Pool, "SELECT r.id FROM hostsched_runs r JOIN hostsched_own_jobs o ON o.job_id = r.job_id WHERE r.kind = 'reserve' AND r.state IN "+openStates+
+	ids, err := sqldb.SelectIDs(ctx, db.Pool, "SELECT r.id FROM hostsched_runs r JOIN hostsched_own_jobs o ON o.job_id = r.job_id WHERE r.kind = 'reserve' AND r.state IN "+lab.OpenRuns+
 		" AND (o.until <= "+db.Dialect.NowMillis+" OR EXISTS (SELECT 1 FROM afe_host_queue_entries q WHERE q.job_id = r.job_id AND q.aborted = 1))")
 	if err != nil {
 		return r.lab.Explain(err, "look for reservations that are over")

@@ -61,9 +61,6 @@ const (
 	stateLost = "lost"
 )
 
-// openStates are those of runs that are not closed, in SQL.
-const openStates = "('claimed', 'running', 'finishing')"
-
 // Runs does the work of runs in the database of a lab.
 type Runs struct {
 	// Lease is how long a claim lasts, LogCap how many bytes of a log are kept.

@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 
+	"github.com/hostsched/hostsched/internal/lab"
 	"github.com/hostsched/hostsched/internal/labapi"
 	"github.com/hostsched/hostsched/store/sqldb"
 )
@@ -14,7 +15,7 @@ func (r *Runs) Stops(ctx context.Context, agents []int64) (map[int64][]labapi.St
 	if len(agents) == 0 {
 		return stops, nil
 	}
-	query := "SELECT r.agent_id, r.id, r.stop_reason FROM hostsched_runs r WHERE r.state IN " + openStates + " AND r.stop_since IS NOT NULL AND r.agent_id IN " + sqldb.List(agents) + " ORDER BY r.id"
+	query := "SELECT r.agent_id, r.id, r.stop_reason FROM hostsched_runs r WHERE r.state IN " + lab.OpenRuns + " AND r.stop_since IS NOT NULL AND r.agent_id IN " + sqldb.List(agents) + " ORDER BY r.id"
 	db := r.lab.DB()
 	err := sqldb.EachRow(ctx, db.Pool, query, nil, func(scan sqldb.Scanner) error {
 		var agent, run int64
